@@ -1,0 +1,57 @@
+"""What does each part of a visual population encode? Group-wise latents and guided diffusion for NWB sessions.
+
+Importing this package registers the NWB extension `ndx-migvis`; torch, diffusers, spikeinterface and
+matplotlib load only when a function needs them.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+__version__ = _version("nwb-migvis")
+
+if TYPE_CHECKING:
+    from nwb_migvis.config import Config
+    from nwb_migvis.errors import MigvisError
+    from nwb_migvis.pipeline import run
+    from nwb_migvis.read import read_session, session_from_sorting
+    from nwb_migvis.results import Results
+    from nwb_migvis.simulate import simulate_session
+    from nwb_migvis.store import read_results
+
+_HOME = {
+    "Config": "nwb_migvis.config",
+    "MigvisError": "nwb_migvis.errors",
+    "Results": "nwb_migvis.results",
+    "read_results": "nwb_migvis.store",
+    "read_session": "nwb_migvis.read",
+    "run": "nwb_migvis.pipeline",
+    "session_from_sorting": "nwb_migvis.read",
+    "simulate_session": "nwb_migvis.simulate",
+}
+
+__all__ = [
+    "Config",
+    "MigvisError",
+    "Results",
+    "read_results",
+    "read_session",
+    "run",
+    "session_from_sorting",
+    "simulate_session",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'nwb_migvis' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,377 @@
+"""Settings of a run: nested frozen records that round-trip through TOML and JSON.
+
+Every field is read by the stage it is named after; the config stored with a run holds the values that
+were really used (group defaults resolved, sizes of the session's images filled in).
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from nwb_migvis.errors import MigvisError
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupConfig:
+    """One latent group.
+
+    Parameters
+    ----------
+    name : str
+    size : int
+        Number of latents.
+    labels : tuple of str
+        Stimulus labels that supervise the group; none for a free group.
+    """
+
+    name: str
+    size: int = 6
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """How stimuli are split, before any statistic is fitted (fractions of the stimuli)."""
+
+    validation: float = 0.1
+    test: float = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentsConfig:
+    """The group-wise VAE.
+
+    Parameters
+    ----------
+    groups : tuple of GroupConfig
+        Empty: all numeric labels make one group `numeric`, each categorical label a group of its own
+        name, then `free_1` and `free_2`; six latents each.
+    circular : mapping of str to float
+        Period of numeric labels that wrap (360 for degrees); 0 says that a label looks like an angle but
+        does not wrap.
+    likelihood : {"poisson", "gaussian"}
+        Of spike counts with exposure, or of z-scored averages.
+    n_hidden : int
+        Hidden units of the encoder.
+    n_layers : int
+        Hidden layers of the encoder.
+    kl_weight, tc_weight, label_weight : float
+        Weights of the KL term, the total correlation between groups and the label heads, relative to the
+        log likelihood per unit.
+    n_steps : int
+        Most training steps.
+    batch_size : int
+        Stimuli a step.
+    learning_rate : float
+    patience : int
+        Training stops after this many validations (one every 100 steps) without gain.
+    """
+
+    groups: tuple[GroupConfig, ...] = ()
+    circular: Mapping[str, float] = field(default_factory=dict)
+    likelihood: str = "poisson"
+    n_hidden: int = 256
+    n_layers: int = 2
+    kl_weight: float = 0.03
+    tc_weight: float = 0.003
+    label_weight: float = 1.0
+    n_steps: int = 4000
+    batch_size: int = 192
+    learning_rate: float = 1e-3
+    patience: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorConfig:
+    """The diffusion prior over images.
+
+    Parameters
+    ----------
+    size_px : int
+        Longest side of the images that the prior works with; the session's images are resized to it
+        unless they are smaller.
+    patch_px : int
+        Pixels are folded into channels in squares of this side before the network.
+    channels : tuple of int
+        Width of each resolution of the UNet.
+    layers_per_block : int
+    n_timesteps : int
+        T, noise levels of the training schedule (cosine).
+    n_steps : int
+        Training steps.
+    batch_size : int
+    learning_rate : float
+    ema_decay : float
+    precision : {"bfloat16", "float32"}
+        Arithmetic of the network (weights stay float32).
+    """
+
+    size_px: int = 32
+    patch_px: int = 2
+    channels: tuple[int, ...] = (64, 128, 128)
+    layers_per_block: int = 1
+    n_timesteps: int = 1000
+    n_steps: int = 4000
+    batch_size: int = 32
+    learning_rate: float = 5e-4
+    ema_decay: float = 0.999
+    precision: str = "bfloat16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticConfig:
+    """The noise-aware critic that scores images against latents of each group.
+
+    Parameters
+    ----------
+    channels : tuple of int
+        Width of each convolution.
+    n_steps : int
+        Most training steps.
+    batch_size : int
+    learning_rate, weight_decay, dropout : float
+    latent_noise : float
+        Standard deviation of the noise added to standardised latents in training.
+    n_negatives : int
+        Size of the fixed bank of training stimuli that stand for the marginal.
+    """
+
+    channels: tuple[int, ...] = (32, 64, 64, 128, 128, 128)
+    n_steps: int = 800
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.03
+    dropout: float = 0.35
+    latent_noise: float = 0.25
+    n_negatives: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisConfig:
+    """Edits of shown images.
+
+    Parameters
+    ----------
+    n_steps : int
+        DDIM steps between clean image and start step, the same grid both ways.
+    strength : float
+        Start step / T, in (0, 1].
+    guidance : float
+        Length of the guidance relative to the prior's own prediction.
+    preservation : float
+        Weight of the score at the source's own latents of the other groups.
+    n_pairs : int
+        Held-out source-target pairs a group (role `main`).
+    methods : tuple of str
+        Guidance methods for the pairs, of "pmi", "none", "published", "shuffled".
+    dose : tuple of float
+        Guidance scales of the dose series (role `dose`).
+    n_dose : int
+        Pairs in the dose series.
+    n_traversal : int
+        Sources of the traversals.
+    gammas : tuple of float
+        Traversal lengths, in standard deviations of the group's latents.
+    batch_size : int
+        Images a forward pass; bounds memory.
+    """
+
+    n_steps: int = 25
+    strength: float = 0.9
+    guidance: float = 0.3
+    preservation: float = 0.3
+    n_pairs: int = 64
+    methods: tuple[str, ...] = ("pmi", "none", "shuffled")
+    dose: tuple[float, ...] = (0.1, 0.2, 0.3)
+    n_dose: int = 8
+    n_traversal: int = 8
+    gammas: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)
+    batch_size: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvidenceConfig:
+    """Statistics of a run.
+
+    Parameters
+    ----------
+    n_permutations : int
+        B of the permutation nulls; p = (1 + k) / (1 + B).
+    n_bootstrap : int
+        Resamples over pairs for confidence intervals.
+    reader_steps : int
+        Training steps of the readers.
+    min_reader_score : float
+        A label read worse than this on real held-out images is not measurable.
+    min_reliability : float
+        Units under this split-half reliability are left out of variance explained.
+    """
+
+    n_permutations: int = 999
+    n_bootstrap: int = 1000
+    reader_steps: int = 1000
+    min_reader_score: float = 0.3
+    min_reliability: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Every setting of a run.
+
+    Parameters
+    ----------
+    preset : {"quick", "paper"}
+        Where the values came from; `Config.preset_named` makes one.
+    seed : int
+        Seeds every generator of the run.
+    device : str
+        A torch device.
+    n_threads : int
+        Threads of torch on the CPU; 0 keeps torch's own choice. A run records the number really used.
+    """
+
+    preset: str = "quick"
+    seed: int = 0
+    device: str = "cpu"
+    n_threads: int = 0
+    split: SplitConfig = SplitConfig()
+    latents: LatentsConfig = LatentsConfig()
+    prior: PriorConfig = PriorConfig()
+    critic: CriticConfig = CriticConfig()
+    synthesis: SynthesisConfig = SynthesisConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
+
+    @classmethod
+    def from_preset(cls, name: str = "quick") -> Config:
+        """Return the settings of a preset.
+
+        `quick` takes minutes on two CPU cores at a longest side of 32 px; `paper` has the sizes of the
+        MIG-Vis paper (128 px, UNet 64 x (1, 2, 4, 8)) and wants a GPU.
+        """
+        if name not in PRESETS:
+            raise MigvisError(f"preset {name!r} is unknown; expected one of {', '.join(PRESETS)}")
+        return PRESETS[name]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, where: str = "config") -> Config:
+        """Build a config from nested mappings; keys that are absent keep the preset's value.
+
+        Raises
+        ------
+        MigvisError
+            For an unknown key or a value of the wrong type, naming its place.
+        """
+        base = cls.from_preset(str(values.get("preset", "quick")))
+        return _merge(base, values, where=where)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Config:
+        """Read a config from a TOML file.
+
+        Raises
+        ------
+        MigvisError
+            If the file is absent, does not parse, or holds an unknown key or a wrong type.
+        """
+        path = Path(path)
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise MigvisError(f"config {path}: {error.strerror}; give the path of a TOML file") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise MigvisError(f"config {path} is not valid TOML: {error}") from None
+        return cls.from_dict(values, where=str(path))
+
+    @classmethod
+    def from_json(cls, text: str) -> Config:
+        """Read a config from the JSON that `to_json` wrote."""
+        return cls.from_dict(json.loads(text), where="config JSON")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested dicts and lists of plain values."""
+        return _plain(self)
+
+    def to_toml(self) -> str:
+        """Return the config as TOML."""
+        import tomli_w
+
+        return tomli_w.dumps(self.to_dict())
+
+    def to_json(self) -> str:
+        """Return the config as JSON with sorted keys."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+
+PRESETS: dict[str, Config] = {
+    "quick": Config(),
+    "paper": Config(
+        preset="paper",
+        device="cuda",
+        prior=PriorConfig(
+            size_px=128,
+            patch_px=1,
+            channels=(64, 128, 256, 512),
+            layers_per_block=2,
+            n_steps=100_000,
+            learning_rate=2e-4,
+            ema_decay=0.9999,
+        ),
+        critic=CriticConfig(channels=(64, 128, 128, 256, 256, 256), n_steps=3000),
+        synthesis=SynthesisConfig(n_steps=50, batch_size=64),
+    ),
+}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _merge(record: Any, values: Any, *, where: str) -> Any:
+    """Return a copy of a config record with `values` in place, checked against its annotations."""
+    if not isinstance(values, Mapping):
+        raise MigvisError(f"{where}: found {values!r}; expected a table of settings")
+    hints = get_type_hints(type(record))
+    changes = {}
+    for key, value in values.items():
+        place = f"{where}: {key}"
+        if key not in hints:
+            raise MigvisError(f"{place} is no setting; expected one of {', '.join(hints)}")
+        current = getattr(record, key)
+        changes[key] = (
+            _merge(current, value, where=place) if is_dataclass(current) else _cast(value, hints[key], place)
+        )
+    return replace(record, **changes)
+
+
+def _cast(value: Any, hint: Any, place: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise MigvisError(f"{place}: found {value!r}; expected a list")
+        return tuple(_cast(v, arguments[0], f"{place}[{i}]") for i, v in enumerate(value))
+    if origin is not None:
+        if not isinstance(value, Mapping):
+            raise MigvisError(f"{place}: found {value!r}; expected a table")
+        return {str(k): _cast(v, arguments[1], f"{place}.{k}") for k, v in value.items()}
+    if is_dataclass(hint):
+        if isinstance(value, hint):
+            return value
+        if not isinstance(value, Mapping) or "name" not in value:
+            raise MigvisError(f"{place}: found {value!r}; expected a table with a name")
+        return _merge(hint(name=str(value["name"])), value, where=place)  # type: ignore[operator]
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise MigvisError(f"{place}: found {value!r}; expected {hint.__name__}")
+    return value

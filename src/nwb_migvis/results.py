@@ -1,0 +1,117 @@
+"""The record of one run: what `run` returns, `write` stores and `read_results` reads back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+GROUP_COLUMNS: dict[str, type] = {
+    "first": np.int64,
+    "size": np.int64,
+    "supervised_by": str,
+    "variance_explained": np.float64,
+    "variance_explained_p": np.float64,
+    "variance_unique": np.float64,
+    "variance_unique_p": np.float64,
+    "mi_bound_nats": np.float64,
+    "mi_cap_nats": np.float64,
+    "mi_p": np.float64,
+    "stability": np.float64,
+}
+"""Columns of `Results.groups` in order. `stability` is absent where it was not measured."""
+
+EDIT_COORDS: dict[str, Any] = {
+    "group": str,
+    "source": str,
+    "target": str,
+    "method": str,
+    "role": str,
+    "strength": np.float64,
+    "guidance": np.float64,
+    "gamma": np.float64,
+    "direction": str,
+    "seed": np.int64,
+    "score_before": np.float64,
+    "score_after": np.float64,
+}
+"""Coordinates along `edit` of `Results.synthesized`, with their types."""
+
+ROLES = ("main", "dose", "traversal")
+SPLITS = ("train", "validation", "test")
+
+
+def no_edits() -> xr.Dataset:
+    """Return the `synthesized` dataset of a run that made no images (no pixels to learn from)."""
+    coords = {
+        name: ("edit", np.empty(0, dtype=object if kind is str else kind))
+        for name, kind in EDIT_COORDS.items()
+    }
+    return xr.Dataset({"image": (("edit", "y", "x"), np.zeros((0, 0, 0), np.uint8))}, coords=coords)
+
+
+def no_selectivity() -> xr.Dataset:
+    """Return the `selectivity` dataset of a run without edits or without labels."""
+    by_edit = (
+        "transfer",
+        "transfer_low",
+        "transfer_high",
+        "retention",
+        "retention_low",
+        "retention_high",
+        "p_value",
+    )
+    empty = np.empty(0, dtype=object)
+    coords = {name: empty for name in ("group", "label", "method", "reader")}
+    data: dict[str, Any] = {
+        name: (("group", "label", "method", "reader"), np.empty((0, 0, 0, 0))) for name in by_edit
+    }
+    data["reader_score"] = (("label", "reader"), np.empty((0, 0)))
+    data["si_transfer"] = (("method", "reader"), np.empty((0, 0)))
+    data["si_strict"] = (("method", "reader"), np.empty((0, 0)))
+    return xr.Dataset(data, coords=coords)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What one run found in one session.
+
+    Attributes
+    ----------
+    name : str
+        Name of the run inside the NWB file; several runs can stand side by side.
+    groups : pandas.DataFrame
+        One row a latent group (index `group`), columns as in `GROUP_COLUMNS`: first latent and number
+        of latents, labels that supervise the group (joined by commas, "" if free), fraction of the
+        reliable response variance explained alone and uniquely on test stimuli with p-values, held-out
+        InfoNCE bound and its cap in nats with a p-value, and `stability` where measured.
+    latents : xarray.Dataset
+        Dims (stimulus, latent): `mean`, `log_var` (log variance of the posterior). Coordinates
+        `group` (latent), `split` (stimulus; "train", "validation" or "test") and `n_presentations`
+        (stimulus).
+    units : xarray.Dataset
+        Dims (unit, latent): `loading`. Dim unit: `r2`, `noise_ceiling`, `reliability`.
+    synthesized : xarray.Dataset
+        Dims (edit, y, x (, channel)): `image` (uint8), optionally `map` (edit, y, x; float32, where the
+        edit changed the image). Coordinates as in `EDIT_COORDS`. Zero edits where the session holds no
+        pixels.
+    selectivity : xarray.Dataset
+        Dims (group, label, method, reader): `transfer`, `retention` with the bounds of their 95 %
+        confidence intervals (`transfer_low`, ...) and `p_value`; (label, reader): `reader_score`
+        (held-out R2 or balanced accuracy above chance, scaled to 1); (method, reader): `si_transfer`,
+        `si_strict`. Zero labels where the session has none.
+    provenance : dict
+        JSON-serialisable: `config`, `versions`, `seeds`, `n_threads`, `device`, `inputs` (with sha256),
+        `weights` (sha256 by name), `reading`, `times`.
+    """
+
+    name: str
+    groups: pd.DataFrame
+    latents: xr.Dataset
+    units: xr.Dataset
+    synthesized: xr.Dataset = field(default_factory=no_edits)
+    selectivity: xr.Dataset = field(default_factory=no_selectivity)
+    provenance: dict[str, Any] = field(default_factory=dict)
