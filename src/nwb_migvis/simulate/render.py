@@ -1,0 +1,265 @@
+"""Grayscale renders of the solids: closed-form ray casting, vectorised over images."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.simulate.solids import CATEGORIES, PRIMITIVES, Part, Primitive
+
+POSE = ("rotation_x", "rotation_y", "rotation_z", "position_x", "position_y", "size")
+SHAPE = ("shape_1", "shape_2")
+FACTORS = (*POSE, "category", *SHAPE)
+
+RANGES: dict[str, tuple[float, float]] = {
+    "rotation_x": (-45.0, 45.0),
+    "rotation_y": (-45.0, 45.0),
+    "rotation_z": (-45.0, 45.0),
+    "position_x": (-0.25, 0.25),
+    "position_y": (-0.25, 0.25),
+    "size": (0.55, 0.85),
+    "shape_1": (-1.0, 1.0),
+    "shape_2": (-1.0, 1.0),
+}
+"""Range of each numeric factor: rotations in degrees, position and size in image half-widths."""
+
+BACKGROUNDS = ("textured", "plain")
+
+_LIGHT = np.array([-0.45, 0.7, 0.55]) / np.linalg.norm([-0.45, 0.7, 0.55])
+_AMBIENT, _DIFFUSE = 0.35, 0.65
+_BACKGROUND_MEAN, _BACKGROUND_SD = 0.36, 0.09
+_SUPERSAMPLING = 2
+_CHUNK_RAYS = 2**16
+_FAR = np.float32(1e6)
+
+Floats = NDArray[np.float32]
+
+
+def draw_factors(n: int, *, seed: int) -> pd.DataFrame:
+    """Draw the factors of n stimuli: categories balanced and shuffled, numbers uniform and independent.
+
+    Parameters
+    ----------
+    n : int
+        Number of stimuli.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        n rows; columns `FACTORS`: `rotation_x`, `rotation_y`, `rotation_z` (degrees), `position_x`, `position_y`,
+        `size` (image half-widths), `category` (str), `shape_1`, `shape_2` (-1 to 1).
+    """
+    rng = np.random.default_rng([seed, 1])
+    columns: dict[str, Any] = {name: rng.uniform(low, high, n) for name, (low, high) in RANGES.items()}
+    names = np.array(list(CATEGORIES), dtype=object)
+    columns["category"] = names[rng.permutation(np.arange(n) % len(names))]
+    return pd.DataFrame(columns)[list(FACTORS)]
+
+
+def render_stimuli(
+    factors: pd.DataFrame,
+    *,
+    size_px: int = 32,
+    seed: int = 0,
+    background: str = "textured",
+    n_threads: int = 2,
+) -> NDArray[np.uint8]:
+    """Render one image a row of `factors`.
+
+    The camera is orthographic and looks along -z; the object is turned about its own centre by `rotation_y`, then
+    `rotation_x`, then `rotation_z` about the image's axes (right, up, towards the viewer; counterclockwise seen from
+    the axis' tip), scaled by `size` and moved by `position_x` (right) and `position_y` (up).
+
+    Parameters
+    ----------
+    factors : pandas.DataFrame
+        As from `draw_factors`. Rotations in degrees, position and size in image half-widths.
+    size_px : int
+        Side of the square images.
+    seed : int
+        Seeds the background textures: row i of the same seed has the same texture at every size.
+    background : {"textured", "plain"}
+        Smooth 1/f noise, or one gray.
+    n_threads : int
+        Threads; the images do not depend on it.
+
+    Returns
+    -------
+    uint8 (n, y, x)
+
+    Raises
+    ------
+    MigvisError
+        For an unknown category or background, or a size under 8 px.
+    """
+    if background not in BACKGROUNDS:
+        raise MigvisError(f"background {background!r} is unknown; expected one of {', '.join(BACKGROUNDS)}")
+    if size_px < 8:
+        raise MigvisError(f"images of {size_px} px are too small to render; expected at least 8")
+    category = factors["category"].to_numpy()
+    unknown = sorted(set(category) - set(CATEGORIES))
+    if unknown:
+        raise MigvisError(f"category {unknown[0]!r} is unknown; expected one of {', '.join(CATEGORIES)}")
+    images = np.empty((len(factors), size_px, size_px), np.uint8)
+    per_chunk = max(1, _CHUNK_RAYS // (size_px * _SUPERSAMPLING) ** 2)
+    jobs = []
+    for name in CATEGORIES:
+        rows = np.flatnonzero(category == name)
+        jobs += [(name, rows[i : i + per_chunk]) for i in range(0, len(rows), per_chunk)]
+    values = {name: factors[name].to_numpy(np.float64) for name in (*POSE, *SHAPE)}
+
+    def render(job: tuple[str, NDArray[np.int64]]) -> None:
+        name, rows = job
+        parts = {key: column[rows] for key, column in values.items()}
+        behind = _backgrounds(rows, size_px, seed=seed, textured=background == "textured")
+        images[rows] = _render_category(name, parts, behind, size_px)
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(render, jobs))
+    return images
+
+
+def _render_category(
+    name: str, values: dict[str, NDArray[np.float64]], behind: Floats, size_px: int
+) -> NDArray[np.uint8]:
+    category = CATEGORIES[name]
+    turn = _rotation(values["rotation_x"], values["rotation_y"], values["rotation_z"])
+    zero = np.zeros(1)
+    turn = turn @ _rotation(np.array([category.pitch]), np.array([category.yaw]), zero)
+    shift = np.stack([values["position_x"], values["position_y"], np.zeros(len(turn))], axis=-1)
+    n_rays = size_px * _SUPERSAMPLING
+    x = ((2 * np.arange(n_rays) + 1) / n_rays - 1).astype(np.float32)
+    depth = np.full((len(turn), n_rays, n_rays), -_FAR, np.float32)
+    shade = behind.repeat(_SUPERSAMPLING, axis=1).repeat(_SUPERSAMPLING, axis=2)
+    for part in category.build(values["shape_1"], values["shape_2"]):
+        _cast(part, turn, category.scale * values["size"], shift, x, -x, depth, shade)
+    n = len(turn)
+    mean = shade.reshape(n, size_px, _SUPERSAMPLING, size_px, _SUPERSAMPLING).mean((2, 4))
+    return np.clip(np.rint(mean * 255), 0, 255).astype(np.uint8)
+
+
+def _cast(
+    part: Part,
+    turn: NDArray[np.float64],
+    size: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    x: Floats,
+    y: Floats,
+    depth: Floats,
+    shade: Floats,
+) -> None:
+    """Draw one part of n solids into `depth` and `shade`, both (n, y, x), where it is in front."""
+    primitive = PRIMITIVES[part.kind]
+    tilt = _rotation(*(np.array([angle]) for angle in part.tilt))[0]
+    axes = turn @ tilt
+    local = np.swapaxes(axes, 1, 2) / (size[:, None, None] * part.half[:, :, None])
+    centre = shift + size[:, None] * np.einsum("nij,nj->ni", turn, np.broadcast_to(part.centre, shift.shape))
+    dx = (x - centre[:, :1]).astype(np.float32)[:, None, :]
+    dy = (y - centre[:, 1:2]).astype(np.float32)[:, :, None]
+    near = np.full(depth.shape, _FAR, np.float32)
+    far = np.full(depth.shape, -_FAR, np.float32)
+    light = np.zeros(depth.shape, np.float32)
+    if primitive.quadric is not None:
+        _cast_quadric(np.array(primitive.quadric), local, dx, dy, near, far, light)
+    _cast_planes(primitive, local, dx, dy, near, far, light)
+    near += centre[:, 2:].astype(np.float32)[:, :, None]
+    far += centre[:, 2:].astype(np.float32)[:, :, None]
+    hit = (near > far) & (near > depth)
+    np.copyto(depth, near, where=hit)
+    np.copyto(shade, np.float32(part.albedo) * (_AMBIENT + _DIFFUSE * np.maximum(light, 0)), where=hit)
+
+
+def _cast_quadric(
+    weights: NDArray[np.float64],
+    local: NDArray[np.float64],
+    dx: Floats,
+    dy: Floats,
+    near: Floats,
+    far: Floats,
+    light: Floats,
+) -> None:
+    """Intersect q . (local p)**2 <= 1: a quadratic in z for every ray."""
+    a = (np.swapaxes(local, 1, 2) * weights) @ local
+    c = {(i, j): a[:, i, j].astype(np.float32)[:, None, None] for i in range(3) for j in range(i, 3)}
+    linear = (c[0, 2] / c[2, 2]) * dx + (c[1, 2] / c[2, 2]) * dy
+    constant = (
+        (c[0, 0] / c[2, 2]) * dx**2 + (c[1, 1] * dy**2 - 1) / c[2, 2] + 2 * (c[0, 1] / c[2, 2]) * dy * dx
+    )
+    root = linear**2 - constant
+    miss = root < 0
+    root = np.sqrt(np.maximum(root, 0))
+    np.subtract(root, linear, out=near)
+    np.subtract(-root, linear, out=far)
+    far[miss] = _FAR
+    towards, length = np.float32(0), np.float32(0)
+    for i, row in enumerate((0, 1, 2)):
+        nx, ny, nz = (c[min(row, j), max(row, j)] for j in range(3))
+        normal = (nx * dx + ny * dy) + nz * near
+        towards = towards + np.float32(_LIGHT[i]) * normal
+        length = length + normal**2
+    light[:] = towards / np.sqrt(length + np.float32(1e-12))
+
+
+def _cast_planes(
+    primitive: Primitive,
+    local: NDArray[np.float64],
+    dx: Floats,
+    dy: Floats,
+    near: Floats,
+    far: Floats,
+    light: Floats,
+) -> None:
+    """Cut by n . (local p) <= offset: a bound on z from above or below, by the sign of n's z."""
+    for normal, offset in zip(primitive.normals, primitive.offsets, strict=True):
+        world = np.einsum("i,nij->nj", np.asarray(normal, float), local)
+        facing = world[:, 2] > 0
+        nz = np.where(np.abs(world[:, 2]) < 1e-6, np.where(facing, 1e-6, -1e-6), world[:, 2])
+        slope_x, slope_y, at = (
+            v.astype(np.float32)[:, None, None] for v in (-world[:, 0] / nz, -world[:, 1] / nz, offset / nz)
+        )
+        shine = ((world @ _LIGHT) / np.linalg.norm(world, axis=1)).astype(np.float32)
+        for rows, front in ((np.flatnonzero(facing), True), (np.flatnonzero(~facing), False)):
+            if not len(rows):
+                continue
+            bound = slope_x[rows] * dx[rows] + (slope_y[rows] * dy[rows] + at[rows])
+            if front:
+                light[rows] = np.where(bound < near[rows], shine[rows, None, None], light[rows])
+                near[rows] = np.minimum(near[rows], bound)
+            else:
+                far[rows] = np.maximum(far[rows], bound)
+
+
+def _rotation(about_x: NDArray[Any], about_y: NDArray[Any], about_z: NDArray[Any]) -> NDArray[np.float64]:
+    """Return rotation matrices (n, 3, 3): about y first, then x, then z; degrees."""
+    (cx, cy, cz), (sx, sy, sz) = (
+        [f(np.deg2rad(v)) for v in (about_x, about_y, about_z)] for f in (np.cos, np.sin)
+    )
+    one, zero = np.ones_like(cx), np.zeros_like(cx)
+    x = np.array([[one, zero, zero], [zero, cx, -sx], [zero, sx, cx]])
+    y = np.array([[cy, zero, sy], [zero, one, zero], [-sy, zero, cy]])
+    z = np.array([[cz, -sz, zero], [sz, cz, zero], [zero, zero, one]])
+    x, y, z = (np.moveaxis(m, -1, 0) for m in (x, y, z))
+    return z @ x @ y
+
+
+def _backgrounds(rows: NDArray[np.int64], size_px: int, *, seed: int, textured: bool) -> Floats:
+    """Return (rows, y, x) gray levels: a sum of plane waves whose power falls as 1/f**3.2, or one gray."""
+    plain = np.full((len(rows), size_px, size_px), _BACKGROUND_MEAN, np.float32)
+    if not textured:
+        return plain
+    most = 6
+    fy, fx = np.arange(-most, most + 1), np.arange(0, most + 1)
+    radius = np.hypot(fy[:, None], fx[None, :])
+    amplitude = np.where((radius > 0) & (radius <= most), np.maximum(radius, 1) ** -1.6, 0.0)
+    amplitude *= _BACKGROUND_SD / np.sqrt((amplitude**2).sum())
+    draws = np.stack([np.random.default_rng([seed, 2, int(i)]).normal(size=(2, *radius.shape)) for i in rows])
+    coefficients = (draws[:, 0] + 1j * draws[:, 1]) * amplitude
+    at = np.pi * 0.8 * ((2 * np.arange(size_px) + 1) / size_px - 1)
+    waves = np.exp(1j * np.outer(at, fy)) @ coefficients @ np.exp(1j * np.outer(fx, at))
+    return plain + waves.real.astype(np.float32)
