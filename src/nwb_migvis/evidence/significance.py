@@ -1,0 +1,61 @@
+"""P-values of permutation tests and of many tests at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def permutations(n: int, n_permutations: int, *, rng: np.random.Generator) -> np.ndarray:
+    """Draw random permutations of n rows, (permutation, n) int64."""
+    return rng.permuted(np.tile(np.arange(n), (n_permutations, 1)), axis=1)
+
+
+def permutation_p(observed: np.ndarray | float, null: np.ndarray) -> np.ndarray:
+    """One-sided p-value of a permutation test, p = (1 + k) / (1 + B).
+
+    Parameters
+    ----------
+    observed : array (...)
+        The statistic; large values speak against the null.
+    null : array (B, ...)
+        The same statistic of B permutations.
+
+    Returns
+    -------
+    array (...)
+        k counts the permutations that reach the observed value, up to rounding; NaN where the statistic
+        is NaN.
+    """
+    observed = np.asarray(observed, dtype=np.float64)
+    # A permutation that gives the observed arrangement back must count although its sum was added up
+    # in another order.
+    reached = null >= observed - 1e-9 * np.abs(observed)
+    p = (1 + reached.sum(axis=0)) / (1 + len(null))
+    return np.where(np.isnan(observed), np.nan, p)
+
+
+def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
+    """Adjust p-values so that calling those under q keeps the false discovery rate at q.
+
+    Parameters
+    ----------
+    p : array (...)
+        P-values; NaN says that a test was not made, and does not count as one.
+
+    Returns
+    -------
+    array (...)
+        Adjusted p-values of Benjamini and Hochberg (1995), NaN where `p` is.
+    """
+    p = np.asarray(p, dtype=np.float64)
+    adjusted = np.full(p.shape, np.nan)
+    tested = np.isfinite(p)
+    values = p[tested]
+    order = np.argsort(values, kind="stable")
+    n = len(values)
+    scaled = values[order] * n / np.arange(1, n + 1)
+    smallest_from_here = np.minimum.accumulate(scaled[::-1])[::-1]
+    back = np.empty(n)
+    back[order] = np.minimum(smallest_from_here, 1.0)
+    adjusted[tested] = back
+    return adjusted

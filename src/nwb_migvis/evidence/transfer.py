@@ -1,0 +1,180 @@
+"""How far edits move a label towards their target, and how much of their source they keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nwb_migvis.evidence.significance import permutation_p, permutations
+
+MIN_PAIRS = 8
+"""Fewer usable pairs than this give no estimate."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What edits do to one label.
+
+    Attributes
+    ----------
+    transfer, retention : float
+    transfer_interval, retention_interval : (float, float)
+        95 % percentile intervals of a bootstrap over pairs.
+    p_value : float
+        Of the transfer: targets permuted among the pairs, one-sided.
+    n_pairs : int
+        Pairs used.
+    """
+
+    transfer: float = np.nan
+    retention: float = np.nan
+    transfer_interval: tuple[float, float] = (np.nan, np.nan)
+    retention_interval: tuple[float, float] = (np.nan, np.nan)
+    p_value: float = np.nan
+    n_pairs: int = 0
+
+
+def numeric_transfer(
+    edit: np.ndarray,
+    target: np.ndarray,
+    *,
+    source: np.ndarray,
+    n_bootstrap: int = 1000,
+    n_permutations: int = 999,
+    seed: int,
+) -> Transfer:
+    """Measure transfer and retention of a numeric label by a joint regression.
+
+    ``r(edit) = a r(target) + b r(source) + c`` over pairs: a is the transfer, b the retention. All three
+    are readings by the same reader, so that a reader's shrinkage towards the mean cancels. Replacing the
+    label by one drawn at random gives a = b = 0 (where the slope of edit - source on target - source
+    would be a half).
+
+    Parameters
+    ----------
+    edit, target, source : array (pair,) or (pair, column)
+        Readings of the edited image and of the real target and source images. Columns (cosine and sine
+        of a label that wraps) share a and b, each with its own c. Pairs with a NaN are left out.
+    n_bootstrap, n_permutations, seed : int
+
+    Returns
+    -------
+    Transfer
+        NaN with fewer than eight pairs, or where readings of targets and sources do not vary apart.
+    """
+    stacked = np.stack(
+        [np.asarray(x, dtype=np.float64).reshape(len(edit), -1) for x in (edit, target, source)]
+    )
+    usable = np.isfinite(stacked).all(axis=(0, 2))
+    stacked, n = stacked[:, usable], int(usable.sum())
+    if n < MIN_PAIRS:
+        return Transfer(n_pairs=n)
+    stacked = stacked - stacked.mean(axis=1, keepdims=True)
+    rng = np.random.default_rng(seed)
+    slopes = _joint_slopes(stacked, np.ones((1, n)))[0]
+    if np.isnan(slopes).any():
+        return Transfer(n_pairs=n)
+    resampled = _joint_slopes(stacked, _resamples(n, n_bootstrap, rng=rng))
+    pairings = permutations(n, n_permutations, rng=rng)
+    null = _permuted_slopes(stacked, pairings)
+    intervals = _interval(resampled[:, 0]), _interval(resampled[:, 1])
+    p_value = float(permutation_p(slopes[0], null))
+    return Transfer(float(slopes[0]), float(slopes[1]), *intervals, p_value=p_value, n_pairs=n)
+
+
+def category_transfer(
+    edit: np.ndarray,
+    target: np.ndarray,
+    *,
+    source: np.ndarray,
+    n_bootstrap: int = 1000,
+    n_permutations: int = 999,
+    seed: int,
+) -> Transfer:
+    """Measure transfer and retention of a categorical label.
+
+    Over pairs whose labels differ, transfer is the fraction of edits that are read as the target's
+    class, retention the fraction that are read as the source's.
+
+    Parameters
+    ----------
+    edit : array of int (pair,)
+        Class that the reader finds most probable for the edited image.
+    target, source : array of int (pair,)
+        True class of the target and of the source; negative where missing.
+    n_bootstrap, n_permutations, seed : int
+
+    Returns
+    -------
+    Transfer
+        NaN with fewer than eight pairs whose labels are known and differ.
+    """
+    edit, target, source = (np.asarray(x) for x in (edit, target, source))
+    known = (target >= 0) & (source >= 0)
+    edit, target, source = edit[known], target[known], source[known]
+    differ = target != source
+    n = int(differ.sum())
+    if n < MIN_PAIRS:
+        return Transfer(n_pairs=n)
+    rng = np.random.default_rng(seed)
+    moved, kept = (edit == target)[differ], (edit == source)[differ]
+    weight = _resamples(n, n_bootstrap, rng=rng) / n
+    permuted = target[permutations(len(target), n_permutations, rng=rng)]
+    usable = permuted != source
+    null = ((edit == permuted) & usable).sum(axis=1) / np.maximum(usable.sum(axis=1), 1)
+    intervals = _interval(weight @ moved), _interval(weight @ kept)
+    transfer = float(moved.mean())
+    p_value = float(permutation_p(transfer, null))
+    return Transfer(transfer, float(kept.mean()), *intervals, p_value=p_value, n_pairs=n)
+
+
+def _joint_slopes(stacked: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted least squares of edits on targets and sources, an intercept per column.
+
+    Parameters
+    ----------
+    stacked : array (3, pair, column)
+        Edit, target, source.
+    weight : array (resample, pair)
+
+    Returns
+    -------
+    array (resample, 2)
+        Slopes on target and source; NaN where they cannot be told apart.
+    """
+    total = weight.sum(axis=1)[:, None]
+    means = [weight @ x / total for x in stacked]
+
+    def covariance(i: int, j: int) -> np.ndarray:
+        return (weight @ (stacked[i] * stacked[j]) / total - means[i] * means[j]).sum(axis=1)
+
+    tt, ss, ts, et, es = (covariance(*ij) for ij in ((1, 1), (2, 2), (1, 2), (0, 1), (0, 2)))
+    determinant = tt * ss - ts**2
+    regular = determinant > 1e-9 * np.maximum(tt, ss) ** 2
+    safe = np.where(regular, determinant, 1.0)
+    slopes = np.stack([ss * et - ts * es, tt * es - ts * et], axis=1) / safe[:, None]
+    return np.where(regular[:, None], slopes, np.nan)
+
+
+def _permuted_slopes(stacked: np.ndarray, pairings: np.ndarray) -> np.ndarray:
+    """Slope on the target when targets are permuted among the pairs, (permutation,); `stacked` is centred."""
+    edit, target, source = stacked
+    ss = (source**2).sum()
+    left = edit - source * (edit * source).sum() / ss
+    shuffled = target[pairings]
+    along = (shuffled * source).sum(axis=(1, 2))
+    across = (shuffled**2).sum(axis=(1, 2)) - along**2 / ss
+    return (shuffled * left).sum(axis=(1, 2)) / np.maximum(across, 1e-12 * ss)
+
+
+def _resamples(n: int, n_bootstrap: int, *, rng: np.random.Generator) -> np.ndarray:
+    """How often each of n pairs is drawn in each bootstrap resample, (resample, n)."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap).astype(np.float64)
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    if np.isnan(values).all():
+        return np.nan, np.nan
+    low, high = np.nanpercentile(values, (2.5, 97.5))
+    return float(low), float(high)
