@@ -22,7 +22,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "rotation_z": (-45.0, 45.0),
     "position_x": (-0.25, 0.25),
     "position_y": (-0.25, 0.25),
-    "size": (0.55, 0.85),
+    "size": (0.5, 0.9),
     "shape_1": (-1.0, 1.0),
     "shape_2": (-1.0, 1.0),
 }
@@ -52,8 +52,8 @@ def draw_factors(n: int, *, seed: int) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        n rows; columns `FACTORS`: `rotation_x`, `rotation_y`, `rotation_z` (degrees), `position_x`, `position_y`,
-        `size` (image half-widths), `category` (str), `shape_1`, `shape_2` (-1 to 1).
+        n rows; columns `FACTORS`: `rotation_x`, `rotation_y`, `rotation_z` (degrees), `position_x`,
+        `position_y`, `size` (image half-widths), `category` (str), `shape_1`, `shape_2` (-1 to 1).
     """
     rng = np.random.default_rng([seed, 1])
     columns: dict[str, Any] = {name: rng.uniform(low, high, n) for name, (low, high) in RANGES.items()}
@@ -72,9 +72,10 @@ def render_stimuli(
 ) -> NDArray[np.uint8]:
     """Render one image a row of `factors`.
 
-    The camera is orthographic and looks along -z; the object is turned about its own centre by `rotation_y`, then
-    `rotation_x`, then `rotation_z` about the image's axes (right, up, towards the viewer; counterclockwise seen from
-    the axis' tip), scaled by `size` and moved by `position_x` (right) and `position_y` (up).
+    The camera is orthographic and looks along -z. The object is turned about its own centre by
+    `rotation_y`, then `rotation_x`, then `rotation_z` about the image's axes (x right, y up, z towards the
+    viewer; counterclockwise seen from the axis' tip), scaled by `size` (its radius) and moved by
+    `position_x` (right) and `position_y` (up).
 
     Parameters
     ----------

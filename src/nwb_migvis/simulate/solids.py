@@ -88,14 +88,15 @@ def _between(shape: Array, low: float, high: float) -> Array:
 
 
 def _animal(body: Array, legs: Array) -> list[Part]:
-    length, leg = _between(body, 0.36, 0.66), _between(legs, 0.1, 0.34)
+    length, leg = _between(body, 0.34, 0.72), _between(legs, 0.08, 0.4)
+    girth = _between(body, 0.36, 0.2)
     parts = [
-        _part("ellipsoid", (-0.05, 0.1, 0), (length, 0.27, 0.27), 0.8),
+        _part("ellipsoid", (-0.05, 0.1, 0), (length, girth, girth), 0.8),
         _part("ellipsoid", (length - 0.02, 0.34, 0), (0.15, 0.32, 0.15), 0.8, (0, 0, -30)),
         _part("ellipsoid", (length + 0.14, 0.58, 0), (0.23, 0.19, 0.19), 1.0),
         _part("ellipsoid", (length + 0.34, 0.5, 0), (0.16, 0.12, 0.13), 0.15),
-        _part("box", (length - 0.0, 0.8, 0.13), (0.06, 0.14, 0.06), 0.2),
-        _part("box", (length - 0.0, 0.8, -0.13), (0.06, 0.14, 0.06), 0.2),
+        _part("box", (length, 0.8, 0.13), (0.06, 0.14, 0.06), 0.2),
+        _part("box", (length, 0.8, -0.13), (0.06, 0.14, 0.06), 0.2),
         _part("box", (-length - 0.1, 0.34, 0), (0.04, 0.24, 0.04), 0.2, (0, 0, 40)),
     ]
     for x, albedo in ((length - 0.22, 1.0), (-length + 0.12, 0.3)):
@@ -105,55 +106,59 @@ def _animal(body: Array, legs: Array) -> list[Part]:
 
 
 def _boat(hull: Array, sail: Array) -> list[Part]:
-    length, height = _between(hull, 0.55, 0.95), _between(sail, 0.28, 0.62)
+    length, height = _between(hull, 0.5, 1.0), _between(sail, 0.22, 0.68)
+    draught = _between(hull, 0.3, 0.13)
     return [
-        _part("frustum", (0, -0.5, 0), (length, -0.2, 0.32), 0.25),
+        _part("frustum", (0, -0.3 - draught, 0), (length, -draught, 0.32), 0.25),
         _part("box", (0, -0.28, 0), (length, 0.06, 0.32), 1.0),
         _part("box", (-0.6 * length, -0.12, 0), (0.28 * length, 0.14, 0.2), 0.6),
-        _part("cylinder", (0.1, height - 0.2, 0), (0.035, height + 0.08, 0.035), 0.1),
-        _part("wedge", (0.08 - 0.42, height - 0.1, 0), (-0.42, height, 0.03), 1.0),
-        _part("wedge", (0.16 + 0.26, 0.8 * height - 0.1, 0), (0.26, 0.8 * height, 0.03), 0.35),
+        _part("cylinder", (0.1, height - 0.2, 0), (0.04, height + 0.08, 0.04), 0.1),
+        _part("wedge", (-0.34, height - 0.1, 0), (-0.42, height, 0.03), 1.0),
+        _part("wedge", (0.42, 0.8 * height - 0.1, 0), (0.26, 0.8 * height, 0.03), 0.3),
     ]
 
 
 def _car(body: Array, cabin: Array) -> list[Part]:
-    length, height = _between(body, 0.6, 0.95), _between(cabin, 0.1, 0.3)
+    length, height = _between(body, 0.52, 1.0), _between(cabin, 0.07, 0.36)
+    deep = _between(body, 0.27, 0.14)
     parts = [
-        _part("box", (0, -0.12, 0), (length, 0.19, 0.38), 0.85),
+        _part("box", (0, 0.07 - deep, 0), (length, deep, 0.38), 0.85),
         _part("frustum", (-0.2 * length, 0.06 + height, 0), (0.6 * length, height, 0.36), 0.18),
         _part("box", (-0.2 * length, 0.08 + 2 * height, 0), (0.38 * length, 0.035, 0.24), 1.0),
         _part("box", (length, -0.08, 0.24), (0.03, 0.08, 0.1), 1.0),
         _part("box", (length, -0.08, -0.24), (0.03, 0.08, 0.1), 1.0),
-        _part("box", (length, -0.26, 0), (0.05, 0.06, 0.38), 0.1),
-        _part("box", (-length + 0.06, -0.1, 0), (0.08, 0.2, 0.39), 0.3),
+        _part("box", (length, 0.1 - 2 * deep, 0), (0.05, 0.06, 0.38), 0.1),
+        _part("box", (-length + 0.06, 0.08 - deep, 0), (0.08, deep, 0.39), 0.3),
     ]
     for x in (-0.58, 0.58):
         for z in (0.36, -0.36):
-            parts.append(_part("cylinder", (x * length, -0.33, z), (0.19, 0.06, 0.19), 0.08, (90, 0, 0)))
+            wheel = (x * length, 0.05 - 2 * deep, z)
+            parts.append(_part("cylinder", wheel, (0.19, 0.06, 0.19), 0.08, (90, 0, 0)))
     return parts
 
 
 def _chair(back: Array, legs: Array) -> list[Part]:
-    height, leg = _between(back, 0.2, 0.48), _between(legs, 0.14, 0.4)
+    height, leg = _between(back, 0.14, 0.54), _between(legs, 0.1, 0.46)
     parts = [
         _part("box", (0, -0.1, 0), (0.45, 0.07, 0.45), 0.65),
         _part("box", (0, -0.03 + height, -0.39), (0.45, height, 0.06), 1.0),
-        _part("box", (0, -0.03 + 1.7 * height, -0.36), (0.46, 0.14 * height, 0.06), 0.15),
+        _part("box", (0, -0.1 + 2 * height, -0.36), (0.46, 0.07, 0.06), 0.15),
     ]
     for z, albedo in ((0.38, 0.12), (-0.38, 0.9)):
         for x in (0.38, -0.38):
-            parts.append(_part("box", (x, -0.17 - leg, z), (0.065, leg, 0.065), albedo))
+            parts.append(_part("box", (x, -0.17 - leg, z), (0.07, leg, 0.07), albedo))
     return parts
 
 
 def _face(width: Array, features: Array) -> list[Part]:
-    half, eye = _between(width, 0.45, 0.75), _between(features, 0.07, 0.15)
+    half, eye = _between(width, 0.42, 0.84), _between(features, 0.06, 0.18)
+    tall = _between(width, 0.92, 0.7)
     parts = [
-        _part("ellipsoid", (0, 0, 0), (half, 0.8, 0.62), 0.9),
-        _part("ellipsoid", (0, 0.34, -0.14), (1.06 * half, 0.56, 0.6), 0.12),
-        _part("cylinder", (0, -0.75, -0.12), (0.28, 0.25, 0.26), 0.6),
+        _part("ellipsoid", (0, 0, 0), (half, tall, 0.62), 0.9),
+        _part("ellipsoid", (0, 0.42 * tall, -0.14), (1.06 * half, 0.7 * tall, 0.6), 0.12),
+        _part("cylinder", (0, 0.05 - tall, -0.12), (0.28, 0.25, 0.26), 0.6),
         _part("ellipsoid", (0, -0.1, 0.64), (0.1, 0.17, 0.16), 1.0),
-        _part("ellipsoid", (0, -0.42, 0.5), (0.5 * half, 0.6 * eye, 0.1), 0.15),
+        _part("ellipsoid", (0, -0.52 * tall, 0.5), (2.5 * eye, 0.6 * eye, 0.1), 0.15),
     ]
     for side in (-1, 1):
         parts.append(_part("ellipsoid", (side * 0.45 * half, 0.1, 0.53), (1.2 * eye, eye, 0.1), 0.05))
@@ -162,48 +167,53 @@ def _face(width: Array, features: Array) -> list[Part]:
 
 
 def _fruit(pear: Array, leaf: Array) -> list[Part]:
-    neck, blade = _between(pear, 0.12, 0.52), _between(leaf, 0.16, 0.48)
+    neck, blade = _between(pear, 0.05, 0.6), _between(leaf, 0.1, 0.6)
+    girth = _between(pear, 0.74, 0.54)
     return [
-        _part("ellipsoid", (0, -0.25, 0), (0.66, 0.6, 0.62), 0.95),
-        _part("ellipsoid", (0, 0.05, 0), (0.5, 0.42 + 0.5 * neck, 0.48), 0.95),
-        _part("ellipsoid", (0, 0.1 + neck, 0), (0.38, 0.34, 0.36), 0.95),
-        _part("ellipsoid", (0.3, -0.3, 0.33), (0.34, 0.34, 0.3), 0.4),
-        _part("bowl", (0, -0.72, 0), (0.22, 0.14, 0.22), 0.1),
+        _part("ellipsoid", (0, -0.25, 0), (girth, 0.6, girth), 0.95),
+        _part("ellipsoid", (0, 0.05, 0), (0.76 * girth, 0.42 + 0.5 * neck, 0.76 * girth), 0.95),
+        _part("ellipsoid", (0, 0.1 + neck, 0), (0.6 * girth, 0.34, 0.6 * girth), 0.95),
+        _part("ellipsoid", (0.45 * girth, -0.3, 0.52 * girth), (0.34, 0.34, 0.3), 0.35),
+        _part("bowl", (0, -0.77, 0), (0.22, 0.14, 0.22), 0.1),
         _part("cylinder", (0, 0.5 + neck, 0), (0.05, 0.2, 0.05), 0.1, (0, 0, -15)),
-        _part("ellipsoid", (blade + 0.05, 0.52 + neck, 0.05), (blade, 0.1, 0.2), 0.15, (25, 0, 15)),
+        _part(
+            "ellipsoid",
+            (blade + 0.05, 0.52 + neck, 0.05),
+            (blade, 0.1, 0.12 + 0.25 * blade),
+            0.15,
+            (25, 0, 15),
+        ),
     ]
 
 
 def _plane(wings: Array, body: Array) -> list[Part]:
-    span, radius = _between(wings, 0.4, 0.95), _between(body, 0.11, 0.22)
+    span, radius = _between(wings, 0.3, 1.1), _between(body, 0.11, 0.28)
     parts = [
         _part("ellipsoid", (0, 0, 0), (1.0, radius, radius), 1.0),
-        _part("ellipsoid", (0.68, 0.5 * radius, 0), (0.16, 0.5 * radius, 0.6 * radius), 0.05),
-        _part("wedge", (-0.74, radius + 0.16, 0), (0.2, 0.24, 0.03), 0.15),
-        _part("box", (-0.82, 0.04, 0), (0.12, 0.025, 0.36), 0.2),
+        _part("ellipsoid", (0.68, 0.5 * radius, 0), (0.18, 0.5 * radius, 0.6 * radius), 0.05),
+        _part("wedge", (-0.72, radius + 0.16, 0), (0.22, 0.26, 0.04), 0.15),
+        _part("box", (-0.82, 0.04, 0), (0.13, 0.03, 0.38), 0.2),
     ]
     for side in (-1, 1):
-        parts.append(
-            _part("box", (0.1 - 0.25 * span, -0.04, side * 0.52 * span), (0.18, 0.03, 0.56 * span), 0.75)
-        )
-        parts.append(
-            _part(
-                "cylinder", (0.16 - 0.2 * span, -0.13, side * 0.5 * span), (0.09, 0.17, 0.09), 0.1, (0, 0, 90)
-            )
-        )
+        sweep = 0.14 - 0.12 * span
+        parts.append(_part("box", (sweep, 0, side * 0.5 * span), (0.2, 0.035, 0.5 * span), 1.0))
+        parts.append(_part("box", (sweep, 0, side * span), (0.22, 0.06, 0.07), 0.08))
+        engine = (sweep + 0.1, -0.13, side * 0.5 * span)
+        parts.append(_part("cylinder", engine, (0.09, 0.17, 0.09), 0.1, (0, 0, 90)))
     return parts
 
 
 def _table(top: Array, legs: Array) -> list[Part]:
-    width, leg = _between(top, 0.5, 0.92), _between(legs, 0.16, 0.46)
+    width, leg = _between(top, 0.54, 0.96), _between(legs, 0.1, 0.5)
+    deep = _between(top, 0.66, 0.4)
     parts = [
-        _part("box", (0, 0.24, 0), (width, 0.06, 0.5), 0.95),
-        _part("box", (-0.3 * width, 0.09, 0.42), (0.45 * width, 0.1, 0.06), 0.3),
-        _part("cylinder", (0.55 * width, 0.42, -0.15), (0.14, 0.14, 0.14), 0.12),
+        _part("box", (0, 0.24, 0), (width, 0.06, deep), 0.95),
+        _part("box", (-0.3 * width, 0.09, deep - 0.08), (0.45 * width, 0.1, 0.06), 0.3),
+        _part("cylinder", (0.55 * width, 0.44, -0.1), (0.17, 0.17, 0.17), 0.12),
     ]
-    for z, albedo in ((0.42, 0.12), (-0.42, 0.9)):
+    for z, albedo in ((deep - 0.08, 0.12), (0.08 - deep, 0.9)):
         for side in (-1, 1):
-            parts.append(_part("box", (side * (width - 0.08), 0.18 - leg, z), (0.07, leg, 0.07), albedo))
+            parts.append(_part("box", (side * (width - 0.08), 0.18 - leg, z), (0.075, leg, 0.075), albedo))
     return parts
 
 
