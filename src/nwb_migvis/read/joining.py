@@ -1,0 +1,249 @@
+"""Series and tables that give the same presentations are one reading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.read.contents import Contents, Table
+from nwb_migvis.read.layouts import LAYOUTS
+from nwb_migvis.read.reading import BLANK, Problem, Reading, StimulusImage
+
+TOLERANCE_S = 1e-4
+"""Starts this close are the same presentation."""
+
+NO_ROW = -1
+
+
+def choose_reading(contents: Contents, *, layout: str | None, stimulus: str | None) -> Reading:
+    """Return the one reading of a file's presentations.
+
+    Layouts are tried in the order of `LAYOUTS`. The first that fits gives times, images and pixels; others
+    that show the same images at the same times (within 0.1 ms, else by containment) add their columns.
+
+    Parameters
+    ----------
+    contents : Contents
+    layout : str, optional
+        Layout, place, or LAYOUT:PLACE to read, where several disagree.
+    stimulus : str, optional
+        Column that identifies the image.
+
+    Raises
+    ------
+    MigvisError
+        If nothing fits, or readings disagree.
+    """
+    found = [item for find in LAYOUTS.values() for item in find(contents, stimulus)]
+    chosen = [item for item in found if layout is None or item.is_called(layout)]
+    for item in chosen:
+        if isinstance(item, Problem):
+            raise MigvisError(item.message)
+    readings = [item for item in chosen if isinstance(item, Reading)]
+    if not readings:
+        raise MigvisError(_nothing_fits(contents, found, layout, stimulus))
+    reading = readings[0]
+    others = [item for item in found if isinstance(item, Reading) and item is not reading]
+    for other in others:
+        rows = match_rows(reading.start_time, other.start_time, other.stop_time)
+        conflict = disagreement(reading, other, rows)
+        if conflict is None:
+            reading = join(reading, other, rows)
+        elif other in readings:
+            raise MigvisError(
+                f"{reading.full_name} and {other.full_name} give different presentations: {conflict}; "
+                f"choose one with layout={reading.full_name!r} or layout={other.full_name!r} (--layout)"
+            )
+    used = {item.place for item in others} | {reading.place}
+    for name, table in contents.tables.items():
+        if name not in used:
+            reading = join_table(reading, table)
+    return reading
+
+
+def _nothing_fits(
+    contents: Contents, found: Sequence[Reading | Problem], layout: str | None, stimulus: str | None
+) -> str:
+    columns = sorted({column for table in contents.tables.values() for column in table.columns})
+    if stimulus is not None and stimulus not in columns:
+        held = f"its columns are {', '.join(columns)}" if columns else "it has no such table"
+        return (
+            f"no table of intervals has a column {stimulus!r} (stimulus=); {held}: choose one that is there"
+        )
+    if layout is not None and found:
+        names = ", ".join(f"{item.layout}:{item.place}" for item in found)
+        return f"layout {layout!r} is not in the file; expected one of {names}: choose one of these"
+    held = f"tables: {', '.join(contents.tables)}" if contents.tables else "no tables of intervals"
+    return (
+        f"no stimuli: no layout ({', '.join(LAYOUTS)}) fits what the file holds ({held}); expected an "
+        "IndexSeries or a table that names images: say which column identifies the image with "
+        "stimulus=COLUMN (--stimulus)"
+    )
+
+
+def match_rows(start_time: np.ndarray, table_start: np.ndarray, table_stop: np.ndarray | None) -> np.ndarray:
+    """Return the row of a table that each presentation belongs to.
+
+    The row that starts nearest, within 0.1 ms; else the row that contains the start, with the same
+    tolerance (of several, the one that starts last).
+
+    Parameters
+    ----------
+    start_time : numpy.ndarray
+        (presentation,) seconds.
+    table_start, table_stop : numpy.ndarray
+        (row,) seconds, in any order; NaN where unknown.
+
+    Returns
+    -------
+    numpy.ndarray
+        (presentation,) int64; -1 where there is none.
+    """
+    rows = np.full(len(start_time), NO_ROW, np.int64)
+    order = np.argsort(table_start, kind="stable")
+    order = order[np.isfinite(table_start[order])]
+    asked = np.flatnonzero(np.isfinite(start_time))
+    if not len(order) or not len(asked):
+        return rows
+    starts, times = table_start[order], start_time[asked]
+    right = np.searchsorted(starts, times).clip(0, len(starts) - 1)
+    left = (right - 1).clip(0)
+    nearest = np.where(times - starts[left] <= starts[right] - times, left, right)
+    is_near = np.abs(starts[nearest] - times) <= TOLERANCE_S * (1 + 1e-6)
+    rows[asked[is_near]] = order[nearest[is_near]]
+    if table_stop is None:
+        return rows
+    stops = np.where(np.isfinite(table_stop[order]), table_stop[order], -np.inf) + TOLERANCE_S
+    latest = np.maximum.accumulate(stops)
+    last = np.searchsorted(starts, times + TOLERANCE_S, side="right") - 1
+    for i in np.flatnonzero(~is_near & (last >= 0)):
+        j = last[i]
+        while j >= 0 and latest[j] >= times[i]:
+            if stops[j] >= times[i]:
+                rows[asked[i]] = order[j]
+                break
+            j -= 1
+    return rows
+
+
+def disagreement(reading: Reading, other: Reading, rows: np.ndarray) -> str | None:
+    """Return how two readings contradict each other, or None where they give the same presentations.
+
+    Parameters
+    ----------
+    reading, other : Reading
+    rows : numpy.ndarray
+        (presentation of `reading`,) its row in `other`, -1 where there is none.
+    """
+    is_timed = np.isfinite(reading.start_time)
+    has_row = rows != NO_ROW
+    alone = np.flatnonzero(is_timed & ~has_row & (reading.image_index != BLANK))
+    if len(alone):
+        return f"{len(alone)} of {reading.place} are not in {other.place}, first at {_at(reading, alone)}"
+    mine, theirs = reading.image_index, np.where(has_row, other.image_index[rows], BLANK)
+    odd = np.flatnonzero(has_row & ((mine == BLANK) != (theirs == BLANK)))
+    if len(odd):
+        blank, full = (reading, other) if mine[odd[0]] == BLANK else (other, reading)
+        return (
+            f"{len(odd)} are blank (no such image) in {blank.place} but not in {full.place}, first at "
+            f"{_at(reading, odd)}"
+        )
+    expected = np.isfinite(other.start_time) & (other.image_index != BLANK)
+    expected[rows[has_row]] = False
+    if expected.any():
+        first = np.flatnonzero(expected)
+        return f"{len(first)} of {other.place} are not in {reading.place}, first at {_at(other, first)}"
+    shown = np.flatnonzero(has_row & (mine != BLANK))
+    return _different_images(reading, other, mine[shown], theirs[shown])
+
+
+def _at(reading: Reading, rows: np.ndarray) -> str:
+    return f"{reading.start_time[rows[0]]:.4f} s"
+
+
+def _different_images(reading: Reading, other: Reading, mine: np.ndarray, theirs: np.ndarray) -> str | None:
+    pairs = np.unique(np.stack([mine, theirs], axis=1), axis=0)
+    doubled = [(pairs[:, 0], reading, other)]
+    if not reading.merges_images:
+        doubled.append((pairs[:, 1], other, reading))
+    for values, one, many in doubled:
+        image, count = np.unique(values, return_counts=True)
+        if (count > 1).any():
+            k = int(image[count > 1][0])
+            called = one.images[k].name or f"number {k}"
+            return f"image {called!r} of {one.place} is {count.max()} images in {many.place}"
+    if not other.is_numbered and not reading.is_numbered:
+        known = {image.name for image in reading.images if image.name}
+        for a, b in pairs:
+            one, two = reading.images[a].name, other.images[b].name
+            if one and two and one != two and two in known:
+                return f"image {one!r} of {reading.place} is {two!r} in {other.place}"
+    return None
+
+
+def join(reading: Reading, other: Reading, rows: np.ndarray) -> Reading:
+    """Return a reading with the columns of one that agrees with it, and its names for images without one."""
+    names = {}
+    if not other.is_numbered:
+        for mine, row in zip(reading.image_index, rows, strict=True):
+            if mine != BLANK and row != NO_ROW and other.image_index[row] != BLANK:
+                names[int(mine)] = other.images[other.image_index[row]]
+    images = [_completed(image, names.get(i)) for i, image in enumerate(reading.images)]
+    return replace(
+        reading,
+        images=images,
+        columns=_with_columns(reading.columns, other.columns, other.place, rows),
+        not_labels=reading.not_labels | other.not_labels,
+        tables=reading.tables + other.tables,
+    )
+
+
+def _completed(image: StimulusImage, other: StimulusImage | None) -> StimulusImage:
+    if other is None:
+        return image
+    return replace(image, name=image.name or other.name, pixels=image.pixels or other.pixels)
+
+
+def join_table(reading: Reading, table: Table) -> Reading:
+    """Return a reading with the columns of a table that says nothing of images.
+
+    Such a table is joined if every presentation lies in one of its rows.
+    """
+    rows = match_rows(reading.start_time, table.start_time, table.stop_time)
+    needed = np.isfinite(reading.start_time) & (reading.image_index != BLANK)
+    if not needed.any() or (rows[needed] == NO_ROW).any():
+        return reading
+    return replace(
+        reading,
+        columns=_with_columns(reading.columns, table.columns, table.name, rows),
+        not_labels=reading.not_labels
+        | {"start_time", "stop_time"}
+        | {n for n in table.columns if n.endswith("_time")},
+        tables=(*reading.tables, table.name),
+    )
+
+
+def _with_columns(
+    columns: Mapping[str, np.ndarray], more: Mapping[str, np.ndarray], place: str, rows: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return columns and those of another table; a name that has other values already is made longer."""
+    joined = dict(columns)
+    for name, values in more.items():
+        taken = values[rows] if len(values) else np.full(len(rows), np.nan)
+        if values.dtype == object:
+            taken = np.where(rows == NO_ROW, "", taken)
+        elif (rows == NO_ROW).any():
+            taken = np.where(rows == NO_ROW, np.nan, taken)
+        if name in joined and not _same(joined[name], taken):
+            name = f"{place}_{name}"
+        joined.setdefault(name, taken)
+    return joined
+
+
+def _same(one: np.ndarray, two: np.ndarray) -> bool:
+    if one.dtype == object or two.dtype == object:
+        return bool(one.dtype == two.dtype and (one == two).all())
+    return bool(np.array_equal(one, two, equal_nan=True))

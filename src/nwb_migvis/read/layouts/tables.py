@@ -1,0 +1,196 @@
+"""Tables of intervals with one row a presentation and a column that says which image.
+
+Three layouts share this reading: the trials of a DiCarlo lab session (`stimulus_filename`), the
+`*_presentations` tables of the Allen Institute, and any other table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.read.contents import Collection, Contents, Table
+from nwb_migvis.read.layouts.index_series import positions
+from nwb_migvis.read.reading import BLANK, Problem, Reading, StimulusImage
+
+NAME_COLUMNS = ("stimulus_filename", "image_name", "image_filename", "image_file", "external_image_file")
+"""Columns that name the image, in the order in which they are looked for."""
+
+POSITION_COLUMNS = ("image_index", "frame")
+"""Columns that count positions in a collection of images, from 0."""
+
+NUMBER_COLUMNS = (*POSITION_COLUMNS, "image_id", "stimulus_presented")
+"""Columns that identify the image by a number; looked for after the names."""
+
+NOT_LABELS = frozenset(
+    {
+        *NAME_COLUMNS,
+        *NUMBER_COLUMNS,
+        *(
+            "start_time",
+            "stop_time",
+            "image_hash",
+            "trial_index",
+            "stimulus_order_in_trial",
+            "fixation_correct",
+        ),
+        *("stimuli_presentation_time_ms", "inter_stimuli_interval_ms", "stim_on_time", "stim_off_time"),
+        *(
+            "start_frame",
+            "end_frame",
+            "duration",
+            "stimulus_block",
+            "stimulus_index",
+            "stimulus_name",
+            "image_set",
+        ),
+        *("trials_id", "flashes_since_change", "omitted", "is_change", "active"),
+    }
+)
+"""Columns of the known layouts that say nothing of the image: ids, names, hashes and times."""
+
+OMITTED = ("", "nan", "omitted")
+"""Values of a text column where no image was shown."""
+
+
+def find_dicarlo(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem]:
+    """Yield readings of tables with `stimulus_filename`."""
+    return _find(contents, stimulus, "dicarlo")
+
+
+def find_allen(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem]:
+    """Yield readings of `*_presentations` tables."""
+    return _find(contents, stimulus, "allen")
+
+
+def find_intervals(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem]:
+    """Yield readings of any other table of intervals."""
+    return _find(contents, stimulus, "intervals")
+
+
+def _layout_of(table: Table) -> str:
+    if "stimulus_filename" in table.columns:
+        return "dicarlo"
+    return "allen" if table.name.endswith("_presentations") else "intervals"
+
+
+def _find(contents: Contents, stimulus: str | None, layout: str) -> Iterator[Reading | Problem]:
+    for table in contents.tables.values():
+        if _layout_of(table) != layout:
+            continue
+        column = identity_column(table, contents) if stimulus is None else stimulus
+        if column is None or column not in table.columns:
+            continue
+        try:
+            yield table_reading(table, column, contents, layout=layout)
+        except MigvisError as error:
+            yield Problem(layout, table.name, str(error))
+
+
+def identity_column(table: Table, contents: Contents) -> str | None:
+    """Return the column that says which image a row shows.
+
+    A known name of a text column, else a text column whose every value names an image of the file, else a
+    known name of a number column.
+    """
+    texts = [name for name, values in table.columns.items() if values.dtype == object]
+    for name in NAME_COLUMNS:
+        if name in texts:
+            return name
+    for name in texts:
+        shown = {value for value in table.columns[name] if value not in OMITTED}
+        if shown and shown <= contents.named_images.keys():
+            return name
+    return next((name for name in NUMBER_COLUMNS if name in table.columns), None)
+
+
+def table_reading(table: Table, column: str, contents: Contents, *, layout: str) -> Reading:
+    """Read the presentations of a table whose `column` identifies the image."""
+    values = table.columns[column]
+    place = f"column {column!r} of table {table.name!r}"
+    images, image_index = (
+        _by_name(values, contents)
+        if values.dtype == object
+        else _by_number(values, column, table, contents, place)
+    )
+    if "omitted" in table.columns and table.columns["omitted"].dtype.kind in "biuf":
+        image_index = np.where(table.columns["omitted"] == 1, BLANK, image_index)
+    return Reading(
+        layout=layout,
+        place=table.name,
+        start_time=table.start_time,
+        stop_time=table.stop_time,
+        image_index=image_index,
+        images=images,
+        columns=table.columns,
+        not_labels=NOT_LABELS | {column} | _times(table),
+        is_numbered=values.dtype != object,
+        tables=(table.name,),
+    )
+
+
+def _times(table: Table) -> set[str]:
+    return {name for name in table.columns if name.endswith("_time")}
+
+
+def _by_name(values: np.ndarray, contents: Contents) -> tuple[list[StimulusImage], np.ndarray]:
+    names = sorted({value for value in values if value not in OMITTED}, key=natural_key)
+    place = {name: i for i, name in enumerate(names)}
+    images = [_named(name, contents) for name in names]
+    return images, np.array([place.get(value, BLANK) for value in values], np.int64)
+
+
+def _named(name: str, contents: Contents) -> StimulusImage:
+    found = contents.named_images.get(name, [])
+    if len(found) > 1:
+        raise MigvisError(
+            f"{len(found)} images of the file are named {name!r}; expected one: rename the others"
+        )
+    return found[0] if found else StimulusImage(name)
+
+
+def _by_number(
+    values: np.ndarray, column: str, table: Table, contents: Contents, place: str
+) -> tuple[list[StimulusImage], np.ndarray]:
+    collection = _collection_of(table, contents) if column in POSITION_COLUMNS else None
+    if collection is not None:
+        return list(collection.images), positions(values, len(collection.images), place=place)
+    if values.dtype == bool:
+        raise MigvisError(
+            f"{place} is true or false; expected a name or number of an image: choose another column"
+        )
+    numbers = positions(values, None, place=place)
+    shown = np.unique(numbers[numbers != BLANK])
+    images = [_named(str(number), contents) for number in shown]
+    return images, np.where(numbers == BLANK, BLANK, np.searchsorted(shown, numbers))
+
+
+def _collection_of(table: Table, contents: Contents) -> Collection | None:
+    """Return the images that positions in a table count: those of its name, else the only ones."""
+    found = [
+        c for c in contents.collections if f"{c.name}_presentations" == table.name
+    ] or contents.collections
+    if not found:
+        return None
+    if len(found) > 1:
+        names = ", ".join(c.name for c in found)
+        raise MigvisError(
+            f"table {table.name!r} counts positions in one of {len(found)} collections of images ({names}); "
+            "expected one, or one that the table is named after"
+        )
+    if not found[0].is_ordered:
+        raise MigvisError(
+            f"table {table.name!r} counts positions in Images {found[0].name!r}, which has no "
+            "order_of_images; expected one, or names that end in 0 .. n - 1: add order_of_images"
+        )
+    return found[0]
+
+
+def natural_key(name: str) -> list[Any]:
+    """Return a sort key that puts im2 before im10."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), part) if i % 2 else part for i, part in enumerate(parts)]

@@ -1,0 +1,93 @@
+"""Open an NWB file for reading, and turn what goes wrong into one line that the user can act on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+
+from nwb_migvis.errors import MigvisError
+
+if TYPE_CHECKING:
+    from pynwb import NWBFile
+
+
+def one_line(error: BaseException | str, *, limit: int = 200) -> str:
+    """Return the text of an error on one line, cut to `limit` characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def check_is_session(path: Path) -> None:
+    """Raise `MigvisError` unless `path` is an HDF5 file that says that it is NWB 2."""
+    if not path.exists():
+        raise MigvisError(f"{path} does not exist; give the path of an NWB file")
+    if path.is_dir():
+        raise MigvisError(
+            f"{path} is a directory; expected an NWB file in HDF5 format, so give the path of the file itself"
+        )
+    try:
+        with h5py.File(path, "r") as file:
+            version = file.attrs.get("nwb_version", file.get("nwb_version"))
+            kind = file.attrs.get("neurodata_type")
+    except OSError as error:
+        raise MigvisError(_why_not_opened(path, error)) from error
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise MigvisError(f"{path} is damaged: {one_line(error)}; get a whole copy of it") from error
+    if kind not in ("NWBFile", b"NWBFile"):
+        found = "NWB 1 (its root holds the version)" if version is not None else "HDF5 but not NWB"
+        raise MigvisError(
+            f"{path} is {found}: its root has neurodata_type {kind!r}; expected an NWB 2 file ('NWBFile')"
+        )
+
+
+def _why_not_opened(path: Path, error: OSError) -> str:
+    if error.errno == 11 or "unable to lock" in str(error):
+        return f"{path} is open elsewhere for writing (HDF5 lock); close it there and try again"
+    if isinstance(error, PermissionError):
+        return f"{path} may not be read (permission denied); make it readable"
+    if "truncated file" in str(error):
+        return f"{path} is truncated: it is shorter than its own header says; get a whole copy of it"
+    if "file signature not found" in str(error):
+        return f"{path} is not an NWB file: it has no HDF5 signature; give the path of an NWB file"
+    return f"{path} cannot be opened as HDF5: {one_line(error)}; get a whole copy of it"
+
+
+@contextmanager
+def open_session(path: Path) -> Iterator[NWBFile]:
+    """Open an NWB file for reading; nothing of it stays open afterwards.
+
+    Warnings of the libraries are silenced. Any failure of theirs inside the block, which comes from what
+    the file holds, becomes a `MigvisError`.
+    """
+    from pynwb import NWBHDF5IO
+
+    check_is_session(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        io: Any = None
+        try:
+            io = NWBHDF5IO(path, mode="r")
+            yield io.read()
+        except MigvisError:
+            raise
+        except Exception as error:  # a damaged file raises nearly anything, from deep inside the libraries
+            raise MigvisError(_why_not_read(path, error)) from error
+        finally:
+            if io is not None:
+                io.close()
+
+
+def _why_not_read(path: Path, error: Exception) -> str:
+    from hdmf.build import ConstructError
+
+    if isinstance(error, ConstructError):
+        return (
+            f"{path} holds an object that cannot be built: {one_line(error)}; if an NWB extension of another "
+            "version is imported, read the file in a Python process without it"
+        )
+    return f"{path} cannot be read ({type(error).__name__}: {one_line(error)}); the file may be damaged"

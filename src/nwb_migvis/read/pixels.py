@@ -1,0 +1,321 @@
+"""Pixels that are read when they are asked for, and only those.
+
+Everything becomes uint8 by these rules, decided once per session over all images shown, so that images
+stay comparable with each other:
+
+- uint8 stays as it is, booleans become 0 and 255;
+- floats within [0, 1] are multiplied by 255 and rounded, floats within [0, 255] are rounded;
+- integers within [0, 255] stay; else unsigned 16-bit integers are divided by 257 and rounded;
+- anything else is refused.
+
+An alpha channel is composited over mid gray (128). Where grayscale and colour images meet, grayscale is
+repeated over the channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from nwb_migvis.errors import MigvisError
+
+BACKGROUND = 128
+"""Gray value that shows through transparent pixels."""
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF")
+"""Formats of image files that are read, by Pillow's names."""
+
+_CHUNK_CACHE_BYTES = 2**26
+
+
+class Pixels(Protocol):
+    """Where the pixels of one image are: an HDF5 dataset or an image file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(y, x) or (y, x, channel) as stored."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the values that `read` returns."""
+
+    @property
+    def sort_key(self) -> tuple[str, str, int]:
+        """Images are read in this order, which is their order on disk."""
+
+    def read(self, files: OpenFiles) -> np.ndarray:
+        """Return the pixels as stored."""
+
+
+class OpenFiles:
+    """HDF5 files opened once each for one access and closed after it."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._files: dict[str, h5py.File] = {}
+
+    def __enter__(self) -> OpenFiles:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._stack.close()
+
+    def __getitem__(self, path: str) -> h5py.File:
+        if path not in self._files:
+            try:
+                file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
+            except OSError as error:
+                raise MigvisError(
+                    f"{path} can no longer be opened for its pixels ({type(error).__name__}); "
+                    "it must stay where it was read from"
+                ) from error
+            self._files[path] = self._stack.enter_context(file)
+        return self._files[path]
+
+
+@dataclass(frozen=True)
+class DatasetPixels:
+    """An image in an HDF5 dataset: the whole dataset, or one frame of it."""
+
+    file: str
+    dataset: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    frame: int | None = None
+
+    @property
+    def sort_key(self) -> tuple[str, str, int]:
+        """File, dataset and frame."""
+        return (self.file, self.dataset, self.frame or 0)
+
+    def read(self, files: OpenFiles) -> np.ndarray:
+        """Return the pixels as stored."""
+        try:
+            dataset = files[self.file][self.dataset]
+            return dataset[()] if self.frame is None else dataset[self.frame]
+        except (OSError, KeyError) as error:
+            raise MigvisError(
+                f"{self.file}: the pixels of {self.dataset} cannot be read; the file may be damaged"
+            ) from error
+
+
+@dataclass(frozen=True)
+class FilePixels:
+    """An image in a PNG, JPEG, GIF, BMP or TIFF file."""
+
+    path: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def from_file(cls, path: Path) -> FilePixels:
+        """Read the header of an image file.
+
+        Raises
+        ------
+        MigvisError
+            If the file is no image of a known format.
+        """
+        from PIL import Image
+
+        try:
+            with Image.open(path, formats=FORMATS) as image:
+                width, height = image.size
+                mode = image.mode
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise MigvisError(
+                f"{path} is no image that can be read; expected one of {', '.join(FORMATS)}"
+            ) from error
+        n_channels = len(_MODES.get(mode, "RGB"))
+        return cls(str(path), (height, width) if n_channels == 1 else (height, width, n_channels))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Files are converted to uint8 as they are read."""
+        return np.dtype(np.uint8)
+
+    @property
+    def sort_key(self) -> tuple[str, str, int]:
+        """Path of the file."""
+        return (self.path, "", 0)
+
+    def read(self, files: OpenFiles) -> np.ndarray:
+        """Return the pixels as uint8; 16-bit gray is divided by 257 and rounded."""
+        from PIL import Image
+
+        try:
+            with Image.open(self.path, formats=FORMATS) as image:
+                if image.mode.startswith("I"):
+                    return scaled(np.asarray(image), 255 / 65535)
+                return np.asarray(image.convert(_MODES.get(image.mode, "RGB")))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise MigvisError(f"{self.path}: the image is damaged or gone; get a whole copy of it") from error
+
+
+_MODES = {"1": "L", "L": "L", "I": "L", "I;16": "L", "I;16B": "L", "I;16L": "L", "LA": "LA", "RGBA": "RGBA"}
+"""Pillow's image modes that are not read as RGB."""
+
+
+def scaled(values: np.ndarray, factor: float) -> np.ndarray:
+    """Return values times a factor as uint8, rounded to nearest."""
+    return np.rint(values.astype(np.float64) * factor).clip(0, 255).astype(np.uint8)
+
+
+def uint8_factors(images: Sequence[Pixels]) -> dict[np.dtype, float]:
+    """Return what values of each stored type are multiplied by, over all images shown.
+
+    Parameters
+    ----------
+    images : sequence of Pixels
+        Only images of types other than uint8 and bool are read.
+
+    Raises
+    ------
+    MigvisError
+        For values that no rule covers.
+    """
+    extremes: dict[np.dtype, tuple[float, float]] = {}
+    with OpenFiles() as files:
+        for image in sorted(images, key=lambda image: image.sort_key):
+            if image.dtype in (np.uint8, bool):
+                continue
+            values = image.read(files)
+            low, high = extremes.get(image.dtype, (np.inf, -np.inf))
+            extremes[image.dtype] = (min(low, values.min()), max(high, values.max()))
+    return {dtype: _factor(dtype, low, high) for dtype, (low, high) in extremes.items()}
+
+
+def _factor(dtype: np.dtype, low: float, high: float) -> float:
+    if low >= 0 and high <= 1 and dtype.kind == "f":
+        return 255.0
+    if low >= 0 and high <= 255 and dtype.kind in "fiu":
+        return 1.0
+    if dtype == np.uint16:
+        return 255 / 65535
+    raise MigvisError(
+        f"images of type {dtype} hold values from {low:g} to {high:g}; expected uint8, uint16, or values "
+        "within [0, 1] (float) or [0, 255]: store the images as uint8"
+    )
+
+
+def digest(image: Pixels, files: OpenFiles, factors: dict[np.dtype, float]) -> str:
+    """Return a hash (16 hexadecimal digits) of an image's uint8 pixels and shape."""
+    pixels = np.ascontiguousarray(_as_uint8(image.read(files), factors, image.dtype))
+    head = ",".join(str(n) for n in pixels.shape).encode()
+    return hashlib.sha256(head + b":" + pixels.tobytes()).hexdigest()[:16]
+
+
+def _as_uint8(pixels: np.ndarray, factors: dict[np.dtype, float], dtype: np.dtype) -> np.ndarray:
+    """Return stored pixels as uint8 (y, x) or (y, x, 3)."""
+    if dtype.kind == "b":
+        pixels = pixels.astype(np.uint8) * np.uint8(255)
+    elif dtype != np.uint8:
+        pixels = scaled(pixels, factors[dtype])
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        alpha = pixels[..., -1:].astype(np.float64) / 255
+        pixels = scaled(pixels[..., :-1] * alpha + BACKGROUND * (1 - alpha), 1.0)
+    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+
+
+class ImageStack(BackendArray):
+    """All images of a session as one array (stimulus, y, x[, channel]) of uint8 that reads on indexing.
+
+    Parameters
+    ----------
+    images : sequence of Pixels
+    names : sequence of str
+        For messages.
+    resize_px : (height, width), optional
+        Size that every image is resized to; needed where they differ.
+    channel_order : {"rgb", "bgr"}
+        Order of the colour channels in HDF5 datasets.
+
+    Raises
+    ------
+    MigvisError
+        If the sizes differ and no size is given, or a shape or type is no image.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Pixels],
+        *,
+        names: Sequence[str],
+        resize_px: tuple[int, int] | None = None,
+        channel_order: str = "rgb",
+    ) -> None:
+        self.images = tuple(images)
+        self.names = tuple(names)
+        self.channel_order = channel_order
+        for image, name in zip(images, names, strict=True):
+            if len(image.shape) not in (2, 3) or (len(image.shape) == 3 and image.shape[2] > 4):
+                raise MigvisError(
+                    f"image {name!r} has shape {image.shape}; expected (y, x) or (y, x, channel) with 1 to 4"
+                    " channels"
+                )
+        self.factors = uint8_factors(images)
+        size = resize_px or _common_size(images, names)
+        is_colour = any(len(image.shape) == 3 and image.shape[2] >= 3 for image in images)
+        self.shape = (len(images), *size, 3) if is_colour else (len(images), *size)
+        self.dtype = np.dtype(np.uint8)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> np.ndarray:
+        rows = np.atleast_1d(np.arange(len(self.images))[key[0]])
+        stack = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        order = sorted(range(len(rows)), key=lambda i: self.images[rows[i]].sort_key)
+        with OpenFiles() as files:
+            for i in order:
+                stack[i] = self._image(rows[i], files)
+        for axis in range(stack.ndim - 1, 0, -1):
+            stack = stack[(slice(None),) * axis + (key[axis],)]
+        return stack[0] if np.ndim(key[0]) == 0 and not isinstance(key[0], slice) else stack
+
+    def _image(self, row: int, files: OpenFiles) -> np.ndarray:
+        image = self.images[row]
+        pixels = _as_uint8(image.read(files), self.factors, image.dtype)
+        if pixels.shape[:2] != self.shape[1:3]:
+            pixels = resized(pixels, self.shape[1:3])
+        if len(self.shape) == 4 and pixels.ndim == 2:
+            return np.repeat(pixels[..., None], 3, axis=2)
+        if self.channel_order == "bgr" and isinstance(image, DatasetPixels) and pixels.ndim == 3:
+            return pixels[..., ::-1]
+        return pixels
+
+    def digests(self) -> list[str]:
+        """Return a hash of each image's own pixels, before any resizing."""
+        with OpenFiles() as files:
+            return [digest(image, files, self.factors) for image in self.images]
+
+
+def resized(pixels: np.ndarray, size_px: tuple[int, ...]) -> np.ndarray:
+    """Return an image at another (height, width), bilinear with antialiasing."""
+    from PIL import Image
+
+    height, width = size_px
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _common_size(images: Sequence[Pixels], names: Sequence[str]) -> tuple[int, int]:
+    sizes: dict[tuple[int, int], list[str]] = {}
+    for image, name in zip(images, names, strict=True):
+        sizes.setdefault((image.shape[0], image.shape[1]), []).append(name)
+    if len(sizes) > 1:
+        found = ", ".join(
+            f"{h} x {w} ({len(who)}, first {who[0]!r})" for (h, w), who in list(sizes.items())[:3]
+        )
+        raise MigvisError(
+            f"the images have {len(sizes)} sizes (height x width in px): {found}; expected one: "
+            "say which with resize_px=(height, width)"
+        )
+    return next(iter(sizes))

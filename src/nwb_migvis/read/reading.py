@@ -1,0 +1,115 @@
+"""What a layout finds in a file: which image was shown when, and where its pixels are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nwb_migvis.read.pixels import Pixels
+
+BLANK = -1
+"""Value of `Reading.image_index` where no image was shown."""
+
+
+@dataclass(frozen=True)
+class StimulusImage:
+    """One image of a session.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the file; "" where it has none.
+    pixels : Pixels, optional
+        Where its pixels are, where that is known.
+    attributes : mapping of str to scalar
+        What the file says of the image itself.
+    """
+
+    name: str
+    pixels: Pixels | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Presentations that share a clock and a table of units.
+
+    Attributes
+    ----------
+    rows : slice
+        The presentations, along `Reading.start_time`.
+    units : pynwb.misc.Units
+    """
+
+    rows: slice
+    units: Any
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read the presentations of a file.
+
+    Attributes
+    ----------
+    layout : str
+        Name of the layout.
+    place : str
+        Name of the series or table that gives the presentations.
+    start_time : numpy.ndarray
+        (presentation,) float64, seconds; NaN where unknown.
+    image_index : numpy.ndarray
+        (presentation,) int64 position in `images`; -1 for a blank.
+    images : sequence of StimulusImage
+    stop_time : numpy.ndarray, optional
+        (presentation,) float64, seconds.
+    columns : mapping of str to numpy.ndarray
+        (presentation,) what the file says of each presentation.
+    not_labels : frozenset of str
+        Columns that can never be labels of the images.
+    merges_images : bool
+        Several entries of `images` may be one and the same image.
+    is_numbered : bool
+        The names of `images` are numbers that the layout counts with, not names of the images.
+    tables : tuple of str
+        Tables whose columns were joined.
+    blocks : sequence of Block
+        Tables of units other than the file's own, and the presentations that each counts for.
+    """
+
+    layout: str
+    place: str
+    start_time: np.ndarray
+    image_index: np.ndarray
+    images: Sequence[StimulusImage]
+    stop_time: np.ndarray | None = None
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    not_labels: frozenset[str] = frozenset()
+    merges_images: bool = False
+    is_numbered: bool = False
+    tables: tuple[str, ...] = ()
+    blocks: Sequence[Block] = ()
+
+    def is_called(self, layout: str) -> bool:
+        """Return whether a `layout` asked for means this reading: its layout, its place, or LAYOUT:PLACE."""
+        return layout in (self.layout, self.place, self.full_name)
+
+    @property
+    def full_name(self) -> str:
+        """The name that tells this reading from any other of the file."""
+        return f"{self.layout}:{self.place}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that looks like a layout but cannot be read, and why."""
+
+    layout: str
+    place: str
+    message: str
+
+    def is_called(self, layout: str) -> bool:
+        """Return whether a `layout` asked for means this reading."""
+        return layout in (self.layout, self.place, f"{self.layout}:{self.place}")
