@@ -1,4 +1,4 @@
-"""What does each part of a visual population encode? Group-wise latents and guided diffusion for NWB sessions.
+"""What each part of a visual population encodes: group-wise latents and guided diffusion for NWB sessions.
 
 Importing this package registers the NWB extension `ndx-migvis`; torch, diffusers, spikeinterface and
 matplotlib load only when a function needs them.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
+
+import nwb_migvis.extension as _extension  # noqa: F401
 
 __version__ = _version("nwb-migvis")
 

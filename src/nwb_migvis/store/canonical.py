@@ -1,0 +1,212 @@
+"""The exact form of `Results` that a file can hold, and the comparison of two of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.results import EDIT_COORDS, GROUP_COLUMNS, Results, no_edits, no_selectivity
+
+Dims = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Form:
+    """Names, dims and kinds of the variables of one dataset.
+
+    Kinds: `str`; `np.int64` and `np.float64` are converted to; `np.floating` keeps float32 and float64;
+    `np.uint8` has to be that already.
+    """
+
+    data: Mapping[str, tuple[Dims, type]]
+    coords: Mapping[str, tuple[Dims, type]]
+    optional: tuple[str, ...] = ()
+
+
+LATENTS = Form(
+    data=dict.fromkeys(("mean", "log_var"), (("stimulus", "latent"), np.floating)),
+    coords={
+        "stimulus": (("stimulus",), str),
+        "split": (("stimulus",), str),
+        "n_presentations": (("stimulus",), np.int64),
+        "group": (("latent",), str),
+    },
+)
+UNITS = Form(
+    data={
+        "loading": (("unit", "latent"), np.floating),
+        **dict.fromkeys(("r2", "noise_ceiling", "reliability"), (("unit",), np.float64)),
+    },
+    coords={"unit": (("unit",), np.int64)},
+)
+EVIDENCE_DIMS = ("group", "label", "method", "reader")
+SELECTIVITY = Form(
+    data={
+        **dict.fromkeys(("transfer", "transfer_low", "transfer_high"), (EVIDENCE_DIMS, np.float64)),
+        **dict.fromkeys(("retention", "retention_low", "retention_high"), (EVIDENCE_DIMS, np.float64)),
+        "p_value": (EVIDENCE_DIMS, np.float64),
+        "reader_score": (("label", "reader"), np.float64),
+        "si_transfer": (("method", "reader"), np.float64),
+        "si_strict": (("method", "reader"), np.float64),
+    },
+    coords={name: ((name,), str) for name in EVIDENCE_DIMS},
+)
+
+
+def edits_form(dataset: xr.Dataset) -> Form:
+    """Return the form of `Results.synthesized`, whose images are grayscale or have a channel dim."""
+    colour = "image" in dataset and "channel" in dataset["image"].dims
+    dims: Dims = ("edit", "y", "x", "channel") if colour else ("edit", "y", "x")
+    return Form(
+        data={"image": (dims, np.uint8), "map": (("edit", "y", "x"), np.float32)},
+        coords={name: (("edit",), kind) for name, kind in EDIT_COORDS.items()},
+        optional=("map",),
+    )
+
+
+def canonical(results: Results) -> Results:
+    """Return the same results in the form that a file holds.
+
+    Text is NumPy text, integers are int64, statistics float64; the provenance is plain JSON values (NaN
+    becomes null); a `synthesized` without edits and a `selectivity` without labels are the empty datasets
+    of `results.py`.
+
+    Raises
+    ------
+    ValueError
+        If a variable is absent, unknown, or of another dtype or other dims than the schema has.
+    MigvisError
+        If the name of the run cannot name an object in an NWB file.
+    """
+    check_name(results.name)
+    groups = _groups(results.groups)
+    latents = _conform(results.latents, LATENTS, "latents")
+    wanted = np.repeat(groups.index.to_numpy(dtype=str), groups["size"])
+    starts = np.cumsum(groups["size"]) - groups["size"]
+    if not (np.array_equal(latents["group"].values, wanted) and np.array_equal(groups["first"], starts)):
+        raise ValueError("results.latents: the coordinate `group` is not that of results.groups, in order")
+    units = _conform(results.units, UNITS, "units")
+    synthesized, selectivity = results.synthesized, results.selectivity
+    return replace(
+        results,
+        groups=groups,
+        latents=latents,
+        units=units,
+        synthesized=_conform(
+            synthesized if synthesized.sizes["edit"] else no_edits(), edits_form(synthesized), "synthesized"
+        ),
+        selectivity=_conform(
+            selectivity if selectivity["transfer"].size else no_selectivity(), SELECTIVITY, "selectivity"
+        ),
+        provenance=plain(results.provenance),
+    )
+
+
+def check_name(name: str) -> None:
+    """Refuse a run name that cannot name an object in an NWB file."""
+    if (
+        not name
+        or name != name.strip()
+        or any(c in name for c in "/:")
+        or not name.isprintable()
+        or name == "."
+    ):
+        raise MigvisError(
+            f"the run name {name!r} cannot name an object in an NWB file; "
+            "expected printable text without '/', ':' or outer spaces"
+        )
+
+
+def plain(value: Any) -> Any:
+    """Return plain JSON values: text keys, lists, Python numbers; NaN and infinities become None."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist())
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    json.dumps(value)
+    return value
+
+
+def differences(asked: Results, found: Results) -> list[str]:
+    """Return the names of the parts in which two canonical results differ (NaN equals NaN)."""
+    parts = []
+    if asked.name != found.name:
+        parts.append("name")
+    if not asked.groups.equals(found.groups):
+        parts.append("groups")
+    for name in ("latents", "units", "synthesized", "selectivity"):
+        a, b = getattr(asked, name), getattr(found, name)
+        if not a.identical(b) or any(a[v].dtype != b[v].dtype for v in a.data_vars):
+            parts.append(name)
+    if asked.provenance != found.provenance:
+        parts.append("provenance")
+    return parts
+
+
+def _groups(frame: pd.DataFrame) -> pd.DataFrame:
+    unknown = [c for c in frame.columns if c not in GROUP_COLUMNS]
+    lacking = [c for c in GROUP_COLUMNS if c not in frame.columns and c != "stability"]
+    if unknown or lacking or not len(frame):
+        raise ValueError(f"results.groups: {len(frame)} rows, unknown {unknown}, absent {lacking}")
+    columns = {
+        c: _cast(frame[c].to_numpy(), kind, f"groups.{c}") for c, kind in GROUP_COLUMNS.items() if c in frame
+    }
+    index = pd.Index([str(v) for v in frame.index], name="group")
+    if index.has_duplicates:
+        raise ValueError(f"results.groups: the names {list(index)} repeat")
+    return pd.DataFrame({c: list(v) if v.dtype.kind == "U" else v for c, v in columns.items()}, index=index)
+
+
+def _conform(dataset: xr.Dataset, form: Form, where: str) -> xr.Dataset:
+    known = {**form.data, **form.coords}
+    unknown = [str(n) for n in dataset.variables if n not in known]
+    lacking = [n for n in known if n not in dataset.variables and n not in form.optional]
+    if unknown or lacking:
+        raise ValueError(f"results.{where}: unknown variables {unknown}, absent {lacking}")
+    if dataset.attrs or any(v.attrs for v in dataset.variables.values()):
+        raise ValueError(f"results.{where}: attributes have no place in the file; use the provenance")
+    arrays = {}
+    for name, (dims, kind) in known.items():
+        if name not in dataset.variables:
+            continue
+        variable = dataset[name].variable
+        if set(variable.dims) != set(dims):
+            raise ValueError(f"results.{where}: {name} has dims {variable.dims}; expected {dims}")
+        arrays[name] = (dims, _cast(variable.transpose(*dims).values, kind, f"{where}.{name}"))
+    return xr.Dataset(
+        {n: arrays[n] for n in form.data if n in arrays}, coords={n: arrays[n] for n in form.coords}
+    )
+
+
+def _cast(values: np.ndarray, kind: type, where: str) -> np.ndarray:
+    if kind is str:
+        if not all(isinstance(v, str) for v in np.ravel(values)):
+            raise ValueError(f"results.{where}: found values that are no text")
+        return np.asarray(values, dtype=str) if values.size else np.empty(values.shape, dtype="<U1")
+    fits = {"u": (np.uint8,), "i": (np.int64,), "f": (np.floating, np.float32, np.float64)}
+    if kind in fits["u"]:
+        good = values.dtype == np.uint8
+    elif kind in fits["i"]:
+        good = values.dtype.kind in "iu"
+    else:
+        good = values.dtype.kind == "f"
+    if not good:
+        raise ValueError(f"results.{where}: found {values.dtype}; expected {kind.__name__}")
+    if kind is np.floating:
+        kind = np.float32 if values.dtype.itemsize <= 4 else np.float64
+    return np.ascontiguousarray(values, dtype=kind)

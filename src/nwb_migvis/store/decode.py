@@ -1,0 +1,242 @@
+"""Results from a file, read with h5py alone: nothing but the run itself is opened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.extension import NAMESPACE
+from nwb_migvis.results import EDIT_COORDS, GROUP_COLUMNS, Results, no_edits, no_selectivity
+from nwb_migvis.store.canonical import EVIDENCE_DIMS, SELECTIVITY
+
+
+def list_runs(path: str | Path) -> list[str]:
+    """Return the names of the runs in an NWB file.
+
+    Raises
+    ------
+    MigvisError
+        If the file does not exist, is no HDF5 file, or is open for writing elsewhere.
+    """
+    with open_file(path) as file:
+        return runs_in(file)
+
+
+def read_results(path: str | Path, name: str | None = None) -> Results:
+    """Read the results of a run from an NWB file; needs neither torch nor the session's own data.
+
+    Parameters
+    ----------
+    path : path-like
+    name : str, optional
+        The run; None for the only one.
+
+    Returns
+    -------
+    Results
+        As `run` returned them.
+
+    Raises
+    ------
+    MigvisError
+        If the file cannot be read, holds no run, none of that name, or several and `name` is None.
+    """
+    with open_file(path) as file:
+        group = _run_group(file, Path(path), name)
+        try:
+            return decode(group)
+        except (KeyError, ValueError, TypeError, OSError) as error:
+            raise MigvisError(
+                f"{path}: {group.name} is not as ndx-migvis has it ({error}); run `nwb-migvis validate` on it"
+            ) from error
+
+
+def read_weights(path: str | Path, name: str | None = None) -> dict[str, bytes]:
+    """Read the networks' weights of a run, as safetensors bytes by name.
+
+    Raises
+    ------
+    MigvisError
+        As `read_results`, and if a digest is not that of the bytes.
+    """
+    with open_file(path) as file:
+        group = _run_group(file, Path(path), name)
+        weights = {}
+        for network, dataset in weights_in(group):
+            data = dataset[()].tobytes()
+            digest = hashlib.sha256(data).hexdigest()
+            if digest != dataset.attrs["sha256"]:
+                raise MigvisError(
+                    f"{path}: {dataset.name} has the sha256 {digest[:12]}...; expected "
+                    f"{str(dataset.attrs['sha256'])[:12]}...; the weights are damaged, run the model again"
+                )
+            weights[network] = data
+        return weights
+
+
+@contextmanager
+def open_file(path: str | Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading, with one-line errors."""
+    path = Path(path)
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing"
+        raise MigvisError(f"{path}: found {found}; expected an NWB file; check the path")
+    try:
+        file = h5py.File(path, "r")
+    except BlockingIOError:
+        raise MigvisError(
+            f"{path} is open for writing elsewhere; expected a file that no one writes; close it there first"
+        ) from None
+    except PermissionError:
+        raise MigvisError(f"{path} cannot be read; expected read permission; ask its owner") from None
+    except OSError:
+        raise MigvisError(
+            f"{path} is no HDF5 file, or a truncated one; expected an NWB file; fetch or write it again"
+        ) from None
+    with file:
+        yield file
+
+
+def is_run(item: Any) -> bool:
+    """Tell whether an HDF5 object is a run."""
+    return isinstance(item, h5py.Group) and (_type_of(item), item.attrs.get("namespace")) == (
+        "MigvisRun",
+        NAMESPACE,
+    )
+
+
+def runs_in(file: h5py.File) -> list[str]:
+    """Return the names of the runs in an open file."""
+    analysis = file.get("analysis")
+    if not isinstance(analysis, h5py.Group):
+        return []
+    return [name for name in analysis if is_run(analysis.get(name))]
+
+
+def weights_in(group: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
+    """Return the weights' datasets of a run."""
+    return [(n, d) for n, d in group["model"].items() if _type_of(d) == "NetworkWeights"]
+
+
+def decode(group: h5py.Group) -> Results:
+    """Return the results that the group of a run holds."""
+    groups = _groups(group["latent_groups"])
+    return Results(
+        name=group.name.rpartition("/")[2],
+        groups=groups,
+        latents=_latents(group["stimulus_latents"], groups),
+        units=_units(group["unit_loadings"]),
+        synthesized=_synthesized(group["synthesized_images"])
+        if "synthesized_images" in group
+        else no_edits(),
+        selectivity=_selectivity(group) if "selectivity" in group else no_selectivity(),
+        provenance=_provenance(group["model"]),
+    )
+
+
+def _type_of(item: Any) -> Any:
+    return None if item is None else item.attrs.get("neurodata_type")
+
+
+def _run_group(file: h5py.File, path: Path, name: str | None) -> h5py.Group:
+    names = runs_in(file)
+    if not names:
+        raise MigvisError(
+            f"{path}: found no results (nothing of type MigvisRun in /analysis); expected a file that "
+            "`nwb-migvis run` wrote; give that file, or run it first"
+        )
+    if name is None and len(names) > 1:
+        raise MigvisError(
+            f"{path}: found {len(names)} runs; expected a choice; name one of {', '.join(names)}"
+        )
+    if name is not None and name not in names:
+        raise MigvisError(
+            f"{path}: found no run {name!r}; expected one of {', '.join(names)}; name one of them"
+        )
+    return file["analysis"][names[0] if name is None else name]
+
+
+def _text(dataset: h5py.Dataset) -> np.ndarray:
+    return np.array(dataset.asstr()[()].tolist(), dtype=str)
+
+
+def _groups(table: h5py.Group) -> pd.DataFrame:
+    columns = {
+        name: _text(table[name]).tolist() if kind is str else table[name][()]
+        for name, kind in GROUP_COLUMNS.items()
+        if name in table
+    }
+    return pd.DataFrame(columns, index=pd.Index(_text(table["group"]).tolist(), name="group"))
+
+
+def _latents(table: h5py.Group, groups: pd.DataFrame) -> xr.Dataset:
+    return xr.Dataset(
+        {name: (("stimulus", "latent"), table[name][()]) for name in ("mean", "log_var")},
+        coords={
+            "stimulus": _text(table["stimulus"]),
+            "split": ("stimulus", _text(table["split"])),
+            "n_presentations": ("stimulus", table["n_presentations"][()]),
+            "group": ("latent", np.repeat(groups.index.to_numpy(dtype=str), groups["size"])),
+        },
+    )
+
+
+def _units(table: h5py.Group) -> xr.Dataset:
+    statistics = {name: ("unit", table[name][()]) for name in ("r2", "noise_ceiling", "reliability")}
+    return xr.Dataset(
+        {"loading": (("unit", "latent"), table["loading"][()]), **statistics},
+        coords={"unit": table["unit"][()]},
+    )
+
+
+def _synthesized(table: h5py.Group) -> xr.Dataset:
+    dims = ("edit", "y", "x", "channel")
+    data = {"image": (dims[: table["image"].ndim], table["image"][()])}
+    if "map" in table:
+        data["map"] = (dims[:3], table["map"][()])
+    coords = {
+        name: ("edit", _text(table[name]) if kind is str else table[name][()])
+        for name, kind in EDIT_COORDS.items()
+    }
+    return xr.Dataset(data, coords=coords)
+
+
+def _selectivity(group: h5py.Group) -> xr.Dataset:
+    data: dict[str, Any] = {}
+    coords: dict[str, Any] = {}
+    for table, dims in (
+        ("selectivity", EVIDENCE_DIMS),
+        ("reader_scores", ("label", "reader")),
+        ("selectivity_index", ("method", "reader")),
+    ):
+        axes = [_text(group[table][d]) for d in dims]
+        if not coords:
+            coords = {
+                d: pd.unique(pd.Series(axis)).to_numpy(dtype=str) for d, axis in zip(dims, axes, strict=True)
+            }
+        full = pd.MultiIndex.from_product([coords[d] for d in dims])
+        rows = pd.MultiIndex.from_arrays(axes)
+        for name in (n for n, (d, _) in SELECTIVITY.data.items() if d == dims):
+            values = pd.Series(group[table][name][()], index=rows).reindex(full).to_numpy()
+            data[name] = (dims, values.reshape([len(coords[d]) for d in dims]))
+    return xr.Dataset(data, coords=coords)
+
+
+def _provenance(model: h5py.Group) -> dict[str, Any]:
+    provenance = json.loads(model.attrs["provenance"])
+    for key in ("config", "versions"):
+        if key in model.attrs:
+            provenance[key] = json.loads(model.attrs[key])
+    if "digests" in model.attrs:
+        provenance.update(json.loads(model.attrs["digests"]))
+    return provenance

@@ -1,0 +1,190 @@
+"""Results to the extension's types."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from hdmf.backends.hdf5.h5_utils import H5DataIO
+from pynwb import NWBFile
+
+from nwb_migvis.extension import (
+    LatentGroupsTable,
+    MigvisModel,
+    MigvisRun,
+    NetworkWeights,
+    ReaderScoresTable,
+    SelectivityIndexTable,
+    SelectivityTable,
+    StimulusLatentsTable,
+    SynthesizedImagesTable,
+    UnitLoadingsTable,
+)
+from nwb_migvis.results import Results
+from nwb_migvis.store.canonical import EVIDENCE_DIMS, SELECTIVITY
+
+NETWORKS = {
+    "vae": "Group-wise variational autoencoder: spike counts to latents and back.",
+    "critic": "Critic: scores of images against the latents of each group, at every noise level.",
+    "prior": "Diffusion prior over the session's images.",
+}
+
+
+def encode(results: Results, *, nwbfile: NWBFile, weights: Mapping[str, bytes]) -> MigvisRun:
+    """Return the container of a run.
+
+    Parameters
+    ----------
+    results : Results
+        In canonical form.
+    nwbfile : pynwb.NWBFile
+        The file that the container will be in; its Units table is pointed to where it has the units.
+    weights : mapping of str to bytes
+        safetensors bytes by the network's name.
+
+    Raises
+    ------
+    ValueError
+        If a digest in the provenance is not that of the weights.
+    """
+    parts: dict[str, Any] = {
+        "model": _model(results.provenance, weights),
+        "latent_groups": _latent_groups(results),
+        "stimulus_latents": _stimulus_latents(results.latents),
+        "unit_loadings": _unit_loadings(results.units, nwbfile),
+    }
+    if results.synthesized.sizes["edit"]:
+        parts["synthesized_images"] = _synthesized_images(results.synthesized)
+    if results.selectivity["transfer"].size:
+        parts.update(_selectivity(results.selectivity))
+    return MigvisRun(
+        name=results.name,
+        description="Latent groups of the population's visual responses, guided image synthesis and evidence "
+        "(nwb-migvis).",
+        **parts,
+    )
+
+
+def _model(provenance: Mapping[str, Any], weights: Mapping[str, bytes]) -> MigvisModel:
+    stored = []
+    recorded = provenance.get("weights", {})
+    for name, data in weights.items():
+        digest = hashlib.sha256(data).hexdigest()
+        if recorded.get(name, digest) != digest:
+            raise ValueError(
+                f"provenance: weights.{name} is {recorded[name]}; the weights' sha256 is {digest}"
+            )
+        stored.append(
+            NetworkWeights(
+                name=name,
+                data=np.frombuffer(data, dtype=np.uint8),
+                description=NETWORKS.get(name, f"Network {name}."),
+                sha256=digest,
+            )
+        )
+    apart = {key: provenance[key] for key in ("config", "versions") if key in provenance}
+    digests = {key: provenance[key] for key in ("inputs", "weights") if key in provenance}
+    rest = {k: v for k, v in provenance.items() if k not in {*apart, *digests}}
+    return MigvisModel(
+        name="model",
+        provenance=_json(rest),
+        network_weights=stored,
+        **{key: _json(value) for key, value in apart.items()},
+        **({"digests": _json(digests)} if digests else {}),
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def _latent_groups(results: Results) -> LatentGroupsTable:
+    groups = results.groups
+    data = {"group": list(groups.index)} | {c: _column(groups[c].to_numpy()) for c in groups.columns}
+    return LatentGroupsTable.from_columns(
+        name="latent_groups", description="Groups of latents and what each explains.", data=data
+    )
+
+
+def _stimulus_latents(latents: xr.Dataset) -> StimulusLatentsTable:
+    names = ("stimulus", "mean", "log_var", "split", "n_presentations")
+    return StimulusLatentsTable.from_columns(
+        name="stimulus_latents",
+        description="Latents of the shown stimuli: the posterior given the population's response.",
+        data={name: _column(latents[name].values) for name in names},
+    )
+
+
+def _unit_loadings(units: xr.Dataset, nwbfile: NWBFile) -> UnitLoadingsTable:
+    names = ("unit", "loading", "r2", "noise_ceiling", "reliability")
+    data = {name: _column(units[name].values) for name in names}
+    rows = None if nwbfile.units is None else _rows(units["unit"].values, np.asarray(nwbfile.units.id[:]))
+    if rows is not None:
+        data["unit_row"] = rows
+    return UnitLoadingsTable.from_columns(
+        name="unit_loadings",
+        description="Loadings of the units on the latents, and how well each unit is predicted.",
+        data=data,
+        table=nwbfile.units,
+    )
+
+
+def _rows(wanted: np.ndarray, ids: np.ndarray) -> np.ndarray | None:
+    """Return the row of each wanted id, or None where one is absent or the ids repeat."""
+    row = {int(unit): i for i, unit in enumerate(ids)}
+    if len(row) != len(ids) or any(int(unit) not in row for unit in wanted):
+        return None
+    return np.array([row[int(unit)] for unit in wanted], dtype=np.int64)
+
+
+def _synthesized_images(edits: xr.Dataset) -> SynthesizedImagesTable:
+    data: dict[str, Any] = {str(name): _column(edits[name].values) for name in edits.coords}
+    data["image"] = _one_by_one(edits["image"].values)
+    if "map" in edits:
+        data["map"] = _one_by_one(edits["map"].values)
+    return SynthesizedImagesTable.from_columns(
+        name="synthesized_images", description="Edits of shown images, one row an edit.", data=data
+    )
+
+
+def _one_by_one(images: np.ndarray) -> H5DataIO:
+    """Return images to be stored in chunks of one, so that any of them is read alone."""
+    return H5DataIO(
+        images, chunks=(1, *images.shape[1:]), compression="gzip", compression_opts=4, shuffle=True
+    )
+
+
+def _selectivity(selectivity: xr.Dataset) -> dict[str, Any]:
+    def long(dims: tuple[str, ...]) -> dict[str, Any]:
+        names = [name for name, (d, _) in SELECTIVITY.data.items() if d == dims]
+        axes = np.meshgrid(*(selectivity[d].values for d in dims), indexing="ij")
+        return {d: _column(a.ravel()) for d, a in zip(dims, axes, strict=True)} | {
+            name: selectivity[name].values.ravel() for name in names
+        }
+
+    return {
+        "selectivity": SelectivityTable.from_columns(
+            name="selectivity",
+            description="How far edits of each group move each label.",
+            data=long(EVIDENCE_DIMS),
+        ),
+        "reader_scores": ReaderScoresTable.from_columns(
+            name="reader_scores",
+            description="How well each reader reads each label on real held-out images.",
+            data=long(("label", "reader")),
+        ),
+        "selectivity_index": SelectivityIndexTable.from_columns(
+            name="selectivity_index",
+            description="Selectivity over the supervised groups.",
+            data=long(("method", "reader")),
+        ),
+    }
+
+
+def _column(values: np.ndarray) -> Any:
+    """Return text as a list, which hdmf stores as variable-length UTF-8, and numbers as they are."""
+    return values.tolist() if values.dtype.kind in "UTO" else values

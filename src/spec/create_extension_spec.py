@@ -1,0 +1,378 @@
+"""Write the specification of the NWB extension `ndx-migvis` into the top-level `spec/` folder.
+
+Run `python src/spec/create_extension_spec.py` after a change here, and commit what it writes: the YAML files
+are what ships in the wheel and what is cached in every file that holds results.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pynwb.spec import (
+    NWBAttributeSpec,
+    NWBDatasetSpec,
+    NWBGroupSpec,
+    NWBNamespaceBuilder,
+    export_spec,
+)
+
+NAME = "ndx-migvis"
+VERSION = "0.1.0"
+
+
+def column(
+    name: str, dtype: str, doc: str, *, dims: tuple[str, ...] | None = None, optional: bool = False
+) -> NWBDatasetSpec:
+    """Return a table column: one value a row, or an array a row where `dims` names the further axes."""
+    sized = {} if dims is None else {"dims": ["row", *dims], "shape": [None] * (1 + len(dims))}
+    return NWBDatasetSpec(
+        name=name,
+        neurodata_type_inc="VectorData",
+        dtype=dtype,
+        doc=doc,
+        quantity="?" if optional else 1,
+        **sized,
+    )
+
+
+def table(type_name: str, doc: str, columns: list[NWBDatasetSpec]) -> NWBGroupSpec:
+    """Return a type that extends DynamicTable with the given columns."""
+    return NWBGroupSpec(
+        neurodata_type_def=type_name, neurodata_type_inc="DynamicTable", doc=doc, datasets=columns
+    )
+
+
+def network_weights() -> NWBDatasetSpec:
+    """Return the type that holds the weights of one network."""
+    return NWBDatasetSpec(
+        neurodata_type_def="NetworkWeights",
+        neurodata_type_inc="NWBData",
+        dtype="uint8",
+        dims=["byte"],
+        shape=[None],
+        doc="Weights of one network: the bytes of a file in the format that the attribute names. They hold "
+        "arrays and text only; reading them executes nothing.",
+        attributes=[
+            NWBAttributeSpec("description", "What the network computes.", "text"),
+            NWBAttributeSpec("format", "Format of the bytes.", "text", value="safetensors"),
+            NWBAttributeSpec("sha256", "SHA-256 digest of the bytes, in hexadecimal.", "text"),
+        ],
+    )
+
+
+def model() -> NWBGroupSpec:
+    """Return the type that says how a run was made."""
+    return NWBGroupSpec(
+        neurodata_type_def="MigvisModel",
+        neurodata_type_inc="NWBContainer",
+        doc="How a run was made: its settings, the software and the inputs with their digests, and the "
+        "networks' weights, so that further edits need no refitting.",
+        attributes=[
+            NWBAttributeSpec("config", "Every setting as used (JSON object).", "text", required=False),
+            NWBAttributeSpec(
+                "versions", "Version by software package (JSON object).", "text", required=False
+            ),
+            NWBAttributeSpec(
+                "digests",
+                "SHA-256 digests of the `inputs` and of the `weights`, those too large to be stored included "
+                "(JSON object).",
+                "text",
+                required=False,
+            ),
+            NWBAttributeSpec(
+                "provenance",
+                "What else is known of the run: seeds, number of threads, device, how the session was read, "
+                "times (JSON object).",
+                "text",
+            ),
+        ],
+        groups=[],
+        datasets=[
+            NWBDatasetSpec(
+                neurodata_type_inc="NetworkWeights", doc="Weights, one dataset a network.", quantity="*"
+            )
+        ],
+    )
+
+
+def latent_groups() -> NWBGroupSpec:
+    """Return the table of latent groups."""
+    held_out = "on held-out stimuli, relative to the reliable variance of the responses"
+    return table(
+        "LatentGroupsTable",
+        "Groups of latents, one row a group, with the evidence that each carries information about the "
+        "responses. NaN: not measurable in this session.",
+        [
+            column("group", "text", "Name of the group."),
+            column("first", "int64", "Index of the group's first latent (from 0)."),
+            column("size", "int64", "Number of latents in the group."),
+            column(
+                "supervised_by",
+                "text",
+                "Stimulus labels that supervised the group in training, joined by commas; empty for a "
+                "free group.",
+            ),
+            column(
+                "variance_explained",
+                "float64",
+                f"Variance explained by the group's latents alone {held_out}.",
+            ),
+            column(
+                "variance_explained_p",
+                "float64",
+                "p-value of `variance_explained`, by permutation of presentations across stimuli.",
+            ),
+            column(
+                "variance_unique",
+                "float64",
+                f"Variance explained by all latents minus that by all but this group's, {held_out}.",
+            ),
+            column(
+                "variance_unique_p",
+                "float64",
+                "p-value of `variance_unique`, by permutation of presentations across stimuli.",
+            ),
+            column(
+                "mi_bound_nats",
+                "float64",
+                "Lower bound (InfoNCE) on the mutual information between the group's latents and the image, "
+                "on held-out stimuli, in nats.",
+            ),
+            column("mi_cap_nats", "float64", "Largest value that `mi_bound_nats` can take (log N), in nats."),
+            column("mi_p", "float64", "p-value of `mi_bound_nats`, by permutation of stimuli."),
+            column(
+                "stability",
+                "float64",
+                "Agreement of the group between fits that differ in seed or data, in [0, 1]. The column is "
+                "absent where it was not measured.",
+                optional=True,
+            ),
+        ],
+    )
+
+
+def stimulus_latents() -> NWBGroupSpec:
+    """Return the table of the stimuli's latents."""
+    return table(
+        "StimulusLatentsTable",
+        "Latents of the shown stimuli, one row a stimulus: the posterior given the population's response.",
+        [
+            column("stimulus", "text", "Stimulus id: the image's name, else a hash of its pixels."),
+            column("mean", "float32", "Mean of the latents.", dims=("latent",)),
+            column("log_var", "float32", "Natural logarithm of the latents' variance.", dims=("latent",)),
+            column("split", "text", "Part of the data that the stimulus is in: train, validation or test."),
+            column("n_presentations", "int64", "Number of presentations that the response averages."),
+        ],
+    )
+
+
+def unit_loadings() -> NWBGroupSpec:
+    """Return the table of the units' loadings."""
+    spec = table(
+        "UnitLoadingsTable",
+        "What the latents say of each unit, one row a unit. NaN: not measurable in this session.",
+        [
+            column("unit", "int64", "Id of the unit in the table of units that was read."),
+            column(
+                "loading",
+                "float32",
+                "Change of the unit's predicted response (on the model's response scale) a unit step of each "
+                "latent.",
+                dims=("latent",),
+            ),
+            column("r2", "float64", "Variance of the unit's responses predicted on held-out stimuli."),
+            column(
+                "noise_ceiling", "float64", "Variance that a perfect model could predict, given the repeats."
+            ),
+            column("reliability", "float64", "Split-half reliability of the responses (Spearman-Brown)."),
+        ],
+    )
+    spec.add_dataset(
+        name="unit_row",
+        neurodata_type_inc="DynamicTableRegion",
+        doc="Row of the unit in the file's Units table (/units). Absent where the file has no such table or "
+        "the units come from another one.",
+        quantity="?",
+    )
+    return spec
+
+
+def synthesized_images() -> NWBGroupSpec:
+    """Return the table of edits."""
+    spec = table(
+        "SynthesizedImagesTable",
+        "Edits of shown images, one row an edit: what changes in the image when one latent group is moved to "
+        "another value and the other groups are held.",
+        [
+            column("group", "text", "Latent group that the edit moves."),
+            column("source", "text", "Stimulus id of the image that was edited."),
+            column(
+                "target",
+                "text",
+                "Stimulus id whose value of the group was aimed at; empty for a traversal. For the method "
+                "`shuffled`, the nominal target.",
+            ),
+            column("method", "text", "Guidance; `pmi` is the method proper, the others are controls."),
+            column(
+                "role",
+                "text",
+                "Purpose: main (pairs that the evidence is measured on), dose (rising guidance) or "
+                "traversal (no target).",
+            ),
+            column("strength", "float64", "Start step of the denoising over the number of steps, in (0, 1]."),
+            column("guidance", "float64", "Length of the guidance relative to the prior's own prediction."),
+            column(
+                "gamma",
+                "float64",
+                "Length of a traversal, in standard deviations of the group's latents; "
+                "NaN where a stimulus is the target.",
+            ),
+            column("direction", "text", "Direction of a traversal; empty where a stimulus is the target."),
+            column("seed", "int64", "Seed of the edit's random numbers."),
+            column(
+                "score_before",
+                "float64",
+                "Critic's score (nats) of the wanted group value on the source.",
+            ),
+            column("score_after", "float64", "Critic's score (nats) of the wanted group value on the edit."),
+            column(
+                "map",
+                "float32",
+                "Where the edit changed the image, a value a pixel. Absent where it was not made.",
+                dims=("y", "x"),
+                optional=True,
+            ),
+        ],
+    )
+    spec.add_dataset(
+        name="image",
+        neurodata_type_inc="VectorData",
+        dtype="uint8",
+        dims=[["row", "y", "x"], ["row", "y", "x", "channel"]],
+        shape=[[None, None, None], [None, None, None, 3]],
+        doc="Pixels of the edit, row 0 at the top: grayscale, or red, green and blue.",
+    )
+    return spec
+
+
+def selectivity() -> list[NWBGroupSpec]:
+    """Return the three tables of the evidence, in long form."""
+    group = column("group", "text", "Latent group that the edits moved.")
+    label = column("label", "text", "Stimulus label that was read from the edits.")
+    method = column("method", "text", "Guidance of the edits.")
+    reader = column("reader", "text", "Reader: a network trained on real images that guidance never used.")
+    bounds = [
+        column(f"{name}_{end}", "float64", f"{which} bound of the 95 % confidence interval of `{name}`.")
+        for name in ("transfer", "retention")
+        for end, which in (("low", "Lower"), ("high", "Upper"))
+    ]
+    return [
+        table(
+            "SelectivityTable",
+            "How far edits of each group move each label, one row a combination of group, label, method and "
+            "reader. NaN: not measured.",
+            [
+                group,
+                label,
+                method,
+                reader,
+                column("transfer", "float64", "How far the label moved from source (0) to target (1)."),
+                column("retention", "float64", "How much of the source's label was kept (1: all)."),
+                *bounds,
+                column("p_value", "float64", "p-value of `transfer`, by permutation of pairs."),
+            ],
+        ),
+        table(
+            "ReaderScoresTable",
+            "How well each reader reads each label on real held-out images, one row a pair. A label that is "
+            "not read there is not measurable on edits.",
+            [
+                label,
+                reader,
+                column(
+                    "reader_score",
+                    "float64",
+                    "R2 of a numeric label, or balanced accuracy above chance scaled to 1.",
+                ),
+            ],
+        ),
+        table(
+            "SelectivityIndexTable",
+            "Selectivity over the supervised groups, one row a pair of method and reader. NaN: fewer than "
+            "two such groups.",
+            [
+                method,
+                reader,
+                column(
+                    "si_transfer",
+                    "float64",
+                    "Mean transfer of a group's own label minus the mean transfer of other groups' labels.",
+                ),
+                column(
+                    "si_strict",
+                    "float64",
+                    "Mean transfer of a group's own label minus the mean of 1 - retention of other "
+                    "groups' labels.",
+                ),
+            ],
+        ),
+    ]
+
+
+def run() -> NWBGroupSpec:
+    """Return the container of a run."""
+    parts = [
+        ("model", "MigvisModel", "How the run was made.", 1),
+        ("latent_groups", "LatentGroupsTable", "The groups of latents.", 1),
+        ("stimulus_latents", "StimulusLatentsTable", "Latents of the shown stimuli.", 1),
+        ("unit_loadings", "UnitLoadingsTable", "Loadings of the units.", 1),
+        ("synthesized_images", "SynthesizedImagesTable", "Edits, where the session holds pixels.", "?"),
+        ("selectivity", "SelectivityTable", "Evidence, where there are edits and labels.", "?"),
+        ("reader_scores", "ReaderScoresTable", "Scores of the readers on real images.", "?"),
+        ("selectivity_index", "SelectivityIndexTable", "Selectivity over the supervised groups.", "?"),
+    ]
+    return NWBGroupSpec(
+        neurodata_type_def="MigvisRun",
+        neurodata_type_inc="NWBDataInterface",
+        doc="What one run found: how visual information is organised in this population, and what each part "
+        "of it encodes. Several runs can stand side by side under /analysis, each by its own name.",
+        attributes=[NWBAttributeSpec("description", "What the run is.", "text")],
+        groups=[
+            NWBGroupSpec(name=name, neurodata_type_inc=type_name, doc=doc, quantity=quantity)
+            for name, type_name, doc, quantity in parts
+        ],
+    )
+
+
+def main() -> None:
+    """Write namespace and extension files."""
+    namespace = NWBNamespaceBuilder(
+        name=NAME,
+        version=VERSION,
+        doc="Group-wise latents of a visual population, images synthesized under their guidance, and the "
+        "evidence for what each group encodes.",
+        author=["the nwb-migvis developers"],
+        contact=["none"],
+    )
+    # All of core would triple the time of `import nwb_migvis`: every included type is registered anew.
+    for core_type in ("NWBContainer", "NWBData", "NWBDataInterface"):
+        namespace.include_type(core_type, namespace="core")
+    for common_type in ("DynamicTable", "DynamicTableRegion", "VectorData"):
+        namespace.include_type(common_type, namespace="hdmf-common")
+    types = [
+        network_weights(),
+        model(),
+        latent_groups(),
+        stimulus_latents(),
+        unit_loadings(),
+        synthesized_images(),
+        *selectivity(),
+        run(),
+    ]
+    folder = Path(__file__).parents[2] / "spec"
+    folder.mkdir(exist_ok=True)
+    export_spec(namespace, types, str(folder))
+
+
+if __name__ == "__main__":
+    main()
