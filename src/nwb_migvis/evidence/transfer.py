@@ -34,6 +34,16 @@ class Transfer:
     p_value: float = np.nan
     n_pairs: int = 0
 
+    def values(self) -> tuple[float, ...]:
+        """Transfer with its bounds, retention with its bounds, p-value."""
+        return (
+            self.transfer,
+            *self.transfer_interval,
+            self.retention,
+            *self.retention_interval,
+            self.p_value,
+        )
+
 
 def numeric_transfer(
     edit: np.ndarray,

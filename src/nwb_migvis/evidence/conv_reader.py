@@ -1,0 +1,166 @@
+"""A reader of labels that is a small convolutional network with one head for all labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nwb_migvis.evidence.labels import LabelCode
+from nwb_migvis.progress import progress
+
+BATCH_SIZE = 128
+SIZE_PX = 32
+"""Images with a longer side are reduced to it by averaging: the network's field of view is made for it."""
+VALIDATE_EVERY = 100
+WIDTHS = (48, 96, 192)
+
+
+class ConvReader:
+    """A trained network; see `nwb_migvis.evidence.readers.Reader`."""
+
+    kind = "conv"
+
+    def __init__(self, net: nn.Module, codes: tuple[LabelCode, ...], *, mean: float, scale: float) -> None:
+        self.codes = codes
+        self._net, self._mean, self._scale = net, mean, scale
+
+    @torch.no_grad()
+    def read(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Read every label from uint8 images (n, y, x) or (n, y, x, channel)."""
+        self._net.eval()
+        outputs = [
+            self._net((as_tensor(images[i : i + 512]) - self._mean) / self._scale)
+            for i in range(0, len(images), 512)
+        ]
+        columns = torch.cat(outputs).split([code.n_columns for code in self.codes], dim=1)
+        readings = {}
+        for code, part in zip(self.codes, columns, strict=True):
+            values = part.softmax(dim=1) if code.classes else part
+            readings[code.name] = code.decode(values.double().numpy())
+        return readings
+
+
+def as_tensor(images: np.ndarray) -> Tensor:
+    """Turn uint8 images into float (n, channel, y, x) with a longest side of at most `SIZE_PX`."""
+    x = torch.from_numpy(np.ascontiguousarray(images)).float() / 255
+    x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
+    longest = max(x.shape[-2:])
+    if longest > SIZE_PX:
+        size = [max(1, round(side * SIZE_PX / longest)) for side in x.shape[-2:]]
+        x = functional.interpolate(x, size=size, mode="area")
+    x = functional.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="replicate")
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def fit_conv_reader(
+    images: np.ndarray,
+    targets: Mapping[str, np.ndarray],
+    images_validation: np.ndarray,
+    targets_validation: Mapping[str, np.ndarray],
+    *,
+    codes: tuple[LabelCode, ...],
+    seed: int,
+    n_steps: int,
+) -> ConvReader:
+    """Train the network; parameters as in `nwb_migvis.evidence.readers.fit_readers`.
+
+    `targets` hold the coded labels (n, n_columns), NaN rows where missing. AdamW with a cosine schedule;
+    brightness and pixel noise are varied, place and direction never are, since labels may depend on
+    them. The weights are those of the validation (one every 100 steps) with the least loss.
+    """
+    x, y = as_tensor(images), _stack(targets, codes)
+    x_validation, y_validation = as_tensor(images_validation), _stack(targets_validation, codes)
+    mean, scale = float(x.mean()), float(x.std().clamp(min=1e-6))
+    x, x_validation = (x - mean) / scale, (x_validation - mean) / scale
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = _network(x.shape[1], sum(code.n_columns for code in codes))
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=3e-3, total_steps=n_steps, pct_start=0.15, cycle_momentum=False
+    )
+    best, best_loss = _copy(net), float("inf")
+    for step in progress(range(1, n_steps + 1), what="reader", total=n_steps):
+        net.train()
+        rows = torch.randint(len(x), (BATCH_SIZE,), generator=generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = net(_vary(x[rows], generator))
+        loss = _loss(outputs.float(), y[rows], codes)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % VALIDATE_EVERY == 0 or step == n_steps:
+            validation_loss = _validate(net, x_validation, y_validation, codes)
+            if validation_loss < best_loss:
+                best, best_loss = _copy(net), validation_loss
+    net.load_state_dict(best)
+    return ConvReader(net, codes, mean=mean, scale=scale)
+
+
+def _network(n_channels: int, n_columns: int) -> nn.Module:
+    """Three halvings down to a grid of 4 x 4 that is not averaged: labels may depend on place."""
+
+    def block(n_in: int, n_out: int, stride: int) -> list[nn.Module]:
+        conv = nn.Conv2d(n_in, n_out, 3, stride=stride, padding=1, bias=False)
+        return [conv, nn.BatchNorm2d(n_out), nn.ReLU()]
+
+    a, b, c = WIDTHS
+    layers = [
+        nn.PixelUnshuffle(2),
+        *block(4 * n_channels, a, 1),
+        *block(a, b, 2),
+        *block(b, b, 1),
+        *block(b, c, 2),
+        *block(c, c, 1),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(c * 16, 256),
+        nn.BatchNorm1d(256),
+        nn.ReLU(),
+        nn.Linear(256, n_columns),
+    ]
+    net = nn.Sequential(*layers)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _stack(targets: Mapping[str, np.ndarray], codes: tuple[LabelCode, ...]) -> Tensor:
+    return torch.from_numpy(np.concatenate([targets[code.name] for code in codes], axis=1)).float()
+
+
+def _vary(x: Tensor, generator: torch.Generator) -> Tensor:
+    n = len(x)
+    gain = 1 + 0.1 * torch.randn(n, 1, 1, 1, generator=generator)
+    offset = 0.1 * torch.randn(n, 1, 1, 1, generator=generator)
+    noise = torch.randn(x.shape, generator=generator)
+    return x * gain + offset + 0.1 * torch.rand(n, 1, 1, 1, generator=generator) * noise
+
+
+def _loss(outputs: Tensor, targets: Tensor, codes: tuple[LabelCode, ...]) -> Tensor:
+    """Mean over labels of the squared error or cross-entropy, each about 1 for a blind guess."""
+    sizes = [code.n_columns for code in codes]
+    losses = []
+    for code, out, goal in zip(codes, outputs.split(sizes, dim=1), targets.split(sizes, dim=1), strict=True):
+        present = torch.isfinite(goal).all(dim=1)
+        if not present.any():
+            continue
+        if code.classes:
+            losses.append(functional.cross_entropy(out[present], goal[present]) / np.log(len(code.classes)))
+        else:
+            losses.append(functional.mse_loss(out[present], goal[present]))
+    return torch.stack(losses).mean() if losses else (outputs * 0).sum()
+
+
+@torch.no_grad()
+def _validate(net: nn.Module, x: Tensor, y: Tensor, codes: tuple[LabelCode, ...]) -> float:
+    net.eval()
+    return float(_loss(torch.cat([net(part) for part in x.split(512)]), y, codes))
+
+
+def _copy(net: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in net.state_dict().items()}

@@ -1,0 +1,229 @@
+"""What edits of each group change, read by readers that guidance never used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from nwb_migvis.evidence.labels import LabelCode
+from nwb_migvis.evidence.readers import Reader, reader_scores
+from nwb_migvis.evidence.transfer import Transfer, category_transfer, numeric_transfer
+
+BY_EDIT = (
+    "transfer",
+    "transfer_low",
+    "transfer_high",
+    "retention",
+    "retention_low",
+    "retention_high",
+    "p_value",
+)
+"""Variables of dims (group, label, method, reader)."""
+
+
+def measure_selectivity(
+    synthesized: xr.Dataset,
+    *,
+    images: np.ndarray,
+    stimulus: Sequence[str],
+    labels: Mapping[str, np.ndarray],
+    readers: Sequence[Reader],
+    supervised_by: Mapping[str, Sequence[str]],
+    test: np.ndarray,
+    min_reader_score: float = 0.3,
+    n_bootstrap: int = 1000,
+    n_permutations: int = 999,
+    seed: int,
+) -> xr.Dataset:
+    """Measure for every group, label, method and reader how far edits move the label.
+
+    Only edits of role `main` count. Each is scored against its own target and source, for `none` (the
+    unguided reconstruction) and `shuffled` against the nominal ones. Numeric labels are compared with
+    the reader's readings of the real target and source images, categories with their true classes.
+
+    Parameters
+    ----------
+    synthesized : xarray.Dataset
+        `image` (edit, y, x (, channel)) uint8 with the coordinates `group`, `source`, `target`, `method`
+        and `role`.
+    images : array of uint8 (stimulus, y, x (, channel))
+        The stimuli at the size of the edits.
+    stimulus : sequence of str (stimulus,)
+        Ids, as `source` and `target` give them.
+    labels : mapping of str to array (stimulus,)
+    readers : sequence of Reader
+    supervised_by : mapping of str to sequence of str
+        For every group in order the labels that supervise it; none for a free group.
+    test : array of bool (stimulus,)
+        Stimuli that readers were not trained on, for their scores.
+    min_reader_score : float
+        A label that a reader scores worse on is not measurable by it: NaN.
+    n_bootstrap, n_permutations, seed : int
+
+    Returns
+    -------
+    xarray.Dataset
+        `transfer`, `retention` with `_low` and `_high` ends of their 95 % intervals and `p_value` over
+        (group, label, method, reader); `reader_score` over (label, reader); `si_transfer`, `si_strict`
+        over (method, reader).
+    """
+    main = synthesized.isel(edit=np.flatnonzero(synthesized["role"].values == "main"))
+    pairs = _Pairs.of(main, stimulus)
+    test = np.asarray(test, dtype=bool)
+    labels = {name: np.asarray(values) for name, values in labels.items()}
+    dims = {
+        "group": list(supervised_by),
+        "label": list(labels),
+        "method": list(dict.fromkeys(pairs.method.tolist())),
+        "reader": [reader.kind for reader in readers],
+    }
+    values = {name: np.full([len(names) for names in dims.values()], np.nan) for name in BY_EDIT}
+    scores = np.full((len(labels), len(readers)), np.nan)
+    for r, reader in enumerate(readers):
+        score = reader_scores(reader, images[test], {name: v[test] for name, v in labels.items()})
+        scores[:, r] = list(score.values())
+        codes = {code.name: code for code in reader.codes if score[code.name] >= min_reader_score}
+        if not len(pairs.group):
+            continue
+        on_edits = reader.read(main["image"].values)
+        on_stimuli = _read_used(reader, images, pairs)
+        for g, label, m in np.ndindex(values["transfer"].shape[:3]):
+            name = dims["label"][label]
+            if name not in codes:
+                continue
+            rows = pairs.rows(dims["group"][g], dims["method"][m])
+            found = _transfer(
+                codes[name],
+                on_edits[name][rows],
+                on_stimuli[name],
+                labels[name],
+                pairs=(pairs.source[rows], pairs.target[rows]),
+                n_bootstrap=n_bootstrap,
+                n_permutations=n_permutations,
+                seed=seed,
+            )
+            for key, value in zip(BY_EDIT, found.values(), strict=True):
+                values[key][g, label, m, r] = value
+    variables = {name: (tuple(dims), array) for name, array in values.items()}
+    index = _indices(values["transfer"], values["retention"], dims, supervised_by)
+    variables |= {name: (("method", "reader"), array) for name, array in index.items()}
+    variables["reader_score"] = (("label", "reader"), scores)
+    return xr.Dataset(variables, coords={name: np.array(ids, dtype=object) for name, ids in dims.items()})
+
+
+def selectivity_index(
+    transfer: Mapping[tuple[str, str], float],
+    retention: Mapping[tuple[str, str], float],
+    *,
+    supervised_by: Mapping[str, Sequence[str]],
+) -> tuple[float, float]:
+    """Sum transfer and retention up over the supervised groups.
+
+    For each group the transfer of its own labels minus the transfer of the other groups' labels, each
+    averaged over the labels that were measured; then the mean over groups. The strict index subtracts
+    1 - retention of the other groups' labels instead: whatever happened to them.
+
+    Parameters
+    ----------
+    transfer, retention : mapping of (group, label) to float
+        NaN where not measured.
+    supervised_by : mapping of str to sequence of str
+        Labels that supervise each group.
+
+    Returns
+    -------
+    si_transfer, si_strict : float
+        NaN with fewer than two groups that have a measured label of their own.
+    """
+    own = {
+        group: [name for name in names if np.isfinite(transfer.get((group, name), np.nan))]
+        for group, names in supervised_by.items()
+    }
+    own = {group: names for group, names in own.items() if names}
+    if len(own) < 2:
+        return np.nan, np.nan
+    by_transfer, by_loss = [], []
+    for group, names in own.items():
+        others = [n for other, its in own.items() if other != group for n in its if n not in names]
+        gained = _mean([transfer[group, name] for name in names])
+        by_transfer.append(gained - _mean([transfer[group, name] for name in others]))
+        by_loss.append(gained - _mean([1 - retention[group, name] for name in others]))
+    return float(np.mean(by_transfer)), float(np.mean(by_loss))
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Mean of the values that were measured; NaN if none was."""
+    measured = [value for value in values if np.isfinite(value)]
+    return float(np.mean(measured)) if measured else float("nan")
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Group, method, and rows of source and target among the stimuli of each edit, (edit,) each."""
+
+    group: np.ndarray
+    method: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
+
+    @classmethod
+    def of(cls, edits: xr.Dataset, stimulus: Sequence[str]) -> _Pairs:
+        place = {str(name): row for row, name in enumerate(stimulus)}
+        source, target = (
+            np.array([place[str(name)] for name in edits[end].values], dtype=np.int64)
+            for end in ("source", "target")
+        )
+        return cls(edits["group"].values.astype(str), edits["method"].values.astype(str), source, target)
+
+    def rows(self, group: str, method: str) -> np.ndarray:
+        return np.flatnonzero((self.group == group) & (self.method == method))
+
+
+def _read_used(reader: Reader, images: np.ndarray, pairs: _Pairs) -> dict[str, np.ndarray]:
+    """Readings of all stimuli, NaN for those that no pair uses."""
+    used = np.unique(np.concatenate([pairs.source, pairs.target]))
+    readings = {}
+    for name, values in reader.read(images[used]).items():
+        readings[name] = np.full((len(images), *values.shape[1:]), np.nan)
+        readings[name][used] = values
+    return readings
+
+
+def _transfer(
+    code: LabelCode,
+    on_edits: np.ndarray,
+    on_stimuli: np.ndarray,
+    truth: np.ndarray,
+    *,
+    pairs: tuple[np.ndarray, np.ndarray],
+    n_bootstrap: int,
+    n_permutations: int,
+    seed: int,
+) -> Transfer:
+    source, target = pairs
+    draws = {"n_bootstrap": n_bootstrap, "n_permutations": n_permutations, "seed": seed}
+    if code.classes:
+        true_class = code.class_index(truth)
+        read = on_edits.argmax(axis=1)
+        return category_transfer(read, true_class[target], source=true_class[source], **draws)
+    return numeric_transfer(on_edits, on_stimuli[target], source=on_stimuli[source], **draws)
+
+
+def _indices(
+    transfer: np.ndarray,
+    retention: np.ndarray,
+    dims: Mapping[str, list[str]],
+    supervised_by: Mapping[str, Sequence[str]],
+) -> dict[str, np.ndarray]:
+    """Selectivity indices of each method and reader, (method, reader)."""
+    cells = [(group, name) for group in dims["group"] for name in dims["label"]]
+    shape = transfer.shape[2:]
+    si_transfer, si_strict = np.full(shape, np.nan), np.full(shape, np.nan)
+    for m, r in np.ndindex(*shape):
+        moved = dict(zip(cells, transfer[:, :, m, r].ravel(), strict=True))
+        kept = dict(zip(cells, retention[:, :, m, r].ravel(), strict=True))
+        si_transfer[m, r], si_strict[m, r] = selectivity_index(moved, kept, supervised_by=supervised_by)
+    return {"si_transfer": si_transfer, "si_strict": si_strict}
