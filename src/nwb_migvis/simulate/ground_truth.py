@@ -1,0 +1,125 @@
+"""What the simulator knows and an experimenter would not: kept in `scratch`, away from the labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.simulate.render import SHAPE
+
+if TYPE_CHECKING:
+    from pynwb import NWBFile
+
+_STIMULI, _UNITS = "ground_truth_stimuli", "ground_truth_units"
+
+
+def add_ground_truth(
+    nwbfile: NWBFile,
+    names: list[str],
+    factors: pd.DataFrame,
+    planted_group: NDArray[np.str_],
+    rate_hz: NDArray[np.float64],
+) -> None:
+    """Put shape parameters, planted groups and expected rates into the file's `scratch`.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+    names : list of str
+        Names of the images.
+    factors : pandas.DataFrame
+        One row an image.
+    planted_group : str (unit,)
+    rate_hz : float (stimulus, unit)
+    """
+    from hdmf.common import DynamicTable, VectorData
+    from pynwb import H5DataIO
+
+    rates = H5DataIO(rate_hz.astype(np.float32), compression="gzip", shuffle=True)
+    columns = [VectorData(name="stimulus", description="Name of the image.", data=names)]
+    columns += [
+        VectorData(
+            name=name,
+            description="Within-category shape of the solid, -1 to 1; what it changes depends on the category.",
+            data=factors[name].to_numpy(),
+        )
+        for name in SHAPE
+    ]
+    columns.append(
+        VectorData(
+            name="rate_hz", description="Expected rate of each unit in Hz, in the order of units.", data=rates
+        )
+    )
+    nwbfile.add_scratch(
+        DynamicTable(
+            name=_STIMULI, description="Simulated truth about each image; no label of it.", columns=columns
+        )
+    )
+    nwbfile.add_scratch(
+        DynamicTable(
+            name=_UNITS,
+            description="Simulated truth about each unit, in the order of the units table.",
+            columns=[
+                VectorData(
+                    name="planted_group",
+                    description="Kind of factors that the unit was made to depend on.",
+                    data=planted_group.tolist(),
+                )
+            ],
+        )
+    )
+
+
+def read_ground_truth(path: str | Path) -> xr.Dataset:
+    """Read what `simulate_session` stored about images and units.
+
+    Parameters
+    ----------
+    path : str or Path
+        A session written by `simulate_session`, or a file derived from one.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dims (stimulus, unit): `rate_hz`, expected rate in Hz. Dim stimulus: `shape_1`, `shape_2` (-1 to 1).
+        Dim unit: `planted_group`. Coordinates `stimulus` (names of the images) and `unit` (ids in the
+        units table).
+
+    Raises
+    ------
+    MigvisError
+        If the file cannot be opened or holds no ground truth.
+    """
+    from pynwb import NWBHDF5IO
+
+    path = Path(path)
+    if not path.is_file():
+        raise MigvisError(f"{path} does not exist; give the path of a simulated session")
+    try:
+        io = NWBHDF5IO(path, "r")
+    except OSError as error:
+        raise MigvisError(
+            f"{path} does not open as an NWB file ({error}); give a simulated session"
+        ) from None
+    with io:
+        nwbfile = io.read()
+        if _STIMULI not in nwbfile.scratch or _UNITS not in nwbfile.scratch:
+            raise MigvisError(
+                f"{path} holds no table {_STIMULI!r} in scratch; give a session written by `nwb-migvis simulate`"
+            )
+        stimuli, units = nwbfile.scratch[_STIMULI], nwbfile.scratch[_UNITS]
+        data = {name: ("stimulus", np.asarray(stimuli[name][:])) for name in SHAPE}
+        data["planted_group"] = ("unit", np.asarray(units["planted_group"][:], dtype=object))
+        return xr.Dataset(
+            {**data, "rate_hz": (("stimulus", "unit"), np.asarray(stimuli["rate_hz"][:]))},
+            coords={
+                "stimulus": np.asarray(stimuli["stimulus"][:], dtype=object),
+                "unit": np.asarray(nwbfile.units.id[:]),
+            },
+        )
