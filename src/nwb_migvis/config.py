@@ -61,8 +61,8 @@ class LatentsConfig:
     n_layers : int
         Hidden layers of the encoder.
     kl_weight, tc_weight, label_weight : float
-        Weights of the KL term, the total correlation between groups and the label heads, relative to the
-        log likelihood per unit.
+        Weights of the KL divergence per unit, of the total correlation between groups and of the error of
+        the label read-outs, against the negative log likelihood per unit and presentation.
     n_steps : int
         Most training steps.
     batch_size : int
@@ -77,10 +77,10 @@ class LatentsConfig:
     likelihood: str = "poisson"
     n_hidden: int = 256
     n_layers: int = 2
-    kl_weight: float = 0.03
+    kl_weight: float = 0.3
     tc_weight: float = 0.003
-    label_weight: float = 1.0
-    n_steps: int = 4000
+    label_weight: float = 0.3
+    n_steps: int = 2000
     batch_size: int = 192
     learning_rate: float = 1e-3
     patience: int = 10
@@ -168,7 +168,8 @@ class SynthesisConfig:
     n_pairs : int
         Held-out source-target pairs a group (role `main`).
     methods : tuple of str
-        Guidance methods for the pairs, of "pmi", "none", "published", "shuffled".
+        Guidance methods for the pairs, of "pmi" (with preservation), "none" (no guidance) and
+        "shuffled" (guided by another pair's target).
     dose : tuple of float
         Guidance scales of the dose series (role `dose`).
     n_dose : int
@@ -187,7 +188,7 @@ class SynthesisConfig:
     preservation: float = 0.3
     n_pairs: int = 64
     methods: tuple[str, ...] = ("pmi", "none", "shuffled")
-    dose: tuple[float, ...] = (0.1, 0.2, 0.3)
+    dose: tuple[float, ...] = (0.45, 0.6, 0.75, 0.9)
     n_dose: int = 8
     n_traversal: int = 8
     gammas: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)
@@ -258,19 +259,23 @@ class Config:
         return PRESETS[name]
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], *, where: str = "config") -> Config:
+    def from_dict(
+        cls, values: Mapping[str, Any], *, preset: str | None = None, where: str = "config"
+    ) -> Config:
         """Build a config from nested mappings; keys that are absent keep the preset's value.
+
+        The preset is `preset`, else the one that the values name, else `quick`.
 
         Raises
         ------
         MigvisError
             For an unknown key or a value of the wrong type, naming its place.
         """
-        base = cls.from_preset(str(values.get("preset", "quick")))
-        return _merge(base, values, where=where)
+        chosen = preset or str(values.get("preset", "quick"))
+        return _merge(cls.from_preset(chosen), {**values, "preset": chosen}, where=where)
 
     @classmethod
-    def from_toml(cls, path: str | Path) -> Config:
+    def from_toml(cls, path: str | Path, *, preset: str | None = None) -> Config:
         """Read a config from a TOML file.
 
         Raises
@@ -285,7 +290,7 @@ class Config:
             raise MigvisError(f"config {path}: {error.strerror}; give the path of a TOML file") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise MigvisError(f"config {path} is not valid TOML: {error}") from None
-        return cls.from_dict(values, where=str(path))
+        return cls.from_dict(values, preset=preset, where=str(path))
 
     @classmethod
     def from_json(cls, text: str) -> Config:

@@ -65,7 +65,7 @@ def no_selectivity() -> xr.Dataset:
         "p_value",
     )
     empty = np.empty(0, dtype=object)
-    coords = {name: empty for name in ("group", "label", "method", "reader")}
+    coords = dict.fromkeys(("group", "label", "method", "reader"), empty)
     data: dict[str, Any] = {
         name: (("group", "label", "method", "reader"), np.empty((0, 0, 0, 0))) for name in by_edit
     }

@@ -1,0 +1,223 @@
+"""The command line: a thin skin over the library."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from nwb_migvis.errors import MigvisError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exit 0, 1 (one line on stderr for what the user can mend) or 2 (usage)."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    try:
+        cli.main(args=arguments, prog_name="nwb-migvis", standalone_mode=False)
+    except click.exceptions.Abort:
+        _fail("interrupted; nothing was written", code=130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except MigvisError as error:
+        _fail(" ".join(str(error).split()))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _fail(message: str, *, code: int = 1) -> None:
+    click.echo(f"nwb-migvis: {message}", err=True)
+    sys.exit(code)
+
+
+def _reading_options(command: F) -> F:
+    """Add the options that say how a session is read."""
+    options = [
+        click.option(
+            "--images",
+            type=click.Path(),
+            metavar="DIR",
+            help="Folder of the images, where the file has none.",
+        ),
+        click.option(
+            "--labels",
+            type=click.Path(),
+            metavar="CSV",
+            help="Labels of the images: a CSV with a column 'stimulus'.",
+        ),
+        click.option("--where", metavar="COL", help="Boolean presentation column that must be true."),
+        click.option(
+            "--units", metavar="QUERY", help="Query on the Units columns, such as \"quality == 'good'\"."
+        ),
+        click.option(
+            "--window",
+            type=float,
+            nargs=2,
+            default=(0.07, 0.17),
+            show_default=True,
+            metavar="START STOP",
+            help="Counting window after onset, in seconds.",
+        ),
+        click.option("--layout", metavar="NAME", help="Layout to read, where several fit."),
+        click.option("--stimulus", metavar="COL", help="Presentation column that names the image."),
+        click.option("--allow-outside", is_flag=True, help="Allow image paths that leave the file's folder."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _reading(options: dict[str, Any]) -> dict[str, Any]:
+    """Turn the reading options of a command into arguments of `read_session`."""
+    keys = ("images", "labels", "where", "units", "layout", "stimulus", "allow_outside")
+    reading = {key: options[key] for key in keys if options[key]}
+    return reading | {"window_s": tuple(options["window"])}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="nwb-migvis")
+def cli() -> None:
+    """What does each part of a visual population encode? Latent groups and guided diffusion for NWB."""
+
+
+@cli.command()
+@click.option(
+    "--out", type=click.Path(), default="migvis_demo", show_default=True, help="Folder for the demo's files."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def demo(out: str, seed: int, quiet: bool) -> None:
+    """Simulate a session with known answers, run everything on it, and show what was found."""
+    from nwb_migvis.demo import run_demo
+
+    _set_quiet(quiet)
+    run_demo(Path(out), seed=seed, say=click.echo)
+
+
+@cli.command()
+@click.argument("path", type=click.Path())
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--n-stimuli", type=int, help="Images in the session.")
+@click.option("--n-repeats", type=int, help="Presentations of each image.")
+@click.option("--size", "size_px", type=int, help="Side of the images, in pixels.")
+@click.option("--overwrite", is_flag=True)
+def simulate(path: str, **options: Any) -> None:
+    """Write a ground-truth session to PATH: rendered objects and a population with planted groups."""
+    from nwb_migvis.simulate import simulate_session
+
+    written = simulate_session(path, **{key: value for key, value in options.items() if value is not None})
+    click.echo(f"wrote {written}")
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
+@_reading_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Say what would be read from FILE: layout, units, presentations, images, labels."""
+    from nwb_migvis.read import describe, inspect_session
+
+    found = inspect_session(paths[0] if len(paths) == 1 else list(paths), **_reading(options))
+    click.echo(json.dumps(found, indent=2) if as_json else describe(found))
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="PATH...")
+@click.option(
+    "--out",
+    type=click.Path(),
+    metavar="FILE",
+    help="File to write; default: NAME_migvis.nwb beside the input.",
+)
+@click.option("--in-place", is_flag=True, help="Write back into PATH (atomically; keeps PATH.bak).")
+@click.option("--name", default="migvis", show_default=True, help="Name of the run in the file.")
+@click.option("--preset", type=click.Choice(["quick", "paper"]), help="Settings to start from.")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(),
+    metavar="FILE.toml",
+    help="Settings that differ from the preset.",
+)
+@_reading_options
+@click.option("--overwrite", is_flag=True, help="Replace an existing output, or run of this name.")
+@click.option("--seed", type=int, help="Seed of every random number.")
+@click.option("--device", help="torch device, such as cpu or cuda.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def run(paths: tuple[str, ...], **options: Any) -> None:
+    """Learn latent groups, synthesize what they encode, and write the results into a copy of PATH."""
+    from nwb_migvis.pipeline import run_file
+    from nwb_migvis.report import group_table
+
+    _set_quiet(options["quiet"])
+    config = _config(options)
+    destination = {key: options[key] for key in ("out", "in_place", "name", "overwrite")}
+    if len(paths) > 1:
+        raise MigvisError(
+            f"found {len(paths)} sessions; expected one: this version fits each session on its own; "
+            "run them one by one"
+        )
+    written, results = run_file(paths[0], config=config, **destination, **_reading(options))
+    click.echo(group_table(results))
+    click.echo(f"wrote {written}")
+
+
+def _config(options: dict[str, Any]) -> Any:
+    from nwb_migvis.config import Config
+
+    if options["config_path"]:
+        config = Config.from_toml(options["config_path"], preset=options["preset"])
+    else:
+        config = Config.from_preset(options["preset"] or "quick")
+    return replace(config, **{key: options[key] for key in ("seed", "device") if options[key] is not None})
+
+
+@cli.command()
+@click.argument("path", type=click.Path())
+@click.option("--name", help="The run, where the file holds several.")
+@click.option("--out", type=click.Path(), metavar="PNG", help="Figure to write; default: beside PATH.")
+def report(path: str, name: str | None, out: str | None) -> None:
+    """Print the groups of a written file with their evidence, and draw its edits."""
+    from nwb_migvis.report import draw_edits, group_table
+    from nwb_migvis.store import read_results
+
+    results = read_results(path, name)
+    click.echo(group_table(results))
+    figure = draw_edits(path, name, out=out)
+    click.echo(f"drew {figure}" if figure else "no figure: the run holds no edits")
+
+
+@cli.command()
+@click.argument("path", type=click.Path())
+def validate(path: str) -> None:
+    """Check a file against the NWB schema, this package's own rules, and nwbinspector where installed."""
+    from nwb_migvis.store import validate_file
+
+    findings = validate_file(path)
+    for finding in findings:
+        click.echo(f"{finding.importance}: {finding.location}: {finding.message}")
+    serious = [finding for finding in findings if finding.importance in ("error", "critical")]
+    if serious:
+        raise MigvisError(
+            f"{path}: {len(serious)} of {len(findings)} findings are errors; mend them and validate again"
+        )
+    click.echo(f"{path}: valid" + (f" ({len(findings)} remarks)" if findings else ""))
+
+
+def _set_quiet(quiet: bool) -> None:
+    from nwb_migvis.progress import set_quiet
+
+    set_quiet(quiet)

@@ -1,0 +1,79 @@
+"""The demo: a session whose answers are known, through every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from nwb_migvis.config import Config, GroupConfig
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.pipeline import run_file
+from nwb_migvis.report import draw_edits, group_table
+from nwb_migvis.simulate import simulate_session
+from nwb_migvis.store import validate_file
+
+POSE = ("rotation_x", "rotation_y", "rotation_z", "position_x", "position_y", "size")
+
+
+def demo_config(seed: int = 0) -> Config:
+    """Return the preset `quick` with the groups "pose", "category" and two free ones."""
+    quick = Config.from_preset("quick")
+    groups = (
+        GroupConfig(name="pose", labels=POSE),
+        GroupConfig(name="category", labels=("category",)),
+        GroupConfig(name="free_1"),
+        GroupConfig(name="free_2"),
+    )
+    return replace(quick, seed=seed, latents=replace(quick.latents, groups=groups))
+
+
+def run_demo(folder: Path, *, seed: int = 0, say: Callable[[str], None] = print) -> Path:
+    """Simulate a session, run everything on it with `quick`, validate the file and draw its edits.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files go; made where it is absent.
+    seed : int
+        Of the simulation and of the run.
+    say : callable
+        Takes each line that is meant for people.
+
+    Returns
+    -------
+    Path
+        The file with the results, `folder/session_migvis.nwb`.
+
+    Raises
+    ------
+    MigvisError
+        If the folder cannot be made, holds the demo's files already, or the written file is not valid.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MigvisError(f"{folder}: {error.strerror}; give another folder with --out") from None
+    session = folder / "session.nwb"
+    out = folder / "session_migvis.nwb"
+    for path in (session, out):
+        if path.exists():
+            raise MigvisError(f"{path} exists already; remove it, or give another folder with --out")
+    say("1/4 simulating a session of 5,760 images and 160 units ...")
+    simulate_session(session, seed=seed)
+    say("2/4 learning latent groups, training prior and critic, editing (some 15 minutes on two cores) ...")
+    _, results = run_file(session, out=out, config=demo_config(seed))
+    say("3/4 validating the file ...")
+    findings = [f for f in validate_file(out) if f.importance != "best_practice_suggestion"]
+    if findings:
+        raise MigvisError(f"{out} is not valid: {findings[0].location}: {findings[0].message}")
+    say("4/4 drawing ...")
+    figure = draw_edits(out)
+    say("")
+    say(group_table(results))
+    seconds = results.provenance["times"]["seconds"]
+    say("seconds: " + ", ".join(f"{stage} {value:.0f}" for stage, value in seconds.items()))
+    say(f"session     {session}")
+    say(f"results     {out} (valid)")
+    say(f"edits       {figure}")
+    return out

@@ -1,0 +1,231 @@
+"""Fitting the group VAE: encode one half of a stimulus's repeats, predict the other."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nwb_migvis.config import GroupConfig, LatentsConfig
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.latents.design import label_targets
+from nwb_migvis.latents.model import GroupVae, LatentModel, regularisers, target_tensors
+from nwb_migvis.progress import progress
+
+VALIDATE_EVERY = 100
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Spike counts by stimulus and repeat on a device.
+
+    Attributes
+    ----------
+    counts : torch.Tensor, shape (stimulus, repeat, unit)
+        Padded with zeros where a stimulus has fewer repeats than the largest number.
+    n : torch.Tensor, shape (stimulus,)
+        Presentations of each stimulus.
+    """
+
+    counts: torch.Tensor
+    n: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, spike_count: np.ndarray, stimulus_index: np.ndarray, n_stimuli: int, device: torch.device
+    ) -> Repeats:
+        """Arrange counts (presentation, unit) by the stimulus of each presentation."""
+        n = np.bincount(stimulus_index, minlength=n_stimuli)
+        order = np.argsort(stimulus_index, kind="stable")
+        first = np.concatenate([[0], np.cumsum(n)[:-1]])
+        repeat = np.arange(order.size) - first[stimulus_index[order]]
+        counts = np.zeros((n_stimuli, int(n.max()), spike_count.shape[1]), dtype=np.float32)
+        counts[stimulus_index[order], repeat] = spike_count[order]
+        return cls(torch.as_tensor(counts, device=device), torch.as_tensor(n, device=device))
+
+    def halves(
+        self, stimuli: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Split the repeats of some stimuli at random.
+
+        Returns the mean count of the first half (stimulus, unit), the summed count of the second, and the
+        number of presentations in the second (stimulus, 1). A stimulus shown once is in both halves.
+        """
+        counts, n = self.counts[stimuli], self.n[stimuli, None]
+        draw = torch.rand(counts.shape[:2], generator=generator, device=counts.device)
+        shown = torch.arange(counts.shape[1], device=counts.device) < n
+        rank = draw.masked_fill(~shown, 2.0).argsort(dim=1).argsort(dim=1)
+        n_first = torch.div(n + 1, 2, rounding_mode="floor")
+        first = rank < n_first
+        second = torch.where(n > 1, (rank >= n_first) & shown, shown)
+        mean = torch.einsum("sr,sru->su", first.to(counts.dtype), counts) / n_first
+        return mean, torch.einsum("sr,sru->su", second.to(counts.dtype), counts), second.sum(1, keepdim=True)
+
+
+def fit_latents(
+    spike_count: np.ndarray,
+    stimulus_index: np.ndarray,
+    *,
+    labels: Mapping[str, np.ndarray],
+    groups: tuple[GroupConfig, ...],
+    split: np.ndarray,
+    config: LatentsConfig,
+    seed: int,
+    device: str = "cpu",
+) -> LatentModel:
+    """Fit the group VAE on the training stimuli, stopping early on the validation stimuli.
+
+    Parameters
+    ----------
+    spike_count : numpy.ndarray of unsigned int, shape (n_presentations, n_units)
+    stimulus_index : numpy.ndarray of int, shape (n_presentations,)
+        Row along `split` of each presentation.
+    labels : mapping of str to array, shape (n_stimuli,)
+    groups : tuple of GroupConfig
+        As `resolve_groups` returned them.
+    split : numpy.ndarray of str, shape (n_stimuli,)
+    config : LatentsConfig
+    seed : int
+    device : str
+        A torch device.
+
+    Returns
+    -------
+    LatentModel
+
+    Raises
+    ------
+    MigvisError
+        If there are fewer training stimuli than latents, or a label cannot be used.
+
+    Notes
+    -----
+    Loss per stimulus: negative log likelihood of the second half of the repeats given a sample of the
+    first half's latents, averaged over units and presentations, plus `kl_weight` KL / unit count,
+    `tc_weight` total correlation and `label_weight` times the error of the label read-outs.
+    """
+    n_latents = sum(group.size for group in groups)
+    n_train = int((split == "train").sum())
+    if n_train < 2 * n_latents:
+        raise MigvisError(
+            f"{n_train} training stimuli for {n_latents} latents; expected at least {2 * n_latents}; lower the "
+            "size of the groups in latents.groups"
+        )
+    where = torch.device(device)
+    targets = target_tensors(
+        label_targets(labels, groups, circular=config.circular, training=split == "train"), where
+    )
+    repeats = Repeats.of(spike_count, stimulus_index, split.size, where)
+    vae = _initial_vae(repeats, groups, targets, split, config, seed).to(where)
+    loss_of = _Loss(vae, repeats, targets, config)
+    generator = torch.Generator(device=where).manual_seed(seed)
+    train = torch.as_tensor(np.flatnonzero(split == "train"), device=where)
+    validation = torch.as_tensor(np.flatnonzero(split == "validation"), device=where)
+    optimiser = torch.optim.AdamW(vae.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimiser, config.n_steps, config.learning_rate / 20
+    )
+    best, best_loss, best_step, waited = copy.deepcopy(vae.state_dict()), float("inf"), 0, 0
+    for step in progress(range(1, config.n_steps + 1), what="latents"):
+        batch = train[torch.randint(train.numel(), (config.batch_size,), generator=generator, device=where)]
+        optimiser.zero_grad(set_to_none=True)
+        loss_of(batch, generator).backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 5.0)
+        optimiser.step()
+        schedule.step()
+        if step % VALIDATE_EVERY == 0 or step == config.n_steps:
+            loss = loss_of.held_out(validation, seed)
+            if loss < best_loss:
+                best, best_loss, best_step, waited = copy.deepcopy(vae.state_dict()), loss, step, 0
+            else:
+                waited += 1
+            if waited >= config.patience:
+                break
+    vae.load_state_dict(best)
+    return LatentModel(vae.eval(), groups, config.likelihood, best_step)
+
+
+class _Loss:
+    """The training objective over a set of stimuli."""
+
+    def __init__(
+        self,
+        vae: GroupVae,
+        repeats: Repeats,
+        targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]],
+        config: LatentsConfig,
+    ):
+        self.vae, self.repeats, self.targets, self.config = vae, repeats, targets, config
+
+    def __call__(self, stimuli: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        z, mean, log_var, data, labels = self._terms(stimuli, generator, sample=True)
+        kl, tc = regularisers(self.vae, z, mean, log_var)
+        c = self.config
+        return (
+            data
+            + c.kl_weight * kl / self.repeats.counts.shape[2]
+            + c.tc_weight * tc
+            + c.label_weight * labels
+        )
+
+    @torch.no_grad()
+    def held_out(self, stimuli: torch.Tensor, seed: int) -> float:
+        """Return likelihood and label error at the posterior mean, over one fixed split of the repeats."""
+        generator = torch.Generator(device=stimuli.device).manual_seed(seed)
+        _, _, _, data, labels = self._terms(stimuli, generator, sample=False)
+        return float(data + self.config.label_weight * labels)
+
+    def _terms(
+        self, stimuli: torch.Tensor, generator: torch.Generator, *, sample: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return sample, mean and log variance of the posteriors, data term and label term."""
+        first, second, n = self.repeats.halves(stimuli, generator)
+        mean, log_var = self.vae.encode(first)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device) if sample else 0.0
+        z = mean + noise * torch.exp(0.5 * log_var)
+        data = self._negative_log_likelihood(self.vae.decoder(z), second, n)
+        here = [
+            (numeric[stimuli], [index[stimuli] for index in classes]) for numeric, classes in self.targets
+        ]
+        return z, mean, log_var, data, self.vae.label_loss(z, here)
+
+    def _negative_log_likelihood(
+        self, output: torch.Tensor, total: torch.Tensor, n: torch.Tensor
+    ) -> torch.Tensor:
+        if self.config.likelihood == "poisson":
+            log_rate = output.clamp(-12.0, 8.0)
+            return ((torch.exp(log_rate) * n - total * log_rate) / n).mean()
+        z_scored = ((total / n).sqrt() - self.vae.input_mean) / self.vae.input_std
+        return 0.5 * (output - z_scored).square().mean()
+
+
+def _initial_vae(
+    repeats: Repeats,
+    groups: tuple[GroupConfig, ...],
+    targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]],
+    split: np.ndarray,
+    config: LatentsConfig,
+    seed: int,
+) -> GroupVae:
+    """Build the network with seeded weights, input statistics and base rates of the training stimuli."""
+    n_targets = [(numeric.shape[1], tuple(int(i.max()) + 1 for i in classes)) for numeric, classes in targets]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vae = GroupVae(
+            repeats.counts.shape[2],
+            groups,
+            n_hidden=config.n_hidden,
+            n_layers=config.n_layers,
+            n_targets=n_targets,
+        )
+    train = torch.as_tensor(np.flatnonzero(split == "train"), device=repeats.counts.device)
+    average = repeats.counts[train].sum(1) / repeats.n[train, None]
+    root = average.sqrt()
+    vae.input_mean.copy_(root.mean(0))
+    vae.input_std.copy_(root.std(0).clamp_min(1e-3))
+    if config.likelihood == "poisson":
+        vae.decoder.bias.data.copy_(average.mean(0).clamp_min(1e-4).log())
+    return vae

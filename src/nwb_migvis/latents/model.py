@@ -1,0 +1,191 @@
+"""The group-wise variational autoencoder of a population's responses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+from torch import nn
+from torch.nn import functional as F
+
+from nwb_migvis.config import GroupConfig
+from nwb_migvis.latents.design import LabelTargets
+from nwb_migvis.latents.total_correlation import total_correlation
+
+FORMAT = "nwb-migvis group VAE 1"
+
+
+class GroupVae(nn.Module):
+    """Gaussian latents in groups, an MLP encoder, a linear decoder and linear read-outs of the labels.
+
+    The encoder sees square roots of the average spike counts of some repeats, z-scored with training
+    statistics; the decoder gives the log rate (Poisson) or the z-scored average (Gaussian) of each unit.
+
+    Parameters
+    ----------
+    n_units : int
+    groups : sequence of GroupConfig
+    n_hidden, n_layers : int
+        Of the encoder.
+    n_targets : sequence of (int, tuple of int)
+        For each group, the number of numeric targets and of classes of each categorical label.
+    """
+
+    def __init__(
+        self,
+        n_units: int,
+        groups: Sequence[GroupConfig],
+        *,
+        n_hidden: int,
+        n_layers: int,
+        n_targets: Sequence[tuple[int, tuple[int, ...]]],
+    ):
+        super().__init__()
+        self.sizes = [group.size for group in groups]
+        n_latents = sum(self.sizes)
+        widths = [n_units, *[n_hidden] * n_layers]
+        layers: list[nn.Module] = []
+        for n_in, n_out in pairwise(widths):
+            layers += [nn.Linear(n_in, n_out), nn.LayerNorm(n_out), nn.SiLU()]
+        self.trunk = nn.Sequential(*layers)
+        self.posterior = nn.Linear(widths[-1], 2 * n_latents)
+        self.decoder = nn.Linear(n_latents, n_units)
+        self.numeric_heads = nn.ModuleList(
+            nn.Linear(size, k) if k else nn.Identity()
+            for size, (k, _) in zip(self.sizes, n_targets, strict=True)
+        )
+        self.class_heads = nn.ModuleList(
+            nn.ModuleList(nn.Linear(size, n) for n in classes)
+            for size, (_, classes) in zip(self.sizes, n_targets, strict=True)
+        )
+        self.register_buffer("input_mean", torch.zeros(n_units))
+        self.register_buffer("input_std", torch.ones(n_units))
+
+    def encode(self, average: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and log variance of the posterior for average counts (stimulus, unit)."""
+        x = (average.clamp_min(0).sqrt() - self.input_mean) / self.input_std
+        mean, log_var = self.posterior(self.trunk(x)).chunk(2, dim=-1)
+        return mean, log_var.clamp(-8.0, 4.0)
+
+    def label_loss(
+        self, z: torch.Tensor, targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]]
+    ) -> torch.Tensor:
+        """Return squared error plus cross entropy of the label read-outs, averaged over known labels."""
+        loss = z.new_zeros(())
+        parts = z.split(self.sizes, dim=-1)
+        for part, (numeric, classes), head, heads in zip(
+            parts, targets, self.numeric_heads, self.class_heads, strict=True
+        ):
+            if numeric.shape[1]:
+                known = torch.isfinite(numeric)
+                error = torch.where(known, head(part) - torch.nan_to_num(numeric), 0.0)
+                loss = loss + error.square().sum() / known.sum().clamp_min(1) * 0.5
+            for index, class_head in zip(classes, heads, strict=True):
+                if (index >= 0).any():
+                    loss = loss + F.cross_entropy(class_head(part), index, ignore_index=-1)
+        return loss
+
+
+@dataclass(frozen=True)
+class LatentModel:
+    """A fitted model: what the later stages need of it.
+
+    Attributes
+    ----------
+    vae : GroupVae
+    groups : tuple of GroupConfig
+    likelihood : str
+    n_steps : int
+        Steps that training really took.
+    """
+
+    vae: GroupVae
+    groups: tuple[GroupConfig, ...]
+    likelihood: str
+    n_steps: int
+
+    def encode(self, average: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Encode average spike counts.
+
+        Parameters
+        ----------
+        average : numpy.ndarray, shape (n_stimuli, n_units)
+            Mean spike count of each stimulus over some of its repeats.
+
+        Returns
+        -------
+        mean, log_var : numpy.ndarray of float32, shape (n_stimuli, n_latents)
+        """
+        device = self.vae.input_mean.device
+        with torch.no_grad():
+            x = torch.as_tensor(np.asarray(average, dtype=np.float32), device=device)
+            mean, log_var = self.vae.encode(x)
+        return mean.cpu().numpy(), log_var.cpu().numpy()
+
+    def loading(self) -> np.ndarray:
+        """Return the decoder's weights, shape (n_units, n_latents), per unit of each latent."""
+        return self.vae.decoder.weight.detach().cpu().numpy().astype(np.float32)
+
+    def to_bytes(self) -> bytes:
+        """Return weights and architecture as safetensors bytes."""
+        head = {
+            "groups": [[g.name, g.size, list(g.labels)] for g in self.groups],
+            "likelihood": self.likelihood,
+            "n_steps": self.n_steps,
+            "n_units": self.vae.decoder.out_features,
+            "n_hidden": self.vae.trunk[0].out_features,
+            "n_layers": len(self.vae.trunk) // 3,
+            "n_targets": [
+                [getattr(numeric, "out_features", 0), [h.out_features for h in classes]]
+                for numeric, classes in zip(self.vae.numeric_heads, self.vae.class_heads, strict=True)
+            ],
+        }
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.vae.state_dict().items()}
+        return save(state, metadata={"format": FORMAT, "architecture": json.dumps(head)})
+
+
+def load_latent_model(weights: bytes) -> LatentModel:
+    """Rebuild a model from the bytes that `LatentModel.to_bytes` returned."""
+    n_header = int.from_bytes(weights[:8], "little")
+    head = json.loads(json.loads(weights[8 : 8 + n_header])["__metadata__"]["architecture"])
+    groups = tuple(GroupConfig(name=n, size=s, labels=tuple(labels)) for n, s, labels in head["groups"])
+    vae = GroupVae(
+        head["n_units"],
+        groups,
+        n_hidden=head["n_hidden"],
+        n_layers=head["n_layers"],
+        n_targets=[(k, tuple(classes)) for k, classes in head["n_targets"]],
+    )
+    vae.load_state_dict(load(weights))
+    return LatentModel(vae.eval(), groups, head["likelihood"], head["n_steps"])
+
+
+def target_tensors(
+    targets: Sequence[LabelTargets], device: torch.device
+) -> list[tuple[torch.Tensor, list[torch.Tensor]]]:
+    """Return label targets as tensors on a device."""
+    return [
+        (
+            torch.as_tensor(t.numeric, dtype=torch.float32, device=device),
+            [torch.as_tensor(index, device=device) for _, index in t.classes],
+        )
+        for t in targets
+    ]
+
+
+def kl_divergence(mean: torch.Tensor, log_var: torch.Tensor) -> torch.Tensor:
+    """Return KL(N(mean, exp(log_var)) || N(0, 1)) in nats, averaged over the batch."""
+    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(-1).mean()
+
+
+def regularisers(
+    vae: GroupVae, z: torch.Tensor, mean: torch.Tensor, log_var: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the KL divergence and the total correlation between groups, both in nats."""
+    tc = total_correlation(z, mean, log_var, sizes=vae.sizes) if len(vae.sizes) > 1 else z.new_zeros(())
+    return kl_divergence(mean, log_var), tc

@@ -1,0 +1,117 @@
+"""Figures drawn from a written file alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.read import read_session
+from nwb_migvis.results import Results
+from nwb_migvis.store import read_results
+
+_PAIRS = 4
+_CAPTION = (
+    "Rows are the first pairs that the seed drew, successes and failures alike. A prior trained for minutes\n"
+    "leaves objects rough: believe the numbers before the pictures."
+)
+
+
+def draw_edits(path: str | Path, name: str | None = None, *, out: str | Path | None = None) -> Path | None:
+    """Draw, for every group, sources, their edits at rising strength, and targets.
+
+    Parameters
+    ----------
+    path : path
+        A file that `run` wrote. Sources and targets are read from the session in the same file; where it
+        holds no pixels, sources are shown as their unguided reconstruction and targets left blank.
+    name : str, optional
+        The run, where the file holds several.
+    out : path, optional
+        PNG to write; `NAME_edits.png` beside the file where it is None.
+
+    Returns
+    -------
+    Path or None
+        None where the run holds no edits.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    results = read_results(path, name)
+    dose = results.synthesized.isel(edit=np.flatnonzero(results.synthesized["role"].values == "dose"))
+    if dose.sizes["edit"] == 0:
+        return None
+    out = Path(out) if out is not None else Path(path).with_name(f"{Path(path).stem}_edits.png")
+    groups = [str(group) for group in results.groups.index]
+    strengths = sorted(set(dose["strength"].values.tolist()))
+    pairs = list(dict.fromkeys(zip(dose["source"].values, dose["target"].values, strict=True)))[:_PAIRS]
+    stimuli = _stimuli(Path(path), results, pairs)
+    with mpl.rc_context({"font.size": 8}):
+        n_columns = len(strengths) + 2
+        figure = Figure(figsize=(2 * (1.0 * n_columns + 0.4), 0.5 * len(groups) * (len(pairs) + 0.45) + 0.9))
+        panels = figure.subfigures(-(-len(groups) // 2), 2, squeeze=False).ravel()
+        for panel, group in zip(panels, groups, strict=False):
+            panel.suptitle(_title(results, group), x=0.02, ha="left")
+            rows = _rows(
+                dose.isel(edit=np.flatnonzero(dose["group"].values == group)), pairs, strengths, stimuli
+            )
+            _grid(panel, rows, ["source", *(f"{s:g} T" for s in strengths), "target"])
+        figure.text(0.02, 0.005, _CAPTION, fontsize=7, va="bottom")
+        figure.savefig(out, dpi=150, bbox_inches="tight", metadata={"Software": None})
+    return out
+
+
+def _title(results: Results, group: str) -> str:
+    labels = results.groups.loc[group, "supervised_by"]
+    return f"{group}: {labels}" if labels else f"{group} (free)"
+
+
+def _stimuli(path: Path, results: Results, pairs: list[tuple[str, str]]) -> dict[str, np.ndarray]:
+    """Return the session's own pixels of the stimuli of these pairs, or reconstructions of the sources."""
+    reading = results.provenance.get("reading", {})
+    try:
+        session = read_session(
+            path, **{k: tuple(v) if isinstance(v, list) else v for k, v in reading.items()}
+        )
+    except MigvisError:
+        session = xr.Dataset()
+    wanted = sorted({name for pair in pairs for name in pair})
+    if "image" in session:
+        row = {name: i for i, name in enumerate(session["stimulus"].values)}
+        return {name: session["image"][row[name]].values for name in wanted}
+    plain = results.synthesized.isel(edit=np.flatnonzero(results.synthesized["method"].values == "none"))
+    return dict(zip(plain["source"].values, plain["image"].values, strict=True))
+
+
+def _rows(
+    dose: xr.Dataset, pairs: list[tuple[str, str]], strengths: list[float], stimuli: dict[str, np.ndarray]
+) -> list[list[np.ndarray | None]]:
+    images = {
+        (source, target, strength): image
+        for source, target, strength, image in zip(
+            dose["source"].values,
+            dose["target"].values,
+            dose["strength"].values,
+            dose["image"].values,
+            strict=True,
+        )
+    }
+    return [
+        [stimuli.get(s), *(images.get((s, t, strength)) for strength in strengths), stimuli.get(t)]
+        for s, t in pairs
+    ]
+
+
+def _grid(panel: Any, rows: list[list[np.ndarray | None]], titles: list[str]) -> None:
+    axes = panel.subplots(len(rows), len(titles), squeeze=False)
+    for i, row in enumerate(rows):
+        for axis, image, title in zip(axes[i], row, titles, strict=True):
+            axis.set_axis_off()
+            if i == 0:
+                axis.set_title(title)
+            if image is not None:
+                axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")

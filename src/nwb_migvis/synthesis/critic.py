@@ -1,0 +1,274 @@
+"""The critic: how well an image, clean or noisy, goes with a value of each latent group."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+from torch import nn
+from torch.nn import functional as F
+
+from nwb_migvis.config import CriticConfig
+from nwb_migvis.progress import progress
+
+FORMAT = "nwb-migvis critic 1"
+T_MAX_FRACTION = 0.92
+VALIDATE_EVERY = 50
+_POOL = 4
+_N_HIDDEN = 256
+
+
+class LatentRegressor(nn.Module):
+    """A convolutional network that reads every latent off a noisy image, with a precision for each step.
+
+    Parameters
+    ----------
+    n_channels : int
+        Of the images.
+    n_latents : int
+    channels : sequence of int
+        Width of each convolution; every second one halves the resolution.
+    dropout : float
+    """
+
+    def __init__(self, n_channels: int, n_latents: int, *, channels: Sequence[int], dropout: float):
+        super().__init__()
+        widths = [n_channels, *channels]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=1 + i % 2, padding=1) for i, (a, b) in enumerate(pairwise(widths))
+        )
+        self.norms = nn.ModuleList(nn.GroupNorm(8, width) for width in channels)
+        self.embedding = nn.Sequential(nn.Linear(64, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU())
+        self.films = nn.ModuleList(nn.Linear(128, 2 * width) for width in channels)
+        self.head = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(channels[-1] * _POOL**2, _N_HIDDEN),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(_N_HIDDEN, n_latents),
+        )
+        self.log_precision = nn.Linear(128, n_latents)
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the latents read off x_t (n, latent) and the log precision of the reading, same shape.
+
+        Parameters
+        ----------
+        x_t : torch.Tensor, shape (n, channel, y, x)
+        t : torch.Tensor, shape (n,)
+            Step / T, in [0, 1].
+        """
+        frequency = torch.exp(torch.arange(32, device=t.device) * (math.log(1000.0) / 31))
+        angle = t[:, None] * frequency
+        code = self.embedding(torch.cat([angle.sin(), angle.cos()], dim=-1))
+        h = x_t
+        for convolution, norm, film in zip(self.convolutions, self.norms, self.films, strict=True):
+            scale, shift = film(code)[:, :, None, None].chunk(2, dim=1)
+            h = F.silu(norm(convolution(h)) * (1 + scale) + shift)
+        h = F.adaptive_avg_pool2d(h, _POOL).flatten(1)
+        return self.head(h), self.log_precision(code).clamp(-4.0, 6.0)
+
+
+@dataclass(frozen=True)
+class Critic:
+    """A trained critic with its fixed bank of negatives.
+
+    The score of group g is a Gaussian log density of z_g around what the network reads off the image,
+    s_g(z_g, x_t) = -1/2 sum_k lambda_k(t) (r_k(x_t) - z_k)^2, over standardised latents.
+
+    Attributes
+    ----------
+    network : LatentRegressor
+    sizes : tuple of int
+        Latents in each group, in order.
+    mean, std : torch.Tensor, shape (latent,)
+        Standardise latents (training stimuli).
+    bank : torch.Tensor, shape (n_negatives, latent)
+        Standardised latents of training stimuli that stand for the marginal.
+    """
+
+    network: LatentRegressor
+    sizes: tuple[int, ...]
+    mean: torch.Tensor
+    std: torch.Tensor
+    bank: torch.Tensor
+
+    def standardise(self, z: np.ndarray) -> torch.Tensor:
+        """Return standardised latents (n, latent) on the critic's device."""
+        return (torch.as_tensor(z, dtype=torch.float32, device=self.mean.device) - self.mean) / self.std
+
+    def _by_group(self, squared: torch.Tensor) -> torch.Tensor:
+        return torch.stack([part.sum(-1) for part in squared.split(list(self.sizes), dim=-1)], dim=-1)
+
+    def pmi(self, x_t: torch.Tensor, t: float, goal: torch.Tensor, *, marginal: float = 1.0) -> torch.Tensor:
+        """Return the pointwise mutual information of each image with a goal for each group, in nats.
+
+        log p(z_g | x_t) - log p(z_g) up to a constant, estimated as s_g(z_g, x_t) minus the log mean
+        over the bank of exp s_g.
+
+        Parameters
+        ----------
+        x_t : torch.Tensor, shape (n, channel, y, x)
+        t : float
+            Step / T.
+        goal : torch.Tensor, shape (n, latent)
+            Standardised latents.
+        marginal : float
+            Factor on the bank's term; below 1 tempers it.
+
+        Returns
+        -------
+        torch.Tensor, shape (n, group)
+        """
+        read, log_precision = self.network(x_t, torch.full((x_t.shape[0],), t, device=x_t.device))
+        weight = 0.5 * log_precision.exp()
+        positive = -self._by_group(weight * (read - goal).square())
+        negative = -self._by_group(weight[:, None] * (read[:, None] - self.bank[None]).square())
+        return positive - marginal * (torch.logsumexp(negative, dim=1) - math.log(len(self.bank)))
+
+    @torch.no_grad()
+    def score_matrix(self, z: np.ndarray, x: torch.Tensor) -> np.ndarray:
+        """Return scores of every stimulus's latents against every clean image, per group.
+
+        Parameters
+        ----------
+        z : numpy.ndarray, shape (n, latent)
+        x : torch.Tensor, shape (n, channel, y, x)
+
+        Returns
+        -------
+        numpy.ndarray, shape (group, n latents, n images)
+        """
+        read, log_precision = self.network(x, torch.zeros(x.shape[0], device=x.device))
+        squared = 0.5 * log_precision.exp()[None] * (read[None] - self.standardise(z)[:, None]).square()
+        return -self._by_group(squared).permute(2, 0, 1).cpu().numpy()
+
+    def to_bytes(self) -> bytes:
+        """Return weights, bank and architecture as safetensors bytes."""
+        head = {
+            "sizes": list(self.sizes),
+            "n_channels": self.network.convolutions[0].in_channels,
+            "channels": [c.out_channels for c in self.network.convolutions],
+        }
+        state = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        state |= {"mean": self.mean, "std": self.std, "bank": self.bank}
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        return save(state, metadata={"format": FORMAT, "architecture": json.dumps(head)})
+
+
+def load_critic(weights: bytes) -> Critic:
+    """Rebuild a critic from the bytes that `Critic.to_bytes` returned."""
+    n_header = int.from_bytes(weights[:8], "little")
+    head = json.loads(json.loads(weights[8 : 8 + n_header])["__metadata__"]["architecture"])
+    state = load(weights)
+    mean, std, bank = (state.pop(name) for name in ("mean", "std", "bank"))
+    network = LatentRegressor(head["n_channels"], mean.numel(), channels=head["channels"], dropout=0.0)
+    network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in state.items()})
+    return Critic(network.eval().requires_grad_(False), tuple(head["sizes"]), mean, std, bank)
+
+
+def train_critic(
+    x: torch.Tensor,
+    latents: np.ndarray,
+    *,
+    sizes: Sequence[int],
+    split: np.ndarray,
+    alpha_bar: torch.Tensor,
+    config: CriticConfig,
+    seed: int,
+) -> Critic:
+    """Train the critic on images of training stimuli at every noise level.
+
+    Maximises the Gaussian log likelihood of each stimulus's latents given its noised image; the weights
+    kept are the best on the validation stimuli, the groups counting alike.
+
+    Parameters
+    ----------
+    x : torch.Tensor, shape (n_stimuli, channel, y, x)
+        Images on the prior's pixel scale.
+    latents : numpy.ndarray, shape (n_stimuli, n_latents)
+        Posterior means.
+    sizes : sequence of int
+        Latents in each group, in order.
+    split : numpy.ndarray of str, shape (n_stimuli,)
+    alpha_bar : torch.Tensor, shape (T,)
+    config : CriticConfig
+    seed : int
+    """
+    device = x.device
+    train = np.flatnonzero(split == "train")
+    z_all = torch.as_tensor(latents, dtype=torch.float32, device=device)
+    mean, std = z_all[train].mean(0), z_all[train].std(0).clamp_min(1e-6)
+    z_all = (z_all - mean) / std
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = LatentRegressor(
+            x.shape[1], latents.shape[1], channels=config.channels, dropout=config.dropout
+        ).to(device)
+        dropout_seed = torch.random.get_rng_state()
+    generator = torch.Generator(device=device).manual_seed(seed)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimiser, config.n_steps, config.learning_rate / 20
+    )
+    validation = torch.as_tensor(np.flatnonzero(split == "validation"), device=device)
+    train_index = torch.as_tensor(train, device=device)
+    best, best_loss = copy.deepcopy(network.state_dict()), float("inf")
+    with torch.random.fork_rng(devices=[]):
+        torch.random.set_rng_state(dropout_seed)
+        for step in progress(range(1, config.n_steps + 1), what="critic"):
+            batch = train_index[
+                torch.randint(len(train), (config.batch_size,), generator=generator, device=device)
+            ]
+            z = z_all[batch]
+            z = z + config.latent_noise * torch.randn(z.shape, generator=generator, device=device)
+            optimiser.zero_grad(set_to_none=True)
+            _surprise(network, x[batch], z, alpha_bar, generator).backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            if step % VALIDATE_EVERY == 0 or step == config.n_steps:
+                loss = _held_out(network, x[validation], z_all[validation], alpha_bar, seed)
+                if loss < best_loss:
+                    best, best_loss = copy.deepcopy(network.state_dict()), loss
+    network.load_state_dict(best)
+    chosen = np.random.default_rng(seed).permutation(train)[: config.n_negatives]
+    bank = z_all[torch.as_tensor(np.sort(chosen), device=device)]
+    return Critic(network.eval().requires_grad_(False), tuple(sizes), mean, std, bank)
+
+
+def _surprise(
+    network: LatentRegressor,
+    x: torch.Tensor,
+    z: torch.Tensor,
+    alpha_bar: torch.Tensor,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Return the negative log likelihood of latents given noised images, per latent (nats, no constant)."""
+    n, n_timesteps = x.shape[0], alpha_bar.numel()
+    u = (torch.arange(n, device=x.device) + torch.rand(n, generator=generator, device=x.device)) / n
+    t = (u * T_MAX_FRACTION * n_timesteps).long()
+    a = alpha_bar[t][:, None, None, None]
+    x_t = a.sqrt() * x + (1 - a).sqrt() * torch.randn(x.shape, generator=generator, device=x.device)
+    read, log_precision = network(x_t, t / n_timesteps)
+    return 0.5 * (log_precision.exp() * (read - z).square() - log_precision).mean()
+
+
+@torch.no_grad()
+def _held_out(
+    network: LatentRegressor, x: torch.Tensor, z: torch.Tensor, alpha_bar: torch.Tensor, seed: int
+) -> float:
+    network.eval()
+    generator = torch.Generator(device=x.device).manual_seed(seed)
+    loss = float(np.mean([float(_surprise(network, x, z, alpha_bar, generator)) for _ in range(4)]))
+    network.train()
+    return loss

@@ -1,0 +1,114 @@
+"""Deterministic DDIM inversion and guided sampling on one time grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from nwb_migvis.errors import MigvisError
+
+Denoise = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
+"""(x_t, t) -> predicted noise and predicted clean image."""
+
+Gradient = Callable[[torch.Tensor, int], torch.Tensor]
+"""(x_t, t) -> ascent direction of the guidance, shape of x_t."""
+
+
+def time_grid(n_timesteps: int, *, strength: float, n_steps: int) -> np.ndarray:
+    """Return the steps visited between the clean image and the start step, rising, shape (n_steps + 1,).
+
+    Parameters
+    ----------
+    n_timesteps : int
+        T of the prior.
+    strength : float
+        Start step / T, in (0, 1].
+    n_steps : int
+
+    Raises
+    ------
+    MigvisError
+        If the strength is outside (0, 1], or there are fewer steps than asked for.
+    """
+    if not 0 < strength <= 1:
+        raise MigvisError(f"strength is {strength:g}; expected more than 0 and at most 1")
+    last = min(round(strength * n_timesteps), n_timesteps - 1)
+    if last < n_steps:
+        raise MigvisError(f"{n_steps} steps do not fit between 0 and step {last}; lower synthesis.n_steps")
+    return np.round(np.linspace(0, last, n_steps + 1)).astype(int)
+
+
+@torch.no_grad()
+def invert(denoise: Denoise, x0: torch.Tensor, *, alpha_bar: torch.Tensor, grid: np.ndarray) -> torch.Tensor:
+    """Carry clean images to the last step of the grid along the deterministic DDIM path.
+
+    Song, Meng & Ermon 2021 (arXiv 2010.02502), eq. 13 run towards noise.
+
+    Parameters
+    ----------
+    denoise : callable
+    x0 : torch.Tensor, shape (n, channel, y, x)
+    alpha_bar : torch.Tensor, shape (T,)
+    grid : numpy.ndarray of int
+        As `time_grid` returned it.
+    """
+    x = x0
+    for now, then in pairwise(grid):
+        eps, x0_hat = denoise(x, int(now))
+        x = alpha_bar[then].sqrt() * x0_hat + (1 - alpha_bar[then]).sqrt() * eps
+    return x
+
+
+def sample(
+    denoise: Denoise,
+    x_start: torch.Tensor,
+    *,
+    alpha_bar: torch.Tensor,
+    grid: np.ndarray,
+    gradient: Gradient | None = None,
+    guidance: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Denoise from the last step of the grid to the first, deterministically, under guidance.
+
+    At each step eps becomes eps - guidance * |eps| * gradient / |gradient|, the norms over each image: the
+    guidance's length is relative to the prior's own prediction, so one value serves across image sets.
+
+    Parameters
+    ----------
+    denoise : callable
+    x_start : torch.Tensor, shape (n, channel, y, x)
+    alpha_bar : torch.Tensor, shape (T,)
+    grid : numpy.ndarray of int
+    gradient : callable, optional
+    guidance : torch.Tensor, shape (n,), optional
+        Length of the guidance of each image. Zero leaves an image exactly as without guidance.
+
+    Raises
+    ------
+    MigvisError
+        If the gradient is not finite.
+    """
+    x = x_start
+    for now, then in pairwise(grid[::-1]):
+        with torch.no_grad():
+            eps, x0_hat = denoise(x, int(now))
+        if gradient is not None and guidance is not None:
+            push = _push(eps, gradient(x, int(now)), guidance)
+            eps = eps - push
+            x0_hat = x0_hat + ((1 - alpha_bar[now]) / alpha_bar[now]).sqrt() * push
+        x = alpha_bar[then].sqrt() * x0_hat + (1 - alpha_bar[then]).sqrt() * eps
+    return x
+
+
+def _push(eps: torch.Tensor, direction: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+    """Return the direction scaled to `guidance` times the norm of eps, image by image."""
+    if not torch.isfinite(direction).all():
+        raise MigvisError(
+            "the guidance is not finite; lower synthesis.guidance or train the critic for longer"
+        )
+    norm = direction.flatten(1).norm(dim=1).clamp_min(1e-12)
+    length = guidance * eps.flatten(1).norm(dim=1) / norm
+    return length[:, None, None, None] * direction
