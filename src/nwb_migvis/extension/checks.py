@@ -75,9 +75,8 @@ def _is_text(array: Any, dtype: np.dtype) -> bool:
 
 
 def _shapes(spec: DatasetSpec) -> list[tuple[int | None, ...]]:
-    shape = spec.shape or (None,)
-    several = isinstance(shape[0], Iterable)
-    return [tuple(s) for s in shape] if several else [tuple(shape)]
+    shape: Any = spec.shape or (None,)
+    return [tuple(s) for s in shape] if isinstance(shape[0], Iterable) else [tuple(shape)]
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:

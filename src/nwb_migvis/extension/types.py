@@ -20,7 +20,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.extension.checks import check_data, column_specs, data_spec
 from nwb_migvis.extension.namespace import NAMESPACE
 
-C = TypeVar("C", bound=type)
+C = TypeVar("C", bound=type[Any])
 
 
 def _registered(cls: C) -> C:
@@ -29,7 +29,7 @@ def _registered(cls: C) -> C:
     The constructor keeps the signature of the generated class, which hdmf uses to read files. What is read
     from a file is not checked here, so that one faulty table does not close the whole file.
     """
-    base = cls.__bases__[-1]
+    base: Any = cls.__bases__[-1]
 
     @docval(*get_docval(base.__init__))
     def __init__(self: Any, **kwargs: Any) -> None:

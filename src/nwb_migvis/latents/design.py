@@ -40,8 +40,8 @@ def split_stimuli(n_stimuli: int, config: SplitConfig, *, rng: np.random.Generat
     if n_stimuli < MIN_STIMULI or min(n_validation, n_test, n_train) < 2:
         raise MigvisError(
             f"{n_stimuli} stimuli split into {n_train} for training, {n_validation} for validation and "
-            f"{n_test} for test; expected at least {MIN_STIMULI} stimuli and 2 in each part; use a session with more "
-            "images or change split.validation and split.test in the config"
+            f"{n_test} for test; expected at least {MIN_STIMULI} stimuli and 2 in each part; use a session with "
+            "more images or change split.validation and split.test in the config"
         )
     split = np.full(n_stimuli, "train", dtype="<U10")
     order = rng.permutation(n_stimuli)
@@ -174,8 +174,8 @@ def _numeric_columns(name: str, values: np.ndarray, period: float | None, traini
         )
     if period is None and _looks_wrapped(name, known):
         raise MigvisError(
-            f"label {name!r} spans {known.min():g} to {known.max():g} and looks like an angle that wraps; say "
-            f"so with its period in latents.circular ({name} = 360), or {name} = 0 if it does not wrap"
+            f"label {name!r} spans {known.min():g} to {known.max():g} and looks like an angle that wraps; "
+            f"say so with its period in latents.circular ({name} = 360), or {name} = 0 if it does not wrap"
         )
     if period:
         angle = 2 * np.pi * values / period

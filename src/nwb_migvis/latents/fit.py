@@ -111,8 +111,8 @@ def fit_latents(
     n_train = int((split == "train").sum())
     if n_train < 2 * n_latents:
         raise MigvisError(
-            f"{n_train} training stimuli for {n_latents} latents; expected at least {2 * n_latents}; lower the "
-            "size of the groups in latents.groups"
+            f"{n_train} training stimuli for {n_latents} latents; expected at least {2 * n_latents}; lower "
+            "the size of the groups in latents.groups"
         )
     where = torch.device(device)
     targets = target_tensors(

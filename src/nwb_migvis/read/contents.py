@@ -118,6 +118,19 @@ class Contents:
         return {name: Table.from_dynamic_table(table) for name, table in found.items()}
 
     @cached_property
+    def aggregated(self) -> dict[str, Any]:
+        """`Units` tables `spike_times_X` in processing, by X, where intervals `trials_table_X` exist."""
+        from pynwb.misc import Units
+
+        found = {}
+        for module in self.nwb.processing.values():
+            for name, item in module.data_interfaces.items():
+                session = name.removeprefix("spike_times_")
+                if isinstance(item, Units) and session != name and f"trials_table_{session}" in self.tables:
+                    found[session] = item
+        return dict(sorted(found.items()))
+
+    @cached_property
     def collections(self) -> list[Collection]:
         """Every collection of images among the file's stimuli and templates."""
         from pynwb.base import Images

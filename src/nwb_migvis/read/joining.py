@@ -46,6 +46,8 @@ def choose_reading(contents: Contents, *, layout: str | None, stimulus: str | No
     if not readings:
         raise MigvisError(_nothing_fits(contents, found, layout, stimulus))
     reading = readings[0]
+    if reading.unit_tables:
+        return reading
     others = [item for item in found if isinstance(item, Reading) and item is not reading]
     for other in others:
         rows = match_rows(reading.start_time, other.start_time, other.stop_time)

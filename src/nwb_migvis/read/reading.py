@@ -34,21 +34,6 @@ class StimulusImage:
 
 
 @dataclass(frozen=True)
-class Block:
-    """Presentations that share a clock and a table of units.
-
-    Attributes
-    ----------
-    rows : slice
-        The presentations, along `Reading.start_time`.
-    units : pynwb.misc.Units
-    """
-
-    rows: slice
-    units: Any
-
-
-@dataclass(frozen=True)
 class Reading:
     """One way to read the presentations of a file.
 
@@ -75,8 +60,10 @@ class Reading:
         The names of `images` are numbers that the layout counts with, not names of the images.
     tables : tuple of str
         Tables whose columns were joined.
-    blocks : sequence of Block
-        Tables of units other than the file's own, and the presentations that each counts for.
+    unit_tables : tuple of pynwb.misc.Units
+        Tables of units that stand for the file's own, where presentations have different clocks.
+    unit_table_index : numpy.ndarray, optional
+        (presentation,) int64, which of `unit_tables` counts.
     """
 
     layout: str
@@ -90,7 +77,8 @@ class Reading:
     merges_images: bool = False
     is_numbered: bool = False
     tables: tuple[str, ...] = ()
-    blocks: Sequence[Block] = ()
+    unit_tables: tuple[Any, ...] = ()
+    unit_table_index: np.ndarray | None = None
 
     def is_called(self, layout: str) -> bool:
         """Return whether a `layout` asked for means this reading: its layout, its place, or LAYOUT:PLACE."""

@@ -20,7 +20,7 @@ from nwb_migvis.read.labels import labels_from_csv, labels_of_images, labels_of_
 from nwb_migvis.read.opening import open_session
 from nwb_migvis.read.pixels import ImageStack, OpenFiles, digest, uint8_factors
 from nwb_migvis.read.reading import BLANK, Reading, StimulusImage
-from nwb_migvis.read.units import spike_table
+from nwb_migvis.read.units import count_by_table, same_units, spike_table
 
 OWN_NAMES = (
     "spike_count",
@@ -101,13 +101,18 @@ def read_session(
         raise MigvisError(f"channel_order {channel_order!r} is unknown; expected 'rgb' or 'bgr'")
     with open_session(path) as nwb:
         try:
-            table = spike_table(nwb.units, query=units)
             contents = Contents(nwb, path.parent, allow_outside=allow_outside)
+            aggregated = tuple(contents.aggregated.values())
+            tables = (
+                same_units(aggregated, nwb, query=units)
+                if aggregated
+                else [spike_table(nwb.units, nwb, query=units)]
+            )
             reading = choose_reading(contents, layout=layout, stimulus=stimulus)
             shown = shown_presentations(reading, where=where)
             reading = with_pixels(shown.reading, images, needed=stimulus is None)
             stimuli = session_stimuli(reading, resize_px=resize_px, channel_order=channel_order)
-            counts = table.count(reading.start_time, window_s, max_bytes=max_bytes)
+            counts = count_by_table(tables, reading, window_s=window_s, max_bytes=max_bytes)
             known = contents.named_images.keys() if labels is not None else ()
             identifier = nwb.identifier
         except MigvisError as error:
@@ -117,7 +122,7 @@ def read_session(
         reading,
         stimuli,
         counts,
-        units=table.ids,
+        units=tables[0].ids,
         labels=given,
         attrs={
             "source": str(path),
@@ -176,7 +181,12 @@ def shown_presentations(reading: Reading, *, where: str | None) -> Shown:
             )
     columns = {name: values[keep] for name, values in reading.columns.items()}
     kept = replace(
-        reading, start_time=reading.start_time[keep], image_index=reading.image_index[keep], columns=columns
+        reading,
+        start_time=reading.start_time[keep],
+        stop_time=None if reading.stop_time is None else reading.stop_time[keep],
+        image_index=reading.image_index[keep],
+        unit_table_index=None if reading.unit_table_index is None else reading.unit_table_index[keep],
+        columns=columns,
     )
     return Shown(kept, int(is_blank.sum()), dropped)
 

@@ -222,7 +222,7 @@ def _selectivity(group: h5py.Group) -> xr.Dataset:
         axes = [_text(group[table][d]) for d in dims]
         if not coords:
             coords = {
-                d: pd.unique(pd.Series(axis)).to_numpy(dtype=str) for d, axis in zip(dims, axes, strict=True)
+                d: np.array(list(dict.fromkeys(axis))) for d, axis in zip(dims, axes, strict=True)
             }
         full = pd.MultiIndex.from_product([coords[d] for d in dims])
         rows = pd.MultiIndex.from_arrays(axes)

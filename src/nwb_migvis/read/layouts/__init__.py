@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from nwb_migvis.read.contents import Contents
-from nwb_migvis.read.layouts import index_series, tables
+from nwb_migvis.read.layouts import aggregated, frames, index_series, tables
 from nwb_migvis.read.reading import Problem, Reading
 
 Adapter = Callable[[Contents, str | None], Iterator[Reading | Problem]]
 
 LAYOUTS: dict[str, Adapter] = {
     "index_series": index_series.find,
+    "frames": frames.find,
+    "dicarlo_aggregated": aggregated.find,
     "dicarlo": tables.find_dicarlo,
     "allen": tables.find_allen,
     "intervals": tables.find_intervals,

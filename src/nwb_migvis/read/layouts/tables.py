@@ -72,7 +72,9 @@ def find_intervals(contents: Contents, stimulus: str | None) -> Iterator[Reading
     return _find(contents, stimulus, "intervals")
 
 
-def _layout_of(table: Table) -> str:
+def _layout_of(table: Table, contents: Contents) -> str:
+    if table.name.removeprefix("trials_table_") in contents.aggregated:
+        return "dicarlo_aggregated"
     if "stimulus_filename" in table.columns:
         return "dicarlo"
     return "allen" if table.name.endswith("_presentations") else "intervals"
@@ -80,7 +82,7 @@ def _layout_of(table: Table) -> str:
 
 def _find(contents: Contents, stimulus: str | None, layout: str) -> Iterator[Reading | Problem]:
     for table in contents.tables.values():
-        if _layout_of(table) != layout:
+        if _layout_of(table, contents) != layout:
             continue
         column = identity_column(table, contents) if stimulus is None else stimulus
         if column is None or column not in table.columns:
