@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,11 @@ import numpy as np
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.progress import progress
 
-_PIECE = 2**15
+_PIECE = 2**13
+"""Spikes located at a time: few enough for the cache."""
+
 _MOST_EDGES_PER_CELL = 8
+_UNITS_PER_BLOCK = 32
 
 
 class Windows:
@@ -25,7 +29,7 @@ class Windows:
     Parameters
     ----------
     start_time : numpy.ndarray
-        (presentation,) float64, seconds, in any order.
+        (presentation,) float64, seconds, in any order; at least one.
     window_s : (float, float)
         Start and end of the window relative to each start, seconds.
     """
@@ -35,44 +39,59 @@ class Windows:
         first, last = start_time + window_s[0], start_time + window_s[1]
         self.edges, where = np.unique(np.concatenate([first, last]), return_inverse=True)
         self._first, self._last = where[: len(first)], where[len(first) :]
-        n = len(self.edges)
-        span = self.edges[-1] - self.edges[0] if n else 0.0
-        n_cells = int(min(max(4 * n, 1024), 2**24))
-        self._per_second = n_cells / span if span > 0 and np.isfinite(n_cells / span) else 0.0
-        self._n_cells = n_cells
-        edge_cells = self._cells(self.edges)
-        per_cell = np.bincount(edge_cells, minlength=n_cells + 1)
-        self._before = np.concatenate([[0], np.cumsum(per_cell)[:-1]]).astype(np.intp)
-        self._most = int(per_cell.max()) if n else 0
-        self._padded = np.concatenate([self.edges, np.full(self._most, np.inf)])
+        n_cells = min(max(4 * len(self.edges), 1024), 2**24)
+        span = self.edges[-1] - self.edges[0]
+        self._cells_per_s = n_cells / span if span > 0 else np.inf
+        cells = np.zeros(len(self.edges), np.intp)
+        if np.isfinite(self._cells_per_s):
+            self._locate(self.edges, np.empty_like(self.edges), cells)
+        per_cell = np.bincount(cells, minlength=n_cells + 1)
+        self._before = np.cumsum(per_cell) - per_cell
+        self._most = int(per_cell.max())
+        self._has_grid = np.isfinite(self._cells_per_s) and self._most <= _MOST_EDGES_PER_CELL
+        self._padded = np.append(self.edges, np.inf)
+        self._buffer = np.empty(_PIECE)
+        self._cells = np.empty(_PIECE, np.intp)
+        self._is_reached = np.empty(_PIECE, bool)
 
-    def _cells(self, times: np.ndarray) -> np.ndarray:
-        cells = times - (self.edges[0] if len(self.edges) else 0.0)
-        cells *= self._per_second
-        np.clip(cells, 0, self._n_cells, out=cells)
-        return cells.astype(np.intp)
+    def _locate(self, times: np.ndarray, buffer: np.ndarray, cells: np.ndarray) -> None:
+        """Write the cell of each time to `cells`; times before and after all edges lie outside the grid."""
+        np.subtract(times, self.edges[0], out=buffer)
+        np.multiply(buffer, self._cells_per_s, out=buffer)
+        np.copyto(cells, buffer, casting="unsafe")
 
-    def _n_edges_before(self, times: np.ndarray) -> np.ndarray:
-        """Return the number of edges <= each time."""
-        if self._most > _MOST_EDGES_PER_CELL:
+    def positions(self, times: np.ndarray) -> np.ndarray:
+        """Return the number of edges <= each time, (spike,) intp; times are finite."""
+        furthest = max(abs(times.min() - self.edges[0]), abs(times.max() - self.edges[0]))
+        if not self._has_grid or furthest * self._cells_per_s > 2**62:
             return np.searchsorted(self.edges, times, side="right")
-        position = self._before.take(self._cells(times))
-        reached = position.copy()
-        for i in range(self._most):
-            reached += times >= self._padded.take(position + i)
-        return reached
+        positions = np.empty(len(times), np.intp)
+        for i in range(0, len(times), _PIECE):
+            piece, out = times[i : i + _PIECE], positions[i : i + _PIECE]
+            buffer, cells = self._buffer[: len(piece)], self._cells[: len(piece)]
+            is_reached = self._is_reached[: len(piece)]
+            self._locate(piece, buffer, cells)
+            self._before.take(cells, mode="clip", out=out)
+            for _ in range(self._most):
+                self._padded.take(out, mode="clip", out=buffer)
+                np.greater_equal(piece, buffer, out=is_reached)
+                np.add(out, is_reached, out=out)
+        return positions
 
-    def histogram(self, spike_times: np.ndarray, counts: np.ndarray) -> None:
-        """Add the spikes between neighbouring edges to `counts`, (n_edges + 1,) int64."""
-        position = np.empty(len(spike_times), np.intp)
-        for i in range(0, len(spike_times), _PIECE):
-            position[i : i + _PIECE] = self._n_edges_before(spike_times[i : i + _PIECE])
-        counts += np.bincount(position, minlength=len(counts))
+    def count(self, pieces: Iterable[np.ndarray]) -> np.ndarray:
+        """Return the spikes in each window, (presentation,) int64.
 
-    def counts(self, histogram: np.ndarray) -> np.ndarray:
-        """Return the spikes in each window, (presentation,) int64, from a histogram over the edges."""
-        before = np.cumsum(histogram)
-        return before[self._last] - before[self._first]
+        Parameters
+        ----------
+        pieces : iterable of numpy.ndarray
+            (spike,) float64, seconds, finite: the spikes of one unit.
+        """
+        per_gap = np.zeros(len(self.edges) + 1, np.int64)
+        for times in pieces:
+            if len(times):
+                per_gap += np.bincount(self.positions(times), minlength=len(per_gap))
+        before = np.cumsum(per_gap, out=per_gap)
+        return before.take(self._last) - before.take(self._first)
 
 
 def check_window(window_s: tuple[float, float]) -> tuple[float, float]:
@@ -128,28 +147,32 @@ def count_spikes(
     MigvisError
         For a spike time that is not finite.
     """
-    windows = Windows(start_time, check_window(window_s))
+    window_s = check_window(window_s)
     begins = np.concatenate([[0], np.asarray(ends, np.int64)])
     rows = np.arange(len(begins) - 1) if rows is None else np.asarray(rows)
-    counts = np.zeros((len(windows._first), len(rows)), np.uint16)
+    counts = np.zeros((len(start_time), len(rows)), np.uint16)
     if not counts.size:
         return counts
-    most = max(max_bytes // 8, 1024)
-    held = _Held(spike_times, most)
+    windows = Windows(start_time, window_s)
+    held = _Held(spike_times, max(max_bytes // 8, 1024))
+    block = np.empty((_UNITS_PER_BLOCK, len(start_time)), np.int64)
     for j, row in enumerate(progress(rows, what="counting spikes", total=len(rows), unit="unit")):
-        histogram = np.zeros(len(windows.edges) + 1, np.int64)
-        for i in range(begins[row], begins[row + 1], most):
-            times = held[i, min(i + most, begins[row + 1])]
-            if not np.isfinite(times).all():
-                raise MigvisError(
-                    f"{place}: spike_times of row {row} hold NaN or infinity; expected seconds: mend the file"
-                )
-            windows.histogram(times, histogram)
-        found = windows.counts(histogram)
-        if counts.dtype == np.uint16 and found.max() > np.iinfo(np.uint16).max:
-            counts = counts.astype(np.uint32)
-        counts[:, j] = found
+        k = j % _UNITS_PER_BLOCK
+        block[k] = windows.count(_finite(held.pieces(begins[row], begins[row + 1]), f"{place}, row {row}"))
+        if k == _UNITS_PER_BLOCK - 1 or j == len(rows) - 1:
+            if block[: k + 1].max() > np.iinfo(counts.dtype).max:
+                counts = counts.astype(np.uint32)
+            counts[:, j - k : j + 1] = block[: k + 1].T
     return counts
+
+
+def _finite(pieces: Iterable[np.ndarray], place: str) -> Iterator[np.ndarray]:
+    for times in pieces:
+        if not np.isfinite(times).all():
+            raise MigvisError(
+                f"{place}: spike_times hold NaN or infinity; expected seconds: mend or remove the unit"
+            )
+        yield times
 
 
 class _Held:
@@ -161,11 +184,15 @@ class _Held:
         self._first = 0
         self._values = np.empty(0)
 
-    def __getitem__(self, bounds: tuple[int, int]) -> np.ndarray:
-        first, last = bounds
+    def pieces(self, first: int, last: int) -> Iterator[np.ndarray]:
+        """Yield the values from `first` to `last` as float64, at most `length` at a time."""
+        for i in range(first, last, self._length):
+            yield self._slice(i, min(i + self._length, last))
+
+    def _slice(self, first: int, last: int) -> np.ndarray:
         if isinstance(self._array, np.ndarray):
-            return self._array[first:last]
+            return np.asarray(self._array[first:last], np.float64)
         if first < self._first or last > self._first + len(self._values):
             self._first = first
-            self._values = np.asarray(self._array[first : max(last, first + self._length)], np.float64)
+            self._values = np.asarray(self._array[first : first + self._length], np.float64)
         return self._values[first - self._first : last - self._first]

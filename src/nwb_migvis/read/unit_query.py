@@ -1,0 +1,101 @@
+"""Choose units by what the file says of them: their columns, electrodes and quality metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.read.contents import scalar_columns
+
+
+def unit_columns(units: Any, nwb: Any) -> dict[str, np.ndarray]:
+    """Return what a file says of each unit, one value each.
+
+    The scalar columns of the Units table; `electrode_group` by name; the scalar columns of the electrodes
+    table where a unit's electrodes agree (`location`, `group_name`, ...); the columns of `UnitsMetrics`
+    tables. A name that is taken is made longer by the table's name.
+
+    Parameters
+    ----------
+    units : pynwb.misc.Units
+    nwb : pynwb.NWBFile
+        Searched for `UnitsMetrics` tables.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        (unit,) each; NaN or "" where a table says nothing of a unit.
+    """
+    columns: dict[str, np.ndarray] = {"id": np.asarray(units.id[:], np.int64), **scalar_columns(units)}
+    if "electrode_group" in units.colnames:
+        columns["electrode_group"] = np.array([g.name for g in units["electrode_group"].data[:]], object)
+    more = [("electrodes", _electrode_columns(units)), *_metric_columns(units, nwb)]
+    for table, found in more:
+        for name, values in found.items():
+            columns[f"{table}_{name}" if name in columns else name] = values
+    return columns
+
+
+def _electrode_columns(units: Any) -> dict[str, np.ndarray]:
+    """Return the electrodes' columns per unit, left empty where a unit's electrodes differ."""
+    if "electrodes" not in units.colnames:
+        return {}
+    index = units["electrodes"]
+    is_ragged = hasattr(index, "target")
+    region = index.target if is_ragged else index
+    electrodes = np.asarray(region.data[:], np.int64)
+    ends = np.asarray(index.data[:], np.int64) if is_ragged else np.arange(1, len(electrodes) + 1)
+    begins = np.concatenate([[0], ends[:-1]])
+    found = {}
+    for name, values in scalar_columns(region.table).items():
+        empty = "" if values.dtype == object else np.nan
+        per_unit = [np.unique(values[electrodes[a:b]]) for a, b in zip(begins, ends, strict=True)]
+        dtype = object if values.dtype == object else np.float64
+        found[name] = np.array([own[0] if len(own) == 1 else empty for own in per_unit], dtype)
+    return found
+
+
+def _metric_columns(units: Any, nwb: Any) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Yield the columns of each `UnitsMetrics` table (ndx-spikesorting) in the order of these units."""
+    from hdmf.common import DynamicTable
+
+    for item in nwb.objects.values():
+        if not isinstance(item, DynamicTable) or type(item).__name__ != "UnitsMetrics":
+            continue
+        if item["unit"].table is not units:
+            continue
+        rows = np.asarray(item["unit"].data[:], np.int64)
+        found = {}
+        for name, values in scalar_columns(item).items():
+            is_text = values.dtype == object
+            per_unit = np.full(len(units.id), "" if is_text else np.nan, object if is_text else np.float64)
+            per_unit[rows] = values
+            found[name] = per_unit
+        yield item.name, found
+
+
+def selected_units(columns: dict[str, np.ndarray], query: str, *, place: str) -> np.ndarray:
+    """Return the rows, (selected,) int64, for which a pandas query on unit columns is true.
+
+    Raises
+    ------
+    MigvisError
+        If the query does not fit the columns or selects nothing.
+    """
+    table = pd.DataFrame(columns)
+    try:
+        rows = table.query(query, engine="python").index.to_numpy(np.int64)
+    except Exception as error:  # pandas raises whatever the user's expression does
+        raise MigvisError(
+            f"units query {query!r} does not fit {place} ({' '.join(str(error).split())}); expected an "
+            f"expression of its columns: {', '.join(columns)}"
+        ) from error
+    if not len(rows):
+        raise MigvisError(
+            f"units query {query!r} selects none of the {len(table)} units of {place}; loosen it"
+        )
+    return rows
