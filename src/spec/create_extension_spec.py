@@ -344,8 +344,8 @@ def run() -> NWBGroupSpec:
     )
 
 
-def main() -> None:
-    """Write namespace and extension files."""
+def main(folder: Path) -> None:
+    """Write namespace and extension files into a folder."""
     namespace = NWBNamespaceBuilder(
         name=NAME,
         version=VERSION,
@@ -369,10 +369,8 @@ def main() -> None:
         *selectivity(),
         run(),
     ]
-    folder = Path(__file__).parents[2] / "spec"
-    folder.mkdir(exist_ok=True)
     export_spec(namespace, types, str(folder))
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(__file__).parents[2] / "spec")

@@ -11,15 +11,18 @@ import numpy as np
 BLOCK_BYTES = 16 * 2**20
 _TYPE_ATTRIBUTES = ("namespace", "neurodata_type")
 
+Address = tuple[int, int]
+IsSubtype = Callable[[Any, Any], bool]
+
 
 def lost_or_altered(
-    source: h5py.File, copy: h5py.File, *, skip: Collection[str], is_subtype: Callable[..., bool]
+    source: h5py.File, copy: h5py.File, *, skip: Collection[str], is_subtype: IsSubtype
 ) -> Iterator[str]:
     """Yield a line for everything of `source` that `copy` lacks or holds otherwise.
 
-    Every attribute and every value of every dataset is compared, a block at a time; references by the path
-    that they point to. Not compared: the cached specifications, with what names them, and the version of
-    the NWB schema, which an export brings up to date.
+    Every attribute and every value of every dataset is compared, a block at a time; references by the
+    object that they point to. Not compared: the cached specifications, with what names them, and the
+    version of the NWB schema, which an export brings up to date.
 
     Parameters
     ----------
@@ -30,43 +33,45 @@ def lost_or_altered(
         `is_subtype(old, new)` for pairs (namespace, type): whether a later schema's `new` type extends the
         `old` one. An export may give an object such a type.
     """
-    seen = set()
-    stack = ["/"]
+    pairs: dict[Address, Address] = {}
+    paths: list[str] = []
+    yield from _walk(source, copy, {*skip, "/specifications"}, pairs, paths)
+    same = _Comparison(source, copy, pairs)
+    for path in paths:
+        a, b = source[path], copy[path]
+        yield from _attributes(a, b, path, same, is_subtype)
+        if isinstance(a, h5py.Dataset) and not same.data(a, b):
+            yield f"{path} differs"
+
+
+def _walk(
+    source: h5py.File, copy: h5py.File, skip: set[str], pairs: dict[Address, Address], paths: list[str]
+) -> Iterator[str]:
+    """Fill in the path of every object once, and its address in both files; yield what is absent."""
+    stack, seen = ["/"], set()
     while stack:
         path = stack.pop()
-        a, b = source[path], copy.get(path)
-        if b is None or isinstance(a, h5py.Group) != isinstance(b, h5py.Group):
+        if path in skip:
+            continue
+        a, b = source.get(path), copy.get(path)
+        if a is None:
+            yield f"{path} is a link to something that is not there"
+        elif b is None or isinstance(a, h5py.Group) != isinstance(b, h5py.Group):
             yield f"{path} is absent"
-            continue
-        if a.id in seen:
-            continue
-        seen.add(a.id)
-        yield from _attributes(a, b, path, is_subtype)
-        if isinstance(a, h5py.Dataset):
-            if not _same_data(a, b):
-                yield f"{path} differs"
-            continue
-        for name in a:
-            child = f"{path.rstrip('/')}/{name}"
-            if child not in skip and child != "/specifications":
-                verdict = _link(source, copy, child)
-                if verdict is None:
-                    stack.append(child)
-                elif verdict:
-                    yield verdict
+        elif (pair := (_address(a.id), _address(b.id))) not in seen:
+            seen.add(pair)
+            pairs.setdefault(*pair)
+            paths.append(path)
+            if isinstance(a, h5py.Group):
+                stack.extend(f"{path.rstrip('/')}/{name}" for name in a)
 
 
-def _link(source: h5py.File, copy: h5py.File, path: str) -> str | None:
-    """Return None to compare what a link leads to, "" for the same link, else what is wrong."""
-    a, b = source.get(path, getlink=True), copy.get(path, getlink=True)
-    if isinstance(a, h5py.SoftLink) and isinstance(b, h5py.SoftLink) and a.path == b.path:
-        return ""
-    if source.get(path) is None:
-        return f"{path} is a link to something that is not there"
-    return None
+def _address(identifier: Any) -> Address:
+    information = h5py.h5o.get_info(identifier)
+    return information.fileno, information.addr
 
 
-def _attributes(a: Any, b: Any, path: str, is_subtype: Callable[..., bool]) -> Iterator[str]:
+def _attributes(a: Any, b: Any, path: str, same: _Comparison, is_subtype: IsSubtype) -> Iterator[str]:
     old, new = (tuple(o.attrs.get(n) for n in _TYPE_ATTRIBUTES) for o in (a, b))
     retyped = old != new and None not in old and None not in new and is_subtype(old, new)
     for name in a.attrs:
@@ -76,16 +81,57 @@ def _attributes(a: Any, b: Any, path: str, is_subtype: Callable[..., bool]) -> I
             continue
         if name not in b.attrs:
             yield f"{path}@{name} is absent"
-        elif not _same_values(a.attrs[name], b.attrs[name], a, b):
+        elif not same.values(a.attrs[name], b.attrs[name]):
             yield f"{path}@{name} differs"
 
 
-def _same_data(a: h5py.Dataset, b: h5py.Dataset) -> bool:
-    if a.shape != b.shape or not _same_dtype(a.dtype, b.dtype):
-        return False
-    if a.shape is None:
-        return True
-    return all(_same_values(a[block], b[block], a, b) for block in _blocks(a))
+class _Comparison:
+    """Equality of values read from two files, where `pairs` maps addresses of one to those of the other."""
+
+    def __init__(self, source: h5py.File, copy: h5py.File, pairs: dict[Address, Address]) -> None:
+        self._source = source
+        self._copy = copy
+        self._pairs = pairs
+
+    def data(self, a: h5py.Dataset, b: h5py.Dataset) -> bool:
+        """Compare two datasets, block by block."""
+        if a.shape != b.shape or not _same_dtype(a.dtype, b.dtype):
+            return False
+        return a.shape is None or all(self.values(a[block], b[block]) for block in _blocks(a))
+
+    def values(self, x: Any, y: Any) -> bool:
+        """Compare values; floats bit for bit, so that NaN equals NaN."""
+        if isinstance(x, h5py.Empty) or isinstance(y, h5py.Empty):
+            return isinstance(x, h5py.Empty) and isinstance(y, h5py.Empty)
+        if isinstance(x, h5py.Reference) or isinstance(y, h5py.Reference):
+            return type(x) is type(y) and self._references(x, y)
+        x, y = np.asarray(x), np.asarray(y)
+        if x.shape != y.shape or x.dtype.names != y.dtype.names:
+            return False
+        if x.dtype.names:
+            return all(self.values(x[n], y[n]) for n in x.dtype.names)
+        if x.dtype.kind == "O" or y.dtype.kind == "O":
+            return all(self._items(u, v) for u, v in zip(x.ravel(), y.ravel(), strict=True))
+        return x.dtype == y.dtype and x.tobytes() == y.tobytes()
+
+    def _items(self, u: Any, v: Any) -> bool:
+        if isinstance(u, (str, bytes)) or isinstance(v, (str, bytes)):
+            return _utf8(u) == _utf8(v)
+        return self.values(u, v)
+
+    def _references(self, x: Any, y: Any) -> bool:
+        if not x or not y:
+            return bool(x) == bool(y)
+        a = h5py.h5r.dereference(x, self._source.id)
+        b = h5py.h5r.dereference(y, self._copy.id)
+        if isinstance(x, h5py.RegionReference):
+            u, v = h5py.h5r.get_region(x, self._source.id), h5py.h5r.get_region(y, self._copy.id)
+            if (
+                u.get_select_bounds() != v.get_select_bounds()
+                or u.get_select_npoints() != v.get_select_npoints()
+            ):
+                return False
+        return self._pairs.get(_address(a)) == _address(b)
 
 
 def _same_dtype(a: np.dtype, b: np.dtype) -> bool:
@@ -109,37 +155,5 @@ def _blocks(dataset: h5py.Dataset) -> Iterator[Any]:
         yield slice(start, min(start + step, dataset.shape[0]))
 
 
-def _same_values(x: Any, y: Any, a: Any, b: Any) -> bool:
-    """Compare values read from object `a` and object `b`; floats bit for bit, so that NaN equals NaN."""
-    if isinstance(x, h5py.Empty) or isinstance(y, h5py.Empty):
-        return isinstance(x, h5py.Empty) and isinstance(y, h5py.Empty)
-    if isinstance(x, h5py.Reference):
-        return isinstance(y, h5py.Reference) and _target(x, a) == _target(y, b)
-    x, y = np.asarray(x), np.asarray(y)
-    if x.shape != y.shape:
-        return False
-    if x.dtype.names:
-        return x.dtype.names == y.dtype.names and all(_same_values(x[n], y[n], a, b) for n in x.dtype.names)
-    if x.dtype.kind == "O" or y.dtype.kind == "O":
-        return all(_same_item(u, v, a, b) for u, v in zip(x.ravel(), y.ravel(), strict=True))
-    return x.dtype == y.dtype and x.tobytes() == y.tobytes()
-
-
-def _same_item(u: Any, v: Any, a: Any, b: Any) -> bool:
-    if isinstance(u, (str, bytes)) or isinstance(v, (str, bytes)):
-        return _utf8(u) == _utf8(v)
-    return _same_values(u, v, a, b)
-
-
 def _utf8(text: Any) -> Any:
     return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
-
-
-def _target(reference: Any, owner: Any) -> Any:
-    """Return what a reference points to, independent of the file: a path, and a selection for a region."""
-    if not reference:
-        return None
-    target = owner.file[reference].name
-    if isinstance(reference, h5py.RegionReference):
-        return target, h5py.h5r.get_region(reference, owner.id).get_select_bounds()
-    return target

@@ -99,10 +99,9 @@ def open_file(path: str | Path) -> Iterator[h5py.File]:
         ) from None
     except PermissionError:
         raise MigvisError(f"{path} cannot be read; expected read permission; ask its owner") from None
-    except OSError:
-        raise MigvisError(
-            f"{path} is no HDF5 file, or a truncated one; expected an NWB file; fetch or write it again"
-        ) from None
+    except OSError as error:
+        found = f"cannot be opened: {error}" if h5py.is_hdf5(path) else "is no HDF5 file"
+        raise MigvisError(f"{path} {found}; expected an NWB file; fetch or write it again") from None
     with file:
         yield file
 
@@ -221,9 +220,7 @@ def _selectivity(group: h5py.Group) -> xr.Dataset:
     ):
         axes = [_text(group[table][d]) for d in dims]
         if not coords:
-            coords = {
-                d: np.array(list(dict.fromkeys(axis))) for d, axis in zip(dims, axes, strict=True)
-            }
+            coords = {d: np.array(list(dict.fromkeys(axis))) for d, axis in zip(dims, axes, strict=True)}
         full = pd.MultiIndex.from_product([coords[d] for d in dims])
         rows = pd.MultiIndex.from_arrays(axes)
         for name in (n for n, (d, _) in SELECTIVITY.data.items() if d == dims):

@@ -59,14 +59,45 @@ def check_destination(
         if the source is a symbolic link, is read-only, or is open in another process.
     """
     source = Path(source)
+    destination = source if in_place else _choose(source, out)
+    if destination.is_file() and (in_place or overwrite) and _open_elsewhere(destination):
+        raise MigvisError(
+            f"{destination} is open in another process; expected a file that no one uses; close it there"
+            f"{', or write another file with --out' if in_place else ''}"
+        )
+    return choose_destination(
+        source,
+        out=out,
+        in_place=in_place,
+        overwrite=overwrite,
+        name=name,
+        backup=backup,
+        expected_bytes=expected_bytes,
+    )
+
+
+def choose_destination(
+    source: Path,
+    *,
+    out: str | Path | None,
+    in_place: bool,
+    overwrite: bool,
+    name: str,
+    backup: bool,
+    expected_bytes: int,
+) -> Path:
+    """Do as `check_destination`, but allow other processes to read the destination.
+
+    They keep the old file that they have open, so that finished results need not be thrown away.
+    """
     check_name(name)
     if in_place and out is not None:
         raise MigvisError(f"found both in_place and out = {out}; expected one of them; leave the other away")
     destination = source if in_place else _choose(source, out)
-    if in_place and source.is_file():
-        _check_in_place(source)
     with open_file(source) as file:
-        if not in_place:
+        if in_place:
+            _check_in_place(source)
+        else:
             _check_new(source, destination, overwrite)
         _check_folder(destination, hard_links=in_place and backup)
         _check_space(source, destination, expected_bytes)
@@ -90,6 +121,8 @@ def sweep_temporary_files(folder: Path) -> None:
 
 
 def _alive(pid: int) -> bool:
+    if os.name == "nt":  # there, signal 0 would interrupt the process
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -111,10 +144,12 @@ def _check_in_place(source: Path) -> None:
         )
     if not os.access(source, os.W_OK):
         raise MigvisError(f"{source} is read-only; expected a writable file; allow writing, or use --out")
-    if _open_elsewhere(source):
+    backups = [p for p in source.parent.iterdir() if p.name.startswith(f"{source.name}.bak")]
+    others = source.stat().st_nlink - 1 - sum(p.samefile(source) for p in backups)
+    if others > 0:
         raise MigvisError(
-            f"{source} is open in another process; expected a file that no one uses; "
-            "close it there, or use --out"
+            f"{source} has {others} more names (hard links), which would keep the old content; "
+            "expected one name; copy the file first, or write another file with --out"
         )
 
 
@@ -159,10 +194,6 @@ def _check_new(source: Path, destination: Path, overwrite: bool) -> None:
         raise MigvisError(
             f"{destination} exists already{_its_runs(destination)}; expected a new file; "
             "give another --out, --overwrite to replace it, or run on that file --in-place to add to it"
-        )
-    if destination.exists() and _open_elsewhere(destination):
-        raise MigvisError(
-            f"{destination} is open in another process; expected a file that no one uses; close it there"
         )
 
 

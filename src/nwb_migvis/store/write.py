@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import h5py
+from hdmf.build.errors import ConstructError
 from pynwb import NWBHDF5IO, NWBFile, get_manager
 
 from nwb_migvis.errors import MigvisError
@@ -17,8 +18,8 @@ from nwb_migvis.extension import NAMESPACE
 from nwb_migvis.results import Results
 from nwb_migvis.store.canonical import canonical, differences
 from nwb_migvis.store.compare import lost_or_altered
-from nwb_migvis.store.decode import decode
-from nwb_migvis.store.destination import check_destination, sweep_temporary_files, temporary_path
+from nwb_migvis.store.decode import decode, weights_in
+from nwb_migvis.store.destination import choose_destination, sweep_temporary_files, temporary_path
 from nwb_migvis.store.encode import encode
 from nwb_migvis.store.validate import quiet_libraries, schema_findings
 
@@ -71,7 +72,7 @@ def write_results(
     weights = dict(weights or {})
     source = Path(source)
     size = sum(map(len, weights.values())) + results.synthesized.nbytes + results.latents.nbytes
-    destination = check_destination(
+    destination = choose_destination(
         source,
         out=out,
         in_place=in_place,
@@ -86,13 +87,17 @@ def write_results(
     try:
         with quiet_libraries():
             _export(source, temporary, results, weights)
-            _verify(source, temporary, results)
+            _verify(source, temporary, results, weights)
         _sync(temporary)
         if _fingerprint(source) != before:
             raise MigvisError(
                 f"{source} was changed while results were written; expected it at rest; run again"
             )
         if destination.exists():
+            if not (in_place or overwrite):
+                raise MigvisError(
+                    f"{destination} appeared meanwhile; expected a new file; give another --out"
+                )
             temporary.chmod(destination.stat().st_mode & 0o7777)
         if in_place and backup:
             _keep(source)
@@ -109,7 +114,7 @@ def _export(source: Path, temporary: Path, results: Results, weights: Mapping[st
             raise RuntimeError(
                 f"{NAMESPACE} is not registered with pynwb: the results would be written empty"
             )
-        nwbfile = reading.read()
+        nwbfile = _read(reading, source)
         if results.name in nwbfile.analysis:
             nwbfile.analysis.pop(results.name)
         nwbfile.add_analysis(encode(results, nwbfile=nwbfile, weights=weights))
@@ -119,17 +124,33 @@ def _export(source: Path, temporary: Path, results: Results, weights: Mapping[st
             writing.export(src_io=reading, nwbfile=nwbfile)
 
 
+def _read(reading: NWBHDF5IO, source: Path) -> NWBFile:
+    try:
+        return reading.read()
+    except (ConstructError, KeyError, ValueError, TypeError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise MigvisError(
+            f"{source}: pynwb cannot read the file ({reason}); expected one that it reads whole; "
+            "nothing was written"
+        ) from error
+
+
 def _say_by_what(nwbfile: NWBFile) -> None:
     """Name this software in the file, where it names none: what is there already stays as it is."""
     if nwbfile.was_generated_by is None:
         nwbfile.was_generated_by = [["nwb-migvis", version("nwb-migvis")]]
 
 
-def _verify(source: Path, temporary: Path, results: Results) -> None:
+def _verify(source: Path, temporary: Path, results: Results, weights: Mapping[str, bytes]) -> None:
     """Check that a new file is valid, lost nothing of the source, and holds the results."""
     where = f"/analysis/{results.name}"
     for finding in schema_findings(temporary, unlike=source):
-        raise RuntimeError(f"{temporary}: not valid after writing: {finding.location}: {finding.message}")
+        if finding.location.startswith(where):
+            raise RuntimeError(f"written otherwise than the schema says: {finding}")
+        raise MigvisError(
+            f"{source}: a copy by pynwb would not be valid ({finding.location}: {finding.message}); "
+            "expected a file of a schema that pynwb can bring up to date; nothing was written"
+        )
     with h5py.File(source, "r") as old, h5py.File(temporary, "r") as new:
         lost = list(lost_or_altered(old, new, skip={where}, is_subtype=_is_subtype))
         if lost:
@@ -138,6 +159,8 @@ def _verify(source: Path, temporary: Path, results: Results) -> None:
                 f"{lost[0]}); expected a file that pynwb copies as it is; nothing was written"
             )
         wrong = differences(results, decode(new[where]))
+        if {n: d[()].tobytes() for n, d in weights_in(new[where])} != dict(weights):
+            wrong.append("weights")
     if wrong:
         raise RuntimeError(f"{temporary}: read back otherwise than written: {', '.join(wrong)}")
 
@@ -169,8 +192,10 @@ def _keep(source: Path) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Bring a file or a folder's entries to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Bring a file or a folder's entries to the disk (not a folder's on Windows, which cannot)."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pynwb
+import pytest
+from hdmf.backends.hdf5.h5_utils import H5DataIO
+
+from nwb_migvis import MigvisError, extension
+from nwb_migvis.extension import (
+    NAMESPACE,
+    SPEC_FILE,
+    LatentGroupsTable,
+    MigvisModel,
+    MigvisRun,
+    NetworkWeights,
+    ReaderScoresTable,
+    StimulusLatentsTable,
+    SynthesizedImagesTable,
+    UnitLoadingsTable,
+)
+
+ROOT = Path(__file__).parents[1]
+
+
+def in_fresh_process(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_importing_the_package_registers_the_namespace_and_loads_nothing_heavy():
+    heavy = ("torch", "diffusers", "spikeinterface", "matplotlib", "sklearn", "nwbinspector", "xarray")
+    code = (
+        "import sys, nwb_migvis, pynwb; "
+        f"print({NAMESPACE!r} in pynwb.available_namespaces(), [m for m in {heavy!r} if m in sys.modules])"
+    )
+    assert in_fresh_process(code) == "True []"
+
+
+def test_the_committed_specification_is_what_the_script_writes(tmp_path):
+    script = ROOT / "src" / "spec" / "create_extension_spec.py"
+    if not script.is_file():
+        pytest.skip("the script is in the source tree only")
+    spec = importlib.util.spec_from_file_location("create_extension_spec", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.main(tmp_path)
+    for file in tmp_path.iterdir():
+        assert file.read_text() == (SPEC_FILE.parent / file.name).read_text()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_specification_obeys_the_schema_language():
+    from hdmf.testing.validate_spec import validate_spec
+
+    language = Path(pynwb.__file__).parent / "nwb-schema" / "nwb.schema.json"
+    for file in SPEC_FILE.parent.glob("*.yaml"):
+        validate_spec(str(file), str(language))
+
+
+def test_every_type_of_the_specification_has_a_class_with_the_generated_attributes():
+    catalog = pynwb.get_manager().type_map.namespace_catalog
+    types = [
+        t
+        for t in catalog.get_namespace(NAMESPACE).get_registered_types()
+        if catalog.get_namespace(NAMESPACE).catalog.get_spec_source_file(t).startswith(NAMESPACE)
+    ]
+    assert set(types) == {
+        n for n in extension.__all__ if n[0].isupper() and n not in ("NAMESPACE", "SPEC_FILE")
+    }
+    for name in types:
+        assert pynwb.get_class(name, NAMESPACE) is getattr(extension, name)
+
+
+EDIT = {
+    "group": ["pose", "pose"],
+    "source": ["a", "b"],
+    "target": ["b", ""],
+    "method": ["pmi", "pmi"],
+    "role": ["main", "traversal"],
+    "strength": np.array([0.9, 0.9]),
+    "guidance": np.array([0.3, 0.3]),
+    "gamma": np.array([np.nan, 1.0]),
+    "direction": ["", "ones"],
+    "seed": np.array([1, 2]),
+    "score_before": np.array([0.0, 0.0]),
+    "score_after": np.array([1.0, 1.0]),
+    "image": np.zeros((2, 4, 5), np.uint8),
+}
+
+
+def edits(**changes):
+    data = {k: v for k, v in {**EDIT, **changes}.items() if v is not None}
+    return SynthesizedImagesTable.from_columns(name="synthesized_images", description="Edits.", data=data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image": np.zeros((2, 4, 5))}, "'image': found float64 values; expected uint8"),
+        ({"image": np.zeros((2, 4, 5), np.int64)}, "'image': found int64 values; expected uint8"),
+        ({"image": H5DataIO(np.zeros((2, 4, 5)), compression="gzip")}, "'image': found float64"),
+        (
+            {"image": np.zeros((2, 4), np.uint8)},
+            r"'image': found the shape \(2, 4\); expected \(any, any, any\)",
+        ),
+        ({"image": np.zeros((2, 4, 5, 4), np.uint8)}, r"found the shape \(2, 4, 5, 4\)"),
+        ({"image": None}, "found no column 'image'"),
+        ({"strength": ["0.9", "nan"]}, "'strength': found <U3 values; expected floats"),
+        ({"seed": np.array([1.0, 2.0])}, "'seed': found float64 values; expected integers"),
+        ({"target": [1, 2]}, "'target': found int64 values; expected text"),
+        ({"map": np.zeros((2, 4, 5), np.uint8)}, "'map': found uint8 values; expected floats"),
+        ({"pixels": np.zeros(2)}, "found a column 'pixels'; expected group, source"),
+    ],
+)
+def test_a_table_refuses_columns_of_wrong_dtype_or_shape(changes, message):
+    with pytest.raises(MigvisError, match=message) as caught:
+        edits(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_takes_grayscale_and_colour_and_describes_every_column():
+    for shape in ((2, 4, 5), (2, 4, 5, 3)):
+        table = edits(image=np.zeros(shape, np.uint8), map=np.zeros((2, 4, 5), np.float32))
+        assert table["image"].data.shape == shape
+        assert all(len(column.description) > 20 for column in table.columns)
+
+
+def test_rows_are_checked_as_they_are_added():
+    table = ReaderScoresTable(name="reader_scores", description="Scores.")
+    table.add_row(label="category", reader="conv", reader_score=0.5)
+    with pytest.raises(MigvisError, match="'reader_score': found <U3 values"):
+        table.add_row(label="category", reader="conv", reader_score="0.5")
+    with pytest.raises(MigvisError, match="'label': found int64 values"):
+        table.add_row(label=3, reader="conv", reader_score=0.5)
+    assert len(table) == 1
+
+
+def test_weights_refuse_another_dtype_and_another_digest():
+    data = np.arange(10, dtype=np.uint8)
+    digest = hashlib.sha256(data.tobytes()).hexdigest()
+    assert NetworkWeights(name="vae", data=data, description="VAE.", sha256=digest).format == "safetensors"
+    with pytest.raises(MigvisError, match="'vae': found float32 values; expected uint8"):
+        NetworkWeights(name="vae", data=data.astype(np.float32), description="VAE.", sha256=digest)
+    with pytest.raises(MigvisError, match="'vae': found the sha256 'abc'"):
+        NetworkWeights(name="vae", data=data, description="VAE.", sha256="abc")
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "nothing"])
+def test_a_model_record_refuses_what_is_no_json_object(text):
+    with pytest.raises(MigvisError, match="expected a JSON object"):
+        MigvisModel(name="model", provenance=text)
+
+
+def test_a_run_refuses_latents_that_its_groups_do_not_have():
+    number = np.ones(1)
+    measures = [c["name"] for c in LatentGroupsTable.__columns__[4:11]]
+    groups = LatentGroupsTable.from_columns(
+        name="latent_groups",
+        description="Groups.",
+        data={"group": ["free_1"], "first": np.array([0]), "size": np.array([3]), "supervised_by": [""]}
+        | dict.fromkeys(measures, number),
+    )
+    stimuli = StimulusLatentsTable.from_columns(
+        name="stimulus_latents",
+        description="Latents.",
+        data={
+            "stimulus": ["a"],
+            "mean": np.zeros((1, 3), np.float32),
+            "log_var": np.zeros((1, 3), np.float32),
+            "split": ["test"],
+            "n_presentations": np.array([2]),
+        },
+    )
+    units = UnitLoadingsTable.from_columns(
+        name="unit_loadings",
+        description="Units.",
+        data={"unit": np.array([0]), "loading": np.zeros((1, 2))}
+        | dict.fromkeys(("r2", "noise_ceiling", "reliability"), number),
+    )
+    with pytest.raises(
+        MigvisError, match=r"found unit_loadings.loading of shape \(2,\) a row; expected the 3"
+    ):
+        MigvisRun(
+            name="migvis",
+            description="A run.",
+            model=MigvisModel(name="model", provenance="{}"),
+            latent_groups=groups,
+            stimulus_latents=stimuli,
+            unit_loadings=units,
+        )

@@ -1,0 +1,272 @@
+"""Results that go into a file come out of it, with this package and without."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from examples import STIMULI, UNIT_IDS, WEIGHTS, example_results, write_session
+
+from nwb_migvis import MigvisError, read_results
+from nwb_migvis.results import no_edits, no_selectivity
+from nwb_migvis.store import list_runs, read_weights, write_results
+
+VARIANTS = {
+    "all": {},
+    "colour, maps": {"channels": True, "maps": True},
+    "no stability": {"stability": False},
+    "no edits": {"edits": False},
+    "no labels": {"labels": False},
+    "neither": {"edits": False, "labels": False, "stability": False},
+}
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory) -> Path:
+    return write_session(tmp_path_factory.mktemp("session") / "session.nwb")
+
+
+@pytest.fixture(scope="module")
+def written(session, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "results.nwb"
+    return write_results(example_results(maps=True), source=session, out=out, weights=WEIGHTS)
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_every_attribute_comes_back(session, tmp_path, options):
+    given = example_results(**options)
+    found = read_results(write_results(given, source=session, out=tmp_path / "out.nwb"))
+    assert found.name == given.name
+    pd.testing.assert_frame_equal(found.groups, given.groups)
+    for name in ("latents", "units", "synthesized", "selectivity"):
+        xr.testing.assert_identical(getattr(found, name), getattr(given, name))
+    assert found.provenance == given.provenance
+    for part, variable, dtype in (
+        ("latents", "mean", np.float32),
+        ("units", "loading", np.float64),
+        ("synthesized", "image", np.uint8),
+        ("synthesized", "seed", np.int64),
+    ):
+        assert getattr(found, part)[variable].dtype == dtype
+    assert ("stability" in found.groups) == options.get("stability", True)
+
+
+def test_the_file_goes_beside_the_source_and_the_source_stays(session):
+    before = session.read_bytes()
+    out = write_results(example_results(), source=session)
+    assert out == session.with_name("session_migvis.nwb")
+    assert session.read_bytes() == before
+    assert {p.name for p in session.parent.iterdir()} == {"session.nwb", "session_migvis.nwb"}
+
+
+def test_empty_parts_come_back_as_the_empty_datasets(session, tmp_path):
+    given = example_results()
+    given = dataclasses.replace(
+        given,
+        selectivity=given.selectivity.isel(label=slice(0)),
+        synthesized=given.synthesized.isel(edit=slice(0)),
+    )
+    found = read_results(write_results(given, source=session, out=tmp_path / "out.nwb"))
+    xr.testing.assert_identical(found.selectivity, no_selectivity())
+    xr.testing.assert_identical(found.synthesized, no_edits())
+
+
+def test_provenance_becomes_plain_json(session, tmp_path):
+    odd = {"a": np.float32(0.5), "b": (1, np.int64(2)), "c": float("nan"), "d": Path("x"), 5: np.ones(2)}
+    given = dataclasses.replace(example_results(edits=False), provenance=odd)
+    found = read_results(write_results(given, source=session, out=tmp_path / "out.nwb"))
+    assert found.provenance == {"a": 0.5, "b": [1, 2], "c": None, "d": "x", "5": [1.0, 1.0]}
+
+
+def test_runs_stand_side_by_side(session, tmp_path):
+    out = tmp_path / "out.nwb"
+    first, second = example_results(name="migvis"), example_results(name="second run", seed=1, edits=False)
+    write_results(first, source=session, out=out, weights=WEIGHTS)
+    write_results(second, source=out, in_place=True, backup=False)
+    assert list_runs(out) == ["migvis", "second run"]
+    with pytest.raises(MigvisError, match="found 2 runs; expected a choice; name one of migvis, second run"):
+        read_results(out)
+    for given in (first, second):
+        xr.testing.assert_identical(read_results(out, given.name).latents, given.latents)
+    assert read_weights(out, "migvis") == WEIGHTS
+    assert read_weights(out, "second run") == {}
+
+
+def test_a_run_is_replaced_only_when_asked(session, tmp_path):
+    out = tmp_path / "out.nwb"
+    write_results(example_results(), source=session, out=out, weights=WEIGHTS)
+    again = example_results(seed=1, edits=False)
+    with pytest.raises(MigvisError, match=r"found a run 'migvis' already \(runs: migvis\)"):
+        write_results(again, source=out, in_place=True)
+    write_results(again, source=out, in_place=True, overwrite=True, weights={})
+    found = read_results(out)
+    assert list_runs(out) == ["migvis"]
+    assert found.synthesized.sizes["edit"] == 0
+    xr.testing.assert_identical(found.latents, again.latents)
+    assert read_weights(out) == {}
+
+
+def test_damaged_weights_are_not_returned(session, tmp_path):
+    out = write_results(example_results(), source=session, out=tmp_path / "out.nwb", weights=WEIGHTS)
+    with h5py.File(out, "r+") as file:
+        file["analysis/migvis/model/critic"][3] = 255
+    with pytest.raises(MigvisError, match="/analysis/migvis/model/critic has the sha256"):
+        read_weights(out)
+
+
+def test_weights_of_another_digest_than_recorded_are_refused(session, tmp_path):
+    with pytest.raises(ValueError, match=r"weights\.vae"):
+        write_results(example_results(), source=session, out=tmp_path / "x.nwb", weights={"vae": b"other"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_reading_what_holds_no_results_says_so(session, tmp_path):
+    with pytest.raises(MigvisError, match="found no results"):
+        read_results(session)
+    with pytest.raises(MigvisError, match="found nothing; expected an NWB file"):
+        read_results(tmp_path / "absent.nwb")
+    (tmp_path / "text.nwb").write_text("not HDF5")
+    with pytest.raises(MigvisError, match="is no HDF5 file"):
+        read_results(tmp_path / "text.nwb")
+    (tmp_path / "half.nwb").write_bytes(session.read_bytes()[:5000])
+    with pytest.raises(MigvisError, match="truncated"):
+        read_results(tmp_path / "half.nwb")
+
+
+def test_reading_a_run_that_lacks_something_says_what(written, tmp_path):
+    with pytest.raises(MigvisError, match="found no run 'other'; expected one of migvis"):
+        read_results(written, "other")
+    broken = tmp_path / "broken.nwb"
+    broken.write_bytes(written.read_bytes())
+    with h5py.File(broken, "r+") as file:
+        del file["analysis/migvis/stimulus_latents/mean"]
+    with pytest.raises(MigvisError, match="/analysis/migvis is not as ndx-migvis has it"):
+        read_results(broken)
+
+
+WRONG = {
+    "an unknown variable": lambda r: dataclasses.replace(r, latents=r.latents.assign(std=r.latents["mean"])),
+    "an absent coordinate": lambda r: dataclasses.replace(r, latents=r.latents.drop_vars("split")),
+    "float pixels": lambda r: dataclasses.replace(
+        r, synthesized=r.synthesized.assign(image=r.synthesized["image"] / 255.0)
+    ),
+    "float unit ids": lambda r: dataclasses.replace(r, units=r.units.assign_coords(unit=UNIT_IDS + 0.5)),
+    "groups of other latents": lambda r: dataclasses.replace(r, groups=r.groups.assign(first=[0, 2, 5])),
+    "another column": lambda r: dataclasses.replace(r, groups=r.groups.assign(r2=0.0)),
+    "attributes": lambda r: dataclasses.replace(r, units=r.units.assign_attrs(left_out=3)),
+    "what is no JSON": lambda r: dataclasses.replace(r, provenance={"a": object()}),
+}
+
+
+@pytest.mark.parametrize("spoil", WRONG.values(), ids=WRONG)
+def test_results_of_another_form_are_refused_before_anything_is_written(session, tmp_path, spoil):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        write_results(spoil(example_results()), source=session, out=tmp_path / "out.nwb")
+    assert not isinstance(caught.value, MigvisError)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["", " a", "a/b", "a:b", ".", "a\nb"])
+def test_a_run_name_that_no_object_can_have_is_refused(session, tmp_path, name):
+    with pytest.raises(MigvisError, match="the run name"):
+        write_results(example_results(name=name), source=session, out=tmp_path / "out.nwb")
+
+
+def test_the_unit_rows_lead_to_the_units(written):
+    with h5py.File(written) as file:
+        column = file["analysis/migvis/unit_loadings/unit_row"]
+        units = file[column.attrs["table"]]
+        assert units.name == "/units"
+        np.testing.assert_array_equal(units["id"][()][column[()]], UNIT_IDS)
+
+
+def test_units_that_the_file_does_not_have_get_no_rows(session, tmp_path):
+    given = example_results(units=np.array([100, 101]))
+    out = write_results(given, source=session, out=tmp_path / "out.nwb")
+    with h5py.File(out) as file:
+        assert "unit_row" not in file["analysis/migvis/unit_loadings"]
+    xr.testing.assert_identical(read_results(out).units, given.units)
+
+
+def test_images_are_stored_one_a_chunk_and_columns_hold_no_references(written):
+    with h5py.File(written) as file:
+        image = file["analysis/migvis/synthesized_images/image"]
+        assert (image.chunks, image.compression, image.compression_opts, image.shuffle) == (
+            (1, 8, 10),
+            "gzip",
+            4,
+            True,
+        )
+
+        def check(_, item):
+            if isinstance(item, h5py.Dataset):
+                assert h5py.check_ref_dtype(item.dtype) is None, item.name
+                assert item.attrs["description"] if "id" not in item.name.split("/")[-1] else True
+
+        file["analysis/migvis"].visititems(check)
+
+
+def test_the_software_is_named_where_none_was(written):
+    with h5py.File(written) as file:
+        assert file["general/was_generated_by"].asstr()[0, 0] == "nwb-migvis"
+
+
+FOREIGN = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("nwb_migvis", "torch"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Block())
+import warnings
+import numpy as np, pynwb
+warnings.simplefilter("error")
+arrays = {}
+assert pynwb.validate(path=sys.argv[1]) == []
+with pynwb.NWBHDF5IO(sys.argv[1], "r") as io:
+    run = io.read().analysis["migvis"]
+    for name in ("latent_groups", "stimulus_latents", "unit_loadings", "synthesized_images",
+                 "selectivity", "reader_scores", "selectivity_index"):
+        table = getattr(run, name)
+        frame = table.to_dataframe(index=True)
+        for column in frame:
+            text = isinstance(frame[column].iloc[0], str)
+            arrays[f"{name}.{column}"] = np.array(frame[column].tolist() if text else table[column].data[:])
+    for network, weights in run.model.network_weights.items():
+        arrays[f"weights.{network}"] = weights.data[:]
+    arrays["provenance"] = np.array(run.model.provenance)
+np.savez(sys.argv[2], **arrays)
+"""
+
+
+def test_pynwb_alone_reads_every_table_and_pixel(written, tmp_path):
+    file = tmp_path / "arrays.npz"
+    subprocess.run([sys.executable, "-c", FOREIGN, str(written), str(file)], check=True)
+    arrays = dict(np.load(file))
+    given = example_results(maps=True)
+    for column in given.groups:
+        np.testing.assert_array_equal(arrays[f"latent_groups.{column}"], given.groups[column])
+    for table, dataset in (
+        ("stimulus_latents", given.latents),
+        ("unit_loadings", given.units),
+        ("synthesized_images", given.synthesized),
+    ):
+        own = [n for n in dataset.variables if not (table == "stimulus_latents" and n == "group")]
+        assert own
+        for name in own:
+            np.testing.assert_array_equal(arrays[f"{table}.{name}"], dataset[name].values)
+    long = given.selectivity["transfer"].to_dataframe().reset_index()
+    for name in ("group", "label", "method", "reader", "transfer"):
+        np.testing.assert_array_equal(arrays[f"selectivity.{name}"], long[name])
+    for network, data in WEIGHTS.items():
+        assert hashlib.sha256(arrays[f"weights.{network}"]).digest() == hashlib.sha256(data).digest()
+    assert "Bilder für α" in str(arrays["provenance"])
+    assert list(arrays["stimulus_latents.stimulus"]) == STIMULI
