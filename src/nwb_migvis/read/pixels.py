@@ -169,31 +169,8 @@ def scaled(values: np.ndarray, factor: float) -> np.ndarray:
     return np.rint(values.astype(np.float64) * factor).clip(0, 255).astype(np.uint8)
 
 
-def uint8_factors(images: Sequence[Pixels]) -> dict[np.dtype, float]:
-    """Return what values of each stored type are multiplied by, over all images shown.
-
-    Parameters
-    ----------
-    images : sequence of Pixels
-        Only images of types other than uint8 and bool are read.
-
-    Raises
-    ------
-    MigvisError
-        For values that no rule covers.
-    """
-    extremes: dict[np.dtype, tuple[float, float]] = {}
-    with OpenFiles() as files:
-        for image in sorted(images, key=lambda image: image.sort_key):
-            if image.dtype in (np.uint8, bool):
-                continue
-            values = image.read(files)
-            low, high = extremes.get(image.dtype, (np.inf, -np.inf))
-            extremes[image.dtype] = (min(low, values.min()), max(high, values.max()))
-    return {dtype: _factor(dtype, low, high) for dtype, (low, high) in extremes.items()}
-
-
 def _factor(dtype: np.dtype, low: float, high: float) -> float:
+    """Return what values of a stored type, from `low` to `high` over all images, are multiplied by."""
     if low >= 0 and high <= 1 and dtype.kind == "f":
         return 255.0
     if low >= 0 and high <= 255 and dtype.kind in "fiu":
@@ -206,23 +183,59 @@ def _factor(dtype: np.dtype, low: float, high: float) -> float:
     )
 
 
-def digest(image: Pixels, files: OpenFiles, factors: dict[np.dtype, float]) -> str:
-    """Return a hash (16 hexadecimal digits) of an image's uint8 pixels and shape."""
-    pixels = np.ascontiguousarray(_as_uint8(image.read(files), factors, image.dtype))
-    head = ",".join(str(n) for n in pixels.shape).encode()
-    return hashlib.sha256(head + b":" + pixels.tobytes()).hexdigest()[:16]
+class Decoder:
+    """Turns stored pixels into uint8 by one rule for all images of a session.
 
+    Parameters
+    ----------
+    images : sequence of Pixels
+        All images shown; those of types other than uint8 and bool are read to find the range of values.
+    channel_order : {"rgb", "bgr"}
+        Order of the colour channels in HDF5 datasets.
 
-def _as_uint8(pixels: np.ndarray, factors: dict[np.dtype, float], dtype: np.dtype) -> np.ndarray:
-    """Return stored pixels as uint8 (y, x) or (y, x, 3)."""
-    if dtype.kind == "b":
-        pixels = pixels.astype(np.uint8) * np.uint8(255)
-    elif dtype != np.uint8:
-        pixels = scaled(pixels, factors[dtype])
-    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        alpha = pixels[..., -1:].astype(np.float64) / 255
-        pixels = scaled(pixels[..., :-1] * alpha + BACKGROUND * (1 - alpha), 1.0)
-    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    Raises
+    ------
+    MigvisError
+        For values that no rule covers.
+    """
+
+    def __init__(self, images: Sequence[Pixels], *, channel_order: str = "rgb") -> None:
+        self.channel_order = channel_order
+        extremes: dict[np.dtype, tuple[float, float]] = {}
+        with OpenFiles() as files:
+            for image in sorted(images, key=lambda image: image.sort_key):
+                if image.dtype.kind == "b" or image.dtype == np.uint8:
+                    continue
+                values = image.read(files)
+                low, high = extremes.get(image.dtype, (np.inf, -np.inf))
+                extremes[image.dtype] = (min(low, values.min()), max(high, values.max()))
+        self._factors = {dtype: _factor(dtype, low, high) for dtype, (low, high) in extremes.items()}
+
+    def read(self, image: Pixels, files: OpenFiles) -> np.ndarray:
+        """Return an image as uint8, (y, x) or (y, x, 3)."""
+        pixels = image.read(files)
+        if image.dtype.kind == "b":
+            pixels = pixels.astype(np.uint8) * np.uint8(255)
+        elif image.dtype != np.uint8:
+            pixels = scaled(pixels, self._factors[image.dtype])
+        if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+            alpha = pixels[..., -1:].astype(np.float64) / 255
+            pixels = scaled(pixels[..., :-1] * alpha + BACKGROUND * (1 - alpha), 1.0)
+        if pixels.ndim == 3 and pixels.shape[2] == 1:
+            return pixels[..., 0]
+        is_reversed = self.channel_order == "bgr" and isinstance(image, DatasetPixels) and pixels.ndim == 3
+        return pixels[..., ::-1] if is_reversed else pixels
+
+    def digest(self, image: Pixels, files: OpenFiles) -> str:
+        """Return a hash (16 hexadecimal digits) of an image's uint8 pixels and its size.
+
+        A colour image without colour has the digest of the grayscale image.
+        """
+        pixels = self.read(image, files)
+        if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
+            pixels = pixels[..., 0]
+        head = ",".join(str(n) for n in pixels.shape).encode()
+        return hashlib.sha256(head + b":" + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16]
 
 
 class ImageStack(BackendArray):
@@ -233,10 +246,9 @@ class ImageStack(BackendArray):
     images : sequence of Pixels
     names : sequence of str
         For messages.
+    decoder : Decoder
     resize_px : (height, width), optional
         Size that every image is resized to; needed where they differ.
-    channel_order : {"rgb", "bgr"}
-        Order of the colour channels in HDF5 datasets.
 
     Raises
     ------
@@ -249,19 +261,18 @@ class ImageStack(BackendArray):
         images: Sequence[Pixels],
         *,
         names: Sequence[str],
+        decoder: Decoder,
         resize_px: tuple[int, int] | None = None,
-        channel_order: str = "rgb",
     ) -> None:
         self.images = tuple(images)
         self.names = tuple(names)
-        self.channel_order = channel_order
+        self._decoder = decoder
         for image, name in zip(images, names, strict=True):
             if len(image.shape) not in (2, 3) or (len(image.shape) == 3 and image.shape[2] > 4):
                 raise MigvisError(
                     f"image {name!r} has shape {image.shape}; expected (y, x) or (y, x, channel) with 1 to 4"
                     " channels"
                 )
-        self.factors = uint8_factors(images)
         size = resize_px or _common_size(images, names)
         is_colour = any(len(image.shape) == 3 and image.shape[2] >= 3 for image in images)
         self.shape = (len(images), *size, 3) if is_colour else (len(images), *size)
@@ -282,20 +293,17 @@ class ImageStack(BackendArray):
         return stack[0] if np.ndim(key[0]) == 0 and not isinstance(key[0], slice) else stack
 
     def _image(self, row: int, files: OpenFiles) -> np.ndarray:
-        image = self.images[row]
-        pixels = _as_uint8(image.read(files), self.factors, image.dtype)
+        pixels = self._decoder.read(self.images[row], files)
         if pixels.shape[:2] != self.shape[1:3]:
             pixels = resized(pixels, self.shape[1:3])
-        if len(self.shape) == 4 and pixels.ndim == 2:
-            return np.repeat(pixels[..., None], 3, axis=2)
-        if self.channel_order == "bgr" and isinstance(image, DatasetPixels) and pixels.ndim == 3:
-            return pixels[..., ::-1]
-        return pixels
+        is_gray_among_colour = len(self.shape) == 4 and pixels.ndim == 2
+        return np.repeat(pixels[..., None], 3, axis=2) if is_gray_among_colour else pixels
 
-    def digests(self) -> list[str]:
-        """Return a hash of each image's own pixels, before any resizing."""
+    def digests(self) -> dict[str, str]:
+        """Return a hash of each image's own pixels, before any resizing, by name."""
         with OpenFiles() as files:
-            return [digest(image, files, self.factors) for image in self.images]
+            digests = [self._decoder.digest(image, files) for image in self.images]
+        return dict(zip(self.names, digests, strict=True))
 
 
 def resized(pixels: np.ndarray, size_px: tuple[int, ...]) -> np.ndarray:

@@ -1,0 +1,232 @@
+"""From a reading of presentations to a session dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from xarray.core import indexing
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.read.folder import supplied_images
+from nwb_migvis.read.labels import labels_from_csv, labels_of_images, labels_of_presentations
+from nwb_migvis.read.pixels import Decoder, ImageStack, OpenFiles
+from nwb_migvis.read.reading import BLANK, Reading, StimulusImage
+
+OWN_NAMES = (
+    "spike_count",
+    "stimulus_index",
+    "start_time",
+    "image",
+    "unit",
+    "stimulus",
+    "presentation",
+    "y",
+    "x",
+    "channel",
+)
+"""Names of a session dataset that no label or column can take."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The presentations that become rows, and how many did not and why."""
+
+    reading: Reading
+    n_blank: int
+    dropped: dict[str, int]
+
+
+def shown_presentations(reading: Reading, *, where: str | None) -> Shown:
+    """Leave out blanks, presentations without a start, and those for which `where` is not true.
+
+    Raises
+    ------
+    MigvisError
+        If none is left, or `where` is no boolean column.
+    """
+    is_blank = reading.image_index == BLANK
+    is_nan = ~np.isfinite(reading.start_time) & ~is_blank
+    if is_blank.all():
+        raise MigvisError(
+            f"no stimuli: {reading.place} has {len(is_blank)} presentations and no image among them"
+        )
+    if (is_nan | is_blank).all():
+        raise MigvisError(
+            f"{reading.place}: every presentation has a NaN start time; expected seconds: mend the file"
+        )
+    dropped = {}
+    keep = ~is_blank & ~is_nan
+    if is_nan.any():
+        dropped["start_time is NaN"] = int(is_nan.sum())
+    if where is not None:
+        is_true = _true_where(reading, where)
+        if (keep & ~is_true).any():
+            dropped[f"{where} is not true"] = int((keep & ~is_true).sum())
+        keep &= is_true
+        if not keep.any():
+            raise MigvisError(
+                f"column {where!r} (where=) is true for no presentation of {reading.place}; choose another"
+            )
+    columns = {name: values[keep] for name, values in reading.columns.items()}
+    kept = replace(
+        reading,
+        start_time=reading.start_time[keep],
+        stop_time=None if reading.stop_time is None else reading.stop_time[keep],
+        image_index=reading.image_index[keep],
+        unit_table_index=None if reading.unit_table_index is None else reading.unit_table_index[keep],
+        columns=columns,
+    )
+    return Shown(kept, int(is_blank.sum()), dropped)
+
+
+def _true_where(reading: Reading, where: str) -> np.ndarray:
+    if where not in reading.columns:
+        held = ", ".join(sorted(reading.columns)) or "none"
+        raise MigvisError(f"no presentation column {where!r} (where=); expected one of: {held}")
+    values = reading.columns[where]
+    known = values[~np.isnan(values)] if values.dtype.kind == "f" else values
+    if values.dtype.kind not in "biuf" or not np.isin(known, (0, 1)).all():
+        raise MigvisError(
+            f"presentation column {where!r} (where=) is not true or false; choose a boolean column"
+        )
+    return values == 1
+
+
+class Need(Enum):
+    """What to do about images without pixels."""
+
+    ALL = "every image must have pixels"
+    ALL_OR_NONE = "either every image has pixels or none"
+    NOTHING = "unless every image has pixels, go on without"
+
+
+def with_pixels(
+    reading: Reading, images: str | Path | Mapping[str, str | Path] | None, *, need: Need
+) -> Reading:
+    """Return a reading of the images that were shown, with the user's files where the session has no pixels.
+
+    Raises
+    ------
+    MigvisError
+        If images lack pixels that are needed.
+    """
+    positions, image_index = np.unique(reading.image_index, return_inverse=True)
+    shown = [reading.images[i] for i in positions]
+    bare = [i for i, image in enumerate(shown) if image.pixels is None]
+    if bare and images is not None:
+        files = supplied_images([shown[i].name for i in bare], images)
+        for i, file in zip(bare, files, strict=True):
+            shown[i] = replace(shown[i], pixels=file)
+    elif bare and need is Need.NOTHING:
+        shown = [replace(image, pixels=None) for image in shown]
+    elif bare and (need is Need.ALL or len(bare) < len(shown)):
+        raise MigvisError(
+            f"{reading.place}: {len(bare)} of {len(shown)} images have no pixels in the file, first "
+            f"{shown[bare[0]].name!r}; give a folder with images=FOLDER (--images DIR), or go on without "
+            "pixels with stimulus=COLUMN (--stimulus)"
+        )
+    return replace(reading, images=shown, image_index=image_index.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Stimuli:
+    """The images of a session: ids, pixels, attributes, and which one each presentation showed."""
+
+    names: list[str]
+    index: np.ndarray
+    attributes: list[Mapping[str, Any]]
+    stack: ImageStack | None
+
+
+def session_stimuli(reading: Reading, *, resize_px: tuple[int, int] | None, channel_order: str) -> Stimuli:
+    """Name the images that were shown, by their pixels where nameless, and merge those of one name."""
+    sources = [image.pixels for image in reading.images if image.pixels is not None]
+    decoder = Decoder(sources, channel_order=channel_order)
+    names = _named_by_pixels(reading.images, decoder)
+    first: dict[str, int] = {}
+    for i, name in enumerate(names):
+        first.setdefault(name, i)
+    kept = [reading.images[i] for i in first.values()]
+    place = {name: k for k, name in enumerate(first)}
+    row_of = np.array([place[name] for name in names], np.int64)
+    stack = None
+    if sources:
+        pixels = [image.pixels for image in kept if image.pixels is not None]
+        stack = ImageStack(pixels, names=list(first), decoder=decoder, resize_px=resize_px)
+    return Stimuli(list(first), row_of[reading.image_index], [image.attributes for image in kept], stack)
+
+
+def _named_by_pixels(images: Sequence[StimulusImage], decoder: Decoder) -> list[str]:
+    if all(image.name for image in images):
+        return [image.name for image in images]
+    with OpenFiles() as files:
+        return [
+            image.name if image.name or image.pixels is None else decoder.digest(image.pixels, files)
+            for image in images
+        ]
+
+
+def session_dataset(
+    reading: Reading,
+    stimuli: Stimuli,
+    counts: np.ndarray,
+    *,
+    units: np.ndarray,
+    attrs: Mapping[str, Any],
+) -> xr.Dataset:
+    """Assemble the session dataset; a label of presentations stands before one of images."""
+    found, varying = labels_of_presentations(
+        reading.columns, stimuli.index, len(stimuli.names), not_labels=reading.not_labels
+    )
+    found = {**labels_of_images(stimuli.attributes), **found}
+    coords: dict[str, Any] = {"unit": units, "stimulus": np.array(stimuli.names, dtype=str)}
+    for name, values in found.items():
+        coords[_free_name(name, coords)] = ("stimulus", _as_str(values))
+    for name, values in varying.items():
+        coords[_free_name(name, coords)] = ("presentation", _as_str(values))
+    data: dict[str, Any] = {
+        "spike_count": (("presentation", "unit"), counts),
+        "stimulus_index": ("presentation", stimuli.index),
+        "start_time": ("presentation", reading.start_time, {"unit": "s"}),
+    }
+    if stimuli.stack is not None:
+        dims = ("stimulus", "y", "x", "channel")[: len(stimuli.stack.shape)]
+        data["image"] = xr.Variable(dims, indexing.LazilyIndexedArray(stimuli.stack))
+    return xr.Dataset(data, coords=coords, attrs=dict(attrs))
+
+
+def _as_str(values: np.ndarray) -> np.ndarray:
+    return values.astype(str) if values.dtype == object else values
+
+
+def _free_name(name: str, taken: Container[Any]) -> str:
+    while name in taken or name in OWN_NAMES:
+        name += "_"
+    return name
+
+
+def with_labels(session: xr.Dataset, labels: str | Path, *, known: Iterable[str] = ()) -> xr.Dataset:
+    """Return a session with the labels of a CSV, which replace labels of the same name.
+
+    Parameters
+    ----------
+    session : xarray.Dataset
+    labels : path
+        See `labels_from_csv`.
+    known : iterable of str
+        Further images that the CSV may name.
+    """
+    found = labels_from_csv(labels, session["stimulus"].values.tolist(), known=set(known))
+    coords = {}
+    for name, values in found.items():
+        if name in session.coords and session[name].dims == ("presentation",):
+            session = session.rename({name: _free_name(name, session.coords)})
+        taken = {} if name in session.coords and session[name].dims == ("stimulus",) else session.coords
+        coords[_free_name(name, taken)] = ("stimulus", _as_str(values))
+    return session.assign_coords(coords)
