@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 from nwb_migvis.read.counting import count_spikes
+from nwb_migvis.read.from_sorting import session_from_sorting
+from nwb_migvis.read.inspection import describe, inspect_session
 from nwb_migvis.read.session import read_session
+from nwb_migvis.read.several import read_sessions, shared_stimuli
 
-__all__ = ["count_spikes", "read_session"]
+__all__ = [
+    "count_spikes",
+    "describe",
+    "inspect_session",
+    "read_session",
+    "read_sessions",
+    "session_from_sorting",
+    "shared_stimuli",
+]

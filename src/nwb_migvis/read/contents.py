@@ -255,13 +255,13 @@ def scalar_columns(table: Any) -> dict[str, np.ndarray]:
         values = np.asarray(column.data[:])
         if isinstance(column, EnumData):
             values = np.asarray(column.elements.data[:], object)[values]
-        plain = _plain(values)
+        plain = plain_column(values)
         if plain is not None and len(plain) == len(table.id):
             columns[name] = plain
     return columns
 
 
-def _plain(values: np.ndarray) -> np.ndarray | None:
+def plain_column(values: np.ndarray) -> np.ndarray | None:
     """Return one-dimensional numbers, booleans or text (as str objects), or None for anything else."""
     if values.ndim != 1 or values.dtype.kind not in "biufOSU":
         return None

@@ -238,8 +238,28 @@ class Decoder:
         return hashlib.sha256(head + b":" + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16]
 
 
-class ImageStack(BackendArray):
-    """All images of a session as one array (stimulus, y, x[, channel]) of uint8 that reads on indexing.
+class LazyImages(BackendArray):
+    """Images as one array (stimulus, y, x[, channel]) of uint8 that reads the rows it is indexed with."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def read_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Return the images of some rows, (row, y, x[, channel])."""
+        raise NotImplementedError
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> np.ndarray:
+        stack = self.read_rows(np.atleast_1d(np.arange(self.shape[0])[key[0]]))
+        for axis in range(stack.ndim - 1, 0, -1):
+            stack = stack[(slice(None),) * axis + (key[axis],)]
+        return stack[0] if not isinstance(key[0], slice) and np.ndim(key[0]) == 0 else stack
+
+
+class ImageStack(LazyImages):
+    """All images of a session.
 
     Parameters
     ----------
@@ -278,19 +298,13 @@ class ImageStack(BackendArray):
         self.shape = (len(images), *size, 3) if is_colour else (len(images), *size)
         self.dtype = np.dtype(np.uint8)
 
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
-
-    def _read(self, key: tuple[Any, ...]) -> np.ndarray:
-        rows = np.atleast_1d(np.arange(len(self.images))[key[0]])
+    def read_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Return the images of some rows, (row, y, x[, channel])."""
         stack = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        order = sorted(range(len(rows)), key=lambda i: self.images[rows[i]].sort_key)
         with OpenFiles() as files:
-            for i in order:
+            for i in sorted(range(len(rows)), key=lambda i: self.images[rows[i]].sort_key):
                 stack[i] = self._image(rows[i], files)
-        for axis in range(stack.ndim - 1, 0, -1):
-            stack = stack[(slice(None),) * axis + (key[axis],)]
-        return stack[0] if np.ndim(key[0]) == 0 and not isinstance(key[0], slice) else stack
+        return stack
 
     def _image(self, row: int, files: OpenFiles) -> np.ndarray:
         pixels = self._decoder.read(self.images[row], files)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -55,6 +55,18 @@ NOT_LABELS = frozenset(
 
 OMITTED = ("", "nan", "omitted")
 """Values of a text column where no image was shown."""
+
+
+class KnownImages(Protocol):
+    """The images that a column of a table may mean."""
+
+    @property
+    def named_images(self) -> dict[str, list[StimulusImage]]:
+        """Images by name."""
+
+    @property
+    def collections(self) -> list[Collection]:
+        """Images that positions may count."""
 
 
 def find_dicarlo(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem]:
@@ -110,7 +122,7 @@ def identity_column(table: Table, contents: Contents) -> str | None:
     return next((name for name in NUMBER_COLUMNS if name in table.columns), None)
 
 
-def table_reading(table: Table, column: str, contents: Contents, *, layout: str) -> Reading:
+def table_reading(table: Table, column: str, contents: KnownImages, *, layout: str) -> Reading:
     """Read the presentations of a table whose `column` identifies the image."""
     values = table.columns[column]
     place = f"column {column!r} of table {table.name!r}"
@@ -139,14 +151,14 @@ def _times(table: Table) -> set[str]:
     return {name for name in table.columns if name.endswith("_time")}
 
 
-def _by_name(values: np.ndarray, contents: Contents) -> tuple[list[StimulusImage], np.ndarray]:
+def _by_name(values: np.ndarray, contents: KnownImages) -> tuple[list[StimulusImage], np.ndarray]:
     names = sorted({value for value in values if value not in OMITTED}, key=natural_key)
     place = {name: i for i, name in enumerate(names)}
     images = [_named(name, contents) for name in names]
     return images, np.array([place.get(value, BLANK) for value in values], np.int64)
 
 
-def _named(name: str, contents: Contents) -> StimulusImage:
+def _named(name: str, contents: KnownImages) -> StimulusImage:
     found = contents.named_images.get(name, [])
     if len(found) > 1:
         raise MigvisError(
@@ -156,7 +168,7 @@ def _named(name: str, contents: Contents) -> StimulusImage:
 
 
 def _by_number(
-    values: np.ndarray, column: str, table: Table, contents: Contents, place: str
+    values: np.ndarray, column: str, table: Table, contents: KnownImages, place: str
 ) -> tuple[list[StimulusImage], np.ndarray]:
     collection = _collection_of(table, contents) if column in POSITION_COLUMNS else None
     if collection is not None:
@@ -171,7 +183,7 @@ def _by_number(
     return images, np.where(numbers == BLANK, BLANK, np.searchsorted(shown, numbers))
 
 
-def _collection_of(table: Table, contents: Contents) -> Collection | None:
+def _collection_of(table: Table, contents: KnownImages) -> Collection | None:
     """Return the images that positions in a table count: those of its name, else the only ones."""
     found = [
         c for c in contents.collections if f"{c.name}_presentations" == table.name

@@ -1,0 +1,181 @@
+"""Sessions from spike-sorted units in memory, before any NWB file exists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.read.assembly import (
+    Need,
+    session_dataset,
+    session_stimuli,
+    shown_presentations,
+    with_labels,
+    with_pixels,
+)
+from nwb_migvis.read.contents import Collection, Table, plain_column
+from nwb_migvis.read.counting import check_window, count_spikes
+from nwb_migvis.read.layouts.tables import table_reading
+from nwb_migvis.read.reading import StimulusImage
+from nwb_migvis.read.unit_query import selected_units
+
+if TYPE_CHECKING:
+    from spikeinterface import BaseSorting, SortingAnalyzer
+
+NAME = "sorting"
+PLACE = "presentations"
+
+
+def session_from_sorting(
+    sorting: BaseSorting | SortingAnalyzer,
+    presentations: pd.DataFrame,
+    images: str | Path | Mapping[str, str | Path] | None = None,
+    *,
+    window_s: tuple[float, float] = (0.07, 0.17),
+    unit_query: str | None = None,
+    labels: str | Path | None = None,
+    where: str | None = None,
+    resize_px: tuple[int, int] | None = None,
+) -> xr.Dataset:
+    """Make a session dataset of SpikeInterface units and a table of presentations.
+
+    Parameters
+    ----------
+    sorting : spikeinterface.BaseSorting or spikeinterface.SortingAnalyzer
+        One segment. Times are those of its recording where it has one.
+    presentations : pandas.DataFrame
+        `start_time` (seconds, on the sorting's clock) and `stimulus` (name of the image; missing, "" or -1
+        for a blank). Other columns are labels or presentation columns, as in a file.
+    images : path or mapping of str to path, optional
+        A folder of image files, or stimulus id -> file; without it the session has no pixels.
+    window_s : (float, float)
+        Spikes are counted in [start + window_s[0], start + window_s[1]), seconds.
+    unit_query : str, optional
+        pandas query on the units' properties and, of an analyzer, its quality and template metrics, e.g.
+        `"snr > 5 and isi_violations_ratio < 0.5"`.
+    labels, where, resize_px
+        As for `read_session`.
+
+    Returns
+    -------
+    xarray.Dataset
+        As from `read_session`; `unit` holds the sorting's unit ids.
+
+    Raises
+    ------
+    MigvisError
+        If the presentations, images, or query do not fit.
+    """
+    window_s = check_window(window_s)
+    analyzer = None if hasattr(sorting, "get_unit_spike_train") else sorting
+    units = sorting if analyzer is None else analyzer.sorting
+    if units.get_num_segments() != 1:
+        raise MigvisError(
+            f"the sorting has {units.get_num_segments()} segments; expected one: choose it with "
+            "select_segments"
+        )
+    unit_ids = np.asarray(units.unit_ids)
+    if unit_query is not None:
+        columns = _unit_columns(units, analyzer)
+        unit_ids = unit_ids[selected_units(columns, unit_query, place="the sorting")]
+    trains = [_spike_times(units, analyzer, unit_id) for unit_id in unit_ids]
+    if not any(len(train) for train in trains):
+        raise MigvisError(
+            f"the sorting has {len(trains)} units and no spike; expected spikes of at least one unit"
+        )
+    reading = table_reading(presentation_table(presentations), "stimulus", NoImages(), layout=NAME)
+    shown = shown_presentations(reading, where=where)
+    reading = with_pixels(shown.reading, images, need=Need.ALL if images is not None else Need.NOTHING)
+    stimuli = session_stimuli(reading, resize_px=resize_px, channel_order="rgb")
+    ends = np.cumsum([len(train) for train in trains])
+    counts = count_spikes(
+        np.concatenate(trains), ends, reading.start_time, window_s=window_s, place="the sorting"
+    )
+    attrs = {
+        "source": type(sorting).__name__,
+        "identifier": str(units.name or ""),
+        "layout": NAME,
+        "found_in": PLACE,
+        "window_s": window_s,
+        "n_blank": shown.n_blank,
+        "n_dropped": sum(shown.dropped.values()),
+        "dropped": shown.dropped,
+    }
+    session = session_dataset(reading, stimuli, counts, units=unit_ids, attrs=attrs)
+    return session if labels is None else with_labels(session, labels)
+
+
+@dataclass(frozen=True)
+class NoImages:
+    """Stands for a file that holds no images."""
+
+    named_images: dict[str, list[StimulusImage]] = field(default_factory=dict)
+    collections: list[Collection] = field(default_factory=list)
+
+
+def presentation_table(presentations: pd.DataFrame) -> Table:
+    """Return a DataFrame of presentations as a table, missing text as "".
+
+    Raises
+    ------
+    MigvisError
+        If `start_time` or `stimulus` is absent, or `start_time` is not in numbers.
+    """
+    absent = [name for name in ("start_time", "stimulus") if name not in presentations.columns]
+    if absent:
+        held = ", ".join(map(str, presentations.columns))
+        raise MigvisError(
+            f"presentations has no column {absent[0]!r} (its columns: {held}); expected "
+            "start_time (s) and stimulus"
+        )
+    columns = {}
+    for name in presentations.columns:
+        values = presentations[name]
+        if not pd.api.types.is_numeric_dtype(values):  # booleans are numeric to pandas
+            plain = plain_column(values.astype(object).where(values.notna(), "").to_numpy(object))
+        elif values.hasnans:
+            plain = values.to_numpy(np.float64, na_value=np.nan)
+        else:
+            plain = values.to_numpy(
+                values.dtype.numpy_dtype if hasattr(values.dtype, "numpy_dtype") else None
+            )
+        if plain is not None:
+            columns[str(name)] = plain
+    start_time = columns.pop("start_time", None)
+    if start_time is None or start_time.dtype == object or "stimulus" not in columns:
+        raise MigvisError(
+            "presentations: start_time must be numbers (s) and stimulus names or numbers; convert them"
+        )
+    stop_time = np.full(len(start_time), np.nan)
+    return Table(PLACE, columns, start_time.astype(np.float64), stop_time)
+
+
+def _unit_columns(units: Any, analyzer: Any) -> dict[str, np.ndarray]:
+    """Return properties and metrics of each unit, one value each."""
+    columns: dict[str, np.ndarray] = {"id": np.asarray(units.unit_ids)}
+    for name in units.get_property_keys():
+        plain = plain_column(np.asarray(units.get_property(name)))
+        if plain is not None:
+            columns[name] = plain
+    for name in ("quality_metrics", "template_metrics"):
+        extension = None if analyzer is None else analyzer.get_extension(name)
+        if extension is not None:
+            metrics = extension.get_data().loc[units.unit_ids]
+            for metric in metrics.columns:
+                columns[str(metric)] = metrics[metric].to_numpy(np.float64, na_value=np.nan)
+    return columns
+
+
+def _spike_times(units: Any, analyzer: Any, unit_id: Any) -> np.ndarray:
+    """Return a unit's spike times, (spike,) float64, seconds on the recording's clock."""
+    if analyzer is not None and analyzer.has_recording():
+        frames = units.get_unit_spike_train(unit_id, segment_index=0)
+        return np.asarray(analyzer.recording.sample_index_to_time(frames, segment_index=0), np.float64)
+    return np.asarray(units.get_unit_spike_train(unit_id, segment_index=0, return_times=True), np.float64)

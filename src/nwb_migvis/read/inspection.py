@@ -1,0 +1,204 @@
+"""What a session holds, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from nwb_migvis.read.assembly import Need, with_labels
+from nwb_migvis.read.session import Asked, load
+
+
+def inspect_session(
+    paths: str | Path | Sequence[str | Path], *, labels: str | Path | None = None, **reading: Any
+) -> dict[str, Any]:
+    """Return what one session or several hold; images without pixels are no error here.
+
+    Parameters
+    ----------
+    paths : path or sequence of path
+    labels : path, optional
+        CSV with a `stimulus` column.
+    **reading
+        As for `read_session`.
+
+    Returns
+    -------
+    dict
+        JSON-serialisable. For one path: `source`, `identifier`, `layout`, `found_in`, `window_s`,
+        `n_units`, `n_silent_units`, `n_presentations`, `n_stimuli`, `image_shape` ([y, x] or
+        [y, x, channel], None without pixels), `labels` (name -> `kind` and number of values `n_values`),
+        `repeats` (`min`, `median`, `max`), `n_blank`, `n_dropped`, `dropped` (reason -> number),
+        `median_rate_hz` and `reliability` (medians over units; split-half, Spearman-Brown; None where
+        undefined). For a sequence: `sessions` (one such dict each), `n_stimuli` of all and
+        `n_shared_stimuli`, those of every session.
+
+    Raises
+    ------
+    MigvisError
+        As `read_session`.
+    """
+    asked = Asked(**reading)
+    asked_for = [paths] if isinstance(paths, str | Path) else paths
+    loaded = [load(Path(path), asked, need=Need.NOTHING) for path in asked_for]
+    sessions = [item.session for item in loaded]
+    if labels is not None:
+        known = {name for item in loaded for name in (*item.known, *item.session["stimulus"].values.tolist())}
+        sessions = [with_labels(session, labels, known=known) for session in sessions]
+    found = [inspection(session) for session in sessions]
+    if asked_for is not paths:
+        return found[0]
+    stimuli = [set(session["stimulus"].values.tolist()) for session in sessions]
+    return {
+        "sessions": found,
+        "n_stimuli": len(set().union(*stimuli)),
+        "n_shared_stimuli": len(set.intersection(*stimuli)) if stimuli else 0,
+    }
+
+
+def inspection(session: xr.Dataset) -> dict[str, Any]:
+    """Return what a session dataset holds, as `inspect_session` does for a file."""
+    counts = session["spike_count"].values
+    repeats = np.bincount(session["stimulus_index"].values, minlength=session.sizes["stimulus"])
+    first, last = session.attrs["window_s"]
+    reliability = split_half_reliability(counts, session["stimulus_index"].values)
+    known = reliability[np.isfinite(reliability)]
+    return {
+        "source": session.attrs["source"],
+        "identifier": session.attrs["identifier"],
+        "layout": session.attrs["layout"],
+        "found_in": session.attrs["found_in"],
+        "window_s": [first, last],
+        "n_units": session.sizes["unit"],
+        "n_silent_units": int((counts.sum(axis=0) == 0).sum()),
+        "n_presentations": session.sizes["presentation"],
+        "n_stimuli": session.sizes["stimulus"],
+        "image_shape": list(session["image"].shape[1:]) if "image" in session else None,
+        "labels": _label_kinds(session),
+        "repeats": {
+            "min": int(repeats.min()),
+            "median": float(np.median(repeats)),
+            "max": int(repeats.max()),
+        },
+        "n_blank": session.attrs["n_blank"],
+        "n_dropped": session.attrs["n_dropped"],
+        "dropped": dict(session.attrs["dropped"]),
+        "median_rate_hz": float(np.median(counts.mean(axis=0) / (last - first))),
+        "reliability": float(np.median(known)) if len(known) else None,
+    }
+
+
+def _label_kinds(session: xr.Dataset) -> dict[str, dict[str, Any]]:
+    kinds = {}
+    for name, coord in session.coords.items():
+        if coord.dims == ("stimulus",) and name != "stimulus":
+            values = coord.values
+            is_number = values.dtype.kind == "f"
+            known = values[~np.isnan(values)] if is_number else values[values != ""]
+            kinds[str(name)] = {
+                "kind": "numeric" if is_number else "categorical",
+                "n_values": len(np.unique(known)),
+            }
+    return kinds
+
+
+def split_half_reliability(counts: np.ndarray, stimulus_index: np.ndarray) -> np.ndarray:
+    """Return the split-half reliability of each unit's mean counts over stimuli.
+
+    Repeats of a stimulus go to the halves in turn, in the order of the rows; the correlation of the halves
+    over stimuli with at least two repeats is corrected to the full length by Spearman and Brown.
+
+    Parameters
+    ----------
+    counts : numpy.ndarray
+        (presentation, unit).
+    stimulus_index : numpy.ndarray
+        (presentation,).
+
+    Returns
+    -------
+    numpy.ndarray
+        (unit,) float64; NaN where undefined (no repeats, fewer than three stimuli, or no variance).
+    """
+    sizes = np.bincount(stimulus_index)
+    if (sizes > 1).sum() < 3:
+        return np.full(counts.shape[1], np.nan)
+    order = np.argsort(stimulus_index, kind="stable")
+    repeat = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    is_repeated = sizes[stimulus_index[order]] > 1
+    halves = []
+    for which in (0, 1):
+        rows = order[is_repeated & (repeat % 2 == which)]
+        _, first, n = np.unique(stimulus_index[rows], return_index=True, return_counts=True)
+        means = np.add.reduceat(counts[rows], first, axis=0, dtype=np.float64) / n[:, None]
+        halves.append(means - means.mean(axis=0))
+    one, two = halves
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = (one * two).sum(axis=0) / np.sqrt((one**2).sum(axis=0) * (two**2).sum(axis=0))
+        return 2 * r / (1 + r)
+
+
+def describe(found: dict[str, Any]) -> str:
+    """Return an inspection as text for people: a list for one session, one table for several."""
+    return _table(found) if "sessions" in found else _list(found)
+
+
+def _list(found: dict[str, Any]) -> str:
+    shape = "none" if found["image_shape"] is None else " x ".join(map(str, found["image_shape"]))
+    labels = [
+        f"{name} ({label['kind']}, {label['n_values']} values)" for name, label in found["labels"].items()
+    ]
+    dropped = ", ".join(f"{n} ({why})" for why, n in found["dropped"].items())
+    repeats = found["repeats"]
+    lines = {
+        "session": f"{found['identifier']} ({found['source']})",
+        "layout": f"{found['layout']} ({found['found_in']})",
+        "units": f"{found['n_units']} ({found['n_silent_units']} silent)",
+        "presentations": f"{found['n_presentations']}",
+        "blanks": f"{found['n_blank']}",
+        "dropped": dropped or "none",
+        "stimuli": f"{found['n_stimuli']}",
+        "repeats": f"{repeats['min']} to {repeats['max']} (median {repeats['median']:g})",
+        "image shape": shape,
+        "labels": ", ".join(labels) or "none",
+        "window": f"{found['window_s'][0]:g} to {found['window_s'][1]:g} s",
+        "median rate": f"{found['median_rate_hz']:.2f} Hz",
+        "reliability": _number(found["reliability"]),
+    }
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+
+
+def _number(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.2f}"
+
+
+def _table(found: dict[str, Any]) -> str:
+    head: tuple[str, ...] = (
+        "session",
+        "layout",
+        "units",
+        "presentations",
+        "stimuli",
+        "repeats",
+        "image",
+        "labels",
+        "rate Hz",
+        "reliability",
+    )
+    rows = [head]
+    for one in found["sessions"]:
+        shape = "none" if one["image_shape"] is None else "x".join(map(str, one["image_shape"]))
+        cells = (one["identifier"], one["layout"], one["n_units"], one["n_presentations"], one["n_stimuli"])
+        more = (f"{one['repeats']['median']:g}", shape, ",".join(one["labels"]) or "none")
+        rows.append((*map(str, cells), *more, f"{one['median_rate_hz']:.2f}", _number(one["reliability"])))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    lines.append(f"{found['n_stimuli']} stimuli in all, {found['n_shared_stimuli']} in every session")
+    return "\n".join(lines)
