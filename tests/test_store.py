@@ -11,21 +11,26 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+import pynwb
 import pytest
 import xarray as xr
 from examples import STIMULI, UNIT_IDS, WEIGHTS, example_results, write_session
+from pynwb import NWBHDF5IO
 
 from nwb_migvis import MigvisError, read_results
 from nwb_migvis.results import no_edits, no_selectivity
 from nwb_migvis.store import list_runs, read_weights, write_results
+from nwb_migvis.store.canonical import canonical
+from nwb_migvis.store.encode import encode
 
 VARIANTS = {
-    "all": {},
-    "colour, maps": {"channels": True, "maps": True},
-    "no stability": {"stability": False},
-    "no edits": {"edits": False},
-    "no labels": {"labels": False},
-    "neither": {"edits": False, "labels": False, "stability": False},
+    "all": example_results(name="all"),
+    "colour and maps": example_results(name="colour and maps", channels=True, maps=True),
+    "no stability": example_results(name="no stability", stability=False),
+    "no edits": example_results(name="no edits", edits=False),
+    "no labels": example_results(name="no labels", labels=False),
+    "neither": example_results(name="neither", edits=False, labels=False),
+    "other units": example_results(name="other units", units=np.array([100, 101])),
 }
 
 
@@ -40,14 +45,27 @@ def written(session, tmp_path_factory) -> Path:
     return write_results(example_results(maps=True), source=session, out=out, weights=WEIGHTS)
 
 
-@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
-def test_every_attribute_comes_back(session, tmp_path, options):
-    given = example_results(**options)
-    found = read_results(write_results(given, source=session, out=tmp_path / "out.nwb"))
-    assert found.name == given.name
+@pytest.fixture(scope="module")
+def variants(session, tmp_path_factory) -> Path:
+    """One file with a run of every kind."""
+    out = tmp_path_factory.mktemp("variants") / "variants.nwb"
+    with NWBHDF5IO(session, "r") as reading:
+        nwbfile = reading.read()
+        for results in VARIANTS.values():
+            nwbfile.add_analysis(encode(canonical(results), nwbfile=nwbfile, weights={}))
+        nwbfile.set_modified()
+        with NWBHDF5IO(out, "w") as writing:
+            writing.export(src_io=reading, nwbfile=nwbfile)
+    return out
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_attribute_comes_back(variants, name):
+    given, found = VARIANTS[name], read_results(variants, name)
+    assert found.name == name
     pd.testing.assert_frame_equal(found.groups, given.groups)
-    for name in ("latents", "units", "synthesized", "selectivity"):
-        xr.testing.assert_identical(getattr(found, name), getattr(given, name))
+    for part in ("latents", "units", "synthesized", "selectivity"):
+        xr.testing.assert_identical(getattr(found, part), getattr(given, part))
     assert found.provenance == given.provenance
     for part, variable, dtype in (
         ("latents", "mean", np.float32),
@@ -56,7 +74,18 @@ def test_every_attribute_comes_back(session, tmp_path, options):
         ("synthesized", "seed", np.int64),
     ):
         assert getattr(found, part)[variable].dtype == dtype
-    assert ("stability" in found.groups) == options.get("stability", True)
+    assert ("stability" in found.groups) == (name != "no stability")
+
+
+def test_a_file_with_every_kind_of_run_is_valid(variants):
+    assert list_runs(variants) == sorted(VARIANTS)
+    assert pynwb.validate(path=variants) == []
+
+
+def test_units_that_the_file_does_not_have_get_no_rows(variants):
+    with h5py.File(variants) as file:
+        found = {name: "unit_row" in file[f"analysis/{name}/unit_loadings"] for name in VARIANTS}
+    assert found == {name: name != "other units" for name in VARIANTS}
 
 
 def test_the_file_goes_beside_the_source_and_the_source_stays(session):
@@ -67,22 +96,21 @@ def test_the_file_goes_beside_the_source_and_the_source_stays(session):
     assert {p.name for p in session.parent.iterdir()} == {"session.nwb", "session_migvis.nwb"}
 
 
-def test_empty_parts_come_back_as_the_empty_datasets(session, tmp_path):
+def test_parts_without_rows_become_the_empty_datasets():
     given = example_results()
     given = dataclasses.replace(
         given,
         selectivity=given.selectivity.isel(label=slice(0)),
         synthesized=given.synthesized.isel(edit=slice(0)),
     )
-    found = read_results(write_results(given, source=session, out=tmp_path / "out.nwb"))
+    found = canonical(given)
     xr.testing.assert_identical(found.selectivity, no_selectivity())
     xr.testing.assert_identical(found.synthesized, no_edits())
 
 
-def test_provenance_becomes_plain_json(session, tmp_path):
+def test_provenance_becomes_plain_json():
     odd = {"a": np.float32(0.5), "b": (1, np.int64(2)), "c": float("nan"), "d": Path("x"), 5: np.ones(2)}
-    given = dataclasses.replace(example_results(edits=False), provenance=odd)
-    found = read_results(write_results(given, source=session, out=tmp_path / "out.nwb"))
+    found = canonical(dataclasses.replace(example_results(), provenance=odd))
     assert found.provenance == {"a": 0.5, "b": [1, 2], "c": None, "d": "x", "5": [1.0, 1.0]}
 
 
@@ -114,8 +142,9 @@ def test_a_run_is_replaced_only_when_asked(session, tmp_path):
     assert read_weights(out) == {}
 
 
-def test_damaged_weights_are_not_returned(session, tmp_path):
-    out = write_results(example_results(), source=session, out=tmp_path / "out.nwb", weights=WEIGHTS)
+def test_damaged_weights_are_not_returned(written, tmp_path):
+    out = tmp_path / "out.nwb"
+    out.write_bytes(written.read_bytes())
     with h5py.File(out, "r+") as file:
         file["analysis/migvis/model/critic"][3] = 255
     with pytest.raises(MigvisError, match="/analysis/migvis/model/critic has the sha256"):
@@ -186,14 +215,6 @@ def test_the_unit_rows_lead_to_the_units(written):
         units = file[column.attrs["table"]]
         assert units.name == "/units"
         np.testing.assert_array_equal(units["id"][()][column[()]], UNIT_IDS)
-
-
-def test_units_that_the_file_does_not_have_get_no_rows(session, tmp_path):
-    given = example_results(units=np.array([100, 101]))
-    out = write_results(given, source=session, out=tmp_path / "out.nwb")
-    with h5py.File(out) as file:
-        assert "unit_row" not in file["analysis/migvis/unit_loadings"]
-    xr.testing.assert_identical(read_results(out).units, given.units)
 
 
 def test_images_are_stored_one_a_chunk_and_columns_hold_no_references(written):

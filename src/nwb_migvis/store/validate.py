@@ -62,7 +62,7 @@ def validate_file(path: str | Path) -> list[Finding]:
     """
     path = Path(path)
     with open_file(path) as file:
-        own = list(_own_findings(file))
+        own = list(own_findings(file))
     with quiet_libraries():
         return [*schema_findings(path), *own, *_inspector_findings(path)]
 
@@ -98,7 +98,7 @@ def _inspector_findings(path: Path) -> Iterator[Finding]:
         yield Finding(names.get(message.importance, "error"), message.message.strip(), location)
 
 
-def _own_findings(file: h5py.File) -> Iterator[Finding]:
+def own_findings(file: h5py.File) -> Iterator[Finding]:
     names = runs_in(file)
     if not names:
         yield Finding("error", "found no results; expected an object of type MigvisRun", "/analysis")

@@ -1,0 +1,445 @@
+"""The source's bytes stay, nothing of it is lost, and the output appears whole or not at all."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from examples import UNIT_IDS, WEIGHTS, example_results, write_session
+from pynwb import NWBHDF5IO, TimeSeries
+from pynwb.image import ImageSeries
+
+from nwb_migvis import MigvisError, read_results
+from nwb_migvis.store import check_destination, list_runs, write, write_results
+from nwb_migvis.store.canonical import canonical, differences
+from nwb_migvis.store.compare import lost_or_altered
+from nwb_migvis.store.destination import temporary_path
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+REAL = ("nwb_dicarlo_layout/session_with_images.nwb", "nwb_dicarlo_layout/aggregated.nwb")
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory) -> Path:
+    return write_session(tmp_path_factory.mktemp("pristine") / "session.nwb")
+
+
+@pytest.fixture
+def session(pristine, tmp_path) -> Path:
+    return Path(shutil.copy(pristine, tmp_path / "session.nwb"))
+
+
+@contextmanager
+def opened_elsewhere(path: Path, mode: str):
+    """Hold a file open in another process."""
+    code = "import h5py, sys; f = h5py.File(*sys.argv[1:]); print('open', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(path), mode]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"open\n"
+        yield
+    finally:
+        process.communicate()
+
+
+def differing(source: Path, copy: Path, skip: tuple[str, ...] = ()) -> list[str]:
+    with h5py.File(source) as a, h5py.File(copy) as b:
+        return list(lost_or_altered(a, b, skip=set(skip), is_subtype=lambda old, new: False))
+
+
+# In place ------------------------------------------------------------------------------------------------
+
+
+def test_in_place_keeps_the_old_file_under_another_name(session):
+    before, inode = session.read_bytes(), session.stat().st_ino
+    session.chmod(0o640)
+    assert write_results(example_results(), source=session, in_place=True, weights=WEIGHTS) == session
+    backup = session.with_name("session.nwb.bak")
+    assert backup.read_bytes() == before
+    assert backup.stat().st_ino == inode
+    assert session.stat().st_mode & 0o777 == 0o640
+    assert differing(backup, session) == []
+    assert differences(canonical(example_results()), read_results(session)) == []
+    assert {p.name for p in session.parent.iterdir()} == {"session.nwb", "session.nwb.bak"}
+
+
+def test_a_backup_never_replaces_a_file(session):
+    mine = session.with_name("session.nwb.bak")
+    mine.write_text("mine")
+    before = session.read_bytes()
+    write_results(example_results(edits=False), source=session, in_place=True)
+    assert mine.read_text() == "mine"
+    assert session.with_name("session.nwb.bak1").read_bytes() == before
+
+
+def test_the_backup_can_be_refused(session):
+    write_results(example_results(edits=False), source=session, in_place=True, backup=False)
+    assert {p.name for p in session.parent.iterdir()} == {"session.nwb"}
+
+
+# Kills ---------------------------------------------------------------------------------------------------
+
+
+def kill_at(moment: str) -> None:
+    """Make this process kill itself at a moment of `write_results`."""
+
+    def die(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def die_at_call(number, function):
+        calls = iter(range(number))
+        return lambda *args, **kwargs: function(*args, **kwargs) if next(calls, None) is not None else die()
+
+    if moment == "first dataset":
+        h5py.Group.create_dataset = die_at_call(1, h5py.Group.create_dataset)
+    elif moment == "among the datasets":
+        h5py.Group.create_dataset = die_at_call(20, h5py.Group.create_dataset)
+    elif moment == "before the check":
+        write._verify = die
+    elif moment == "before the disk has it":
+        write._sync = die
+    elif moment == "before the name":
+        Path.replace = die
+    elif moment == "after the name":
+        write._sync = die_at_call(1, write._sync)
+
+
+MOMENTS = (
+    "first dataset",
+    "among the datasets",
+    "before the check",
+    "before the disk has it",
+    "before the name",
+    "after the name",
+)
+
+
+def write_and_die(moment: str, session: Path, in_place: bool) -> None:
+    kill_at(moment)
+    write_results(example_results(), source=session, in_place=in_place, weights=WEIGHTS)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
+@pytest.mark.parametrize("in_place", [False, True], ids=["beside", "in place"])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_kill_leaves_all_of_the_old_or_all_of_the_new(session, moment, in_place):
+    before = session.read_bytes()
+    process = multiprocessing.get_context("fork").Process(
+        target=write_and_die, args=(moment, session, in_place)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    final = session if in_place else session.with_name("session_migvis.nwb")
+    done = moment == "after the name"
+    if in_place and done:
+        assert session.with_name("session.nwb.bak").read_bytes() == before
+    else:
+        assert session.read_bytes() == before
+    assert final.exists() == (in_place or done)
+    if done:
+        assert differences(canonical(example_results()), read_results(final)) == []
+    orphans = [p.name for p in session.parent.iterdir() if p.name.startswith(".")]
+    assert len(orphans) == (not done)
+    out = session.with_name("later.nwb")
+    if moment == "before the name":
+        write_results(example_results(name="later", edits=False), source=session, out=out)
+        assert list_runs(out)[-1] == "later"
+        assert not [p.name for p in session.parent.iterdir() if p.name.startswith(".")]
+        assert check_destination(session, in_place=True, name="x") == session
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is swept there")
+def test_only_temporary_files_of_dead_processes_are_swept(session):
+    child = multiprocessing.get_context("fork").Process(target=int)
+    child.start()
+    child.join()
+    mine = temporary_path(session.with_name("other.nwb"))
+    dead = mine.with_name(mine.name.replace(f"-{os.getpid()}.", f"-{child.pid}."))
+    alive = mine.with_name(mine.name.replace(f"-{os.getpid()}.", f"-{os.getppid()}."))
+    elsewhere = mine.with_name(f".other.nwb.migvis-another-host-{child.pid}.tmp")
+    unlike = session.with_name(".other.nwb.tmp")
+    for path in (dead, alive, elsewhere, unlike):
+        path.touch()
+    write_results(example_results(edits=False), source=session)
+    assert not dead.exists()
+    assert alive.exists() and elsewhere.exists() and unlike.exists()
+
+
+def test_an_exception_leaves_nothing_behind(session, monkeypatch):
+    def fail(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(write, "_verify", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_results(example_results(), source=session)
+    assert {p.name for p in session.parent.iterdir()} == {"session.nwb"}
+
+
+def test_a_source_that_changes_meanwhile_is_not_overwritten(session, monkeypatch):
+    def touch(*args, **kwargs):
+        os.utime(session, (1, 1))
+
+    monkeypatch.setattr(write, "_verify", touch)
+    before = session.read_bytes()
+    with pytest.raises(MigvisError, match="was changed while results were written"):
+        write_results(example_results(), source=session, in_place=True)
+    assert session.read_bytes() == before
+    assert {p.name for p in session.parent.iterdir()} == {"session.nwb"}
+
+
+# What would be lost --------------------------------------------------------------------------------------
+
+
+def change_value(file):
+    file["units/spike_times"][3] += 1e-9
+
+
+def change_text(file):
+    file["units/quality"][0] = "bad"
+
+
+def change_reference(file):
+    order = file["stimulus/templates/images/order_of_images"]
+    order[:2] = order[:2][::-1]
+
+
+def change_attribute(file):
+    file["stimulus/presentation/presentations/data"].attrs["unit"] = "s"
+
+
+def change_type(file):
+    data = file["intervals/trials/start_time"]
+    values, attributes = data[()].astype(np.float32), dict(data.attrs)
+    del file["intervals/trials/start_time"]
+    file["intervals/trials/start_time"] = values
+    file["intervals/trials/start_time"].attrs.update(attributes)
+
+
+def remove_object(file):
+    del file["general/subject/age"]
+
+
+def remove_attribute(file):
+    del file["units"].attrs["description"]
+
+
+CHANGES = {
+    change_value: "/units/spike_times differs",
+    change_text: "/units/quality differs",
+    change_reference: "/stimulus/templates/images/order_of_images differs",
+    change_attribute: "/stimulus/presentation/presentations/data@unit differs",
+    change_type: "/intervals/trials/start_time differs",
+    remove_object: "/general/subject/age is absent",
+    remove_attribute: "/units@description is absent",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
+def test_the_comparison_finds_every_difference(session, tmp_path, change):
+    copy = Path(shutil.copy(session, tmp_path / "copy.nwb"))
+    assert differing(session, copy) == []
+    with h5py.File(copy, "r+") as file:
+        change(file)
+    assert differing(session, copy) == [CHANGES[change]]
+
+
+def test_the_comparison_goes_through_whole_datasets_block_by_block(tmp_path, monkeypatch):
+    monkeypatch.setattr("nwb_migvis.store.compare.BLOCK_BYTES", 64)
+    for name, last in (("a.h5", np.nan), ("b.h5", np.nan), ("c.h5", 0.0)):
+        with h5py.File(tmp_path / name, "w") as file:
+            values = np.arange(3000.0).reshape(1000, 3)
+            values[-1, -1] = last
+            file.create_dataset("data", data=values, chunks=(7, 3))
+    assert differing(tmp_path / "a.h5", tmp_path / "b.h5") == []
+    assert differing(tmp_path / "a.h5", tmp_path / "c.h5") == ["/data differs"]
+
+
+def test_a_file_that_pynwb_would_not_copy_whole_is_refused(session):
+    with h5py.File(session, "r+") as file:
+        file["units"].attrs["lab_note"] = "keep me"
+        file["private"] = np.arange(3)
+    before = session.read_bytes()
+    with pytest.raises(MigvisError, match=r"would not keep everything \(. differences?, the first: /"):
+        write_results(example_results(), source=session)
+    assert session.read_bytes() == before
+    assert {p.name for p in session.parent.iterdir()} == {"session.nwb"}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_sessions_keep_every_object(name, tmp_path):
+    if not (SHARED / name).is_file():
+        pytest.skip(f"{name} of the shared data is absent")
+    session = Path(shutil.copy(SHARED / name, tmp_path / "session.nwb"))
+    session.chmod(0o644)
+    before = session.read_bytes()
+    given = example_results(units=np.arange(4), maps=True)
+    out = write_results(given, source=session, weights=WEIGHTS)
+    assert session.read_bytes() == before
+    assert differing(session, out) == []
+    assert differences(canonical(given), read_results(out)) == []
+    with h5py.File(out) as file:
+        assert ("unit_row" in file["analysis/migvis/unit_loadings"]) == ("aggregated" not in name)
+
+
+# Destinations --------------------------------------------------------------------------------------------
+
+
+def test_the_destination_is_a_sibling_unless_told(session, tmp_path):
+    assert check_destination(session) == session.with_name("session_migvis.nwb")
+    assert check_destination(session, in_place=True) == session
+    (tmp_path / "other").mkdir()
+    assert check_destination(session, out=tmp_path / "other" / "x.nwb") == tmp_path / "other" / "x.nwb"
+    assert {p.name for p in tmp_path.iterdir()} == {"session.nwb", "other"}
+
+
+def refusal(session: Path, **options) -> str:
+    with pytest.raises(MigvisError) as caught:
+        check_destination(session, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_an_output_that_exists_is_refused(session):
+    out = session.with_name("session_migvis.nwb")
+    out.write_text("something")
+    assert "session_migvis.nwb exists already; expected a new file" in refusal(session)
+    assert check_destination(session, overwrite=True) == out
+    out.unlink()
+    write_results(example_results(edits=False), source=session)
+    assert "exists already (runs: migvis); expected a new file" in refusal(session)
+    assert "found a run 'migvis' already (runs: migvis)" in refusal(out, in_place=True)
+    assert check_destination(out, in_place=True, name="second") == out
+    assert check_destination(out, in_place=True, overwrite=True) == out
+
+
+def test_outputs_that_cannot_be_are_refused(session, tmp_path):
+    assert "is the source itself" in refusal(session, out=session, overwrite=True)
+    assert "both in_place and out" in refusal(session, out=tmp_path / "x.nwb", in_place=True)
+    assert "no folder" in refusal(session, out=tmp_path / "absent" / "x.nwb")
+    assert "is a folder" in refusal(session, out=tmp_path)
+    (tmp_path / "link.nwb").symlink_to(tmp_path / "nowhere.nwb")
+    assert "is a symbolic link" in refusal(session, out=tmp_path / "link.nwb")
+    assert "nothing; expected an NWB file" in refusal(tmp_path / "absent.nwb")
+
+
+def test_in_place_refuses_links_and_protected_files(session, tmp_path, monkeypatch):
+    link = tmp_path / "link.nwb"
+    link.symlink_to(session)
+    assert "is a symbolic link to" in refusal(link, in_place=True)
+    assert check_destination(link) == tmp_path / "link_migvis.nwb"
+    second = tmp_path / "second.nwb"
+    second.hardlink_to(session)
+    assert "1 more names (hard links)" in refusal(session, in_place=True)
+    second.unlink()
+    session.with_name("session.nwb.bak").hardlink_to(session)
+    assert check_destination(session, in_place=True) == session
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert "is read-only" in refusal(session, in_place=True)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(session, monkeypatch):
+    def fail(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", fail)
+    assert "Permission denied; expected a writable folder" in refusal(session)
+
+
+def test_a_folder_without_hard_links_is_refused_for_a_backup(session, monkeypatch):
+    def fail(*args, **kwargs):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", fail)
+    assert "expected a folder with hard links for the backup" in refusal(session, in_place=True)
+    assert check_destination(session, in_place=True, backup=False) == session
+    assert check_destination(session) == session.with_name("session_migvis.nwb")
+    assert {p.name for p in session.parent.iterdir()} == {"session.nwb"}
+
+
+def test_too_little_space_is_refused(session):
+    assert "of free space; expected" in refusal(session, expected_bytes=10**18)
+
+
+def test_a_name_that_something_else_has_is_refused(session):
+    with NWBHDF5IO(session, "a") as io:
+        nwbfile = io.read()
+        nwbfile.add_analysis(TimeSeries(name="migvis", data=np.ones(3), unit="V", rate=1.0))
+        io.write(nwbfile)
+    assert "/analysis/migvis is there already and is no run" in refusal(session, overwrite=True)
+
+
+def test_files_that_are_open_elsewhere_are_refused(session):
+    out = write_results(example_results(edits=False), source=session)
+    with opened_elsewhere(session, "r+"):
+        assert "open for writing elsewhere" in refusal(session, out=session.with_name("x.nwb"))
+        assert "is open in another process" in refusal(session, in_place=True)
+    with opened_elsewhere(session, "r"), opened_elsewhere(out, "r"):
+        assert "is open in another process" in refusal(session, in_place=True)
+        assert "is open in another process" in refusal(session, overwrite=True)
+        assert check_destination(session, out=session.with_name("x.nwb")).name == "x.nwb"
+    with h5py.File(session):
+        assert check_destination(session, in_place=True) == session
+
+
+def test_a_reader_elsewhere_does_not_lose_finished_results(session):
+    with opened_elsewhere(session, "r"):
+        write_results(example_results(edits=False), source=session, in_place=True)
+    assert list_runs(session) == ["migvis"]
+
+
+# Links out of the file -----------------------------------------------------------------------------------
+
+
+def add_to(session: Path, *objects) -> None:
+    with NWBHDF5IO(session, "a") as io:
+        nwbfile = io.read()
+        for item in objects:
+            nwbfile.add_acquisition(item)
+        io.write(nwbfile)
+
+
+def test_relative_image_paths_keep_the_output_beside_the_source(session, tmp_path):
+    def film(name, path):
+        return ImageSeries(
+            name=name,
+            external_file=[path],
+            format="external",
+            starting_frame=[0],
+            timestamps=[0.0],
+            unit="n/a",
+            dimension=[2, 2],
+        )
+
+    add_to(session, film("film", "https://example.org/film.avi"), film("second", "/films/second.avi"))
+    (tmp_path / "other").mkdir()
+    elsewhere = tmp_path / "other" / "x.nwb"
+    assert check_destination(session, out=elsewhere) == elsewhere
+    add_to(session, film("third", "./third.avi"))
+    assert "/acquisition/third/external_file points to ./third.avi" in refusal(session, out=elsewhere)
+    assert check_destination(session).parent == session.parent
+
+
+def test_links_to_other_files_stay_valid_and_broken_ones_are_refused(session, tmp_path):
+    other = write_session(tmp_path / "other.nwb", seed=1)
+    with h5py.File(session, "r+") as file:
+        series = file["stimulus/presentation/presentations"]
+        del series["data"]
+        series["data"] = h5py.ExternalLink("other.nwb", "/stimulus/presentation/presentations/data")
+    (tmp_path / "folder").mkdir()
+    out = write_results(example_results(), source=session, out=tmp_path / "folder" / "out.nwb")
+    with h5py.File(out) as file, h5py.File(other) as source:
+        path = "stimulus/presentation/presentations/data"
+        np.testing.assert_array_equal(file[path][()], source[path][()])
+        assert list(file["units/id"]) == list(UNIT_IDS)
+    other.unlink()
+    assert "/stimulus/presentation/presentations/data is a link to something" in refusal(session)

@@ -1,0 +1,152 @@
+"""What the validators say of a written file, and what our own checks find in a damaged one."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pynwb
+import pytest
+from examples import WEIGHTS, example_results, write_session
+
+from nwb_migvis import MigvisError
+from nwb_migvis.store import IMPORTANCES, Finding, validate_file, write_results
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory) -> Path:
+    return write_session(tmp_path_factory.mktemp("session") / "session.nwb")
+
+
+@pytest.fixture(scope="module")
+def written(session) -> Path:
+    return write_results(example_results(maps=True), source=session, weights=WEIGHTS)
+
+
+@pytest.fixture
+def copy(written, tmp_path) -> Path:
+    return Path(shutil.copy(written, tmp_path / "copy.nwb"))
+
+
+def test_a_written_file_has_no_finding(written, recwarn):
+    assert pynwb.validate(path=written) == []
+    assert validate_file(written) == []
+    assert not recwarn.list
+
+
+def test_unmeasured_values_add_no_finding_of_weight(session, tmp_path):
+    given = example_results(stability=False, labels=False)
+    measures = [c for c in given.groups if given.groups[c].dtype == float]
+    given.groups[measures] = np.nan
+    given.units["reliability"][:] = np.nan
+    given.synthesized["gamma"][:] = np.nan
+    given.selectivity["si_strict"][:] = np.nan
+    out = write_results(given, source=session, out=tmp_path / "out.nwb", weights=WEIGHTS)
+    weighty = IMPORTANCES[: IMPORTANCES.index("best_practice_violation") + 1]
+    assert [f for f in validate_file(out) if f.importance in weighty] == []
+
+
+def test_a_real_session_gets_no_new_finding(tmp_path):
+    source = SHARED / "nwb_dicarlo_layout" / "session_no_images.nwb"
+    if not source.is_file():
+        pytest.skip("the shared data are absent")
+    session = Path(shutil.copy(source, tmp_path / "session.nwb"))
+    out = write_results(example_results(units=np.arange(4)), source=session, weights=WEIGHTS)
+    before = [f for f in validate_file(session) if f.location != "/analysis"]
+    assert before, "the lab's file has findings of its own"
+    assert [f for f in validate_file(out) if f not in before] == []
+
+
+def put(path, value):
+    def change(file):
+        file[path][0] = value
+
+    return change
+
+
+def put_attribute(path, name, value):
+    def change(file):
+        file[path].attrs[name] = value
+
+    return change
+
+
+def remove(path):
+    def change(file):
+        del file[path]
+
+    return change
+
+
+def as_float(file):
+    table = file["analysis/migvis/synthesized_images"]
+    attributes = dict(table["image"].attrs)
+    values = table["image"][()] / 255
+    del table["image"]
+    table["image"] = values
+    table["image"].attrs.update(attributes)
+
+
+RUN = "/analysis/migvis"
+DAMAGES = {
+    "source": (put(f"{RUN}/synthesized_images/source", "nothing"), "synthesized_images/source", "'nothing'"),
+    "target": (put(f"{RUN}/synthesized_images/target", "nothing"), "synthesized_images/target", "'nothing'"),
+    "group": (put(f"{RUN}/synthesized_images/group", "nothing"), "synthesized_images/group", "'nothing'"),
+    "role": (put(f"{RUN}/synthesized_images/role", "extra"), "synthesized_images/role", "'extra'"),
+    "split": (put(f"{RUN}/stimulus_latents/split", "all"), "stimulus_latents/split", "'all'"),
+    "strength": (put(f"{RUN}/synthesized_images/strength", 1.5), "synthesized_images/strength", "(0, 1]"),
+    "mean": (put(f"{RUN}/stimulus_latents/mean", np.inf), "stimulus_latents/mean", "not finite"),
+    "unit": (put(f"{RUN}/unit_loadings/unit", 77), "unit_loadings/unit_row", "rows of other units"),
+    "unit row": (put(f"{RUN}/unit_loadings/unit_row", 77), "unit_loadings/unit_row", "does not have"),
+    "latents": (put(f"{RUN}/latent_groups/first", 1), "", "not that of results.groups"),
+    "weights": (put(f"{RUN}/model/vae", 99), "model/vae", "the sha256 is"),
+    "digest": (put_attribute(f"{RUN}/model/vae", "sha256", "0"), "model/vae", "recorded is 0"),
+    "pixels": (as_float, "", "found float64; expected uint8"),
+    "provenance": (put_attribute(f"{RUN}/model", "provenance", "{"), "", "not as ndx-migvis describes it"),
+    "table": (remove(f"{RUN}/unit_loadings"), "", "not as ndx-migvis describes it"),
+}
+
+
+@pytest.mark.parametrize(("damage", "place", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_damage_is_found_where_it_is(copy, damage, place, message):
+    with h5py.File(copy, "r+") as file:
+        damage(file)
+    from nwb_migvis.store.validate import own_findings
+
+    with h5py.File(copy) as file:
+        findings = list(own_findings(file))
+    assert {f.importance for f in findings} == {"error"}
+    assert any(f.location == f"{RUN}/{place}".rstrip("/") and message in f.message for f in findings), (
+        findings
+    )
+
+
+def test_a_file_without_the_cached_specification_is_found(copy):
+    with h5py.File(copy, "r+") as file:
+        del file["specifications/ndx-migvis"]
+    findings = validate_file(copy)
+    assert (
+        Finding("error", "the specification of ndx-migvis is not in the file", "/specifications") in findings
+    )
+
+
+def test_the_schema_is_checked_too(copy):
+    with h5py.File(copy, "r+") as file:
+        del file["session_description"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        findings = validate_file(copy)
+    assert any(f.importance == "error" and "session_description" in f.message for f in findings)
+
+
+def test_a_file_without_results_says_so_and_what_is_no_file_is_refused(session, tmp_path):
+    assert [f.message for f in validate_file(session)] == [
+        "found no results; expected an object of type MigvisRun"
+    ]
+    with pytest.raises(MigvisError, match="expected an NWB file"):
+        validate_file(tmp_path / "absent.nwb")
