@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -46,7 +47,7 @@ def add_ground_truth(
     columns += [
         VectorData(
             name=name,
-            description="Within-category shape of the solid, -1 to 1; what it changes depends on the category.",
+            description="Within-category shape of the solid, -1 to 1; its effect depends on the category.",
             data=factors[name].to_numpy(),
         )
         for name in SHAPE
@@ -96,30 +97,25 @@ def read_ground_truth(path: str | Path) -> xr.Dataset:
     MigvisError
         If the file cannot be opened or holds no ground truth.
     """
-    from pynwb import NWBHDF5IO
-
     path = Path(path)
     if not path.is_file():
         raise MigvisError(f"{path} does not exist; give the path of a simulated session")
     try:
-        io = NWBHDF5IO(path, "r")
+        file = h5py.File(path, "r")
     except OSError as error:
         raise MigvisError(
             f"{path} does not open as an NWB file ({error}); give a simulated session"
         ) from None
-    with io:
-        nwbfile = io.read()
-        if _STIMULI not in nwbfile.scratch or _UNITS not in nwbfile.scratch:
+    with file:
+        scratch = file.get("scratch", {})
+        if _STIMULI not in scratch or _UNITS not in scratch:
             raise MigvisError(
-                f"{path} holds no table {_STIMULI!r} in scratch; give a session written by `nwb-migvis simulate`"
+                f"{path} holds no table {_STIMULI!r} in scratch; give a session that `simulate_session` wrote"
             )
-        stimuli, units = nwbfile.scratch[_STIMULI], nwbfile.scratch[_UNITS]
-        data = {name: ("stimulus", np.asarray(stimuli[name][:])) for name in SHAPE}
-        data["planted_group"] = ("unit", np.asarray(units["planted_group"][:], dtype=object))
+        stimuli, units = scratch[_STIMULI], scratch[_UNITS]
+        data: dict[str, Any] = {name: ("stimulus", stimuli[name][:]) for name in SHAPE}
+        data["rate_hz"] = (("stimulus", "unit"), stimuli["rate_hz"][:])
+        data["planted_group"] = ("unit", units["planted_group"].asstr()[:])
         return xr.Dataset(
-            {**data, "rate_hz": (("stimulus", "unit"), np.asarray(stimuli["rate_hz"][:]))},
-            coords={
-                "stimulus": np.asarray(stimuli["stimulus"][:], dtype=object),
-                "unit": np.asarray(nwbfile.units.id[:]),
-            },
+            data, coords={"stimulus": stimuli["stimulus"].asstr()[:], "unit": file["units/id"][:]}
         )

@@ -51,8 +51,8 @@ class Population:
     pose_weight : float (unit, bump, 6), pose_centre, pose_width, pose_height : float (unit, bump)
         Bumps over projections of the standardised pose.
     preference : float (unit, category)
-    content_weight : float (unit, 2), content_bend : float (unit,), content_gain : float (unit, category)
-        Direction among the two shape parameters, its curvature, and how strongly each category shows it.
+    content_weight : float (unit, 2), content_bend : float (unit,)
+        Direction among the two shape parameters, and curvature along it.
     """
 
     planted_group: NDArray[np.str_]
@@ -67,7 +67,6 @@ class Population:
     preference: Array
     content_weight: Array
     content_bend: Array
-    content_gain: Array
 
     def rate_hz(self, factors: pd.DataFrame) -> Array:
         """Return expected rates in Hz, (stimulus, unit), for factors as from `draw_factors`."""
@@ -94,7 +93,7 @@ class Population:
             bumps += self.pose_height[:, k] * np.exp(-0.5 * (at / self.pose_width[:, k]) ** 2)
         along = shape @ self.content_weight.T
         content = np.tanh(1.2 * along) + self.content_bend * (along**2 - 1)
-        return bumps, self.preference.T[codes], self.content_gain.T[codes] * content
+        return bumps, self.preference.T[codes], content
 
 
 def _standardised(factors: pd.DataFrame, names: tuple[str, ...]) -> Array:
@@ -117,8 +116,7 @@ def draw_population(units: Mapping[str, int] | None = None, *, seed: int) -> Pop
     -------
     Population
         Units in the order of `PLANTED_GROUPS`. Units of `pose` depend on the six pose factors alone, of
-        `category` on the category alone, of `content` on the two shape parameters (more in some categories
-        than in others), of `mixed` on all.
+        `category` on the category alone, of `content` on the two shape parameters alone, of `mixed` on all.
 
     Raises
     ------
@@ -157,7 +155,6 @@ def draw_population(units: Mapping[str, int] | None = None, *, seed: int) -> Pop
         preference=rng.gamma(0.7, size=(n, len(CATEGORIES))),
         content_weight=np.stack([np.cos(angle), np.sin(angle)], axis=1),
         content_bend=rng.normal(0, 0.25, n),
-        content_gain=rng.uniform(0.6, 1.4, (n, len(CATEGORIES))),
     )
 
 

@@ -31,8 +31,8 @@ RANGES: dict[str, tuple[float, float]] = {
 BACKGROUNDS = ("textured", "plain")
 
 _LIGHT = np.array([-0.45, 0.7, 0.55]) / np.linalg.norm([-0.45, 0.7, 0.55])
-_AMBIENT, _DIFFUSE = 0.35, 0.65
-_BACKGROUND_MEAN, _BACKGROUND_SD = 0.36, 0.09
+_AMBIENT, _DIFFUSE = 0.45, 0.55
+_BACKGROUND_MEAN, _BACKGROUND_SD = 0.27, 0.07
 _SUPERSAMPLING = 2
 _CHUNK_RAYS = 2**16
 _FAR = np.float32(1e6)

@@ -111,6 +111,7 @@ def _boat(hull: Array, sail: Array) -> list[Part]:
     return [
         _part("frustum", (0, -0.3 - draught, 0), (length, -draught, 0.32), 0.25),
         _part("box", (0, -0.28, 0), (length, 0.06, 0.32), 1.0),
+        _part("box", (0.94 * length, -0.32 - 0.8 * draught, 0), (0.08, 0.8 * draught, 0.2), 0.9),
         _part("box", (-0.6 * length, -0.12, 0), (0.28 * length, 0.14, 0.2), 0.6),
         _part("cylinder", (0.1, height - 0.2, 0), (0.04, height + 0.08, 0.04), 0.1),
         _part("wedge", (-0.34, height - 0.1, 0), (-0.42, height, 0.03), 1.0),
@@ -125,8 +126,7 @@ def _car(body: Array, cabin: Array) -> list[Part]:
         _part("box", (0, 0.07 - deep, 0), (length, deep, 0.38), 0.85),
         _part("frustum", (-0.2 * length, 0.06 + height, 0), (0.6 * length, height, 0.36), 0.18),
         _part("box", (-0.2 * length, 0.08 + 2 * height, 0), (0.38 * length, 0.035, 0.24), 1.0),
-        _part("box", (length, -0.08, 0.24), (0.03, 0.08, 0.1), 1.0),
-        _part("box", (length, -0.08, -0.24), (0.03, 0.08, 0.1), 1.0),
+        _part("box", (length, 0.07 - 0.7 * deep, 0), (0.04, 0.6 * deep, 0.34), 1.0),
         _part("box", (length, 0.1 - 2 * deep, 0), (0.05, 0.06, 0.38), 0.1),
         _part("box", (-length + 0.06, 0.08 - deep, 0), (0.08, deep, 0.39), 0.3),
     ]
@@ -142,7 +142,7 @@ def _chair(back: Array, legs: Array) -> list[Part]:
     parts = [
         _part("box", (0, -0.1, 0), (0.45, 0.07, 0.45), 0.65),
         _part("box", (0, -0.03 + height, -0.39), (0.45, height, 0.06), 1.0),
-        _part("box", (0, -0.1 + 2 * height, -0.36), (0.46, 0.07, 0.06), 0.15),
+        _part("box", (0, -0.08 + 2 * height, -0.36), (0.46, 0.07, 0.07), 0.15),
     ]
     for z, albedo in ((0.38, 0.12), (-0.38, 0.9)):
         for x in (0.38, -0.38):
@@ -191,6 +191,7 @@ def _plane(wings: Array, body: Array) -> list[Part]:
     parts = [
         _part("ellipsoid", (0, 0, 0), (1.0, radius, radius), 1.0),
         _part("ellipsoid", (0.68, 0.5 * radius, 0), (0.18, 0.5 * radius, 0.6 * radius), 0.05),
+        _part("ellipsoid", (0.86, 0, 0), (0.18, 0.6 * radius, 0.6 * radius), 0.35),
         _part("wedge", (-0.72, radius + 0.16, 0), (0.22, 0.26, 0.04), 0.15),
         _part("box", (-0.82, 0.04, 0), (0.13, 0.03, 0.38), 0.2),
     ]
