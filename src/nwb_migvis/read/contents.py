@@ -171,7 +171,8 @@ class Contents:
         """Return the frames of an `ImageSeries`, named by `control_description` where it has one each."""
         if id(series) not in self._collections:
             pixels = self._frames(series)
-            names = [str(name) for name in np.asarray(series.control_description or [])[:]]
+            described = series.control_description
+            names = [] if described is None else [str(name) for name in described[:]]
             if len(names) != len(pixels) or len(set(names)) != len(names):
                 names = [""] * len(pixels)
             found = [StimulusImage(name, source) for name, source in zip(names, pixels, strict=True)]

@@ -78,8 +78,10 @@ def positions(values: np.ndarray, n_images: int | None, *, place: str) -> np.nda
             f"{place} holds {values.min():g}, which is neither the position of an image nor a blank (-1); "
             "mend the file"
         )
-    limit = 2**62 if n_images is None else n_images
-    return np.where(values < limit, values, BLANK).astype(np.int64)
+    found = np.full(len(values), BLANK, np.int64)
+    is_image = values < (2**62 if n_images is None else n_images)
+    found[is_image] = values[is_image]
+    return found
 
 
 def series_times(series: Any, n: int) -> np.ndarray:
