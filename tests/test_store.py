@@ -170,6 +170,23 @@ def test_reading_what_holds_no_results_says_so(session, tmp_path):
         read_results(tmp_path / "half.nwb")
 
 
+def test_a_bit_flip_anywhere_is_a_result_or_one_line(written, tmp_path):
+    whole = written.read_bytes()
+    rng = np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(40):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        damaged[rng.integers(0, len(damaged), 30)] ^= np.uint8(1) << rng.integers(0, 8, 30).astype(np.uint8)
+        (tmp_path / "damaged.nwb").write_bytes(damaged.tobytes())
+        for read in (read_results, read_weights):
+            try:
+                outcomes.add(type(read(tmp_path / "damaged.nwb")).__name__)
+            except MigvisError as error:
+                assert "\n" not in str(error)
+                outcomes.add("refused")
+    assert outcomes == {"Results", "dict", "refused"}
+
+
 def test_reading_a_run_that_lacks_something_says_what(written, tmp_path):
     with pytest.raises(MigvisError, match="found no run 'other'; expected one of migvis"):
         read_results(written, "other")

@@ -129,8 +129,9 @@ def write_and_die(moment: str, session: Path, in_place: bool) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
-@pytest.mark.parametrize("in_place", [False, True], ids=["beside", "in place"])
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    ("moment", "in_place"), [*((m, True) for m in MOMENTS), *((m, False) for m in MOMENTS[1::2])]
+)
 def test_a_kill_leaves_all_of_the_old_or_all_of_the_new(session, moment, in_place):
     before = session.read_bytes()
     process = multiprocessing.get_context("fork").Process(
@@ -183,6 +184,24 @@ def test_an_exception_leaves_nothing_behind(session, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_results(example_results(), source=session)
     assert {p.name for p in session.parent.iterdir()} == {"session.nwb"}
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(session, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(write, "_export", full)
+    with pytest.raises(MigvisError, match=r"could not be written: .*No space left on device"):
+        write_results(example_results(), source=session)
+    assert {p.name for p in session.parent.iterdir()} == {"session.nwb"}
+
+
+def test_an_output_that_appears_meanwhile_is_kept(session, monkeypatch):
+    out = session.with_name("session_migvis.nwb")
+    monkeypatch.setattr(write, "_verify", lambda *_: out.write_text("mine"))
+    with pytest.raises(MigvisError, match="appeared meanwhile"):
+        write_results(example_results(edits=False), source=session)
+    assert out.read_text() == "mine"
 
 
 def test_a_source_that_changes_meanwhile_is_not_overwritten(session, monkeypatch):

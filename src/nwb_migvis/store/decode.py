@@ -86,7 +86,7 @@ def read_weights(path: str | Path, name: str | None = None) -> dict[str, bytes]:
 
 @contextmanager
 def open_file(path: str | Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading, with one-line errors."""
+    """Open an HDF5 file for reading; what cannot be read, now or in the block, is a one-line error."""
     path = Path(path)
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing"
@@ -102,8 +102,17 @@ def open_file(path: str | Path) -> Iterator[h5py.File]:
     except OSError as error:
         found = f"cannot be opened: {error}" if h5py.is_hdf5(path) else "is no HDF5 file"
         raise MigvisError(f"{path} {found}; expected an NWB file; fetch or write it again") from None
-    with file:
+    try:
         yield file
+    except MigvisError:
+        raise
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise MigvisError(
+            f"{path} is damaged ({reason}); expected a whole NWB file; fetch or write it again"
+        ) from error
+    finally:
+        file.close()
 
 
 def is_run(item: Any) -> bool:

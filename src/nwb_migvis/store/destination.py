@@ -95,14 +95,14 @@ def choose_destination(
         raise MigvisError(f"found both in_place and out = {out}; expected one of them; leave the other away")
     destination = source if in_place else _choose(source, out)
     with open_file(source) as file:
-        if in_place:
-            _check_in_place(source)
-        else:
-            _check_new(source, destination, overwrite)
-        _check_folder(destination, hard_links=in_place and backup)
-        _check_space(source, destination, expected_bytes)
         _check_run_name(file, source, name, overwrite)
         _check_links(file, source, destination)
+    if in_place:
+        _check_in_place(source)
+    else:
+        _check_new(source, destination, overwrite)
+    _check_folder(destination, hard_links=in_place and backup)
+    _check_space(source, destination, expected_bytes)
     return destination
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pynwb
+from hdmf.build.errors import ConstructError
 
 from nwb_migvis.extension import NAMESPACE
 from nwb_migvis.results import ROLES, SPLITS, Results
@@ -64,7 +65,11 @@ def validate_file(path: str | Path) -> list[Finding]:
     with open_file(path) as file:
         own = list(own_findings(file))
     with quiet_libraries():
-        return [*schema_findings(path), *own, *_inspector_findings(path)]
+        try:
+            schema = schema_findings(path)
+        except (ConstructError, KeyError, ValueError, TypeError, OSError, AttributeError) as error:
+            schema = [Finding("error", f"pynwb cannot validate the file: {error!r}", "/")]
+        return [*schema, *own, *_inspector_findings(path)]
 
 
 def schema_findings(path: Path, *, unlike: Path | None = None) -> list[Finding]:
@@ -99,6 +104,7 @@ def _inspector_findings(path: Path) -> Iterator[Finding]:
 
 
 def own_findings(file: h5py.File) -> Iterator[Finding]:
+    """Yield what is inconsistent in the runs of an open file, or between them and the file."""
     names = runs_in(file)
     if not names:
         yield Finding("error", "found no results; expected an object of type MigvisRun", "/analysis")
@@ -109,7 +115,7 @@ def own_findings(file: h5py.File) -> Iterator[Finding]:
         try:
             results = decode(group)
             wrong = differences(canonical(results), results)
-        except (KeyError, ValueError, TypeError, OSError) as error:
+        except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
             yield Finding("error", f"not as {NAMESPACE} describes it: {error}", group.name)
             continue
         for part in wrong:

@@ -93,19 +93,27 @@ def write_results(
             raise MigvisError(
                 f"{source} was changed while results were written; expected it at rest; run again"
             )
-        if destination.exists():
-            if not (in_place or overwrite):
-                raise MigvisError(
-                    f"{destination} appeared meanwhile; expected a new file; give another --out"
-                )
-            temporary.chmod(destination.stat().st_mode & 0o7777)
-        if in_place and backup:
-            _keep(source)
-        temporary.replace(destination)
-        _sync(destination.parent)
+        if destination.exists() and not (in_place or overwrite):
+            raise MigvisError(f"{destination} appeared meanwhile; expected a new file; give another --out")
+        _publish(temporary, destination, backup=in_place and backup)
+    except OSError as error:
+        raise MigvisError(
+            f"{destination} could not be written: {error}; expected a source that can be read and a "
+            "disk with space; mend that and run again"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     return destination
+
+
+def _publish(temporary: Path, destination: Path, *, backup: bool) -> None:
+    """Give a file on the disk its final name, in one step."""
+    if destination.exists():
+        temporary.chmod(destination.stat().st_mode & 0o7777)
+    if backup:
+        _keep(destination)
+    temporary.replace(destination)
+    _sync(destination.parent)
 
 
 def _export(source: Path, temporary: Path, results: Results, weights: Mapping[str, bytes]) -> None:
