@@ -61,8 +61,8 @@ class LatentsConfig:
     n_layers : int
         Hidden layers of the encoder.
     kl_weight, tc_weight, label_weight : float
-        Weights of the KL divergence per unit, of the total correlation between groups and of the error of
-        the label read-outs, against the negative log likelihood per unit and presentation.
+        Weights of the KL divergence and of the total correlation between groups, both per unit, and of the
+        error of the label read-outs, against the negative log likelihood per unit and presentation.
     n_steps : int
         Most training steps.
     batch_size : int
@@ -78,11 +78,11 @@ class LatentsConfig:
     n_hidden: int = 256
     n_layers: int = 2
     kl_weight: float = 0.3
-    tc_weight: float = 0.003
+    tc_weight: float = 0.5
     label_weight: float = 0.3
     n_steps: int = 2000
     batch_size: int = 192
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     patience: int = 10
 
 

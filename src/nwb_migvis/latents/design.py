@@ -40,8 +40,8 @@ def split_stimuli(n_stimuli: int, config: SplitConfig, *, rng: np.random.Generat
     if n_stimuli < MIN_STIMULI or min(n_validation, n_test, n_train) < 2:
         raise MigvisError(
             f"{n_stimuli} stimuli split into {n_train} for training, {n_validation} for validation and "
-            f"{n_test} for test; expected at least {MIN_STIMULI} stimuli and 2 in each part; use a session with "
-            "more images or change split.validation and split.test in the config"
+            f"{n_test} for test; expected at least {MIN_STIMULI} stimuli and 2 in each part; use a session "
+            "with more images or change split.validation and split.test in the config"
         )
     split = np.full(n_stimuli, "train", dtype="<U10")
     order = rng.permutation(n_stimuli)

@@ -104,8 +104,8 @@ def fit_latents(
     Notes
     -----
     Loss per stimulus: negative log likelihood of the second half of the repeats given a sample of the
-    first half's latents, averaged over units and presentations, plus `kl_weight` KL / unit count,
-    `tc_weight` total correlation and `label_weight` times the error of the label read-outs.
+    first half's latents, averaged over units and presentations, plus (`kl_weight` KL + `tc_weight` total
+    correlation) / unit count and `label_weight` times the error of the label read-outs.
     """
     n_latents = sum(group.size for group in groups)
     n_train = int((split == "train").sum())
@@ -164,12 +164,8 @@ class _Loss:
         z, mean, log_var, data, labels = self._terms(stimuli, generator, sample=True)
         kl, tc = regularisers(self.vae, z, mean, log_var)
         c = self.config
-        return (
-            data
-            + c.kl_weight * kl / self.repeats.counts.shape[2]
-            + c.tc_weight * tc
-            + c.label_weight * labels
-        )
+        per_unit = (c.kl_weight * kl + c.tc_weight * tc) / self.repeats.counts.shape[2]
+        return data + per_unit + c.label_weight * labels
 
     @torch.no_grad()
     def held_out(self, stimuli: torch.Tensor, seed: int) -> float:

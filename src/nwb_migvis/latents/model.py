@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
-from safetensors.torch import load, save
 from torch import nn
 from torch.nn import functional as F
 
 from nwb_migvis.config import GroupConfig
 from nwb_migvis.latents.design import LabelTargets
 from nwb_migvis.latents.total_correlation import total_correlation
+from nwb_migvis.packing import pack, unpack
 
-FORMAT = "nwb-migvis group VAE 1"
+KIND = "group VAE"
 
 
 class GroupVae(nn.Module):
@@ -145,14 +144,12 @@ class LatentModel:
                 for numeric, classes in zip(self.vae.numeric_heads, self.vae.class_heads, strict=True)
             ],
         }
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.vae.state_dict().items()}
-        return save(state, metadata={"format": FORMAT, "architecture": json.dumps(head)})
+        return pack(KIND, self.vae.state_dict(), head)
 
 
 def load_latent_model(weights: bytes) -> LatentModel:
     """Rebuild a model from the bytes that `LatentModel.to_bytes` returned."""
-    n_header = int.from_bytes(weights[:8], "little")
-    head = json.loads(json.loads(weights[8 : 8 + n_header])["__metadata__"]["architecture"])
+    head, state = unpack(KIND, weights)
     groups = tuple(GroupConfig(name=n, size=s, labels=tuple(labels)) for n, s, labels in head["groups"])
     vae = GroupVae(
         head["n_units"],
@@ -161,7 +158,7 @@ def load_latent_model(weights: bytes) -> LatentModel:
         n_layers=head["n_layers"],
         n_targets=[(k, tuple(classes)) for k, classes in head["n_targets"]],
     )
-    vae.load_state_dict(load(weights))
+    vae.load_state_dict(state)
     return LatentModel(vae.eval(), groups, head["likelihood"], head["n_steps"])
 
 

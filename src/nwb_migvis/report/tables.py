@@ -50,29 +50,44 @@ def _selectivity_lines(results: Results) -> list[str]:
     lines = []
     families = _families(results)
     for reader in selectivity["reader"].values:
-        measured = selectivity.sel(reader=reader)
-        unreadable = [str(label) for label in measured["label"].values if _blank(measured.sel(label=label))]
-        table = pd.DataFrame(index=[str(g) for g in measured["group"].values])
-        for method in measured["method"].values:
-            for family, labels in families.items():
-                table[f"{family} ({method})"] = [
-                    _cell(measured.sel(group=g, method=method, label=labels))
-                    for g in measured["group"].values
-                ]
+        measured = selectivity.sel({"reader": reader})
+        table = pd.DataFrame(_cells(measured, families), columns=["edits of", *families]).set_index(
+            "edits of"
+        )
         lines += [
-            f"Edits read by {reader!r}: transfer to the target / retention of the source",
+            f"Edits read by {str(reader)!r}: transfer to the target / retention of the source",
             _aligned(table),
         ]
-        index = measured.sel(method="pmi")
+        index = measured.sel({"method": "pmi"})
         if np.isfinite(index["si_transfer"]):
             lines.append(
                 f"selectivity index (pmi): transfer {float(index['si_transfer']):.2f}, "
                 f"strict {float(index['si_strict']):.2f}"
             )
+        unreadable = [
+            str(label) for label in measured["label"].values if _blank(measured.sel({"label": label}))
+        ]
         if unreadable:
             lines.append(f"not measurable by this reader: {', '.join(unreadable)}")
         lines.append("")
     return lines
+
+
+def _cells(measured: xr.Dataset, families: dict[str, list[str]]) -> list[list[str]]:
+    """Return the rows of one reader's table: every group under `pmi`, then the controls."""
+    groups = [str(group) for group in measured["group"].values]
+    rows = [
+        [
+            group,
+            *(_cell(measured.sel({"group": group, "method": "pmi", "label": f})) for f in families.values()),
+        ]
+        for group in groups
+    ]
+    for method, title in (("none", "(no guidance)"), ("shuffled", "(shuffled targets)")):
+        if method in measured["method"].values:
+            control = measured.sel({"method": method})
+            rows.append([title, *(_cell(control.sel({"label": labels})) for labels in families.values())])
+    return rows
 
 
 def _families(results: Results) -> dict[str, list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +10,14 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from safetensors.torch import load, save
 from torch import nn
 from torch.nn import functional as F
 
 from nwb_migvis.config import CriticConfig
+from nwb_migvis.packing import pack, unpack
 from nwb_migvis.progress import progress
 
-FORMAT = "nwb-migvis critic 1"
+KIND = "critic"
 T_MAX_FRACTION = 0.92
 VALIDATE_EVERY = 50
 _POOL = 4
@@ -159,15 +158,12 @@ class Critic:
         }
         state = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         state |= {"mean": self.mean, "std": self.std, "bank": self.bank}
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        return save(state, metadata={"format": FORMAT, "architecture": json.dumps(head)})
+        return pack(KIND, state, head)
 
 
 def load_critic(weights: bytes) -> Critic:
     """Rebuild a critic from the bytes that `Critic.to_bytes` returned."""
-    n_header = int.from_bytes(weights[:8], "little")
-    head = json.loads(json.loads(weights[8 : 8 + n_header])["__metadata__"]["architecture"])
-    state = load(weights)
+    head, state = unpack(KIND, weights)
     mean, std, bank = (state.pop(name) for name in ("mean", "std", "bank"))
     network = LatentRegressor(head["n_channels"], mean.numel(), channels=head["channels"], dropout=0.0)
     network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in state.items()})

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
-from safetensors.torch import load, save
 from torch import nn
 from torch.nn import functional as F
 
 from nwb_migvis.config import PriorConfig
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.packing import pack, unpack
 from nwb_migvis.progress import progress
 
-FORMAT = "nwb-migvis prior 1"
+KIND = "prior"
 MIN_IMAGES = 20
 
 
@@ -109,23 +108,17 @@ class Prior:
 
     def to_bytes(self) -> bytes:
         """Return weights, settings and pixel scale as safetensors bytes."""
-        from dataclasses import asdict
-
         head = {"config": asdict(self.config), "scale": asdict(self.scale), "shape": list(self.shape)}
-        state = {
-            name: tensor.detach().cpu().contiguous() for name, tensor in self.denoiser.state_dict().items()
-        }
-        return save(state, metadata={"format": FORMAT, "architecture": json.dumps(head)})
+        return pack(KIND, self.denoiser.state_dict(), head)
 
 
 def load_prior(weights: bytes) -> Prior:
     """Rebuild a prior from the bytes that `Prior.to_bytes` returned."""
-    n_header = int.from_bytes(weights[:8], "little")
-    head = json.loads(json.loads(weights[8 : 8 + n_header])["__metadata__"]["architecture"])
+    head, state = unpack(KIND, weights)
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in head["config"].items()}
     config, shape = PriorConfig(**values), tuple(head["shape"])
     denoiser = Denoiser(_n_channels(shape), config)
-    denoiser.load_state_dict(load(weights))
+    denoiser.load_state_dict(state)
     scale = PixelScale(**head["scale"])
     return Prior(denoiser.eval(), config, scale, shape, cosine_alpha_bar(config.n_timesteps))
 

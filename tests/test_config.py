@@ -1,0 +1,61 @@
+"""Settings: round trips and refusals."""
+
+import json
+import tomllib
+from dataclasses import fields, replace
+
+import pytest
+
+from nwb_migvis import Config, MigvisError
+from nwb_migvis.config import PRESETS, GroupConfig
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_toml_and_json_round_trip(preset, tmp_path):
+    config = Config.from_preset(preset)
+    groups = (GroupConfig(name="pose", size=4, labels=("yaw", "size")), GroupConfig(name="free"))
+    config = replace(config, latents=replace(config.latents, groups=groups, circular={"yaw": 360.0}), seed=7)
+    path = tmp_path / "config.toml"
+    path.write_text(config.to_toml())
+    assert Config.from_toml(path) == config
+    assert Config.from_json(config.to_json()) == config
+
+
+def test_values_not_given_keep_the_presets_own(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[prior]\nn_steps = 12\n")
+    quick, paper = Config.from_toml(path), Config.from_toml(path, preset="paper")
+    assert quick.prior.n_steps == paper.prior.n_steps == 12
+    assert quick.prior.size_px == 32
+    assert paper.prior.size_px == 128
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("speed = 3", "speed"),
+        ("[prior]\nsteps = 3", "prior: steps"),
+        ("[prior]\nn_steps = 'many'", "prior: n_steps: found 'many'"),
+        ("seed = true", "seed: found True"),
+        ("[latents]\ngroups = [{size = 3}]", r"groups\[0\]"),
+        ("[latents]\ngroups = 3", "latents: groups: found 3"),
+        ("preset = 'fast'", "'fast'"),
+        ("seed = ", "not valid TOML"),
+    ],
+)
+def test_a_wrong_setting_is_named(text, found, tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(MigvisError, match=found):
+        Config.from_toml(path)
+
+
+def test_a_config_that_is_not_there(tmp_path):
+    with pytest.raises(MigvisError, match="No such file"):
+        Config.from_toml(tmp_path / "absent.toml")
+
+
+def test_json_holds_every_setting():
+    config = Config()
+    assert set(json.loads(config.to_json())) == {f.name for f in fields(config)}
+    assert tomllib.loads(config.to_toml())["latents"]["kl_weight"] == config.latents.kl_weight

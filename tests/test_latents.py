@@ -1,0 +1,269 @@
+"""The group VAE and its parts against closed forms and planted structure."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from nwb_migvis import MigvisError
+from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
+from nwb_migvis.latents import label_targets, resolve_groups, split_stimuli
+from nwb_migvis.latents.fit import Repeats, fit_latents
+from nwb_migvis.latents.model import kl_divergence, load_latent_model
+from nwb_migvis.latents.total_correlation import gaussian_total_correlation, total_correlation
+
+
+def _posteriors(covariance, *, n, noise, seed):
+    """Means and samples whose aggregate is a Gaussian with this covariance."""
+    generator = torch.Generator().manual_seed(seed)
+    d = len(covariance)
+    root = torch.linalg.cholesky(torch.as_tensor(covariance - noise**2 * np.eye(d), dtype=torch.float32))
+    mean = torch.randn(n, d, generator=generator) @ root.T
+    z = mean + noise * torch.randn(n, d, generator=generator)
+    return z, mean, torch.full((n, d), 2 * float(np.log(noise)))
+
+
+def _equicorrelated(d, rho):
+    return np.full((d, d), rho) + (1 - rho) * np.eye(d)
+
+
+def test_total_correlation_of_two_gaussians_is_known():
+    assert gaussian_total_correlation(_equicorrelated(2, 0.6), sizes=[1, 1]) == pytest.approx(
+        -0.5 * np.log(1 - 0.36)
+    )
+
+
+def test_total_correlation_agrees_with_the_gaussian_closed_form():
+    covariance = _equicorrelated(4, 0.5)
+    estimates = [
+        float(total_correlation(*_posteriors(covariance, n=1500, noise=0.5, seed=s), sizes=[1, 1, 1, 1]))
+        for s in range(3)
+    ]
+    truth = gaussian_total_correlation(covariance, sizes=[1, 1, 1, 1])
+    assert np.mean(estimates) == pytest.approx(truth, rel=0.05)
+
+
+def test_total_correlation_counts_only_what_is_between_groups():
+    covariance = np.eye(4)
+    covariance[:2, :2] = _equicorrelated(2, 0.7)
+    covariance[2:, 2:] = _equicorrelated(2, -0.6)
+    z, mean, log_var = _posteriors(covariance, n=1000, noise=0.5, seed=0)
+    assert float(total_correlation(z, mean, log_var, sizes=[2, 2])) == pytest.approx(0, abs=0.05)
+    assert float(total_correlation(z, mean, log_var, sizes=[1, 1, 1, 1])) > 0.4
+
+
+def test_total_correlation_saturates_without_gradient_where_posteriors_are_narrow():
+    mean = torch.randn(64, 6, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    narrow = torch.full((64, 6), -16.0)
+    estimate = total_correlation(mean, mean, narrow, sizes=[2, 2, 2])
+    assert float(estimate) == pytest.approx(2 * np.log(64), rel=1e-4)
+    wide = torch.full((64, 6), -1.0)
+    z = mean + 0.6 * torch.randn(64, 6, generator=torch.Generator().manual_seed(1))
+    (gradient,) = torch.autograd.grad(total_correlation(z, mean, wide, sizes=[2, 2, 2]), mean)
+    assert float(gradient.norm()) > 1e-3
+
+
+def test_kl_takes_the_log_of_the_variance():
+    mean, log_var = torch.tensor([[0.3, -1.0]]), torch.tensor([[0.5, -2.0]])
+    normal = torch.distributions.Normal(mean, torch.exp(0.5 * log_var))
+    truth = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum()
+    assert float(kl_divergence(mean, log_var)) == pytest.approx(float(truth), rel=1e-6)
+
+
+def test_split_is_a_partition_of_the_asked_sizes():
+    split = split_stimuli(200, SplitConfig(), rng=np.random.default_rng(3))
+    assert {part: int((split == part).sum()) for part in ("train", "validation", "test")} == {
+        "train": 140,
+        "validation": 20,
+        "test": 40,
+    }
+    again = split_stimuli(200, SplitConfig(), rng=np.random.default_rng(3))
+    np.testing.assert_array_equal(split, again)
+    with pytest.raises(MigvisError, match="12 stimuli"):
+        split_stimuli(12, SplitConfig(), rng=np.random.default_rng(0))
+
+
+LABELS = {
+    "size": np.array([1.0, 2.0, 3.0, np.nan]),
+    "kind": np.array(["a", "b", "", "a"], dtype=object),
+}
+
+
+def test_default_groups_follow_the_labels():
+    groups = resolve_groups(LABELS, LatentsConfig())
+    assert [(g.name, g.size, g.labels) for g in groups] == [
+        ("numeric", 6, ("size",)),
+        ("kind", 6, ("kind",)),
+        ("free_1", 6, ()),
+        ("free_2", 6, ()),
+    ]
+    assert [g.name for g in resolve_groups({}, LatentsConfig())] == ["free_1", "free_2"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "found"),
+    [
+        ((GroupConfig(name="a"), GroupConfig(name="a")), "used twice"),
+        ((GroupConfig(name="a", size=0),), "size 0"),
+        ((GroupConfig(name="a", labels=("shade",)),), "'shade'"),
+    ],
+)
+def test_groups_that_cannot_be(groups, found):
+    with pytest.raises(MigvisError, match=found):
+        resolve_groups(LABELS, LatentsConfig(groups=groups))
+
+
+def test_targets_are_standardised_on_the_training_stimuli():
+    groups = (GroupConfig(name="g", labels=("size", "kind")),)
+    training = np.array([True, True, False, True])
+    (target,) = label_targets(LABELS, groups, circular={}, training=training)
+    np.testing.assert_allclose(target.numeric[:, 0], [-1, 1, 3, np.nan])
+    ((n_classes, index),) = target.classes
+    assert n_classes == 2
+    np.testing.assert_array_equal(index, [0, 1, -1, 0])
+
+
+def test_an_angle_that_wraps_is_declared_or_refused():
+    labels = {"yaw": np.linspace(0, 359, 50)}
+    groups = (GroupConfig(name="g", labels=("yaw",)),)
+    training = np.ones(50, dtype=bool)
+    with pytest.raises(MigvisError, match="looks like an angle"):
+        label_targets(labels, groups, circular={}, training=training)
+    (wrapped,) = label_targets(labels, groups, circular={"yaw": 360.0}, training=training)
+    np.testing.assert_allclose((wrapped.numeric**2).sum(1), 2)
+    (straight,) = label_targets(labels, groups, circular={"yaw": 0.0}, training=training)
+    assert straight.numeric.shape == (50, 1)
+    with pytest.raises(MigvisError, match="'roll'"):
+        label_targets(labels, groups, circular={"roll": 360.0}, training=training)
+
+
+def test_halves_share_no_presentation_and_lose_none():
+    counts = np.array([[1], [10], [100], [1000], [7], [5], [50]], dtype=np.uint16)
+    index = np.array([0, 0, 0, 0, 1, 2, 2])
+    repeats = Repeats.of(counts, index, 3, torch.device("cpu"))
+    first, second, n = repeats.halves(torch.tensor([0, 1, 2]), torch.Generator().manual_seed(0))
+    assert n.ravel().tolist() == [2, 1, 1]
+    assert float(first[0, 0] * 2 + second[0, 0]) == 1111
+    assert float(first[1, 0]) == float(second[1, 0]) == 7
+    assert float(first[2, 0] + second[2, 0]) == 55
+
+
+def _population(seed=0, *, n_stimuli=600, n_repeats=6):
+    """Poisson units of which a third follows a number, a third a category, a third something unlabelled."""
+    rng = np.random.default_rng(seed)
+    size, hidden = rng.uniform(-1.7, 1.7, (2, n_stimuli))
+    kind = rng.integers(0, 3, n_stimuli)
+    log_rate = np.concatenate(
+        [
+            size[:, None] * rng.choice([-0.6, 0.6], 12),
+            rng.normal(0, 0.6, (3, 12))[kind],
+            hidden[:, None] * rng.choice([-0.6, 0.6], 12),
+        ],
+        axis=1,
+    )
+    rate = 3 * np.exp(log_rate)
+    index = np.repeat(np.arange(n_stimuli), n_repeats)
+    order = rng.permutation(index.size)
+    counts = rng.poisson(rate[index]).astype(np.uint16)
+    labels = {"size": size, "kind": np.array(["x", "y", "z"], dtype=object)[kind]}
+    return counts[order], index[order], labels, hidden, rate
+
+
+GROUPS = (
+    GroupConfig(name="size", size=2, labels=("size",)),
+    GroupConfig(name="kind", size=2, labels=("kind",)),
+    GroupConfig(name="free", size=2),
+)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    counts, index, labels, hidden, rate = _population()
+    split = split_stimuli(600, SplitConfig(), rng=np.random.default_rng(0))
+    config = LatentsConfig(groups=GROUPS, n_steps=500, n_hidden=64, batch_size=128)
+    arguments = {"labels": labels, "groups": GROUPS, "split": split, "seed": 1}
+    model = fit_latents(counts, index, config=config, **arguments)
+    return counts, index, labels, hidden, rate, split, config, arguments, model
+
+
+def _r2(x, y, train, test):
+    design = np.column_stack([x, np.ones(len(x))])
+    weights = np.linalg.lstsq(design[train], y[train], rcond=None)[0]
+    return 1 - ((y[test] - design[test] @ weights) ** 2).sum() / ((y[test] - y[test].mean()) ** 2).sum()
+
+
+def test_planted_factors_land_in_their_own_groups(fitted):
+    counts, index, labels, hidden, _, split, _, _, model = fitted
+    total = np.zeros((600, counts.shape[1]))
+    np.add.at(total, index, counts)
+    mean, _ = model.encode(total / 6)
+    train, test = split == "train", split == "test"
+    own = {name: mean[:, 2 * g : 2 * g + 2] for g, name in enumerate(("size", "kind", "free"))}
+    assert _r2(own["size"], labels["size"], train, test) > 0.85
+    assert _r2(own["free"], hidden, train, test) > 0.75
+    assert _r2(own["kind"], (labels["kind"] == "x").astype(float), train, test) > 0.75
+    for other in ("kind", "free"):
+        assert _r2(own[other], labels["size"], train, test) < 0.2
+
+
+def test_rates_of_held_out_stimuli_are_predicted(fitted):
+    counts, index, _, _, rate, split, _, _, model = fitted
+    total = np.zeros((600, counts.shape[1]))
+    np.add.at(total, index, counts)
+    mean, _ = model.encode(total / 6)
+    with torch.no_grad():
+        predicted = model.vae.decoder(torch.as_tensor(mean)).exp().numpy()
+    test = split == "test"
+    error = ((np.log(predicted) - np.log(rate))[test] ** 2).mean()
+    assert error < 0.15 * np.log(rate)[test].var()
+
+
+def test_the_same_seed_gives_the_same_bytes(fitted):
+    counts, index, *_, config, arguments, _ = fitted
+    short = replace(config, n_steps=20)
+    first = fit_latents(counts, index, config=short, **arguments).to_bytes()
+    second = fit_latents(counts, index, config=short, **arguments).to_bytes()
+    other = fit_latents(counts, index, config=short, **(arguments | {"seed": 2})).to_bytes()
+    assert first == second
+    assert first != other
+
+
+def test_a_model_comes_back_from_its_bytes(fitted):
+    *_, model = fitted
+    again = load_latent_model(model.to_bytes())
+    average = np.random.default_rng(0).uniform(0, 9, (5, 36))
+    for a, b in zip(model.encode(average), again.encode(average), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert again.groups == model.groups
+    assert model.loading().shape == (36, 6)
+
+
+def test_test_stimuli_have_no_say_in_the_fit(fitted):
+    counts, index, labels, _, _, split, config, arguments, _ = fitted
+    short = replace(config, n_steps=20)
+    changed = counts.copy()
+    changed[np.isin(index, np.flatnonzero(split == "test"))] = 0
+    spoiled = {"size": np.where(split == "test", 1e6, labels["size"]), "kind": labels["kind"]}
+    first = fit_latents(counts, index, config=short, **arguments)
+    second = fit_latents(changed, index, config=short, **(arguments | {"labels": spoiled}))
+    assert first.to_bytes() == second.to_bytes()
+
+
+def test_too_few_stimuli_for_the_latents():
+    counts, index, labels, *_ = _population(n_stimuli=30)
+    split = split_stimuli(30, SplitConfig(), rng=np.random.default_rng(0))
+    groups = (GroupConfig(name="free", size=20),)
+    with pytest.raises(MigvisError, match="21 training stimuli for 20 latents"):
+        fit_latents(counts, index, labels=labels, groups=groups, split=split, config=LatentsConfig(), seed=0)
+
+
+def test_gaussian_likelihood_and_single_repeats():
+    counts, index, labels, *_ = _population(n_stimuli=200, n_repeats=1)
+    split = split_stimuli(200, SplitConfig(), rng=np.random.default_rng(0))
+    config = LatentsConfig(likelihood="gaussian", n_steps=150, n_hidden=32)
+    model = fit_latents(counts, index, labels=labels, groups=GROUPS, split=split, config=config, seed=0)
+    mean, log_var = model.encode(counts[np.argsort(index)])
+    train, test = split == "train", split == "test"
+    assert np.isfinite(log_var).all()
+    assert _r2(mean[:, :2], labels["size"], train, test) > 0.3

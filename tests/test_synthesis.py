@@ -1,0 +1,365 @@
+"""Prior, critic and guided DDIM: analytic denoisers, planted images, exact repeats."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from nwb_migvis import MigvisError
+from nwb_migvis.config import CriticConfig, GroupConfig, PriorConfig, SynthesisConfig
+from nwb_migvis.synthesis.critic import load_critic, train_critic
+from nwb_migvis.synthesis.editing import invert, sample, time_grid
+from nwb_migvis.synthesis.pixels import resize_images, target_shape
+from nwb_migvis.synthesis.plan import plan_edits
+from nwb_migvis.synthesis.prior import cosine_alpha_bar, load_prior, train_prior
+from nwb_migvis.synthesis.synthesize import goals, pmi_gradient, synthesize
+
+ALPHA_BAR = cosine_alpha_bar(1000).double()
+SPREAD = 0.5
+
+
+def gaussian_denoiser(x_t, t):
+    """The exact denoiser of images drawn from N(0, SPREAD^2)."""
+    a = ALPHA_BAR[t]
+    x0_hat = a.sqrt() * SPREAD**2 / (a * SPREAD**2 + 1 - a) * x_t
+    return (x_t - a.sqrt() * x0_hat) / (1 - a).sqrt(), x0_hat
+
+
+def probability_flow(x, t_from, t_to):
+    """The exact solution of the probability flow for that distribution: only the scale changes."""
+    variance = [ALPHA_BAR[t] * SPREAD**2 + 1 - ALPHA_BAR[t] for t in (t_from, t_to)]
+    return x * (variance[1] / variance[0]).sqrt()
+
+
+def test_time_grid_spans_the_strength():
+    grid = time_grid(1000, strength=0.9, n_steps=25)
+    assert (grid[0], grid[-1], len(grid)) == (0, 900, 26)
+    assert (np.diff(grid) == 36).all()
+    assert time_grid(1000, strength=1.0, n_steps=10)[-1] == 999
+
+
+@pytest.mark.parametrize("strength", [0.0, -0.1, 1.01, float("nan")])
+def test_a_strength_outside_its_range(strength):
+    with pytest.raises(MigvisError, match="strength is"):
+        time_grid(1000, strength=strength, n_steps=25)
+
+
+def test_more_steps_than_the_grid_has():
+    with pytest.raises(MigvisError, match="30 steps do not fit"):
+        time_grid(100, strength=0.2, n_steps=30)
+
+
+def test_ddim_converges_to_the_probability_flow_at_first_order():
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64).reshape(1, 1, 3, 3)
+    errors = []
+    for n_steps in (25, 50, 100):
+        grid = time_grid(1000, strength=0.9, n_steps=n_steps)
+        found = sample(gaussian_denoiser, x, alpha_bar=ALPHA_BAR, grid=grid)
+        exact = probability_flow(x, 900, 0)
+        errors.append(float((found - exact).norm() / exact.norm()))
+    assert errors[-1] < 0.02
+    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert ((orders > 0.8) & (orders < 1.3)).all()
+
+
+def test_inversion_and_sampling_undo_each_other_better_with_more_steps():
+    x0 = SPREAD * torch.randn(4, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    errors = []
+    for n_steps in (25, 100):
+        grid = time_grid(1000, strength=0.9, n_steps=n_steps)
+        there = invert(gaussian_denoiser, x0, alpha_bar=ALPHA_BAR, grid=grid)
+        back = sample(gaussian_denoiser, there, alpha_bar=ALPHA_BAR, grid=grid)
+        errors.append(float((back - x0).norm() / x0.norm()))
+    assert errors[1] < 0.5 * errors[0]
+    assert errors[1] < 0.03
+
+
+def test_guidance_moves_along_the_gradient_by_its_relative_length():
+    x = torch.randn(3, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    grid = time_grid(1000, strength=0.5, n_steps=20)
+    direction = torch.ones_like(x)
+    scale = torch.tensor([0.0, 0.1, 0.2], dtype=torch.float64)
+    guided = sample(
+        gaussian_denoiser, x, alpha_bar=ALPHA_BAR, grid=grid, gradient=lambda *_: direction, guidance=scale
+    )
+    plain = sample(gaussian_denoiser, x, alpha_bar=ALPHA_BAR, grid=grid)
+    torch.testing.assert_close(guided[0], plain[0], rtol=0, atol=0)
+    moved = (guided - plain).mean((1, 2, 3))
+    assert 0 < moved[1] < moved[2]
+    longer = sample(
+        gaussian_denoiser,
+        x,
+        alpha_bar=ALPHA_BAR,
+        grid=grid,
+        gradient=lambda *_: 7 * direction,
+        guidance=scale,
+    )
+    torch.testing.assert_close(longer, guided)
+
+
+def test_guidance_that_is_not_finite():
+    x = torch.ones(1, 1, 2, 2, dtype=torch.float64)
+    with pytest.raises(MigvisError, match="not finite"):
+        sample(
+            gaussian_denoiser,
+            x,
+            alpha_bar=ALPHA_BAR,
+            grid=time_grid(1000, strength=0.5, n_steps=5),
+            gradient=lambda x_t, _: x_t * torch.nan,
+            guidance=torch.ones(1),
+        )
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((112, 112), (32, 32)), ((100, 50), (32, 16)), ((20, 30), (20, 30)), ((32, 1), (32, 1))],
+)
+def test_images_are_scaled_down_but_never_up(size, expected):
+    assert target_shape(*size, 32) == expected
+
+
+def test_resizing_keeps_flat_images_and_channels():
+    images = np.full((2, 20, 10, 3), 77, np.uint8)
+    assert (resize_images(images, (10, 5)) == 77).all()
+    assert resize_images(images, (20, 10)) is images
+
+
+def blobs(n, *, seed, size=(16, 16)):
+    """Images of one bright blob: column position (group one) and brightness (group two) are the latents."""
+    rng = np.random.default_rng(seed)
+    z = rng.uniform(-1, 1, (n, 2))
+    y, x = np.mgrid[: size[0], : size[1]]
+    centre = size[1] / 2 + z[:, 0] * size[1] / 4
+    bump = np.exp(-((x - centre[:, None, None]) ** 2 + (y - size[0] / 2) ** 2) / 8)
+    images = 40 + (110 + 80 * z[:, 1, None, None]) * bump
+    return images.round().astype(np.uint8), z
+
+
+TINY_PRIOR = PriorConfig(size_px=16, channels=(16, 32), n_steps=60, batch_size=16, learning_rate=2e-3)
+TINY_CRITIC = CriticConfig(channels=(16, 16, 32, 32), n_steps=300, batch_size=64, dropout=0.0, n_negatives=64)
+GROUPS = (GroupConfig(name="place", size=1), GroupConfig(name="light", size=1))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    images, z = blobs(400, seed=0)
+    split = np.array(["train"] * 300 + ["validation"] * 50 + ["test"] * 50)
+    prior = train_prior(images[:300], config=TINY_PRIOR, seed=0)
+    critic = train_critic(
+        prior.scale.to_x(images),
+        z,
+        sizes=[1, 1],
+        split=split,
+        alpha_bar=prior.alpha_bar,
+        config=TINY_CRITIC,
+        seed=0,
+    )
+    return images, z, split, prior, critic
+
+
+def _v_error(prior, images):
+    x = prior.scale.to_x(images)
+    generator = torch.Generator().manual_seed(5)
+    t = torch.full((len(x),), 500)
+    a, s = prior.alpha_bar[500].sqrt(), (1 - prior.alpha_bar[500]).sqrt()
+    eps = torch.randn(x.shape, generator=generator)
+    return float((prior.denoiser(a * x + s * eps, t) - (a * eps - s * x)).square().mean())
+
+
+def test_training_the_prior_denoises_held_out_images(trained):
+    images, *_, prior, _ = trained
+    fresh = train_prior(images[:300], config=replace(TINY_PRIOR, n_steps=1), seed=0)
+    assert _v_error(prior, images[300:]) < 0.6 * _v_error(fresh, images[300:])
+
+
+def test_prior_predictions_fit_together(trained):
+    *_, prior, _ = trained
+    x_t = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    for t in (0, 300, 999):
+        eps, x0_hat = prior.eps_and_x0_hat(x_t, t)
+        a = prior.alpha_bar[t]
+        torch.testing.assert_close(a.sqrt() * x0_hat + (1 - a).sqrt() * eps, x_t, rtol=1e-4, atol=1e-4)
+
+
+def test_prior_and_critic_come_back_from_their_bytes(trained):
+    images, z, _, prior, critic = trained
+    prior_again, critic_again = load_prior(prior.to_bytes()), load_critic(critic.to_bytes())
+    x = prior.scale.to_x(images[:3])
+    t = torch.tensor([1, 400, 900])
+    torch.testing.assert_close(prior_again.denoiser(x, t), prior.denoiser(x, t), rtol=0, atol=0)
+    assert (prior_again.scale, prior_again.shape) == (prior.scale, prior.shape)
+    goal = critic.standardise(z[:3])
+    torch.testing.assert_close(critic_again.pmi(x, 0.3, goal), critic.pmi(x, 0.3, goal), rtol=0, atol=0)
+    with pytest.raises(MigvisError, match="expected a 'prior'"):
+        load_prior(critic.to_bytes())
+    with pytest.raises(MigvisError, match="no prior"):
+        load_prior(b"nothing of the kind")
+
+
+def test_the_same_seed_trains_the_same_bytes():
+    images, _ = blobs(40, seed=1)
+    config = replace(TINY_PRIOR, n_steps=3)
+    first, second, other = (train_prior(images, config=config, seed=s).to_bytes() for s in (3, 3, 4))
+    assert first == second
+    assert first != other
+
+
+@pytest.mark.parametrize("shape", [(12, 20), (15, 9, 3)])
+def test_any_size_and_colour(shape):
+    images = np.random.default_rng(0).integers(0, 255, (24, *shape), dtype=np.uint8)
+    prior = train_prior(images, config=replace(TINY_PRIOR, n_steps=2), seed=0)
+    back = prior.scale.to_images(prior.scale.to_x(images), grayscale=len(shape) == 2)
+    np.testing.assert_array_equal(back, images)
+    eps, _ = prior.eps_and_x0_hat(prior.scale.to_x(images[:2]), 10)
+    assert eps.shape == (2, 3 if len(shape) == 3 else 1, *shape[:2])
+
+
+def test_images_that_no_prior_can_learn():
+    with pytest.raises(MigvisError, match="3 training images"):
+        train_prior(np.zeros((3, 8, 8), np.uint8), config=TINY_PRIOR, seed=0)
+    with pytest.raises(MigvisError, match="every pixel"):
+        train_prior(np.full((30, 8, 8), 9, np.uint8), config=TINY_PRIOR, seed=0)
+
+
+def test_critic_prefers_true_pairs_group_by_group(trained):
+    images, z, split, prior, critic = trained
+    test = split == "test"
+    scores = critic.score_matrix(z[test], prior.scale.to_x(images[test]))
+    assert scores.shape == (2, 50, 50)
+    for matrix in scores:
+        rank = (matrix > np.diag(matrix)[None]).sum(0)
+        assert np.median(rank) <= 8
+
+
+def test_pmi_is_the_score_against_the_bank(trained):
+    images, z, _, prior, critic = trained
+    x, goal = prior.scale.to_x(images[:5]), critic.standardise(z[:5])
+    read, log_precision = critic.network(x, torch.full((5,), 0.2))
+    for g in range(2):
+        precision = log_precision[:, g].exp()
+        positive = -0.5 * precision * (read[:, g] - goal[:, g]) ** 2
+        negative = -0.5 * precision[:, None] * (read[:, g, None] - critic.bank[None, :, g]) ** 2
+        expected = positive - torch.log(torch.exp(negative).mean(1))
+        torch.testing.assert_close(critic.pmi(x, 0.2, goal)[:, g], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_preservation_weighs_the_other_groups(trained):
+    images, z, _, prior, critic = trained
+    x, goal = prior.scale.to_x(images[:4]), critic.standardise(z[4:8])
+    both = pmi_gradient(critic, goal, torch.tensor([[1.0, 0.3]] * 4), 1000)(x, 400)
+    one = pmi_gradient(critic, goal, torch.tensor([[1.0, 0.0]] * 4), 1000)(x, 400)
+    two = pmi_gradient(critic, goal, torch.tensor([[0.0, 1.0]] * 4), 1000)(x, 400)
+    torch.testing.assert_close(both, one + 0.3 * two, rtol=1e-3, atol=1e-5)
+    assert not pmi_gradient(critic, goal, torch.ones(4, 2), 1000)(x, 950).any()
+
+
+def _plan(config=None, *, labels=None, n=50, seed=0):
+    config = config or SynthesisConfig(n_pairs=20, n_dose=3, n_traversal=2, n_steps=10)
+    test = np.arange(350, 350 + n)
+    return plan_edits(test, GROUPS, labels=labels or {}, config=config, rng=np.random.default_rng(seed))
+
+
+def test_plan_draws_held_out_pairs_that_differ():
+    kinds = np.array(list("abcd"), dtype=object)[np.arange(400) % 4]
+    plan = _plan(labels={"kind": kinds, "size": np.arange(400.0)})
+    assert plan["source"].between(350, 399).all()
+    main = plan[plan["role"] == "main"]
+    assert (kinds[main["source"]] != kinds[main["target"]]).all()
+    shuffled = main[main["method"] == "shuffled"]
+    assert (kinds[shuffled["guide"]] != kinds[shuffled["target"]]).all()
+    pmi = main[main["method"] == "pmi"]
+    assert (pmi["guide"] == pmi["target"]).all()
+    by_group = [frame[["source", "target"]].to_numpy() for _, frame in pmi.groupby("group")]
+    np.testing.assert_array_equal(by_group[0], by_group[1])
+    assert pmi[pmi["group"] == "place"]["source"].is_unique
+    pd.testing.assert_frame_equal(plan, _plan(labels={"kind": kinds, "size": np.arange(400.0)}))
+
+
+def test_goals_move_one_group_and_hold_the_rest(trained):
+    _, z, _, _, critic = trained
+    plan = _plan()
+    goal = goals(plan, z, critic, GROUPS).numpy()
+    own = critic.standardise(z).numpy()
+    place = (plan["group"] == "place").to_numpy()
+    pairs = place & (plan["method"] == "pmi").to_numpy() & (plan["role"] == "main").to_numpy()
+    np.testing.assert_array_equal(goal[pairs, 0], own[plan["target"][pairs], 0])
+    np.testing.assert_array_equal(goal[pairs, 1], own[plan["source"][pairs], 1])
+    moved = place & (plan["role"] == "traversal").to_numpy()
+    np.testing.assert_allclose(
+        goal[moved, 0], own[plan["source"][moved], 0] + plan["gamma"][moved], rtol=1e-5
+    )
+
+
+@pytest.fixture(scope="module")
+def edited(trained):
+    images, z, _, prior, critic = trained
+    config = SynthesisConfig(n_pairs=20, n_dose=3, n_traversal=2, n_steps=10, strength=0.9, batch_size=16)
+    stimulus = np.array([f"im{i}" for i in range(len(images))])
+    arguments = {"prior": prior, "critic": critic, "groups": GROUPS, "config": config, "seed": 0}
+    plan = _plan(config)
+    return plan, stimulus, arguments, synthesize(plan, images, z, stimulus, **arguments)
+
+
+def test_edits_move_the_place_of_the_blob_towards_the_target(trained, edited):
+    _, z, *_ = trained
+    plan, _, _, made = edited
+    columns = np.arange(16)
+    weight = (made["image"].values.astype(float) - 40).clip(0).sum(1)
+    found = (weight * columns).sum(1) / weight.sum(1)
+
+    def slope(group, method):
+        rows = ((plan["group"] == group) & (plan["method"] == method) & (plan["role"] == "main")).to_numpy()
+        x = np.column_stack([z[plan["target"][rows], 0], z[plan["source"][rows], 0], np.ones(rows.sum())])
+        return np.linalg.lstsq(x, found[rows] / 4, rcond=None)[0]
+
+    moved, kept = slope("place", "pmi"), slope("light", "pmi")
+    unguided = slope("place", "none")
+    assert moved[0] > 0.3
+    assert abs(kept[0]) < 0.15
+    assert abs(unguided[0]) < 0.15
+    assert kept[1] > 0.3
+
+
+def test_scores_rise_under_guidance_and_unguided_edits_are_reconstructions(edited):
+    plan, _, _, made = edited
+    guided = (plan["method"] == "pmi").to_numpy()
+    gain = made["score_after"].values - made["score_before"].values
+    assert np.mean(gain[guided]) > 0.2
+    plain = made.isel(edit=np.flatnonzero(plan["method"] == "none"))
+    by_group = [part["image"].values for _, part in plain.groupby("group")]
+    np.testing.assert_array_equal(by_group[0], by_group[1])
+
+
+def test_edits_are_the_same_twice_and_zero_guidance_is_the_reconstruction(trained, edited):
+    images, z, _, prior, critic = trained
+    plan, stimulus, arguments, made = edited
+    again = synthesize(plan, images, z, stimulus, **arguments)
+    assert made.identical(again)
+    grid = time_grid(1000, strength=0.6, n_steps=10)
+    x0 = prior.scale.to_x(images[350:354])
+    start = invert(prior.eps_and_x0_hat, x0, alpha_bar=prior.alpha_bar, grid=grid)
+    plain = sample(prior.eps_and_x0_hat, start, alpha_bar=prior.alpha_bar, grid=grid)
+    gradient = pmi_gradient(critic, critic.standardise(z[:4]), torch.ones(4, 2), 1000)
+    zero = sample(
+        prior.eps_and_x0_hat,
+        start,
+        alpha_bar=prior.alpha_bar,
+        grid=grid,
+        gradient=gradient,
+        guidance=torch.zeros(4),
+    )
+    torch.testing.assert_close(zero, plain, rtol=0, atol=0)
+
+
+def test_edits_carry_their_provenance(edited):
+    plan, stimulus, _, made = edited
+    assert made["image"].dtype == np.uint8
+    traversal = made.isel(edit=np.flatnonzero(made["role"].values == "traversal"))
+    assert set(traversal["target"].values) == {""}
+    assert set(traversal["direction"].values) == {"ones"}
+    assert sorted(set(traversal["gamma"].values)) == [-2.0, -1.0, 1.0, 2.0]
+    main = (plan["role"] == "main").to_numpy()
+    np.testing.assert_array_equal(made["target"].values[main], stimulus[plan["target"][main]])
+    assert (made["guidance"].values[(plan["method"] == "none").to_numpy()] == 0).all()
