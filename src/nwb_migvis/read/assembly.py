@@ -13,7 +13,7 @@ import xarray as xr
 from xarray.core import indexing
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.read.folder import supplied_images
+from nwb_migvis.read.folder import check_folder, supplied_images
 from nwb_migvis.read.labels import labels_from_csv, labels_of_images, labels_of_presentations
 from nwb_migvis.read.pixels import Decoder, ImageStack, OpenFiles
 from nwb_migvis.read.reading import BLANK, Reading, StimulusImage
@@ -116,6 +116,7 @@ def with_pixels(
     MigvisError
         If images lack pixels that are needed.
     """
+    check_folder(images)
     positions, image_index = np.unique(reading.image_index, return_inverse=True)
     shown = [reading.images[i] for i in positions]
     bare = [i for i, image in enumerate(shown) if image.pixels is None]

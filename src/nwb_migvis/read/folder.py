@@ -48,6 +48,13 @@ def resolve_external(path: str, folder: Path, *, place: str, allow_outside: bool
     return found
 
 
+def check_folder(images: str | Path | Mapping[str, str | Path] | None) -> None:
+    """Raise `MigvisError` if `images` is a path and no folder."""
+    if isinstance(images, str | Path) and not Path(images).is_dir():
+        state = "is no folder" if Path(images).exists() else "does not exist"
+        raise MigvisError(f"images folder {images} {state}; give the folder that holds the image files")
+
+
 def supplied_images(names: Sequence[str], images: str | Path | Mapping[str, str | Path]) -> list[FilePixels]:
     """Find a file for each stimulus in a folder or a mapping.
 
@@ -65,7 +72,7 @@ def supplied_images(names: Sequence[str], images: str | Path | Mapping[str, str 
     Raises
     ------
     MigvisError
-        If the folder does not exist, or files are absent (how many, and which first) or ambiguous.
+        If files are absent (how many, and which first) or ambiguous.
     """
     if isinstance(images, Mapping):
         files = [Path(images[name]) if name in images else None for name in names]
@@ -73,9 +80,6 @@ def supplied_images(names: Sequence[str], images: str | Path | Mapping[str, str 
         found = [file if file is not None and file.is_file() else None for file in files]
     else:
         folder = Path(images)
-        if not folder.is_dir():
-            state = "is no folder" if folder.exists() else "does not exist"
-            raise MigvisError(f"images folder {folder} {state}; give the folder that holds the image files")
         where = f"images folder {folder}"
         stems: dict[str, list[Path]] = {}
         for file in sorted(folder.iterdir()):

@@ -37,6 +37,12 @@ def choose_reading(contents: Contents, *, layout: str | None, stimulus: str | No
     MigvisError
         If nothing fits, or readings disagree.
     """
+    columns = sorted({column for table in contents.tables.values() for column in table.columns})
+    if stimulus is not None and stimulus not in columns:
+        held = f"their columns are {', '.join(columns)}" if columns else "there are none"
+        raise MigvisError(
+            f"no table of intervals has a column {stimulus!r} (stimulus=); {held}: choose one of those"
+        )
     found = [item for find in LAYOUTS.values() for item in find(contents, stimulus)]
     chosen = [item for item in found if layout is None or item.is_called(layout)]
     for item in chosen:
@@ -44,7 +50,7 @@ def choose_reading(contents: Contents, *, layout: str | None, stimulus: str | No
             raise MigvisError(item.message)
     readings = [item for item in chosen if isinstance(item, Reading)]
     if not readings:
-        raise MigvisError(_nothing_fits(contents, found, layout, stimulus))
+        raise MigvisError(_nothing_fits(contents, found, layout))
     reading = readings[0]
     if reading.unit_tables:
         return reading
@@ -66,15 +72,7 @@ def choose_reading(contents: Contents, *, layout: str | None, stimulus: str | No
     return reading
 
 
-def _nothing_fits(
-    contents: Contents, found: Sequence[Reading | Problem], layout: str | None, stimulus: str | None
-) -> str:
-    columns = sorted({column for table in contents.tables.values() for column in table.columns})
-    if stimulus is not None and stimulus not in columns:
-        held = f"its columns are {', '.join(columns)}" if columns else "it has no such table"
-        return (
-            f"no table of intervals has a column {stimulus!r} (stimulus=); {held}: choose one that is there"
-        )
+def _nothing_fits(contents: Contents, found: Sequence[Reading | Problem], layout: str | None) -> str:
     if layout is not None and found:
         names = ", ".join(f"{item.layout}:{item.place}" for item in found)
         return f"layout {layout!r} is not in the file; expected one of {names}: choose one of these"
@@ -119,16 +117,36 @@ def match_rows(start_time: np.ndarray, table_start: np.ndarray, table_stop: np.n
     if table_stop is None:
         return rows
     stops = np.where(np.isfinite(table_stop[order]), table_stop[order], -np.inf) + TOLERANCE_S
-    latest = np.maximum.accumulate(stops)
-    last = np.searchsorted(starts, times + TOLERANCE_S, side="right") - 1
-    for i in np.flatnonzero(~is_near & (last >= 0)):
-        j = last[i]
-        while j >= 0 and latest[j] >= times[i]:
-            if stops[j] >= times[i]:
-                rows[asked[i]] = order[j]
-                break
-            j -= 1
+    container = _latest_container(starts - TOLERANCE_S, stops, times[~is_near])
+    rows[asked[~is_near]] = np.where(container < 0, NO_ROW, order[container])
     return rows
+
+
+def _latest_container(starts: np.ndarray, stops: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return the interval that starts last of those that contain each time, (time,) int64, -1 for none.
+
+    Parameters
+    ----------
+    starts, stops : numpy.ndarray
+        (interval,) seconds; starts ascend.
+    times : numpy.ndarray
+        (time,) seconds.
+    """
+    found = np.searchsorted(starts, times, side="right") - 1
+    is_short = (found >= 0) & (stops[found] < times)
+    if not is_short.any():
+        return found
+    earlier_and_longer = np.full(len(stops), -1)
+    stack: list[int] = []
+    for i, stop in enumerate(stops):
+        while stack and stops[stack[-1]] <= stop:
+            stack.pop()
+        earlier_and_longer[i] = stack[-1] if stack else -1
+        stack.append(i)
+    while is_short.any():
+        found[is_short] = earlier_and_longer[found[is_short]]
+        is_short = (found >= 0) & (stops[found] < times)
+    return found
 
 
 def disagreement(reading: Reading, other: Reading, rows: np.ndarray) -> str | None:
@@ -188,12 +206,12 @@ def _different_images(reading: Reading, other: Reading, mine: np.ndarray, theirs
 
 def join(reading: Reading, other: Reading, rows: np.ndarray) -> Reading:
     """Return a reading with the columns of one that agrees with it, and its names for images without one."""
-    names = {}
+    images = list(reading.images)
     if not other.is_numbered:
-        for mine, row in zip(reading.image_index, rows, strict=True):
-            if mine != BLANK and row != NO_ROW and other.image_index[row] != BLANK:
-                names[int(mine)] = other.images[other.image_index[row]]
-    images = [_completed(image, names.get(i)) for i, image in enumerate(reading.images)]
+        theirs = np.where(rows == NO_ROW, BLANK, other.image_index[rows])
+        is_shown = (reading.image_index != BLANK) & (theirs != BLANK)
+        for mine, row in zip(*np.unique(reading.image_index[is_shown], return_index=True), strict=True):
+            images[mine] = _completed(images[mine], other.images[theirs[is_shown][row]])
     return replace(
         reading,
         images=images,
@@ -203,9 +221,7 @@ def join(reading: Reading, other: Reading, rows: np.ndarray) -> Reading:
     )
 
 
-def _completed(image: StimulusImage, other: StimulusImage | None) -> StimulusImage:
-    if other is None:
-        return image
+def _completed(image: StimulusImage, other: StimulusImage) -> StimulusImage:
     return replace(image, name=image.name or other.name, pixels=image.pixels or other.pixels)
 
 

@@ -129,12 +129,12 @@ class FilePixels:
         try:
             with Image.open(path, formats=FORMATS) as image:
                 width, height = image.size
-                mode = image.mode
+                mode = _mode_read_as(image)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise MigvisError(
                 f"{path} is no image that can be read; expected one of {', '.join(FORMATS)}"
             ) from error
-        n_channels = len(_MODES.get(mode, "RGB"))
+        n_channels = len(mode)
         return cls(str(path), (height, width) if n_channels == 1 else (height, width, n_channels))
 
     @property
@@ -155,13 +155,15 @@ class FilePixels:
             with Image.open(self.path, formats=FORMATS) as image:
                 if image.mode.startswith("I"):
                     return scaled(np.asarray(image), 255 / 65535)
-                return np.asarray(image.convert(_MODES.get(image.mode, "RGB")))
+                return np.asarray(image.convert(_mode_read_as(image)))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise MigvisError(f"{self.path}: the image is damaged or gone; get a whole copy of it") from error
 
 
-_MODES = {"1": "L", "L": "L", "I": "L", "I;16": "L", "I;16B": "L", "I;16L": "L", "LA": "LA", "RGBA": "RGBA"}
-"""Pillow's image modes that are not read as RGB."""
+def _mode_read_as(image: Any) -> str:
+    """Return L, LA, RGB or RGBA, whichever holds what a Pillow image holds."""
+    colour = "L" if image.mode in ("1", "L", "LA") or image.mode.startswith("I") else "RGB"
+    return colour + "A" if image.has_transparency_data else colour
 
 
 def scaled(values: np.ndarray, factor: float) -> np.ndarray:
@@ -208,7 +210,7 @@ class Decoder:
                     continue
                 values = image.read(files)
                 low, high = extremes.get(image.dtype, (np.inf, -np.inf))
-                extremes[image.dtype] = (min(low, values.min()), max(high, values.max()))
+                extremes[image.dtype] = (np.minimum(low, values.min()), np.maximum(high, values.max()))
         self._factors = {dtype: _factor(dtype, low, high) for dtype, (low, high) in extremes.items()}
 
     def read(self, image: Pixels, files: OpenFiles) -> np.ndarray:
