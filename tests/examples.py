@@ -109,7 +109,7 @@ def example_edits(
         "role": ["traversal" if t else "main" for t in traversal],
         "strength": np.full(n, 0.9),
         "guidance": np.full(n, 0.3),
-        "gamma": np.where(traversal, 2.0, np.nan),
+        "gamma": np.where(traversal, 2.0, 0.0),
         "direction": ["ones" if t else "" for t in traversal],
         "seed": rng.integers(0, 2**40, n),
         "score_before": rng.standard_normal(n),

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,16 @@ def test_the_specification_obeys_the_schema_language():
     language = Path(pynwb.__file__).parent / "nwb-schema" / "nwb.schema.json"
     for file in SPEC_FILE.parent.glob("*.yaml"):
         validate_spec(str(file), str(language))
+
+
+def test_the_wheel_carries_the_specification(tmp_path):
+    builders = pytest.importorskip("hatchling.builders.wheel", reason="hatchling builds the wheel")
+    if not (ROOT / "pyproject.toml").is_file():
+        pytest.skip("wheels are built from the source tree")
+    [wheel] = builders.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with zipfile.ZipFile(wheel) as archive:
+        for file in SPEC_FILE.parent.glob("*.yaml"):
+            assert archive.read(f"nwb_migvis/spec/{file.name}") == file.read_bytes()
 
 
 def test_every_type_of_the_specification_has_a_class_with_the_generated_attributes():

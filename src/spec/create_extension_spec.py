@@ -120,7 +120,7 @@ def latent_groups() -> NWBGroupSpec:
             column(
                 "variance_explained_p",
                 "float64",
-                "p-value of `variance_explained`, by permutation of presentations across stimuli.",
+                "Permutation p-value of `variance_explained`.",
             ),
             column(
                 "variance_unique",
@@ -130,7 +130,7 @@ def latent_groups() -> NWBGroupSpec:
             column(
                 "variance_unique_p",
                 "float64",
-                "p-value of `variance_unique`, by permutation of presentations across stimuli.",
+                "Permutation p-value of `variance_unique`.",
             ),
             column(
                 "mi_bound_nats",
@@ -139,7 +139,7 @@ def latent_groups() -> NWBGroupSpec:
                 "on held-out stimuli, in nats.",
             ),
             column("mi_cap_nats", "float64", "Largest value that `mi_bound_nats` can take (log N), in nats."),
-            column("mi_p", "float64", "p-value of `mi_bound_nats`, by permutation of stimuli."),
+            column("mi_p", "float64", "Permutation p-value of `mi_bound_nats`."),
             column(
                 "stability",
                 "float64",
@@ -176,13 +176,19 @@ def unit_loadings() -> NWBGroupSpec:
             column(
                 "loading",
                 "float32",
-                "Change of the unit's predicted response (on the model's response scale) a unit step of each "
-                "latent.",
+                "Weight of each latent in the decoder: change of the unit's prediction, before any output "
+                "nonlinearity, a unit step of the latent.",
                 dims=("latent",),
             ),
-            column("r2", "float64", "Variance of the unit's responses predicted on held-out stimuli."),
             column(
-                "noise_ceiling", "float64", "Variance that a perfect model could predict, given the repeats."
+                "r2",
+                "float64",
+                "Fraction of the unit's response variance that all latents predict on held-out stimuli.",
+            ),
+            column(
+                "noise_ceiling",
+                "float64",
+                "The `r2` that a perfect model would reach, given the noise between repeats.",
             ),
             column("reliability", "float64", "Split-half reliability of the responses (Spearman-Brown)."),
         ],
@@ -216,7 +222,7 @@ def synthesized_images() -> NWBGroupSpec:
             column(
                 "role",
                 "text",
-                "Purpose: main (pairs that the evidence is measured on), dose (rising guidance) or "
+                "Purpose: main (pairs that the evidence is measured on), dose (a series of rising doses) or "
                 "traversal (no target).",
             ),
             column("strength", "float64", "Start step of the denoising over the number of steps, in (0, 1]."),
@@ -225,7 +231,7 @@ def synthesized_images() -> NWBGroupSpec:
                 "gamma",
                 "float64",
                 "Length of a traversal, in standard deviations of the group's latents; "
-                "NaN where a stimulus is the target.",
+                "0 where a stimulus is the target.",
             ),
             column("direction", "text", "Direction of a traversal; empty where a stimulus is the target."),
             column("seed", "int64", "Seed of the edit's random numbers."),
@@ -279,7 +285,7 @@ def selectivity() -> list[NWBGroupSpec]:
                 column("transfer", "float64", "How far the label moved from source (0) to target (1)."),
                 column("retention", "float64", "How much of the source's label was kept (1: all)."),
                 *bounds,
-                column("p_value", "float64", "p-value of `transfer`, by permutation of pairs."),
+                column("p_value", "float64", "Permutation p-value of `transfer`."),
             ],
         ),
         table(
