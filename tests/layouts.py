@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,6 +102,15 @@ def write(nwb: NWBFile, path: Path) -> Path:
     with NWBHDF5IO(path, "w") as io:
         io.write(nwb)
     return path
+
+
+def edited(path: Path, out: Path, edit: Callable[[NWBFile], None]) -> Path:
+    """Write a copy of a file with something added, and return its path."""
+    with NWBHDF5IO(path, "r") as source, NWBHDF5IO(out, "w") as io:
+        nwb = source.read()
+        edit(nwb)
+        io.export(src_io=source, nwbfile=nwb)
+    return out
 
 
 def add_trials(nwb: NWBFile, start_time: np.ndarray, *, duration_s: float = 0.1, **columns: Sequence) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.read.opening import one_line
 
 
 def labels_of_presentations(
@@ -122,12 +123,11 @@ def labels_from_csv(
     except OSError as error:
         raise MigvisError(f"labels {path}: {error.strerror}; give the path of a CSV file") from None
     except (ValueError, UnicodeDecodeError) as error:
-        raise MigvisError(
-            f"labels {path} is no CSV: {' '.join(str(error).split())}; give a CSV file"
-        ) from None
+        raise MigvisError(f"labels {path} is no CSV: {one_line(error)}; give a CSV file") from None
     if "stimulus" not in table.columns:
+        held = one_line(", ".join(map(str, table.columns)))
         raise MigvisError(
-            f"labels {path} has columns {', '.join(map(str, table.columns))}; expected one named 'stimulus': "
+            f"labels {path} has columns {held}; expected one named 'stimulus': "
             "rename the column of image names"
         )
     keys = table["stimulus"]

@@ -20,7 +20,7 @@ from nwb_migvis.read.assembly import (
 from nwb_migvis.read.contents import Contents
 from nwb_migvis.read.counting import check_window
 from nwb_migvis.read.joining import choose_reading
-from nwb_migvis.read.opening import open_session
+from nwb_migvis.read.opening import one_line, open_session
 from nwb_migvis.read.pixels import ImageStack
 from nwb_migvis.read.units import count_by_table, same_units, spike_table
 
@@ -157,7 +157,7 @@ def load(path: Path, asked: Asked, *, need: Need | None = None) -> Loaded:
             known = set(contents.named_images)
             identifier = nwb.identifier
         except MigvisError as error:
-            raise MigvisError(f"{path}: {error}") from error
+            raise MigvisError(one_line(f"{path}: {error}", limit=2000)) from error
     attrs = {
         "source": str(path),
         "identifier": identifier,

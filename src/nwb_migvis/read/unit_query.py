@@ -10,6 +10,7 @@ import pandas as pd
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.contents import scalar_columns
+from nwb_migvis.read.opening import one_line
 
 
 def unit_columns(units: Any, nwb: Any) -> dict[str, np.ndarray]:
@@ -91,7 +92,7 @@ def selected_units(columns: dict[str, np.ndarray], query: str, *, place: str) ->
         rows = table.query(query, engine="python").index.to_numpy(np.int64)
     except Exception as error:  # pandas raises whatever the user's expression does
         raise MigvisError(
-            f"units query {query!r} does not fit {place} ({' '.join(str(error).split())}); expected an "
+            f"units query {query!r} does not fit {place} ({one_line(error)}); expected an "
             f"expression of its columns: {', '.join(columns)}"
         ) from error
     if not len(rows):
