@@ -74,8 +74,7 @@ def model() -> NWBGroupSpec:
             ),
             NWBAttributeSpec(
                 "digests",
-                "SHA-256 digests of the `inputs` and of the `weights`, those too large to be stored included "
-                "(JSON object).",
+                "SHA-256 digests of the `inputs` and of the `weights` (JSON object).",
                 "text",
                 required=False,
             ),
