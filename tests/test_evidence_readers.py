@@ -4,6 +4,7 @@ import pytest
 from nwb_migvis.evidence.kernel_reader import edge_features
 from nwb_migvis.evidence.labels import LabelCode, code_labels, label_score
 from nwb_migvis.evidence.readers import fit_readers, reader_scores
+from nwb_migvis.evidence.realism import frechet_distance
 
 torch = pytest.importorskip("torch")
 
@@ -167,3 +168,12 @@ def test_label_codes_and_scores_by_hand():
     balanced = (2 / 3 + 0 + 1) / 3
     assert label_score(three, probabilities, truth) == pytest.approx((balanced - 1 / 3) / (1 - 1 / 3))
     assert np.isnan(label_score(three, probabilities[:2], truth[:2]))
+
+
+def test_features_tell_real_images_from_noise(readers):
+    real, also_real = toy_images(200, seed=11)[0], toy_images(200, seed=12)[0]
+    noise = np.random.default_rng(0).integers(0, 256, size=real.shape, dtype=np.uint8)
+    for reader in readers:
+        features = [reader.features(images) for images in (real, also_real, noise)]
+        assert features[0].ndim == 2 and len(features[0]) == 200
+        assert frechet_distance(features[0], features[2]) > 3 * frechet_distance(features[0], features[1])

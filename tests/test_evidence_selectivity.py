@@ -4,7 +4,7 @@ import xarray as xr
 from scipy import stats
 
 from nwb_migvis.evidence.labels import LabelCode
-from nwb_migvis.evidence.selectivity import measure_selectivity, selectivity_index
+from nwb_migvis.evidence.selectivity import dose_response, measure_selectivity, selectivity_index
 from nwb_migvis.evidence.transfer import category_transfer, numeric_transfer
 from nwb_migvis.results import no_selectivity
 
@@ -253,3 +253,36 @@ def test_selectivity_without_main_edits():
     )
     assert found.sizes["method"] == 0
     assert found["reader_score"].sel(label="kind").item() == 1.0
+
+
+def test_dose_response_follows_the_dose():
+    rng = np.random.default_rng(11)
+    images, labels = fake_session(200, rng)
+    ids = [str(i) for i in range(200)]
+    rows = [(dose, *pair) for dose in (0.3, 0.1) for pair in rng.integers(0, 200, size=(40, 2))]
+    edited = images[[source for _, source, _ in rows]].copy()
+    for image, (dose, source, target) in zip(edited, rows, strict=True):
+        image[0, 0] = round((1 - dose) * images[source, 0, 0] + dose * images[target, 0, 0])
+    coords = {
+        "group": ("edit", ["pose"] * 80),
+        "role": ("edit", ["dose"] * 80),
+        "guidance": ("edit", [dose for dose, _, _ in rows]),
+        "source": ("edit", [ids[source] for _, source, _ in rows]),
+        "target": ("edit", [ids[target] for _, _, target in rows]),
+    }
+    found = dose_response(
+        xr.Dataset({"image": (("edit", "y", "x"), edited)}, coords=coords),
+        images=images,
+        stimulus=ids,
+        labels=labels,
+        readers=[PixelReader()],
+        groups=["pose", "free_1"],
+        test=np.arange(200) >= 100,
+        n_bootstrap=20,
+        n_permutations=19,
+        seed=0,
+    )
+    assert found["guidance"].values.tolist() == [0.1, 0.3]
+    transfer = found["transfer"].sel(group="pose", label="x", reader="pixel")
+    np.testing.assert_allclose(transfer, [0.1, 0.3], atol=0.01)
+    assert np.isnan(found["transfer"].sel(group="free_1")).all()

@@ -16,7 +16,7 @@ BATCH_SIZE = 128
 SIZE_PX = 32
 """Images with a longer side are reduced to it by averaging: the network's field of view is made for it."""
 VALIDATE_EVERY = 100
-WIDTHS = (48, 96, 192)
+WIDTHS = (24, 48, 96, 192)
 
 
 class ConvReader:
@@ -24,24 +24,31 @@ class ConvReader:
 
     kind = "conv"
 
-    def __init__(self, net: nn.Module, codes: tuple[LabelCode, ...], *, mean: float, scale: float) -> None:
+    def __init__(
+        self, net: nn.Sequential, codes: tuple[LabelCode, ...], *, mean: float, scale: float
+    ) -> None:
         self.codes = codes
         self._net, self._mean, self._scale = net, mean, scale
 
-    @torch.no_grad()
     def read(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Read every label from uint8 images (n, y, x) or (n, y, x, channel)."""
-        self._net.eval()
-        outputs = [
-            self._net((as_tensor(images[i : i + 512]) - self._mean) / self._scale)
-            for i in range(0, len(images), 512)
-        ]
-        columns = torch.cat(outputs).split([code.n_columns for code in self.codes], dim=1)
+        outputs = self._apply(self._net, images)
+        columns = outputs.split([code.n_columns for code in self.codes], dim=1)
         readings = {}
         for code, part in zip(self.codes, columns, strict=True):
             values = part.softmax(dim=1) if code.classes else part
             readings[code.name] = code.decode(values.double().numpy())
         return readings
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Activity of the last hidden layer, (n, feature)."""
+        return self._apply(self._net[:-1], images).double().numpy()
+
+    @torch.no_grad()
+    def _apply(self, layers: nn.Module, images: np.ndarray) -> Tensor:
+        layers.eval()
+        parts = range(0, len(images), 512)
+        return torch.cat([layers((as_tensor(images[i : i + 512]) - self._mean) / self._scale) for i in parts])
 
 
 def as_tensor(images: np.ndarray) -> Tensor:
@@ -52,7 +59,6 @@ def as_tensor(images: np.ndarray) -> Tensor:
     if longest > SIZE_PX:
         size = [max(1, round(side * SIZE_PX / longest)) for side in x.shape[-2:]]
         x = functional.interpolate(x, size=size, mode="area")
-    x = functional.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="replicate")
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -76,10 +82,10 @@ def fit_conv_reader(
     x_validation, y_validation = as_tensor(images_validation), _stack(targets_validation, codes)
     mean, scale = float(x.mean()), float(x.std().clamp(min=1e-6))
     x, x_validation = (x - mean) / scale, (x_validation - mean) / scale
+    generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = _network(x.shape[1], sum(code.n_columns for code in codes))
-    generator = torch.Generator().manual_seed(seed)
+        net = _network(x.shape[1], sum(code.n_columns for code in codes), generator=generator)
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=3e-3, total_steps=n_steps, pct_start=0.15, cycle_momentum=False
@@ -103,30 +109,47 @@ def fit_conv_reader(
     return ConvReader(net, codes, mean=mean, scale=scale)
 
 
-def _network(n_channels: int, n_columns: int) -> nn.Module:
+def _network(n_channels: int, n_columns: int, *, generator: torch.Generator) -> nn.Sequential:
     """Three halvings down to a grid of 4 x 4 that is not averaged: labels may depend on place."""
 
-    def block(n_in: int, n_out: int, stride: int) -> list[nn.Module]:
-        conv = nn.Conv2d(n_in, n_out, 3, stride=stride, padding=1, bias=False)
+    def block(n_in: int, n_out: int, *, stride: int = 1, side: int = 3) -> list[nn.Module]:
+        conv = nn.Conv2d(n_in, n_out, side, stride=stride, padding=side // 2, bias=False)
         return [conv, nn.BatchNorm2d(n_out), nn.ReLU()]
 
-    a, b, c = WIDTHS
+    a, b, c, d = WIDTHS
     layers = [
-        nn.PixelUnshuffle(2),
-        *block(4 * n_channels, a, 1),
-        *block(a, b, 2),
-        *block(b, b, 1),
-        *block(b, c, 2),
-        *block(c, c, 1),
+        *block(n_channels, a),
+        *block(a, b, stride=2),
+        *block(b, b),
+        *block(b, c, stride=2),
+        *block(c, c),
+        *block(c, d, stride=2),
+        *block(d, b, side=1),
         nn.AdaptiveAvgPool2d(4),
         nn.Flatten(),
-        nn.Linear(c * 16, 256),
+        _Dropout(0.5, generator),
+        nn.Linear(b * 16, 256),
         nn.BatchNorm1d(256),
         nn.ReLU(),
+        _Dropout(0.3, generator),
         nn.Linear(256, n_columns),
     ]
     net = nn.Sequential(*layers)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class _Dropout(nn.Module):
+    """Dropout that draws from a generator of its own."""
+
+    def __init__(self, rate: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self._rate, self._generator = rate, generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        kept = torch.rand(x.shape, generator=self._generator) >= self._rate
+        return x * kept.to(x.dtype) / (1 - self._rate)
 
 
 def _stack(targets: Mapping[str, np.ndarray], codes: tuple[LabelCode, ...]) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter
 
-from nwb_migvis.evidence.labels import LabelCode
+from nwb_migvis.evidence.labels import LabelCode, by_presence
 
 MAX_TRAIN = 5000
 """Training images beyond this number are left out at random: the kernel is solved exactly."""
@@ -52,6 +52,10 @@ class KernelReader:
         """Read every label from uint8 images (n, y, x) or (n, y, x, channel)."""
         parts = [self._read(images[i : i + 1024]) for i in range(0, max(len(images), 1), 1024)]
         return {code.name: np.concatenate([part[code.name] for part in parts]) for code in self.codes}
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Edge features relative to the spread of the training images, (n, feature)."""
+        return edge_features(images) / np.sqrt(self._distance)
 
     def _read(self, images: np.ndarray) -> dict[str, np.ndarray]:
         squared = _squared_distances(edge_features(images), self._features) / self._distance
@@ -120,7 +124,8 @@ def fit_kernel_reader(
     across = _squared_distances(edge_features(images_validation), features) / distance
     within /= distance
     solutions: dict[str, _Solution] = {}
-    for rows, names in _by_presence(targets, codes).values():
+    for present, names in by_presence({code.name: targets[code.name] for code in codes}):
+        rows = np.flatnonzero(present)
         goals = {name: targets[name][rows] for name in names}
         for width in WIDTHS:
             kernel = np.exp(-within[np.ix_(rows, rows)] / width)
@@ -131,17 +136,6 @@ def fit_kernel_reader(
                     if name not in solutions or error < solutions[name].error:
                         solutions[name] = _Solution(width, rows, weight, offset, error)
     return KernelReader(features, codes, solutions, distance=distance)
-
-
-def _by_presence(
-    targets: Mapping[str, np.ndarray], codes: tuple[LabelCode, ...]
-) -> dict[bytes, tuple[np.ndarray, list[str]]]:
-    """Group labels that are present for the same training images, to solve them together."""
-    groups: dict[bytes, tuple[np.ndarray, list[str]]] = {}
-    for code in codes:
-        present = np.isfinite(targets[code.name]).all(axis=1)
-        groups.setdefault(present.tobytes(), (np.flatnonzero(present), []))[1].append(code.name)
-    return groups
 
 
 def _solve(

@@ -98,6 +98,26 @@ def code_labels(
     return tuple(code for code in codes if code is not None)
 
 
+def by_presence(encoded: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray, list[str]]]:
+    """Put labels together that are present in the same rows.
+
+    Parameters
+    ----------
+    encoded : mapping of str to array (n, n_columns)
+        As `LabelCode.encode` gives them.
+
+    Returns
+    -------
+    list of (mask, names)
+        The rows, (n,) bool, and the labels that have a value in exactly those.
+    """
+    together: dict[bytes, tuple[np.ndarray, list[str]]] = {}
+    for name, columns in encoded.items():
+        present = np.isfinite(columns).all(axis=1)
+        together.setdefault(present.tobytes(), (present, []))[1].append(name)
+    return list(together.values())
+
+
 def is_numeric(values: np.ndarray) -> bool:
     """Whether a label's values are numbers (truth values are categories)."""
     return np.issubdtype(np.asarray(values).dtype, np.number)

@@ -43,6 +43,10 @@ class Reader(Protocol):
         """
         ...
 
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Describe images by what the reader reads them from, (n, feature), for `frechet_distance`."""
+        ...
+
 
 def fit_readers(
     images: np.ndarray,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -71,13 +72,88 @@ def measure_selectivity(
         over (method, reader).
     """
     main = synthesized.isel(edit=np.flatnonzero(synthesized["role"].values == "main"))
-    pairs = _Pairs.of(main, stimulus)
+    result = _measure(
+        main,
+        by="method",
+        images=images,
+        stimulus=stimulus,
+        labels=labels,
+        readers=readers,
+        groups=list(supervised_by),
+        test=test,
+        min_reader_score=min_reader_score,
+        draws={"n_bootstrap": n_bootstrap, "n_permutations": n_permutations, "seed": seed},
+    )
+    return result.assign(_indices(result, supervised_by))
+
+
+def dose_response(
+    synthesized: xr.Dataset,
+    *,
+    by: str = "guidance",
+    images: np.ndarray,
+    stimulus: Sequence[str],
+    labels: Mapping[str, np.ndarray],
+    readers: Sequence[Reader],
+    groups: Sequence[str],
+    test: np.ndarray,
+    min_reader_score: float = 0.3,
+    n_bootstrap: int = 1000,
+    n_permutations: int = 999,
+    seed: int,
+) -> xr.Dataset:
+    """Measure transfer and retention at each dose of the edits of role `dose`.
+
+    Parameters
+    ----------
+    synthesized, images, stimulus, labels, readers, test, min_reader_score, n_bootstrap, n_permutations, seed
+        As in `measure_selectivity`.
+    by : {"guidance", "strength"}
+        The coordinate of the edits that is the dose.
+    groups : sequence of str
+
+    Returns
+    -------
+    xarray.Dataset
+        The variables of `measure_selectivity` without the indices, over (group, label, `by`, reader)
+        with rising doses.
+    """
+    series = synthesized.isel(edit=np.flatnonzero(synthesized["role"].values == "dose"))
+    return _measure(
+        series,
+        by=by,
+        images=images,
+        stimulus=stimulus,
+        labels=labels,
+        readers=readers,
+        groups=list(groups),
+        test=test,
+        min_reader_score=min_reader_score,
+        draws={"n_bootstrap": n_bootstrap, "n_permutations": n_permutations, "seed": seed},
+    ).sortby(by)
+
+
+def _measure(
+    edits: xr.Dataset,
+    *,
+    by: str,
+    images: np.ndarray,
+    stimulus: Sequence[str],
+    labels: Mapping[str, np.ndarray],
+    readers: Sequence[Reader],
+    groups: list[str],
+    test: np.ndarray,
+    min_reader_score: float,
+    draws: dict[str, int],
+) -> xr.Dataset:
+    """Transfer and retention of edits that share a group and a value of the coordinate `by`."""
+    pairs = _Pairs.of(edits, stimulus, by=by)
     test = np.asarray(test, dtype=bool)
     labels = {name: np.asarray(values) for name, values in labels.items()}
-    dims = {
-        "group": list(supervised_by),
+    dims: dict[str, list[Any]] = {
+        "group": groups,
         "label": list(labels),
-        "method": list(dict.fromkeys(pairs.method.tolist())),
+        by: list(dict.fromkeys(pairs.condition.tolist())),
         "reader": [reader.kind for reader in readers],
     }
     values = {name: np.full([len(names) for names in dims.values()], np.nan) for name in BY_EDIT}
@@ -88,30 +164,29 @@ def measure_selectivity(
         codes = {code.name: code for code in reader.codes if score[code.name] >= min_reader_score}
         if not len(pairs.group):
             continue
-        on_edits = reader.read(main["image"].values)
+        on_edits = reader.read(edits["image"].values)
         on_stimuli = _read_used(reader, images, pairs)
-        for g, label, m in np.ndindex(values["transfer"].shape[:3]):
+        for g, label, c in np.ndindex(values["transfer"].shape[:3]):
             name = dims["label"][label]
             if name not in codes:
                 continue
-            rows = pairs.rows(dims["group"][g], dims["method"][m])
+            rows = pairs.rows(groups[g], dims[by][c])
             found = _transfer(
                 codes[name],
                 on_edits[name][rows],
                 on_stimuli[name],
                 labels[name],
                 pairs=(pairs.source[rows], pairs.target[rows]),
-                n_bootstrap=n_bootstrap,
-                n_permutations=n_permutations,
-                seed=seed,
+                draws=draws,
             )
             for key, value in zip(BY_EDIT, found.values(), strict=True):
-                values[key][g, label, m, r] = value
+                values[key][g, label, c, r] = value
     variables = {name: (tuple(dims), array) for name, array in values.items()}
-    index = _indices(values["transfer"], values["retention"], dims, supervised_by)
-    variables |= {name: (("method", "reader"), array) for name, array in index.items()}
     variables["reader_score"] = (("label", "reader"), scores)
-    return xr.Dataset(variables, coords={name: np.array(ids, dtype=object) for name, ids in dims.items()})
+    coords = {
+        name: np.array(ids, dtype=float if by == name != "method" else object) for name, ids in dims.items()
+    }
+    return xr.Dataset(variables, coords=coords)
 
 
 def selectivity_index(
@@ -162,24 +237,24 @@ def _mean(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Group, method, and rows of source and target among the stimuli of each edit, (edit,) each."""
+    """Group, condition, and rows of source and target among the stimuli of each edit, (edit,) each."""
 
     group: np.ndarray
-    method: np.ndarray
+    condition: np.ndarray
     source: np.ndarray
     target: np.ndarray
 
     @classmethod
-    def of(cls, edits: xr.Dataset, stimulus: Sequence[str]) -> _Pairs:
+    def of(cls, edits: xr.Dataset, stimulus: Sequence[str], *, by: str) -> _Pairs:
         place = {str(name): row for row, name in enumerate(stimulus)}
         source, target = (
             np.array([place[str(name)] for name in edits[end].values], dtype=np.int64)
             for end in ("source", "target")
         )
-        return cls(edits["group"].values.astype(str), edits["method"].values.astype(str), source, target)
+        return cls(edits["group"].values.astype(str), edits[by].values, source, target)
 
-    def rows(self, group: str, method: str) -> np.ndarray:
-        return np.flatnonzero((self.group == group) & (self.method == method))
+    def rows(self, group: str, condition: str | float) -> np.ndarray:
+        return np.flatnonzero((self.group == group) & (self.condition == condition))
 
 
 def _read_used(reader: Reader, images: np.ndarray, pairs: _Pairs) -> dict[str, np.ndarray]:
@@ -199,12 +274,9 @@ def _transfer(
     truth: np.ndarray,
     *,
     pairs: tuple[np.ndarray, np.ndarray],
-    n_bootstrap: int,
-    n_permutations: int,
-    seed: int,
+    draws: dict[str, int],
 ) -> Transfer:
     source, target = pairs
-    draws = {"n_bootstrap": n_bootstrap, "n_permutations": n_permutations, "seed": seed}
     if code.classes:
         true_class = code.class_index(truth)
         read = on_edits.argmax(axis=1)
@@ -213,17 +285,15 @@ def _transfer(
 
 
 def _indices(
-    transfer: np.ndarray,
-    retention: np.ndarray,
-    dims: Mapping[str, list[str]],
-    supervised_by: Mapping[str, Sequence[str]],
-) -> dict[str, np.ndarray]:
-    """Selectivity indices of each method and reader, (method, reader)."""
-    cells = [(group, name) for group in dims["group"] for name in dims["label"]]
-    shape = transfer.shape[2:]
-    si_transfer, si_strict = np.full(shape, np.nan), np.full(shape, np.nan)
-    for m, r in np.ndindex(*shape):
+    selectivity: xr.Dataset, supervised_by: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[tuple[str, str], np.ndarray]]:
+    """Selectivity indices of each method and reader, as variables (method, reader)."""
+    transfer, retention = selectivity["transfer"].values, selectivity["retention"].values
+    cells = [(str(g), str(name)) for g in selectivity["group"].values for name in selectivity["label"].values]
+    si_transfer, si_strict = np.full((2, *transfer.shape[2:]), np.nan)
+    for m, r in np.ndindex(*si_transfer.shape):
         moved = dict(zip(cells, transfer[:, :, m, r].ravel(), strict=True))
         kept = dict(zip(cells, retention[:, :, m, r].ravel(), strict=True))
         si_transfer[m, r], si_strict[m, r] = selectivity_index(moved, kept, supervised_by=supervised_by)
-    return {"si_transfer": si_transfer, "si_strict": si_strict}
+    dims = ("method", "reader")
+    return {"si_transfer": (dims, si_transfer), "si_strict": (dims, si_strict)}

@@ -73,9 +73,8 @@ def numeric_transfer(
     Transfer
         NaN with fewer than eight pairs, or where readings of targets and sources do not vary apart.
     """
-    stacked = np.stack(
-        [np.asarray(x, dtype=np.float64).reshape(len(edit), -1) for x in (edit, target, source)]
-    )
+    readings = (np.asarray(x, dtype=np.float64) for x in (edit, target, source))
+    stacked = np.stack([x[:, None] if x.ndim == 1 else x for x in readings])
     usable = np.isfinite(stacked).all(axis=(0, 2))
     stacked, n = stacked[:, usable], int(usable.sum())
     if n < MIN_PAIRS:
