@@ -1,0 +1,203 @@
+"""The whole path on small files: what `run` returns, writes and says."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pynwb
+import pytest
+import xarray as xr
+
+from nwb_migvis import Config, MigvisError, read_results, read_session, run, simulate_session
+from nwb_migvis.config import (
+    CriticConfig,
+    EvidenceConfig,
+    GroupConfig,
+    LatentsConfig,
+    PriorConfig,
+    SynthesisConfig,
+)
+from nwb_migvis.results import EDIT_COORDS, GROUP_COLUMNS
+from nwb_migvis.store import validate_file
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+TINY = Config(
+    n_threads=1,
+    latents=LatentsConfig(n_steps=60, n_hidden=32),
+    prior=PriorConfig(size_px=16, channels=(8, 16), n_steps=4, batch_size=8),
+    critic=CriticConfig(channels=(8, 8), n_steps=10, batch_size=16, n_negatives=16),
+    synthesis=SynthesisConfig(n_steps=3, n_pairs=10, n_dose=2, n_traversal=2, dose=(0.5, 0.9)),
+    evidence=EvidenceConfig(n_permutations=19, n_bootstrap=19, reader_steps=5, min_reader_score=-1e9),
+)
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    path = tmp_path_factory.mktemp("session") / "session.nwb"
+    units = {"pose": 8, "category": 8, "content": 4, "mixed": 4}
+    return simulate_session(path, seed=1, n_stimuli=120, n_repeats=4, size_px=16, units=units)
+
+
+@pytest.fixture(scope="module")
+def ran(session):
+    out = session.with_name("out.nwb")
+    return run(session, out=out, config=TINY), out
+
+
+def test_results_are_what_the_contract_says(ran, session):
+    results, _ = ran
+    n_stimuli, n_units = 120, 24
+    assert list(results.groups.columns) == [c for c in GROUP_COLUMNS if c != "stability"]
+    assert list(results.groups.index) == ["numeric", "category", "free_1", "free_2"]
+    assert results.groups.loc["category", "supervised_by"] == "category"
+    assert results.groups.loc["free_1", "supervised_by"] == ""
+    assert set(results.groups.loc["numeric", "supervised_by"].split(",")) == {
+        *("rotation_x", "rotation_y", "rotation_z", "position_x", "position_y", "size")
+    }
+    assert dict(results.latents.sizes) == {"stimulus": n_stimuli, "latent": 24}
+    assert set(results.latents["split"].values) == {"train", "validation", "test"}
+    assert (results.latents["n_presentations"] == 4).all()
+    assert dict(results.units.sizes) == {"unit": n_units, "latent": 24}
+    assert set(results.units.data_vars) == {"loading", "r2", "noise_ceiling", "reliability"}
+    np.testing.assert_array_equal(results.units["unit"], read_session(session)["unit"])
+    edits = results.synthesized
+    assert set(edits.coords) == set(EDIT_COORDS)
+    assert edits["image"].dtype == np.uint8
+    assert edits["image"].shape[1:] == (16, 16)
+    assert (results.groups["mi_cap_nats"] == np.log(24)).all()
+    assert results.groups["mi_p"].between(0, 1).all()
+
+
+def test_edits_are_held_out_pairs_under_every_method(ran):
+    results, _ = ran
+    edits = results.synthesized
+    split = dict(zip(results.latents["stimulus"].values, results.latents["split"].values, strict=True))
+    assert {split[name] for name in edits["source"].values} == {"test"}
+    assert {split[name] for name in edits["target"].values if name} == {"test"}
+    count = edits["image"][:, 0, 0].to_dataframe().groupby(["role", "method", "group"]).size()
+    assert (count["main"] == 10).all()
+    assert set(count["main"].index.get_level_values("method")) == {"pmi", "none", "shuffled"}
+    assert (count["traversal"] == 2 * 4).all()
+    assert (count["dose"] == 2 * 2).all()
+
+
+def test_the_file_reads_back_as_what_was_returned(ran):
+    results, out = ran
+    again = read_results(out)
+    np.testing.assert_array_equal(again.groups.to_numpy(dtype=object), results.groups.to_numpy(dtype=object))
+    for name in ("latents", "units", "synthesized", "selectivity"):
+        xr.testing.assert_allclose(getattr(again, name), getattr(results, name), rtol=0, atol=0)
+    assert again.provenance["config"] == results.provenance["config"]
+    assert Config.from_dict(again.provenance["config"]).latents.groups[1].name == "category"
+
+
+def test_the_file_is_valid(ran):
+    _, out = ran
+    assert pynwb.validate(path=out) == []
+    assert [f for f in validate_file(out) if f.importance != "best_practice_suggestion"] == []
+
+
+def test_provenance_says_how(ran, session):
+    results, _ = ran
+    provenance = results.provenance
+    assert provenance["inputs"][0]["sha256"] == hashlib.sha256(session.read_bytes()).hexdigest()
+    assert provenance["n_threads"] == 1
+    assert set(provenance["weights"]) == {"vae", "critic", "prior"}
+    assert {"torch", "pynwb", "python"} <= set(provenance["versions"])
+    assert provenance["config"]["prior"]["size_px"] == 16
+    json.dumps(provenance)
+
+
+def test_the_same_command_gives_the_same_arrays(ran, session, tmp_path):
+    results, _ = ran
+    again = run(session, out=tmp_path / "again.nwb", config=TINY)
+    assert again.provenance["weights"] == results.provenance["weights"]
+    assert again.groups.equals(results.groups)
+    for name in ("latents", "units", "synthesized", "selectivity"):
+        assert getattr(again, name).identical(getattr(results, name))
+    other = run(session, out=tmp_path / "other.nwb", config=replace(TINY, seed=1))
+    assert not other.latents["mean"].equals(results.latents["mean"])
+
+
+def test_in_place_keeps_the_original_beside(session, tmp_path):
+    copy = tmp_path / "copy.nwb"
+    shutil.copy(session, copy)
+    before = copy.read_bytes()
+    run(copy, in_place=True, name="second", config=TINY)
+    assert read_results(copy).name == "second"
+    assert copy.with_name("copy.nwb.bak").read_bytes() == before
+    assert read_session(copy)["spike_count"].equals(read_session(session)["spike_count"])
+
+
+def test_reading_options_reach_the_reader_and_the_record(session, tmp_path):
+    results = run(session, out=tmp_path / "o.nwb", config=TINY, window_s=(0.1, 0.2), units="id < 10")
+    assert results.units.sizes["unit"] == 10
+    assert results.provenance["reading"] == {"window_s": [0.1, 0.2], "units": "id < 10"}
+
+
+def test_a_list_of_one_gives_a_list(session, tmp_path):
+    (results,) = run([session], out=tmp_path / "o.nwb", config=TINY)
+    assert results.name == "migvis"
+    with pytest.raises(MigvisError, match="found 2 sessions"):
+        run([session, session], config=TINY)
+
+
+def test_refusals_come_before_any_work(session, tmp_path, monkeypatch):
+    monkeypatch.setattr("nwb_migvis.pipeline.analyse", lambda *_, **__: pytest.fail("work was done"))
+    taken = tmp_path / "taken.nwb"
+    taken.write_bytes(b"mine")
+    with pytest.raises(MigvisError, match="exists already"):
+        run(session, out=taken, config=TINY)
+    assert taken.read_bytes() == b"mine"
+    with pytest.raises(MigvisError, match="absent"):
+        run(session, out=tmp_path / "absent" / "o.nwb", config=TINY)
+
+
+def test_a_device_that_is_not_there(session, tmp_path):
+    with pytest.raises(MigvisError, match="device 'warp' cannot be used"):
+        run(session, out=tmp_path / "o.nwb", config=replace(TINY, device="warp"))
+
+
+ZHANG = DATA / "it_zhang_desimone" / "zd_it_pseudopopulation.nwb"
+
+
+@pytest.mark.skipif(not ZHANG.exists(), reason="the folder of real recordings is absent")
+def test_a_real_session_without_pixels_is_analysed_but_not_edited(tmp_path):
+    groups = (
+        GroupConfig(name="object", size=3, labels=("stimulus_id",)),
+        GroupConfig(name="position", size=3, labels=("stimulus_position",)),
+    )
+    config = replace(TINY, latents=replace(TINY.latents, groups=groups))
+    results = run(ZHANG, out=tmp_path / "o.nwb", config=config, stimulus="stimulus_ID_position")
+    assert results.latents.sizes == {"stimulus": 21, "latent": 6}
+    assert results.units.sizes["unit"] == 132
+    assert results.synthesized.sizes["edit"] == 0
+    assert np.isnan(results.groups["mi_bound_nats"]).all()
+    (note,) = results.provenance["notes"]
+    assert "synthesis was skipped" in note
+    assert set(results.provenance["weights"]) == {"vae"}
+    assert read_results(tmp_path / "o.nwb").latents.equals(results.latents)
+
+
+@pytest.mark.skipif(not ZHANG.exists(), reason="the folder of real recordings is absent")
+def test_too_many_latents_for_a_small_real_session(tmp_path):
+    with pytest.raises(MigvisError, match="training stimuli for 24 latents"):
+        run(ZHANG, out=tmp_path / "o.nwb", config=TINY, stimulus="stimulus_ID_position")
+
+
+def test_without_the_extra_the_command_says_what_to_install(session):
+    code = (
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'torch' else find(name, *a)\n"
+        f"from nwb_migvis.cli import main; main(['run', {str(session)!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install 'nwb-migvis[models]'" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
