@@ -86,8 +86,9 @@ def _why_not_read(path: Path, error: Exception) -> str:
     from hdmf.build import ConstructError
 
     if isinstance(error, ConstructError):
+        builder, reason = error.args[0], error.args[-1]
         return (
-            f"{path} holds an object that cannot be built: {one_line(error)}; if an NWB extension of another "
-            "version is imported, read the file in a Python process without it"
+            f"{path}: {getattr(builder, 'path', 'an object')} cannot be built: {one_line(reason)}; mend the "
+            "file, or, where another version of its NWB extension is imported, read it without importing that"
         )
     return f"{path} cannot be read ({type(error).__name__}: {one_line(error)}); the file may be damaged"

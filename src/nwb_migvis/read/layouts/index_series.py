@@ -35,12 +35,8 @@ def find(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem
 def _read(contents: Contents, series: Any) -> Reading:
     if series.indexed_images is not None:
         collection = contents.images_collection(series.indexed_images)
-    elif series.indexed_timeseries is not None:
-        collection = contents.frames_collection(series.indexed_timeseries)
     else:
-        raise MigvisError(
-            f"IndexSeries {series.name!r} indexes neither Images nor an ImageSeries; link its images"
-        )
+        collection = contents.frames_collection(series.indexed_timeseries)
     if not collection.is_ordered:
         raise MigvisError(
             f"IndexSeries {series.name!r} counts positions in Images {collection.name!r}, which has no "
