@@ -65,7 +65,7 @@ def test_a_session_without_pixels_is_matched_by_name(tmp_path):
 def test_labels_that_conflict(tmp_path):
     a = index_series(tmp_path / "a.nwb", trials={"kind": ["xyxy"[k] for k in SHOWN]})
     b = index_series(tmp_path / "b.nwb", trials={"kind": ["xyyy"[k] for k in SHOWN]})
-    with pytest.raises(MigvisError, match="label 'kind' of image 'pic2' is 'y' in .* and 'x' in"):
+    with pytest.raises(MigvisError, match=r"label 'kind' of image 'pic2' is 'y' in .* and 'x' in"):
         read_sessions([a.path, b.path])
     c = index_series(
         tmp_path / "c.nwb", pixels=some(["pic4", "pic5"]), index=[0, 1, 0], trials={"kind": [1.5, 2.5, 1.5]}
@@ -88,7 +88,7 @@ def test_one_csv_for_all_sessions(tmp_path):
 def test_different_sizes_between_sessions(tmp_path):
     a = index_series(tmp_path / "a.nwb")
     b = index_series(tmp_path / "b.nwb", pixels={f"big{k}": picture(k, (12, 10)) for k in range(4)})
-    with pytest.raises(MigvisError, match="different sizes .*: 6 x 5, 12 x 10"):
+    with pytest.raises(MigvisError, match=r"different sizes .*: 6 x 5, 12 x 10"):
         shared_stimuli(read_sessions([a.path, b.path]))
     sessions = read_sessions([a.path, b.path], resize_px=(6, 5))
     assert shared_stimuli(sessions)["image"].shape == (8, 6, 5)
