@@ -310,6 +310,22 @@ def test_real_sessions_keep_every_object(name, tmp_path):
         assert ("unit_row" in file["analysis/migvis/unit_loadings"]) == ("aggregated" not in name)
 
 
+def test_a_session_of_an_older_schema_is_brought_up_to_date_and_kept(tmp_path):
+    source = SHARED / "nwb_generic" / "A8604-211122.nwb"
+    if not source.is_file():
+        pytest.skip("the shared data are absent")
+    session = Path(shutil.copy(source, tmp_path / "session.nwb"))
+    out = write_results(example_results(edits=False), source=session)
+    electrodes = "/general/extracellular_ephys/electrodes"
+    assert sorted(differing(session, out)) == [
+        f"{electrodes}@namespace differs",
+        f"{electrodes}@neurodata_type differs",
+    ]
+    with h5py.File(out) as file:
+        assert file[electrodes].attrs["neurodata_type"] == "ElectrodesTable"
+        assert [len(versions) for versions in file["specifications"].values()] == [1, 1, 1, 1]
+
+
 # Destinations --------------------------------------------------------------------------------------------
 
 

@@ -72,17 +72,21 @@ def _address(identifier: Any) -> Address:
 
 
 def _attributes(a: Any, b: Any, path: str, same: _Comparison, is_subtype: IsSubtype) -> Iterator[str]:
-    old, new = (tuple(o.attrs.get(n) for n in _TYPE_ATTRIBUTES) for o in (a, b))
-    retyped = old != new and None not in old and None not in new and is_subtype(old, new)
-    for name in a.attrs:
+    ours, theirs = dict(a.attrs), dict(b.attrs)
+    for name, value in ours.items():
         if path == "/" and name in (".specloc", "nwb_version"):
             continue
-        if name in _TYPE_ATTRIBUTES and retyped:
-            continue
-        if name not in b.attrs:
+        if name not in theirs:
             yield f"{path}@{name} is absent"
-        elif not same.values(a.attrs[name], b.attrs[name]):
+        elif not same.values(value, theirs[name]) and not (
+            name in _TYPE_ATTRIBUTES and _retyped(ours, theirs, is_subtype)
+        ):
             yield f"{path}@{name} differs"
+
+
+def _retyped(ours: dict[str, Any], theirs: dict[str, Any], is_subtype: IsSubtype) -> bool:
+    old, new = (tuple(o.get(n) for n in _TYPE_ATTRIBUTES) for o in (ours, theirs))
+    return None not in old and None not in new and is_subtype(old, new)
 
 
 class _Comparison:

@@ -174,9 +174,9 @@ def _open_elsewhere(path: Path) -> bool:
 def _open_here(path: Path) -> bool:
     """Tell whether this process has the file open: its own lock would look like another's."""
     found = path.stat()
-    for descriptor in Path("/proc/self/fd").glob("*"):
+    for descriptor in os.listdir("/dev/fd"):  # noqa: PTH208 - Path resolves what the entries lead to
         with contextlib.suppress(OSError):
-            if os.path.samestat(found, descriptor.stat()):
+            if os.path.samestat(found, os.fstat(int(descriptor))):
                 return True
     return False
 
