@@ -65,6 +65,15 @@ def test_truncated_file(tmp_path):
     assert "is truncated" in refused(path)
 
 
+def test_damage_in_which_the_library_would_loop_for_ever(tmp_path):
+    path = session(tmp_path)
+    data = bytearray(path.read_bytes())
+    heap = data.index(b"GCOL")
+    data[heap + 16 : heap + 32] = bytes(16)
+    path.write_bytes(data)
+    assert "global heap has an entry of no size" in refused(path)
+
+
 def test_file_open_elsewhere_for_writing(tmp_path):
     path = session(tmp_path)
     holder = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); sys.stdin.read()"

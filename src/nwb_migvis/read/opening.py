@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.read.heaps import has_endless_heap
 
 if TYPE_CHECKING:
     from pynwb import NWBFile
@@ -31,9 +32,15 @@ def check_is_session(path: Path) -> None:
             f"{path} is a directory; expected an NWB file in HDF5 format, so give the path of the file itself"
         )
     try:
+        if has_endless_heap(path):
+            raise MigvisError(
+                f"{path} is damaged: an HDF5 global heap has an entry of no size; get a whole copy of it"
+            )
         with h5py.File(path, "r") as file:
             version = file.attrs.get("nwb_version", file.get("nwb_version"))
             kind = file.attrs.get("neurodata_type")
+    except MigvisError:
+        raise
     except OSError as error:
         raise MigvisError(_why_not_opened(path, error)) from error
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -91,4 +98,5 @@ def _why_not_read(path: Path, error: Exception) -> str:
             f"{path}: {getattr(builder, 'path', 'an object')} cannot be built: {one_line(reason)}; mend the "
             "file, or, where another version of its NWB extension is imported, read it without importing that"
         )
-    return f"{path} cannot be read ({type(error).__name__}: {one_line(error)}); the file may be damaged"
+    what = f"{type(error).__name__}: {one_line(error)}"
+    return f"{path} cannot be read ({what}); the file is damaged: get a whole copy of it"

@@ -1,0 +1,13 @@
+"""Damaged files end in a clear error or a read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_damaged_files_end_well():
+    script = Path(__file__).parents[1] / "benchmarks" / "fuzz_reading.py"
+    done = subprocess.run([sys.executable, script, "--n", "40"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
