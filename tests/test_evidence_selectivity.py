@@ -56,7 +56,7 @@ def test_numeric_p_values_are_uniform_without_transfer():
     p = []
     for seed in range(200):
         rng = np.random.default_rng([4, seed])
-        target, source = rng.normal(size=(2, 16))
+        target, source = rng.normal(size=(2, 16)) + np.array([[100.0], [20.0]])
         edit = 0.8 * source + 0.5 * rng.normal(size=16)
         p.append(
             numeric_transfer(edit, target, source=source, n_bootstrap=2, n_permutations=99, seed=seed).p_value
@@ -148,7 +148,7 @@ class PixelReader:
 
     def read(self, images):
         x = 0.8 * images[:, 0, 0].astype(float) + 20
-        return {"x": x, "dim": np.zeros(len(x)), "kind": np.eye(3)[images[:, 0, 1]]}
+        return {"x": x, "dim": 0.001 * x, "kind": np.eye(3)[images[:, 0, 1]]}
 
 
 def fake_session(n, rng):

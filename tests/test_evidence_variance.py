@@ -55,6 +55,42 @@ def test_what_two_groups_share_is_unique_to_neither():
     assert abs(found.unique["x"]) < 0.01 and abs(found.unique["y"]) < 0.01
 
 
+def test_a_noisy_copy_of_a_group_explains_much_but_adds_nothing():
+    unique_p = []
+    for seed in range(60):
+        rng = np.random.default_rng([11, seed])
+        z = rng.normal(size=(150, 9))
+        z[:, 3:6] = z[:, :3] + 0.5 * rng.normal(size=(150, 3))
+        z, a, b = population(150, 8, rng=rng, share=(1.0, 0.0, 0.0), latents=z)
+        found = group_variance(
+            a,
+            b,
+            latents_a=z,
+            latents_b=z,
+            groups=GROUPS,
+            n_permutations=99,
+            seed=seed,
+            **halves_of_split(150, 60),
+        )
+        assert found.explained_p["y"] == 0.01
+        unique_p.append(found.unique_p["y"])
+    assert stats.kstest(unique_p, "uniform").pvalue > 0.01
+
+
+def test_the_order_of_units_does_not_matter():
+    rng = np.random.default_rng(12)
+    z, a, b = population(300, 10, rng=rng)
+    order = rng.permutation(10)
+    split = halves_of_split(300, 100)
+    plain = group_variance(a, b, latents_a=z, latents_b=z, groups=GROUPS, seed=0, **split)
+    turned = group_variance(
+        a[:, order], b[:, order], latents_a=z, latents_b=z, groups=GROUPS, seed=0, **split
+    )
+    assert turned.explained == pytest.approx(plain.explained)
+    assert turned.unique_p == plain.unique_p
+    np.testing.assert_allclose(turned.r2, plain.r2[order])
+
+
 def test_copied_noise_explains_nothing():
     rng = np.random.default_rng(2)
     signal = rng.normal(size=(1500, 6))

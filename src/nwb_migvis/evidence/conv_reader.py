@@ -75,7 +75,7 @@ def fit_conv_reader(
     """Train the network; parameters as in `nwb_migvis.evidence.readers.fit_readers`.
 
     `targets` hold the coded labels (n, n_columns), NaN rows where missing. AdamW with a cosine schedule;
-    brightness and pixel noise are varied, place and direction never are, since labels may depend on
+    illumination and pixel noise are varied, place and direction never are, since labels may depend on
     them. The weights are those of the validation (one every 100 steps) with the least loss.
     """
     x, y = as_tensor(images), _stack(targets, codes)
@@ -157,11 +157,16 @@ def _stack(targets: Mapping[str, np.ndarray], codes: tuple[LabelCode, ...]) -> T
 
 
 def _vary(x: Tensor, generator: torch.Generator) -> Tensor:
-    n = len(x)
-    gain = 1 + 0.1 * torch.randn(n, 1, 1, 1, generator=generator)
-    offset = 0.1 * torch.randn(n, 1, 1, 1, generator=generator)
-    noise = torch.randn(x.shape, generator=generator)
-    return x * gain + offset + 0.1 * torch.rand(n, 1, 1, 1, generator=generator) * noise
+    """Vary contrast, brightness, smooth illumination and pixel noise of standardised images."""
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    n, channels, height, width = x.shape
+    light = functional.interpolate(draw(n, channels, 4, 4), size=(height, width), mode="bicubic")
+    amount = torch.rand(2, n, 1, 1, 1, generator=generator)
+    plain = x * (1 + 0.15 * draw(n, 1, 1, 1)) + 0.15 * draw(n, 1, 1, 1)
+    return plain + 0.4 * amount[0] * light + 0.25 * amount[1] * draw(*x.shape)
 
 
 def _loss(outputs: Tensor, targets: Tensor, codes: tuple[LabelCode, ...]) -> Tensor:
