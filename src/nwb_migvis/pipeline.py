@@ -121,6 +121,7 @@ def run_file(
     clock = _Clock()
     with clock.of("reading"):
         session = read_session(source, **reading)
+        inputs = [{"path": source.name, "sha256": _sha256_of(source)}]
         check_destination(
             source,
             out=out,
@@ -135,7 +136,6 @@ def run_file(
         "finished": datetime.now(UTC).isoformat(),
         "seconds": clock.seconds,
     }
-    inputs = [{"path": source.name, "sha256": _sha256_of(source)}]
     provenance = results.provenance | {
         "inputs": inputs,
         "reading": {key: _json_value(value) for key, value in reading.items() if value is not None},

@@ -225,8 +225,11 @@ def _ordered_names(images: Images) -> list[str] | None:
         references = images.order_of_images.data
         dataset = getattr(references, "dataset", None)
         if isinstance(dataset, h5py.Dataset):
-            paths = (h5py.h5r.get_name(reference, dataset.id) for reference in dataset[()])
-            return [path.decode().rsplit("/", 1)[-1] for path in paths]
+            # Asking HDF5 for the name of a reference searches the file; addresses are looked up.
+            group = dataset.parent
+            at = {h5py.h5o.get_info(group.id, name.encode()).addr: name for name in group}
+            targets = (h5py.h5r.dereference(reference, dataset.id) for reference in dataset[()])
+            return [at[h5py.h5o.get_info(target).addr] for target in targets]
         return [image.name for image in references]
     numbered = {}
     for name in images.images:
