@@ -73,7 +73,9 @@ def endings(folder: Path, n: int, *, limit_s: float) -> list[str]:
     while len(found) < n:
         command = [sys.executable, __file__, "--child", str(folder)]
         command += ["--first", str(len(found)), "--n", str(n)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace"
+        ) as child:
             lines: queue.Queue[str | None] = queue.Queue()
             threading.Thread(target=_pass_on, args=(child.stdout, lines), daemon=True).start()
             while len(found) < n:

@@ -65,13 +65,15 @@ def test_truncated_file(tmp_path):
     assert "is truncated" in refused(path)
 
 
-def test_damage_in_which_the_library_would_loop_for_ever(tmp_path):
+def test_damage_in_which_the_library_would_loop_for_ever_or_crash(tmp_path):
     path = session(tmp_path)
-    data = bytearray(path.read_bytes())
-    heap = data.index(b"GCOL")
-    data[heap + 16 : heap + 32] = bytes(16)
-    path.write_bytes(data)
+    whole = path.read_bytes()
+    heap = whole.index(b"GCOL")
+    path.write_bytes(whole[: heap + 16] + bytes(16) + whole[heap + 32 :])
     assert "global heap has an entry of no size" in refused(path)
+    text_type = whole.index(b"\x19\x01\x01\x00\x10\x00\x00\x00")
+    path.write_bytes(whole[: text_type + 1] + b"\x03" + whole[text_type + 2 :])
+    assert "datatype is neither a sequence nor text" in refused(path)
 
 
 def test_file_open_elsewhere_for_writing(tmp_path):

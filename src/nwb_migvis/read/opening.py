@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.read.heaps import has_endless_heap
+from nwb_migvis.read.damage import fatal_damage
 
 if TYPE_CHECKING:
     from pynwb import NWBFile
@@ -32,10 +32,9 @@ def check_is_session(path: Path) -> None:
             f"{path} is a directory; expected an NWB file in HDF5 format, so give the path of the file itself"
         )
     try:
-        if has_endless_heap(path):
-            raise MigvisError(
-                f"{path} is damaged: an HDF5 global heap has an entry of no size; get a whole copy of it"
-            )
+        damage = fatal_damage(path)
+        if damage is not None:
+            raise MigvisError(f"{path} is damaged: {damage}; get a whole copy of it")
         with h5py.File(path, "r") as file:
             version = file.attrs.get("nwb_version", file.get("nwb_version"))
             kind = file.attrs.get("neurodata_type")
