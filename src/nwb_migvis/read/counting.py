@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,12 @@ import numpy as np
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.progress import progress
 
-_PIECE = 2**13
+_PIECE = 2**14
 """Spikes located at a time: few enough for the cache."""
 
 _MOST_EDGES_PER_CELL = 8
-_UNITS_PER_BLOCK = 32
+_UNITS_PER_BATCH = 32
+_MOST_THREADS = 8
 
 
 class Windows:
@@ -39,7 +42,8 @@ class Windows:
         first, last = start_time + window_s[0], start_time + window_s[1]
         self.edges, where = np.unique(np.concatenate([first, last]), return_inverse=True)
         self._first, self._last = where[: len(first)], where[len(first) :]
-        n_cells = min(max(4 * len(self.edges), 1024), 2**24)
+        self._are_apart = bool((self._last - self._first == 1).all())
+        n_cells = min(max(2 * len(self.edges), 1024), 2**24)
         span = self.edges[-1] - self.edges[0]
         self._cells_per_s = n_cells / span if span > 0 else np.inf
         cells = np.zeros(len(self.edges), np.intp)
@@ -50,9 +54,6 @@ class Windows:
         self._most = int(per_cell.max())
         self._has_grid = np.isfinite(self._cells_per_s) and self._most <= _MOST_EDGES_PER_CELL
         self._padded = np.append(self.edges, np.inf)
-        self._buffer = np.empty(_PIECE)
-        self._cells = np.empty(_PIECE, np.intp)
-        self._is_reached = np.empty(_PIECE, bool)
 
     def _locate(self, times: np.ndarray, buffer: np.ndarray, cells: np.ndarray) -> None:
         """Write the cell of each time to `cells`; times before and after all edges lie outside the grid."""
@@ -61,15 +62,28 @@ class Windows:
         np.copyto(cells, buffer, casting="unsafe")
 
     def positions(self, times: np.ndarray) -> np.ndarray:
-        """Return the number of edges <= each time, (spike,) intp; times are finite."""
-        furthest = max(abs(times.min() - self.edges[0]), abs(times.max() - self.edges[0]))
-        if not self._has_grid or furthest * self._cells_per_s > 2**62:
+        """Return the number of edges <= each time, (spike,) intp.
+
+        Raises
+        ------
+        ValueError
+            If a time is not finite.
+        """
+        low, high = times.min() - self.edges[0], times.max() - self.edges[0]
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError("times hold NaN or infinity")
+        if not self._has_grid or max(-low, high) * self._cells_per_s > 2**62:
             return np.searchsorted(self.edges, times, side="right")
         positions = np.empty(len(times), np.intp)
+        all_buffer, all_cells, all_reached = (
+            np.empty(_PIECE),
+            np.empty(_PIECE, np.intp),
+            np.empty(_PIECE, bool),
+        )
         for i in range(0, len(times), _PIECE):
             piece, out = times[i : i + _PIECE], positions[i : i + _PIECE]
-            buffer, cells = self._buffer[: len(piece)], self._cells[: len(piece)]
-            is_reached = self._is_reached[: len(piece)]
+            n = len(piece)
+            buffer, cells, is_reached = all_buffer[:n], all_cells[:n], all_reached[:n]
             self._locate(piece, buffer, cells)
             self._before.take(cells, mode="clip", out=out)
             for _ in range(self._most):
@@ -84,13 +98,19 @@ class Windows:
         Parameters
         ----------
         pieces : iterable of numpy.ndarray
-            (spike,) float64, seconds, finite: the spikes of one unit.
+            (spike,) float64, seconds: the spikes of one unit.
         """
-        per_gap = np.zeros(len(self.edges) + 1, np.int64)
+        per_gap = np.zeros(0, np.int64)
         for times in pieces:
-            if len(times):
-                per_gap += np.bincount(self.positions(times), minlength=len(per_gap))
-        before = np.cumsum(per_gap, out=per_gap)
+            if not len(times):
+                continue
+            found = np.bincount(self.positions(times), minlength=len(self.edges) + 1)
+            per_gap = per_gap + found if len(per_gap) else found
+        if not len(per_gap):
+            return np.zeros(len(self._first), np.int64)
+        if self._are_apart:  # a window is one gap between neighbouring edges
+            return per_gap.take(self._last)
+        before = np.cumsum(per_gap)
         return before.take(self._last) - before.take(self._first)
 
 
@@ -112,7 +132,7 @@ def count_spikes(
     *,
     window_s: tuple[float, float] = (0.07, 0.17),
     rows: np.ndarray | None = None,
-    max_bytes: int = 2**28,
+    max_bytes: int = 2**27,
     place: str = "units",
 ) -> np.ndarray:
     """Count each unit's spikes in [start + window_s[0], start + window_s[1]).
@@ -133,7 +153,7 @@ def count_spikes(
     rows : numpy.ndarray, optional
         Units to count, positions in `ends`; all by default.
     max_bytes : int
-        Most spike times held at a time, in bytes; the working memory is about four times that.
+        Spike times read at a time, in bytes; the memory needed beside the output is about four times that.
     place : str
         Name of the units' table, for messages.
 
@@ -155,44 +175,80 @@ def count_spikes(
         return counts
     windows = Windows(start_time, window_s)
     held = _Held(spike_times, max(max_bytes // 8, 1024))
-    block = np.empty((_UNITS_PER_BLOCK, len(start_time)), np.int64)
-    for j, row in enumerate(progress(rows, what="counting spikes", total=len(rows), unit="unit")):
-        k = j % _UNITS_PER_BLOCK
-        block[k] = windows.count(_finite(held.pieces(begins[row], begins[row + 1]), f"{place}, row {row}"))
-        if k == _UNITS_PER_BLOCK - 1 or j == len(rows) - 1:
-            if block[: k + 1].max() > np.iinfo(counts.dtype).max:
-                counts = counts.astype(np.uint32)
-            counts[:, j - k : j + 1] = block[: k + 1].T
+
+    def count(unit: tuple[int, Iterable[np.ndarray]]) -> np.ndarray:
+        row, pieces = unit
+        try:
+            found = windows.count(pieces)
+            return found.astype(np.uint16 if found.max() <= np.iinfo(np.uint16).max else np.uint32)
+        except ValueError:
+            raise MigvisError(
+                f"{place}, row {row}: spike_times hold NaN or infinity; expected seconds: mend the file"
+            ) from None
+
+    done = 0
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
+        for batch in _batches(progress(rows, what="counting spikes", total=len(rows)), begins, held):
+            found = list(pool.map(count, batch))
+            counts = counts.astype(np.result_type(counts, *found), copy=False)
+            _put(np.stack(found).T, counts[:, done : done + len(found)])
+            done += len(found)
     return counts
 
 
-def _finite(pieces: Iterable[np.ndarray], place: str) -> Iterator[np.ndarray]:
-    for times in pieces:
-        if not np.isfinite(times).all():
-            raise MigvisError(
-                f"{place}: spike_times hold NaN or infinity; expected seconds: mend or remove the unit"
-            )
-        yield times
+def _batches(
+    rows: Iterable[int], begins: np.ndarray, held: _Held
+) -> Iterator[list[tuple[int, Iterable[np.ndarray]]]]:
+    """Yield rows with their spikes, some at a time; one too long to be held comes in pieces."""
+    batch: list[tuple[int, Iterable[np.ndarray]]] = []
+    n_spikes = 0
+    for row in rows:
+        first, last = begins[row], begins[row + 1]
+        if batch and (n_spikes + last - first > held.length or len(batch) == _UNITS_PER_BATCH):
+            yield batch
+            batch, n_spikes = [], 0
+        is_small = last - first <= held.length
+        batch.append((row, [held.values(first, last)] if is_small else held.pieces(first, last)))
+        n_spikes += last - first
+    yield batch
+
+
+def _put(block: np.ndarray, out: np.ndarray) -> None:
+    """Copy between arrays of opposite memory order, some rows at a time for the sake of the cache."""
+    for i in range(0, len(out), _PIECE):
+        out[i : i + _PIECE] = block[i : i + _PIECE]
 
 
 class _Held:
-    """A stretch of a long array in memory, read ahead so that many short slices cost one read."""
+    """A stretch of a long array in memory, read ahead so that many short slices cost one read.
+
+    Parameters
+    ----------
+    array : array-like
+        (value,).
+    length : int
+        Most values read at a time.
+    """
 
     def __init__(self, array: Any, length: int) -> None:
+        self.length = length
         self._array = array
-        self._length = length
         self._first = 0
         self._values = np.empty(0)
 
     def pieces(self, first: int, last: int) -> Iterator[np.ndarray]:
-        """Yield the values from `first` to `last` as float64, at most `length` at a time."""
-        for i in range(first, last, self._length):
-            yield self._slice(i, min(i + self._length, last))
+        """Yield the values from `first` to `last`, at most `length` at a time."""
+        for i in range(first, last, self.length):
+            yield self.values(i, min(i + self.length, last))
 
-    def _slice(self, first: int, last: int) -> np.ndarray:
+    def values(self, first: int, last: int) -> np.ndarray:
+        """Return the values from `first` to `last`, no more than `length`, as float64."""
         if isinstance(self._array, np.ndarray):
             return np.asarray(self._array[first:last], np.float64)
         if first < self._first or last > self._first + len(self._values):
-            self._first = first
-            self._values = np.asarray(self._array[first : first + self._length], np.float64)
+            self._first, self._values = (
+                first,
+                np.empty(0),
+            )  # lets go of the last stretch before the next is read
+            self._values = np.asarray(self._array[first : first + self.length], np.float64)
         return self._values[first - self._first : last - self._first]

@@ -38,7 +38,7 @@ class Asked:
     allow_outside: bool = False
     resize_px: tuple[int, int] | None = None
     channel_order: str = "rgb"
-    max_bytes: int = 2**28
+    max_bytes: int = 2**27
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "window_s", check_window(self.window_s))
@@ -68,7 +68,7 @@ def read_session(
     allow_outside: bool = False,
     resize_px: tuple[int, int] | None = None,
     channel_order: str = "rgb",
-    max_bytes: int = 2**28,
+    max_bytes: int = 2**27,
 ) -> xr.Dataset:
     """Read an NWB session: how often each unit fired after each image.
 
@@ -97,7 +97,7 @@ def read_session(
     channel_order : {"rgb", "bgr"}
         Order of colour channels in the file.
     max_bytes : int
-        Most bytes of spike times held at a time while counting.
+        Spike times read at a time while counting, in bytes; see `count_spikes`.
 
     Returns
     -------
