@@ -64,16 +64,16 @@ def test_ddim_converges_to_the_probability_flow_at_first_order():
     assert ((orders > 0.8) & (orders < 1.3)).all()
 
 
-def test_inversion_and_sampling_undo_each_other_better_with_more_steps():
+def test_inversion_and_sampling_undo_each_other():
     x0 = SPREAD * torch.randn(4, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    grid = time_grid(1000, strength=0.9, n_steps=25)
     errors = []
-    for n_steps in (25, 100):
-        grid = time_grid(1000, strength=0.9, n_steps=n_steps)
-        there = invert(gaussian_denoiser, x0, alpha_bar=ALPHA_BAR, grid=grid)
+    for n_corrections in (0, 2, 8):
+        there = invert(gaussian_denoiser, x0, alpha_bar=ALPHA_BAR, grid=grid, n_corrections=n_corrections)
         back = sample(gaussian_denoiser, there, alpha_bar=ALPHA_BAR, grid=grid)
         errors.append(float((back - x0).norm() / x0.norm()))
-    assert errors[1] < 0.5 * errors[0]
-    assert errors[1] < 0.03
+    assert errors[1] < 0.2 * errors[0]
+    assert errors[2] < 1e-4
 
 
 def test_guidance_moves_along_the_gradient_by_its_relative_length():

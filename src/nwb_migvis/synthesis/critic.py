@@ -27,6 +27,8 @@ _N_HIDDEN = 256
 class LatentRegressor(nn.Module):
     """A convolutional network that reads every latent off a noisy image, with a precision for each step.
 
+    Convolutions train in bfloat16; once trained, everything is computed in single precision.
+
     Parameters
     ----------
     n_channels : int
@@ -54,6 +56,7 @@ class LatentRegressor(nn.Module):
             nn.Linear(_N_HIDDEN, n_latents),
         )
         self.log_precision = nn.Linear(128, n_latents)
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the latents read off x_t (n, latent) and the log precision of the reading, same shape.
@@ -67,12 +70,13 @@ class LatentRegressor(nn.Module):
         frequency = torch.exp(torch.arange(32, device=t.device) * (math.log(1000.0) / 31))
         angle = t[:, None] * frequency
         code = self.embedding(torch.cat([angle.sin(), angle.cos()], dim=-1))
-        h = x_t
-        for convolution, norm, film in zip(self.convolutions, self.norms, self.films, strict=True):
-            scale, shift = film(code)[:, :, None, None].chunk(2, dim=1)
-            h = F.silu(norm(convolution(h)) * (1 + scale) + shift)
-        h = F.adaptive_avg_pool2d(h, _POOL).flatten(1)
-        return self.head(h), self.log_precision(code).clamp(-4.0, 6.0)
+        h = x_t.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(h.device.type, torch.bfloat16, enabled=self.training):
+            for convolution, norm, film in zip(self.convolutions, self.norms, self.films, strict=True):
+                scale, shift = film(code)[:, :, None, None].chunk(2, dim=1)
+                h = F.silu(norm(convolution(h)) * (1 + scale) + shift)
+            h = F.adaptive_avg_pool2d(h, _POOL).flatten(1)
+        return self.head(h.float()), self.log_precision(code).clamp(-4.0, 6.0)
 
 
 @dataclass(frozen=True)

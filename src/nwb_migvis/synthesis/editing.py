@@ -42,10 +42,14 @@ def time_grid(n_timesteps: int, *, strength: float, n_steps: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def invert(denoise: Denoise, x0: torch.Tensor, *, alpha_bar: torch.Tensor, grid: np.ndarray) -> torch.Tensor:
+def invert(
+    denoise: Denoise, x0: torch.Tensor, *, alpha_bar: torch.Tensor, grid: np.ndarray, n_corrections: int = 2
+) -> torch.Tensor:
     """Carry clean images to the last step of the grid along the deterministic DDIM path.
 
-    Song, Meng & Ermon 2021 (arXiv 2010.02502), eq. 13 run towards noise.
+    Song, Meng & Ermon 2021 (arXiv 2010.02502), eq. 13 run towards noise. A step back starts from the noise
+    predicted at the noisier image, which is not known on the way there: it is found by fixed-point
+    iteration from the prediction at the cleaner one, so that `sample` undoes each step closely.
 
     Parameters
     ----------
@@ -54,11 +58,17 @@ def invert(denoise: Denoise, x0: torch.Tensor, *, alpha_bar: torch.Tensor, grid:
     alpha_bar : torch.Tensor, shape (T,)
     grid : numpy.ndarray of int
         As `time_grid` returned it.
+    n_corrections : int
+        Fixed-point iterations in each step.
     """
     x = x0
     for now, then in pairwise(grid):
-        eps, x0_hat = denoise(x, int(now))
-        x = alpha_bar[then].sqrt() * x0_hat + (1 - alpha_bar[then]).sqrt() * eps
+        root, spread = alpha_bar[now].sqrt(), (1 - alpha_bar[now]).sqrt()
+        root_then, spread_then = alpha_bar[then].sqrt(), (1 - alpha_bar[then]).sqrt()
+        eps, _ = denoise(x, int(now))
+        for _ in range(n_corrections):
+            eps, _ = denoise(root_then * (x - spread * eps) / root + spread_then * eps, int(then))
+        x = root_then * (x - spread * eps) / root + spread_then * eps
     return x
 
 
