@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
+import torch
 
+from nwb_migvis.evidence import conv_reader
 from nwb_migvis.evidence.kernel_reader import edge_features
 from nwb_migvis.evidence.labels import LabelCode, code_labels, label_score
 from nwb_migvis.evidence.readers import fit_readers, reader_scores
 from nwb_migvis.evidence.realism import frechet_distance
-
-torch = pytest.importorskip("torch")
 
 SHAPES = ("bar", "disk", "ring")
 
@@ -90,6 +90,25 @@ def test_a_shuffled_label_cannot_be_read():
     for reader in fit(images, labels, n_train=400, seed=0, n_steps=40):
         scores = reader_scores(reader, new_images, new_labels)
         assert scores["x"] < 0.2 and scores["shape"] < 0.2
+
+
+def test_the_network_stops_where_validation_is_best(monkeypatch):
+    images, labels = toy_images(164, seed=13)
+    labels = {"x": np.random.default_rng(0).normal(size=164)}  # all there is to learn is by heart
+
+    def validation_error(every):
+        monkeypatch.setattr(conv_reader, "VALIDATE_EVERY", every)
+        (reader,) = fit(images, labels, n_train=64, seed=0, n_steps=40, kinds=("conv",))
+        return ((reader.read(images[64:])["x"] - labels["x"][64:]) ** 2).mean()
+
+    assert validation_error(2) < 0.99 * validation_error(1000)
+
+
+def test_the_kernel_does_not_learn_noise_by_heart():
+    images, _ = toy_images(500, seed=14)
+    labels = {"x": np.random.default_rng(0).normal(size=500)}
+    (reader,) = fit(images, labels, n_train=400, seed=0, kinds=("kernel",))
+    assert reader.read(images[:400])["x"].std() < 0.7
 
 
 def test_the_same_seed_gives_the_same_reader_and_leaves_torch_alone():
