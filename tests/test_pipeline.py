@@ -149,7 +149,7 @@ def test_a_list_of_one_gives_a_list(session, tmp_path):
 
 
 def test_refusals_come_before_any_work(session, tmp_path, monkeypatch):
-    monkeypatch.setattr("nwb_migvis.pipeline.analyse", lambda *_, **__: pytest.fail("work was done"))
+    monkeypatch.setattr("nwb_migvis.pipeline.running.analyse", lambda *_, **__: pytest.fail("work was done"))
     taken = tmp_path / "taken.nwb"
     taken.write_bytes(b"mine")
     with pytest.raises(MigvisError, match="exists already"):

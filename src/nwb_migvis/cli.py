@@ -159,20 +159,15 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def run(paths: tuple[str, ...], **options: Any) -> None:
     """Learn latent groups, synthesize what they encode, and write the results into a copy of PATH."""
-    from nwb_migvis.pipeline import run_file
+    from nwb_migvis.pipeline import run_files
     from nwb_migvis.report import group_table
 
     _set_quiet(options["quiet"])
     config = _config(options)
     destination = {key: options[key] for key in ("out", "in_place", "name", "overwrite")}
-    if len(paths) > 1:
-        raise MigvisError(
-            f"found {len(paths)} sessions; expected one: this version fits each session on its own; "
-            "run them one by one"
-        )
-    written, results = run_file(paths[0], config=config, **destination, **_reading(options))
-    click.echo(group_table(results))
-    click.echo(f"wrote {written}")
+    for written, results in run_files(paths, config=config, **destination, **_reading(options)):
+        click.echo(group_table(results))
+        click.echo(f"wrote {written}")
 
 
 def _config(options: dict[str, Any]) -> Any:

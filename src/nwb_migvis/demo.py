@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nwb_migvis.config import Config, GroupConfig
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.pipeline import run_file
+from nwb_migvis.pipeline import run_files
 from nwb_migvis.report import draw_edits, group_table
 from nwb_migvis.simulate import simulate_session
 from nwb_migvis.store import validate_file
@@ -62,7 +62,7 @@ def run_demo(folder: Path, *, seed: int = 0, say: Callable[[str], None] = print)
     say("1/4 simulating a session of 5,760 images and 160 units ...")
     simulate_session(session, seed=seed)
     say("2/4 learning latent groups, training prior and critic, editing (some 15 minutes on two cores) ...")
-    _, results = run_file(session, out=out, config=demo_config(seed))
+    ((_, results),) = run_files([session], out=out, config=demo_config(seed))
     say("3/4 validating the file ...")
     findings = [f for f in validate_file(out) if f.importance != "best_practice_suggestion"]
     if findings:

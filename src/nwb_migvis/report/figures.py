@@ -66,16 +66,17 @@ def draw_edits(path: str | Path, name: str | None = None, *, out: str | Path | N
 
 
 def _title(results: Results, group: str) -> str:
-    labels = results.groups.loc[group, "supervised_by"]
+    labels = str(results.groups["supervised_by"][group])
     return f"{group}: {labels}" if labels else f"{group} (free)"
 
 
 def _stimuli(path: Path, results: Results, pairs: list[tuple[str, str]]) -> dict[str, np.ndarray]:
     """Return the session's own pixels of the stimuli of these pairs, or reconstructions of the sources."""
-    reading = results.provenance.get("reading", {})
+    recorded: dict[str, Any] = dict(results.provenance.get("reading", {}))
+    recorded.pop("labels", None)
     try:
         session = read_session(
-            path, **{k: tuple(v) if isinstance(v, list) else v for k, v in reading.items()}
+            path, **{k: tuple(v) if isinstance(v, list) else v for k, v in recorded.items()}
         )
     except MigvisError:
         session = xr.Dataset()

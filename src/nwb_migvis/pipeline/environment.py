@@ -1,0 +1,90 @@
+"""What surrounds a run: seeds, threads, clocks, digests, and whether the models' packages are there."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nwb_migvis.config import Config
+from nwb_migvis.errors import MigvisError
+
+STAGES = ("split", "latents", "prior", "critic", "pairs", "evidence")
+_MODEL_PACKAGES = ("torch", "diffusers", "safetensors", "scipy", "sklearn")
+
+
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Count what is done inside towards a stage."""
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - start, 3)
+
+
+def stage_seeds(seed: int) -> dict[str, int]:
+    """Return an independent seed for each stage."""
+    words = np.random.SeedSequence(seed).generate_state(len(STAGES))
+    return {stage: int(word) for stage, word in zip(STAGES, words, strict=True)}
+
+
+@contextmanager
+def torch_settings(config: Config) -> Iterator[int]:
+    """Set threads and determinism for the duration of a run; yield the number of threads."""
+    import torch
+
+    try:
+        torch.empty(0, device=config.device)
+    except (RuntimeError, AssertionError) as error:
+        raise MigvisError(
+            f"device {config.device!r} cannot be used: {str(error).splitlines()[0]}; give --device cpu"
+        ) from None
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    try:
+        if config.n_threads:
+            torch.set_num_threads(config.n_threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+
+
+def require_models() -> None:
+    """Raise where a package of the extra `models` is not installed."""
+    missing = [package for package in _MODEL_PACKAGES if importlib.util.find_spec(package) is None]
+    if missing:
+        raise MigvisError(
+            f"{', '.join(missing)} not installed; fitting needs the extra 'models': "
+            "pip install 'nwb-migvis[models]'"
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Return the digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def json_value(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    if isinstance(value, Mapping):
+        return {str(k): json_value(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_value(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return json_value(value.tolist())
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,194 @@
+"""From a session's file to its results, written back."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from nwb_migvis.config import Config
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.pipeline.environment import (
+    Clock,
+    json_value,
+    require_models,
+    sha256_of,
+    stage_seeds,
+    torch_settings,
+)
+from nwb_migvis.pipeline.stages import (
+    MAX_PRIOR_BYTES,
+    Edits,
+    edit_selectivity,
+    fit,
+    latents_dataset,
+    make_edits,
+    measure,
+)
+from nwb_migvis.read import read_session
+from nwb_migvis.results import Results
+from nwb_migvis.store import check_destination, write_results
+
+_RECORDED = (
+    "nwb-migvis",
+    "pynwb",
+    "hdmf",
+    "h5py",
+    "numpy",
+    "xarray",
+    "pandas",
+    "torch",
+    "diffusers",
+    "scipy",
+)
+
+
+def run(
+    source: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    in_place: bool = False,
+    name: str = "migvis",
+    overwrite: bool = False,
+    config: Config | None = None,
+    **reading: Any,
+) -> Results | list[Results]:
+    """Learn latent groups of a session's population, synthesize what they encode, and write the results.
+
+    Parameters
+    ----------
+    source : path or list of paths
+        NWB sessions. This version fits one session at a time.
+    out : path, optional
+        File to write; a sibling `NAME_migvis.nwb` where it is None.
+    in_place : bool
+        Write the results back under the source's own path (atomically, keeping `NAME.nwb.bak`).
+    name : str
+        Name of the run inside the file.
+    overwrite : bool
+        Replace an output, or a run of that name, that exists.
+    config : Config, optional
+        The preset `quick` where it is None.
+    **reading
+        Passed to `read_session`: `window_s`, `images`, `labels`, `where`, `units`, `layout`, `stimulus`.
+
+    Returns
+    -------
+    Results, or list of Results for a list of paths
+
+    Raises
+    ------
+    MigvisError
+        For anything that the user can mend: in the file, the options, or the installation. Destinations
+        are checked before any work is done.
+    """
+    paths = [source] if isinstance(source, (str, Path)) else list(source)
+    written = run_files(
+        paths, out=out, in_place=in_place, name=name, overwrite=overwrite, config=config, **reading
+    )
+    results = [result for _, result in written]
+    return results[0] if isinstance(source, (str, Path)) else results
+
+
+def run_files(
+    paths: Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    in_place: bool = False,
+    name: str = "migvis",
+    overwrite: bool = False,
+    config: Config | None = None,
+    **reading: Any,
+) -> list[tuple[Path, Results]]:
+    """Do what `run` does for a list of sessions, and say where the results of each were written."""
+    if len(paths) != 1:
+        raise MigvisError(
+            f"found {len(paths)} sessions; expected one: this version fits each session on its own; run them "
+            "one by one"
+        )
+    source, config = Path(paths[0]), config or Config()
+    require_models()
+    started = datetime.now(UTC)
+    clock = Clock()
+    destination: dict[str, Any] = {"out": out, "in_place": in_place, "overwrite": overwrite}
+    check_destination(source, **destination, name=name, expected_bytes=2 * MAX_PRIOR_BYTES)
+    with clock.of("reading"):
+        session = read_session(source, **reading)
+        inputs = [{"path": source.name, "sha256": sha256_of(source)}]
+    results, weights = analyse(session, name=name, config=config, clock=clock)
+    times = {
+        "started": started.isoformat(),
+        "finished": datetime.now(UTC).isoformat(),
+        "seconds": clock.seconds,
+    }
+    provenance = results.provenance | {
+        "inputs": inputs,
+        "reading": {key: json_value(value) for key, value in reading.items() if value is not None},
+        "times": times,
+    }
+    results = replace(results, provenance=provenance)
+    return [(write_results(results, source=source, **destination, weights=weights), results)]
+
+
+def analyse(
+    session: xr.Dataset, *, name: str = "migvis", config: Config, clock: Clock | None = None
+) -> tuple[Results, dict[str, bytes]]:
+    """Run every stage on a session dataset, writing nothing.
+
+    Parameters
+    ----------
+    session : xarray.Dataset
+        As `read_session` returns it.
+    name : str
+    config : Config
+    clock : optional
+        Collects the seconds each stage takes.
+
+    Returns
+    -------
+    results : Results
+    weights : dict of str to bytes
+        safetensors bytes of `vae` and, where the session has pixels, `critic` and `prior` (the prior only
+        below 20 MB).
+    """
+    clock = clock or Clock()
+    seeds = stage_seeds(config.seed)
+    with torch_settings(config) as n_threads:
+        config = replace(config, n_threads=n_threads)
+        fitted = fit(session, config, seeds, clock)
+        config = replace(config, latents=replace(config.latents, groups=fitted.model.groups))
+        edits = Edits()
+        if "image" in session:
+            edits = make_edits(session, fitted, config, seeds, clock)
+            config = replace(config, prior=replace(config.prior, size_px=max(edits.images.shape[1:3])))
+        with clock.of("evidence"):
+            measured = measure(session, fitted, edits, config, seeds["evidence"])
+            selectivity = edit_selectivity(
+                session["stimulus"].values, fitted, edits, config, seeds["evidence"]
+            )
+    weights = {"vae": fitted.model.to_bytes()} | edits.weights
+    notes = [] if "image" in session else ["synthesis was skipped: the session holds no pixels of its images"]
+    if "prior" not in weights and "image" in session:
+        notes.append(f"the prior is not stored: it takes {MAX_PRIOR_BYTES / 1e6:g} MB or more")
+    provenance = {
+        "config": config.to_dict(),
+        "versions": {p: version(p) for p in _RECORDED} | {"python": platform.python_version()},
+        "seeds": seeds,
+        "n_threads": n_threads,
+        "device": config.device,
+        "weights": {key: hashlib.sha256(value).hexdigest() for key, value in weights.items()},
+        "session": {key: json_value(value) for key, value in session.attrs.items() if key != "source"},
+        "n_units_left_out": measured.n_units_left_out,
+        "notes": notes,
+    }
+    latents = latents_dataset(session, fitted)
+    return Results(
+        name, measured.groups, latents, measured.units, edits.synthesized, selectivity, provenance
+    ), weights

@@ -1,0 +1,255 @@
+"""The stages joined: what each needs of the ones before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from nwb_migvis.config import Config
+from nwb_migvis.pipeline.environment import Clock
+from nwb_migvis.results import no_edits, no_selectivity
+
+if TYPE_CHECKING:
+    from nwb_migvis.latents.model import LatentModel
+
+MAX_PRIOR_BYTES = 20_000_000
+"""Priors of this size and more are not stored in the NWB file."""
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The latent model with what it was fitted to."""
+
+    model: LatentModel
+    split: np.ndarray
+    labels: dict[str, np.ndarray]
+    spike_count: np.ndarray
+    stimulus_index: np.ndarray
+    n_presentations: np.ndarray
+    mean: np.ndarray
+    log_var: np.ndarray
+
+    @property
+    def slices(self) -> dict[str, tuple[int, int]]:
+        """First latent and number of latents of each group."""
+        first = np.cumsum([0, *(group.size for group in self.model.groups)])
+        return {
+            group.name: (int(f), group.size) for group, f in zip(self.model.groups, first[:-1], strict=True)
+        }
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What synthesis made: nothing where the session has no pixels."""
+
+    images: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
+    synthesized: xr.Dataset = field(default_factory=no_edits)
+    weights: dict[str, bytes] = field(default_factory=dict)
+    scores: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Evidence from responses: the tables of groups and units, and the units too unreliable to count."""
+
+    groups: pd.DataFrame
+    units: xr.Dataset
+    n_units_left_out: int
+
+
+def fit(session: xr.Dataset, config: Config, seeds: Mapping[str, int], clock: Clock) -> Fitted:
+    """Split the stimuli, fit the latent model, and encode every stimulus."""
+    from nwb_migvis.latents import resolve_groups, split_stimuli, stimulus_labels
+    from nwb_migvis.latents.fit import fit_latents
+
+    labels = stimulus_labels(session)
+    groups = resolve_groups(labels, config.latents)
+    n_stimuli = session.sizes["stimulus"]
+    split = split_stimuli(n_stimuli, config.split, rng=np.random.default_rng(seeds["split"]))
+    spike_count, stimulus_index = session["spike_count"].values, session["stimulus_index"].values
+    with clock.of("latents"):
+        model = fit_latents(
+            spike_count,
+            stimulus_index,
+            labels=labels,
+            groups=groups,
+            split=split,
+            config=config.latents,
+            seed=seeds["latents"],
+            device=config.device,
+        )
+        n_presentations = np.bincount(stimulus_index, minlength=n_stimuli)
+        total = np.zeros((n_stimuli, spike_count.shape[1]))
+        np.add.at(total, stimulus_index, spike_count)
+        mean, log_var = model.encode(total / n_presentations[:, None])
+    return Fitted(model, split, labels, spike_count, stimulus_index, n_presentations, mean, log_var)
+
+
+def make_edits(
+    session: xr.Dataset, fitted: Fitted, config: Config, seeds: Mapping[str, int], clock: Clock
+) -> Edits:
+    """Train prior and critic on the training stimuli's images and edit held-out ones."""
+    from nwb_migvis.synthesis.critic import train_critic
+    from nwb_migvis.synthesis.plan import plan_edits
+    from nwb_migvis.synthesis.prior import train_prior
+    from nwb_migvis.synthesis.synthesize import synthesize
+
+    train, test = fitted.split == "train", fitted.split == "test"
+    sizes = [group.size for group in fitted.model.groups]
+    images = _small_images(session["image"], config.prior.size_px)
+    with clock.of("prior"):
+        prior = train_prior(images[train], config=config.prior, seed=seeds["prior"], device=config.device)
+    with clock.of("critic"):
+        x = prior.scale.to_x(images).to(prior.alpha_bar.device)
+        critic = train_critic(
+            x,
+            fitted.mean,
+            sizes=sizes,
+            split=fitted.split,
+            alpha_bar=prior.alpha_bar,
+            config=config.critic,
+            seed=seeds["critic"],
+        )
+        scores = critic.score_matrix(fitted.mean[test], x[np.flatnonzero(test)])
+    with clock.of("edits"):
+        plan = plan_edits(
+            np.flatnonzero(test),
+            fitted.model.groups,
+            labels=fitted.labels,
+            config=config.synthesis,
+            rng=np.random.default_rng(seeds["pairs"]),
+        )
+        synthesized = synthesize(
+            plan,
+            images,
+            fitted.mean,
+            session["stimulus"].values,
+            prior=prior,
+            critic=critic,
+            groups=fitted.model.groups,
+            config=config.synthesis,
+            seed=config.seed,
+        )
+    weights = {"critic": critic.to_bytes()}
+    prior_bytes = prior.to_bytes()
+    if len(prior_bytes) < MAX_PRIOR_BYTES:
+        weights["prior"] = prior_bytes
+    return Edits(images, synthesized, weights, scores)
+
+
+def _small_images(image: xr.DataArray, size_px: int) -> np.ndarray:
+    """Return all images at the prior's size, reading a few hundred at a time."""
+    from nwb_migvis.synthesis.pixels import resize_images, target_shape
+
+    shape = target_shape(image.sizes["y"], image.sizes["x"], size_px)
+    n = image.sizes["stimulus"]
+    parts = [resize_images(image[first : first + _CHUNK].values, shape) for first in range(0, n, _CHUNK)]
+    return np.concatenate(parts)
+
+
+def measure(session: xr.Dataset, fitted: Fitted, edits: Edits, config: Config, seed: int) -> Measured:
+    """Measure how much variance and information each group holds, and how reliable the units are."""
+    from nwb_migvis.evidence.information import infonce_bound
+    from nwb_migvis.evidence.reliability import half_means, split_half_correlation, split_half_reliability
+    from nwb_migvis.evidence.variance import group_variance
+
+    n_stimuli, test = fitted.split.size, fitted.split == "test"
+    half_a, half_b, _, _ = half_means(
+        fitted.spike_count, fitted.stimulus_index, n_stimuli, rng=np.random.default_rng(seed)
+    )
+    variance = group_variance(
+        half_a,
+        half_b,
+        latents_a=fitted.model.encode(np.nan_to_num(half_a))[0],
+        latents_b=fitted.model.encode(np.nan_to_num(half_b))[0],
+        groups=fitted.slices,
+        train=fitted.split == "train",
+        test=test,
+        min_reliability=config.evidence.min_reliability,
+        n_permutations=config.evidence.n_permutations,
+        seed=seed,
+    )
+    rows = []
+    for g, group in enumerate(fitted.model.groups):
+        first, size = fitted.slices[group.name]
+        row: dict[str, Any] = {"group": group.name, "first": first, "size": size}
+        row["supervised_by"] = ",".join(group.labels)
+        row["variance_explained"] = variance.explained[group.name]
+        row["variance_explained_p"] = variance.explained_p[group.name]
+        row["variance_unique"] = variance.unique[group.name]
+        row["variance_unique_p"] = variance.unique_p[group.name]
+        row |= dict.fromkeys(("mi_bound_nats", "mi_cap_nats", "mi_p"), np.nan)
+        if edits.scores is not None:
+            bound = infonce_bound(edits.scores[g], n_permutations=config.evidence.n_permutations, seed=seed)
+            row |= {"mi_bound_nats": bound.bound_nats, "mi_cap_nats": bound.cap_nats, "mi_p": bound.p_value}
+        rows.append(row)
+    counts = (fitted.spike_count, fitted.stimulus_index)
+    units = xr.Dataset(
+        {
+            "loading": (("unit", "latent"), fitted.model.loading()),
+            "r2": ("unit", variance.r2),
+            "noise_ceiling": (
+                "unit",
+                split_half_correlation(*counts, n_stimuli=n_stimuli, seed=seed, stimuli=test),
+            ),
+            "reliability": ("unit", split_half_reliability(*counts, n_stimuli=n_stimuli, seed=seed)),
+        },
+        coords={"unit": session["unit"].values},
+    )
+    return Measured(pd.DataFrame(rows).set_index("group"), units, variance.n_units_left_out)
+
+
+def edit_selectivity(
+    stimulus: np.ndarray, fitted: Fitted, edits: Edits, config: Config, seed: int
+) -> xr.Dataset:
+    """Read what the edits changed with readers trained on real images."""
+    from nwb_migvis.evidence.readers import fit_readers
+    from nwb_migvis.evidence.selectivity import measure_selectivity
+
+    if not fitted.labels or edits.synthesized.sizes["edit"] == 0:
+        return no_selectivity()
+    train, validation = fitted.split == "train", fitted.split == "validation"
+    circular = {name: period for name, period in config.latents.circular.items() if period}
+    readers = fit_readers(
+        edits.images[train],
+        {name: values[train] for name, values in fitted.labels.items()},
+        images_validation=edits.images[validation],
+        labels_validation={name: values[validation] for name, values in fitted.labels.items()},
+        seed=seed,
+        n_steps=config.evidence.reader_steps,
+        circular=circular,
+    )
+    return measure_selectivity(
+        edits.synthesized,
+        images=edits.images,
+        stimulus=stimulus.tolist(),
+        labels=fitted.labels,
+        readers=readers,
+        supervised_by={group.name: group.labels for group in fitted.model.groups},
+        test=fitted.split == "test",
+        min_reader_score=config.evidence.min_reader_score,
+        n_bootstrap=config.evidence.n_bootstrap,
+        n_permutations=config.evidence.n_permutations,
+        seed=seed,
+    )
+
+
+def latents_dataset(session: xr.Dataset, fitted: Fitted) -> xr.Dataset:
+    """Return the latents as `Results.latents`."""
+    group = [g.name for g in fitted.model.groups for _ in range(g.size)]
+    return xr.Dataset(
+        {"mean": (("stimulus", "latent"), fitted.mean), "log_var": (("stimulus", "latent"), fitted.log_var)},
+        coords={
+            "stimulus": session["stimulus"].values.astype(object),
+            "group": ("latent", np.array(group, dtype=object)),
+            "split": ("stimulus", fitted.split.astype(object)),
+            "n_presentations": ("stimulus", fitted.n_presentations.astype(np.int64)),
+        },
+    )
