@@ -74,10 +74,9 @@ def _stimuli(path: Path, results: Results, pairs: list[tuple[str, str]]) -> dict
     """Return the session's own pixels of the stimuli of these pairs, or reconstructions of the sources."""
     recorded: dict[str, Any] = dict(results.provenance.get("reading", {}))
     recorded.pop("labels", None)
+    reading: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in recorded.items()}
     try:
-        session = read_session(
-            path, **{k: tuple(v) if isinstance(v, list) else v for k, v in recorded.items()}
-        )
+        session = read_session(path, **reading)
     except MigvisError:
         session = xr.Dataset()
     wanted = sorted({name for pair in pairs for name in pair})
