@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+import pandas as pd
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.folder import resolve_external
@@ -202,8 +203,11 @@ class Contents:
     def _image(self, image: Any) -> StimulusImage:
         from pynwb.base import ExternalImage
 
-        extra = [name for name in image.fields if name not in _SCHEMA_FIELDS]
-        attributes = {name: image.fields[name] for name in extra if np.isscalar(image.fields[name])}
+        attributes = {
+            name: value
+            for name, value in image.fields.items()
+            if name not in _SCHEMA_FIELDS and np.isscalar(value)
+        }
         if isinstance(image, ExternalImage):
             return StimulusImage(image.name, self._external(str(image.data), image.name), attributes)
         data = image.data
@@ -211,8 +215,10 @@ class Contents:
             raise MigvisError(
                 f"image {image.name!r} has no pixels in an HDF5 dataset; expected (y, x[, channel])"
             )
-        pixels = DatasetPixels(data.file.filename, data.name, tuple(data.shape), data.dtype)
-        return StimulusImage(image.name, pixels, attributes)
+        file = h5py.h5f.get_name(data.id).decode()  # of the object itself, should it be behind a link
+        return StimulusImage(
+            image.name, DatasetPixels(file, data.name, data.shape, data.id.dtype), attributes
+        )
 
     def _external(self, path: str, place: str) -> Pixels:
         return FilePixels.from_file(
@@ -225,11 +231,7 @@ def _ordered_names(images: Images) -> list[str] | None:
         references = images.order_of_images.data
         dataset = getattr(references, "dataset", None)
         if isinstance(dataset, h5py.Dataset):
-            # Asking HDF5 for the name of a reference searches the file; addresses are looked up.
-            group = dataset.parent
-            at = {h5py.h5o.get_info(group.id, name.encode()).addr: name for name in group}
-            targets = (h5py.h5r.dereference(reference, dataset.id) for reference in dataset[()])
-            return [at[h5py.h5o.get_info(target).addr] for target in targets]
+            return _referenced_names(dataset)
         return [image.name for image in references]
     numbered = {}
     for name in images.images:
@@ -239,6 +241,25 @@ def _ordered_names(images: Images) -> list[str] | None:
     if sorted(numbered) != list(range(len(images.images))):
         return None
     return [numbered[i] for i in range(len(numbered))]
+
+
+def _referenced_names(dataset: h5py.Dataset) -> list[str]:
+    """Return the names, within the group of a dataset of object references, of what each refers to.
+
+    Asking HDF5 for the name of a reference searches the file, so addresses are looked up instead: in
+    memory a reference is the address of its object.
+    """
+    addresses = np.empty(dataset.shape, np.uint64)
+    dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, addresses, mtype=h5py.h5t.STD_REF_OBJ)
+    group = dataset.parent.id
+    name_at: dict[int, str] = {}
+
+    def note(name: bytes, link: Any) -> None:
+        is_hard = link.type == h5py.h5l.TYPE_HARD
+        name_at[link.u if is_hard else h5py.h5o.get_info(group, name).addr] = name.decode()
+
+    group.links.iterate(note, info=True)
+    return [name_at[int(address)] for address in addresses]
 
 
 def scalar_columns(table: Any) -> dict[str, np.ndarray]:
@@ -271,6 +292,9 @@ def plain_column(values: np.ndarray) -> np.ndarray | None:
         return None
     if values.dtype.kind in "biuf":
         return values
-    if not all(isinstance(value, str | bytes) for value in values):
-        return None
-    return np.array([v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in values], object)
+    kind = pd.api.types.infer_dtype(values, skipna=False)
+    if kind == "string":
+        return values.astype(object)
+    if kind == "bytes" or not len(values):
+        return np.array([value.decode(errors="replace") for value in values], object)
+    return None

@@ -185,7 +185,8 @@ def _at(reading: Reading, rows: np.ndarray) -> str:
 
 
 def _different_images(reading: Reading, other: Reading, mine: np.ndarray, theirs: np.ndarray) -> str | None:
-    pairs = np.unique(np.stack([mine, theirs], axis=1), axis=0)
+    codes = np.unique(mine * len(other.images) + theirs)
+    pairs = np.stack(np.divmod(codes, len(other.images)), axis=1)
     doubled = [(pairs[:, 0], reading, other)]
     if not reading.merges_images:
         doubled.append((pairs[:, 1], other, reading))
@@ -210,8 +211,9 @@ def join(reading: Reading, other: Reading, rows: np.ndarray) -> Reading:
     if not other.is_numbered:
         theirs = np.where(rows == NO_ROW, BLANK, other.image_index[rows])
         is_shown = (reading.image_index != BLANK) & (theirs != BLANK)
-        for mine, row in zip(*np.unique(reading.image_index[is_shown], return_index=True), strict=True):
-            images[mine] = _completed(images[mine], other.images[theirs[is_shown][row]])
+        shown, first = np.unique(reading.image_index[is_shown], return_index=True)
+        for mine, yours in zip(shown, theirs[is_shown][first], strict=True):
+            images[mine] = _completed(images[mine], other.images[yours])
     return replace(
         reading,
         images=images,
@@ -222,6 +224,8 @@ def join(reading: Reading, other: Reading, rows: np.ndarray) -> Reading:
 
 
 def _completed(image: StimulusImage, other: StimulusImage) -> StimulusImage:
+    if image.name and image.pixels is not None:
+        return image
     return replace(image, name=image.name or other.name, pixels=image.pixels or other.pixels)
 
 
