@@ -369,12 +369,12 @@ def _cast(value: Any, hint: Any, place: str) -> Any:
         if not isinstance(value, Mapping):
             raise MigvisError(f"{place}: found {value!r}; expected a table")
         return {str(k): _cast(v, arguments[1], f"{place}.{k}") for k, v in value.items()}
-    if is_dataclass(hint):
-        if isinstance(value, hint):
+    if hint is GroupConfig:
+        if isinstance(value, GroupConfig):
             return value
         if not isinstance(value, Mapping) or "name" not in value:
             raise MigvisError(f"{place}: found {value!r}; expected a table with a name")
-        return _merge(hint(name=str(value["name"])), value, where=place)  # type: ignore[operator]
+        return _merge(GroupConfig(name=str(value["name"])), value, where=place)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
