@@ -12,8 +12,8 @@ from nwb_migvis.read.contents import Contents, Table
 from nwb_migvis.read.layouts import LAYOUTS
 from nwb_migvis.read.reading import BLANK, Problem, Reading, StimulusImage
 
-TOLERANCE_S = 1e-4
-"""Starts this close are the same presentation."""
+TOLERANCE_S = 1e-4 * (1 + 1e-6)
+"""Starts this close are the same presentation: 0.1 ms, and a little for the rounding of differences."""
 
 NO_ROW = -1
 
@@ -112,7 +112,7 @@ def match_rows(start_time: np.ndarray, table_start: np.ndarray, table_stop: np.n
     right = np.searchsorted(starts, times).clip(0, len(starts) - 1)
     left = (right - 1).clip(0)
     nearest = np.where(times - starts[left] <= starts[right] - times, left, right)
-    is_near = np.abs(starts[nearest] - times) <= TOLERANCE_S * (1 + 1e-6)
+    is_near = np.abs(starts[nearest] - times) <= TOLERANCE_S
     rows[asked[is_near]] = order[nearest[is_near]]
     if table_stop is None:
         return rows
