@@ -19,6 +19,7 @@ from layouts import (
     check,
     deprecated_index_series,
     dicarlo_session,
+    edited,
     image_container,
     image_folder,
     index_series,
@@ -246,6 +247,17 @@ def test_external_file_that_cannot_be_read(tmp_path, files, message):
     truth = external_series(tmp_path / "a.nwb", files)
     with pytest.raises(ValueError, match=message):
         read(truth)
+
+
+def test_a_movie_beside_the_presentations_does_not_matter(tmp_path):
+    movie = {"format": "external", "external_file": ["movie.avi"], "starting_frame": [0]}
+    truth = index_series(tmp_path / "a.nwb")
+
+    def add(nwb):
+        nwb.add_stimulus(ImageSeries(name="movie", rate=30.0, starting_time=0.0, num_samples=9, **movie))
+
+    path = edited(truth.path, tmp_path / "b.nwb", add)
+    check(read_session(path, window_s=WINDOW_S), truth)
 
 
 def test_movies_are_refused(tmp_path):

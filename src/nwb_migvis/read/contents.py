@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -133,16 +134,17 @@ class Contents:
 
     @cached_property
     def collections(self) -> list[Collection]:
-        """Every collection of images among the file's stimuli and templates."""
+        """Every collection of images among the file's stimuli and templates that can be read."""
         from pynwb.base import Images
         from pynwb.image import ImageSeries, IndexSeries
 
         found: list[Collection] = []
         for item in self.stimuli:
-            if isinstance(item, Images):
-                found.append(self.images_collection(item))
-            elif isinstance(item, ImageSeries) and not isinstance(item, IndexSeries):
-                found.append(self.frames_collection(item))
+            with contextlib.suppress(MigvisError):  # what the presentations need is asked for by name
+                if isinstance(item, Images):
+                    found.append(self.images_collection(item))
+                elif isinstance(item, ImageSeries) and not isinstance(item, IndexSeries):
+                    found.append(self.frames_collection(item))
         return found
 
     @cached_property

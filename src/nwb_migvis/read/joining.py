@@ -45,10 +45,10 @@ def choose_reading(contents: Contents, *, layout: str | None, stimulus: str | No
         )
     found = [item for find in LAYOUTS.values() for item in find(contents, stimulus)]
     chosen = [item for item in found if layout is None or item.is_called(layout)]
-    for item in chosen:
-        if isinstance(item, Problem):
-            raise MigvisError(item.message)
     readings = [item for item in chosen if isinstance(item, Reading)]
+    for item in chosen:
+        if isinstance(item, Problem) and (item.is_certain or not readings):
+            raise MigvisError(item.message)
     if not readings:
         raise MigvisError(_nothing_fits(contents, found, layout))
     reading = readings[0]

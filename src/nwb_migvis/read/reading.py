@@ -92,11 +92,19 @@ class Reading:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that looks like a layout but cannot be read, and why."""
+    """Something that looks like a layout but cannot be read, and why.
+
+    Attributes
+    ----------
+    layout, place, message : str
+    is_certain : bool
+        Whether it can be nothing but presentations; else it matters only where nothing can be read.
+    """
 
     layout: str
     place: str
     message: str
+    is_certain: bool = True
 
     def is_called(self, layout: str) -> bool:
         """Return whether a `layout` asked for means this reading."""

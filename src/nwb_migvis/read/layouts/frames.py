@@ -30,7 +30,7 @@ def find(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem
             images = contents.frames_collection(series).images
             start_time = series_times(series, len(images))
         except MigvisError as error:
-            yield Problem(NAME, series.name, str(error))
+            yield Problem(NAME, series.name, str(error), is_certain=False)  # it may be a movie
             continue
         yield Reading(
             layout=NAME,
