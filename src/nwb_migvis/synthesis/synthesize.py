@@ -79,41 +79,31 @@ def synthesize(
         As `Results.synthesized`.
     """
     goal = goals(plan, latents, critic, groups)
-    column = {group.name: g for g, group in enumerate(groups)}
-    own = np.array([column[name] for name in plan["group"]])
-    weight = torch.full((len(plan), len(groups)), config.preservation)
+    own = np.array([[group.name for group in groups].index(name) for name in plan["group"]])
+    weight = torch.full((len(plan), len(groups)), config.preservation, device=goal.device)
     weight[torch.arange(len(plan)), torch.as_tensor(own)] = 1.0
-    weight = weight.to(goal.device)
+    guidance = plan["guidance"].to_numpy()
+    scale = torch.as_tensor(guidance, dtype=torch.float32, device=goal.device)
     edited = np.empty((len(plan), *prior.shape), dtype=np.uint8)
-    before, after = np.empty(len(plan)), np.empty(len(plan))
     for strength, rows in plan.groupby("strength", sort=True).indices.items():
-        grid = time_grid(prior.config.n_timesteps, strength=float(strength), n_steps=config.n_steps)
+        grid = time_grid(prior.config.n_timesteps, strength=strength, n_steps=config.n_steps)
         sources, which = np.unique(plan["source"].to_numpy()[rows], return_inverse=True)
         starts = _invert_all(prior, images[sources], grid, config.batch_size)
-        scale = plan["guidance"].to_numpy()[rows]
-        free = scale == 0
-        jobs = [(rows[~free], which[~free])]
-        if free.any():
-            unguided = _plain(prior, starts[np.unique(which[free])], grid, config.batch_size)
-            edited[rows[free]] = unguided[np.searchsorted(np.unique(which[free]), which[free])]
-        for members, inverse in jobs:
-            for batch in progress(range(0, len(members), config.batch_size), what=f"edits at {strength:g} T"):
-                part = members[batch : batch + config.batch_size]
-                x = sample(
-                    prior.eps_and_x0_hat,
-                    starts[inverse[batch : batch + config.batch_size]],
-                    alpha_bar=prior.alpha_bar,
-                    grid=grid,
-                    gradient=pmi_gradient(critic, goal[part], weight[part], prior.config.n_timesteps),
-                    guidance=torch.as_tensor(plan["guidance"].to_numpy()[part], dtype=torch.float32).to(
-                        goal.device
-                    ),
-                )
-                edited[part] = prior.scale.to_images(x, grayscale=len(prior.shape) == 2)
-    for batch in range(0, len(plan), config.batch_size):
-        part = np.arange(batch, min(batch + config.batch_size, len(plan)))
-        before[part] = _scores(prior, critic, images[plan["source"].to_numpy()[part]], goal[part], own[part])
-        after[part] = _scores(prior, critic, edited[part], goal[part], own[part])
+        free = guidance[rows] == 0
+        once, back = np.unique(which[free], return_inverse=True)
+        if once.size:
+            parts = starts[once].split(config.batch_size)
+            edited[rows[free]] = np.concatenate([_denoise(prior, part, grid) for part in parts])[back]
+        guided, start_of = rows[~free], which[~free]
+        for first in progress(range(0, len(guided), config.batch_size), what=f"edits at {strength:g} T"):
+            part = guided[first : first + config.batch_size]
+            gradient = pmi_gradient(critic, goal[part], weight[part], prior.config.n_timesteps)
+            edited[part] = _denoise(
+                prior, starts[start_of[first : first + config.batch_size]], grid, gradient, scale[part]
+            )
+    source_images = images[plan["source"].to_numpy()]
+    before = _scores(prior, critic, source_images, goal, own, config.batch_size)
+    after = _scores(prior, critic, edited, goal, own, config.batch_size)
     return _dataset(plan, edited, stimulus, before, after, seed)
 
 
@@ -150,21 +140,34 @@ def _invert_all(prior: Prior, images: np.ndarray, grid: np.ndarray, batch_size: 
     return torch.cat(parts)
 
 
-def _plain(prior: Prior, starts: torch.Tensor, grid: np.ndarray, batch_size: int) -> np.ndarray:
-    parts = [
-        sample(prior.eps_and_x0_hat, part, alpha_bar=prior.alpha_bar, grid=grid)
-        for part in starts.split(batch_size)
-    ]
-    return prior.scale.to_images(torch.cat(parts), grayscale=len(prior.shape) == 2)
+def _denoise(
+    prior: Prior,
+    starts: torch.Tensor,
+    grid: np.ndarray,
+    gradient: Gradient | None = None,
+    guidance: torch.Tensor | None = None,
+) -> np.ndarray:
+    x = sample(
+        prior.eps_and_x0_hat,
+        starts,
+        alpha_bar=prior.alpha_bar,
+        grid=grid,
+        gradient=gradient,
+        guidance=guidance,
+    )
+    return prior.scale.to_images(x, grayscale=len(prior.shape) == 2)
 
 
 @torch.no_grad()
 def _scores(
-    prior: Prior, critic: Critic, images: np.ndarray, goal: torch.Tensor, own: np.ndarray
+    prior: Prior, critic: Critic, images: np.ndarray, goal: torch.Tensor, own: np.ndarray, batch_size: int
 ) -> np.ndarray:
-    x = prior.scale.to_x(images).to(goal.device)
-    pmi = critic.pmi(x, 0.0, goal)
-    return pmi[torch.arange(len(own)), torch.as_tensor(own)].cpu().numpy()
+    """Return the PMI of clean images with the goal of the edited group, in nats, shape (edit,)."""
+    pmi = [
+        critic.pmi(prior.scale.to_x(images[first : first + batch_size]).to(goal.device), 0.0, part)
+        for first, part in zip(range(0, len(images), batch_size), goal.split(batch_size), strict=True)
+    ]
+    return torch.cat(pmi)[torch.arange(len(own)), torch.as_tensor(own)].cpu().numpy()
 
 
 def _dataset(
