@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from nwb_migvis.read.counting import check_window, count_spikes
 from nwb_migvis.read.layouts.tables import table_reading
 from nwb_migvis.read.reading import StimulusImage
 from nwb_migvis.read.unit_query import selected_units
+from nwb_migvis.sorting.units import SortedUnits
 
 if TYPE_CHECKING:
     from spikeinterface import BaseSorting, SortingAnalyzer
@@ -74,18 +75,12 @@ def session_from_sorting(
         If the presentations, images, or query do not fit.
     """
     window_s = check_window(window_s)
-    analyzer = None if hasattr(sorting, "get_unit_spike_train") else sorting
-    units = sorting if analyzer is None else analyzer.sorting
-    if units.get_num_segments() != 1:
-        raise MigvisError(
-            f"the sorting has {units.get_num_segments()} segments; expected one: choose it with "
-            "select_segments"
-        )
-    unit_ids = np.asarray(units.unit_ids)
+    units = SortedUnits.of(sorting)
+    unit_ids = units.ids
     if unit_query is not None:
-        columns = _unit_columns(units, analyzer)
+        columns = {"id": unit_ids, **units.columns()}
         unit_ids = unit_ids[selected_units(columns, unit_query, place="the sorting")]
-    trains = [_spike_times(units, analyzer, unit_id) for unit_id in unit_ids]
+    trains = [units.spike_times(unit_id) for unit_id in unit_ids]
     if not any(len(train) for train in trains):
         raise MigvisError(
             f"the sorting has {len(trains)} units and no spike; expected spikes of at least one unit"
@@ -100,7 +95,7 @@ def session_from_sorting(
     )
     attrs = {
         "source": type(sorting).__name__,
-        "identifier": str(units.name or ""),
+        "identifier": str(units.sorting.name or ""),
         "layout": NAME,
         "found_in": PLACE,
         "window_s": window_s,
@@ -155,27 +150,3 @@ def presentation_table(presentations: pd.DataFrame) -> Table:
         )
     stop_time = np.full(len(start_time), np.nan)
     return Table(PLACE, columns, start_time.astype(np.float64), stop_time)
-
-
-def _unit_columns(units: Any, analyzer: Any) -> dict[str, np.ndarray]:
-    """Return properties and metrics of each unit, one value each."""
-    columns: dict[str, np.ndarray] = {"id": np.asarray(units.unit_ids)}
-    for name in units.get_property_keys():
-        plain = plain_column(np.asarray(units.get_property(name)))
-        if plain is not None:
-            columns[name] = plain
-    for name in ("quality_metrics", "template_metrics"):
-        extension = None if analyzer is None else analyzer.get_extension(name)
-        if extension is not None:
-            metrics = extension.get_data().loc[units.unit_ids]
-            for metric in metrics.columns:
-                columns[str(metric)] = metrics[metric].to_numpy(np.float64, na_value=np.nan)
-    return columns
-
-
-def _spike_times(units: Any, analyzer: Any, unit_id: Any) -> np.ndarray:
-    """Return a unit's spike times, (spike,) float64, seconds on the recording's clock."""
-    if analyzer is not None and analyzer.has_recording():
-        frames = units.get_unit_spike_train(unit_id, segment_index=0)
-        return np.asarray(analyzer.recording.sample_index_to_time(frames, segment_index=0), np.float64)
-    return np.asarray(units.get_unit_spike_train(unit_id, segment_index=0, return_times=True), np.float64)
