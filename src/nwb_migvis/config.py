@@ -116,7 +116,7 @@ class PriorConfig:
     channels: tuple[int, ...] = (64, 128, 128)
     layers_per_block: int = 1
     n_timesteps: int = 1000
-    n_steps: int = 4000
+    n_steps: int = 3000
     batch_size: int = 32
     learning_rate: float = 5e-4
     ema_decay: float = 0.999
