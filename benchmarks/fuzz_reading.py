@@ -16,7 +16,10 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
+from unittest import mock
+from uuid import UUID
 
 import numpy as np
 
@@ -36,11 +39,20 @@ def damaged(whole: bytes, rng: np.random.Generator) -> bytes:
 
 
 def make_files(folder: Path, n: int, seed: int) -> None:
-    """Write damaged copies of two small sessions, with and without the schema in the file."""
+    """Write damaged copies of two small sessions, with and without the schema in the file.
+
+    The same seed gives the same bytes: object ids and the date of the file do not vary.
+    """
     from layouts import SHOWN, index_series
     from pynwb import NWBHDF5IO
 
-    path = index_series(folder / "whole.nwb", trials={"kind": ["abba"[k] for k in SHOWN]}).path
+    ids = np.random.default_rng(seed)
+    date = datetime(2026, 1, 1, tzinfo=UTC)
+    with (
+        mock.patch("hdmf.container.uuid4", lambda: UUID(bytes=ids.bytes(16))),
+        mock.patch("pynwb.file._add_missing_timezone", lambda _: date),
+    ):
+        path = index_series(folder / "whole.nwb", trials={"kind": ["abba"[k] for k in SHOWN]}).path
     bare = folder / "bare.nwb"
     with NWBHDF5IO(path, "r") as source, NWBHDF5IO(bare, "w") as io:
         io.export(src_io=source, nwbfile=source.read(), cache_spec=False)
@@ -105,7 +117,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=float, default=30.0, help="seconds a file may take")
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds a file may take")
     parser.add_argument("--verbose", action="store_true", help="print how each file ended")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
