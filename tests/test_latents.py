@@ -105,7 +105,6 @@ def test_default_groups_follow_the_labels():
     ("groups", "found"),
     [
         ((GroupConfig(name="a"), GroupConfig(name="a")), "used twice"),
-        ((GroupConfig(name="a", size=0),), "size 0"),
         ((GroupConfig(name="a", labels=("shade",)),), "'shade'"),
     ],
 )

@@ -28,7 +28,7 @@ from nwb_migvis.store import validate_file
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 TINY = Config(
-    n_threads=1,
+    n_threads=2,
     latents=LatentsConfig(n_steps=60, n_hidden=32),
     prior=PriorConfig(size_px=16, channels=(8, 16), n_steps=4, batch_size=8),
     critic=CriticConfig(channels=(8, 8), n_steps=10, batch_size=16, n_negatives=16),
@@ -107,7 +107,7 @@ def test_provenance_says_how(ran, session):
     results, _ = ran
     provenance = results.provenance
     assert provenance["inputs"][0]["sha256"] == hashlib.sha256(session.read_bytes()).hexdigest()
-    assert provenance["n_threads"] == 1
+    assert provenance["n_threads"] == 2
     assert set(provenance["weights"]) == {"vae", "critic", "prior"}
     assert {"torch", "pynwb", "python"} <= set(provenance["versions"])
     assert provenance["config"]["prior"]["size_px"] == 16

@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.settings import check, merge, plain
+
+METHODS = ("pmi", "none", "shuffled")
+"""Guidance of the pairs: the method proper, no guidance, and another pair's target."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,13 @@ class GroupConfig:
     size: int = 6
     labels: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        check(self, "latents.groups", at_least={"size": 1})
+        if not self.name or "," in self.name or "/" in self.name:
+            raise MigvisError(
+                f"latents.groups: found the name {self.name!r}; expected text without comma or slash"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
@@ -40,6 +51,14 @@ class SplitConfig:
 
     validation: float = 0.1
     test: float = 0.2
+
+    def __post_init__(self) -> None:
+        check(self, "split", above={"validation": 0, "test": 0})
+        if self.validation + self.test >= 1:
+            raise MigvisError(
+                f"split: found validation = {self.validation:g} and test = {self.test:g}; "
+                "expected less than 1 together"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +104,19 @@ class LatentsConfig:
     learning_rate: float = 3e-3
     patience: int = 10
 
+    def __post_init__(self) -> None:
+        check(
+            self,
+            "latents",
+            at_least={
+                **dict.fromkeys(("n_hidden", "n_layers", "n_steps", "patience"), 1),
+                **dict.fromkeys(("kl_weight", "tc_weight", "label_weight"), 0),
+                "batch_size": 2,
+            },
+            above={"learning_rate": 0},
+            one_of={"likelihood": ("poisson", "gaussian")},
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class PriorConfig:
@@ -122,6 +154,22 @@ class PriorConfig:
     ema_decay: float = 0.999
     precision: str = "bfloat16"
 
+    def __post_init__(self) -> None:
+        check(
+            self,
+            "prior",
+            at_least={
+                **dict.fromkeys(("patch_px", "layers_per_block", "n_steps", "batch_size"), 1),
+                "size_px": 8,
+                "n_timesteps": 10,
+                "ema_decay": 0,
+            },
+            above={"learning_rate": 0},
+            below={"ema_decay": 1},
+            one_of={"precision": ("bfloat16", "float32")},
+            widths="channels",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class CriticConfig:
@@ -149,6 +197,20 @@ class CriticConfig:
     dropout: float = 0.35
     latent_noise: float = 0.25
     n_negatives: int = 256
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            "critic",
+            at_least={
+                **dict.fromkeys(("n_steps", "batch_size"), 1),
+                **dict.fromkeys(("weight_decay", "dropout", "latent_noise"), 0),
+                "n_negatives": 2,
+            },
+            above={"learning_rate": 0},
+            below={"dropout": 1},
+            widths="channels",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +256,24 @@ class SynthesisConfig:
     gammas: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)
     batch_size: int = 256
 
+    def __post_init__(self) -> None:
+        check(
+            self,
+            "synthesis",
+            at_least={
+                **dict.fromkeys(("n_steps", "n_pairs", "batch_size"), 1),
+                **dict.fromkeys(("guidance", "preservation", "n_dose", "n_traversal"), 0),
+            },
+            each_of={"methods": METHODS},
+        )
+        if "pmi" not in self.methods:
+            raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected 'pmi' among them")
+        for strength in (self.strength, *self.dose):
+            if not 0 < strength <= 1:
+                raise MigvisError(
+                    f"synthesis: found a strength of {strength:g}; expected more than 0, at most 1"
+                )
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceConfig:
@@ -218,6 +298,14 @@ class EvidenceConfig:
     reader_steps: int = 1000
     min_reader_score: float = 0.3
     min_reliability: float = 0.1
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            "evidence",
+            at_least=dict.fromkeys(("n_permutations", "n_bootstrap", "reader_steps"), 1),
+            below={"min_reliability": 1},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +335,9 @@ class Config:
     synthesis: SynthesisConfig = SynthesisConfig()
     evidence: EvidenceConfig = EvidenceConfig()
 
+    def __post_init__(self) -> None:
+        check(self, "config", at_least={"seed": 0, "n_threads": 0})
+
     @classmethod
     def from_preset(cls, name: str = "quick") -> Config:
         """Return the settings of a preset.
@@ -272,7 +363,7 @@ class Config:
             For an unknown key or a value of the wrong type, naming its place.
         """
         chosen = preset or str(values.get("preset", "quick"))
-        return _merge(cls.from_preset(chosen), {**values, "preset": chosen}, where=where)
+        return merge(cls.from_preset(chosen), {**values, "preset": chosen}, where=where)
 
     @classmethod
     def from_toml(cls, path: str | Path, *, preset: str | None = None) -> Config:
@@ -299,7 +390,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested dicts and lists of plain values."""
-        return _plain(self)
+        return plain(self)
 
     def to_toml(self) -> str:
         """Return the config as TOML."""
@@ -330,53 +421,3 @@ PRESETS: dict[str, Config] = {
         synthesis=SynthesisConfig(n_steps=50, batch_size=64),
     ),
 }
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    return value
-
-
-def _merge(record: Any, values: Any, *, where: str) -> Any:
-    """Return a copy of a config record with `values` in place, checked against its annotations."""
-    if not isinstance(values, Mapping):
-        raise MigvisError(f"{where}: found {values!r}; expected a table of settings")
-    hints = get_type_hints(type(record))
-    changes = {}
-    for key, value in values.items():
-        place = f"{where}: {key}"
-        if key not in hints:
-            raise MigvisError(f"{place} is no setting; expected one of {', '.join(hints)}")
-        current = getattr(record, key)
-        changes[key] = (
-            _merge(current, value, where=place) if is_dataclass(current) else _cast(value, hints[key], place)
-        )
-    return replace(record, **changes)
-
-
-def _cast(value: Any, hint: Any, place: str) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise MigvisError(f"{place}: found {value!r}; expected a list")
-        return tuple(_cast(v, arguments[0], f"{place}[{i}]") for i, v in enumerate(value))
-    if origin is not None:
-        if not isinstance(value, Mapping):
-            raise MigvisError(f"{place}: found {value!r}; expected a table")
-        return {str(k): _cast(v, arguments[1], f"{place}.{k}") for k, v in value.items()}
-    if hint is GroupConfig:
-        if isinstance(value, GroupConfig):
-            return value
-        if not isinstance(value, Mapping) or "name" not in value:
-            raise MigvisError(f"{place}: found {value!r}; expected a table with a name")
-        return _merge(GroupConfig(name=str(value["name"])), value, where=place)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise MigvisError(f"{place}: found {value!r}; expected {hint.__name__}")
-    return value

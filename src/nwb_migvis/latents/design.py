@@ -73,7 +73,7 @@ def resolve_groups(labels: Mapping[str, np.ndarray], config: LatentsConfig) -> t
     Raises
     ------
     MigvisError
-        For a group name used twice, a size below 1, or a label that the session does not have.
+        For a group name used twice, or a label that the session does not have.
     """
     if not config.groups:
         numeric = tuple(name for name, values in labels.items() if values.dtype != object)
@@ -84,10 +84,6 @@ def resolve_groups(labels: Mapping[str, np.ndarray], config: LatentsConfig) -> t
     for group in config.groups:
         if names.count(group.name) > 1:
             raise MigvisError(f"latents.groups: name {group.name!r} is used twice; give each group its own")
-        if group.size < 1:
-            raise MigvisError(
-                f"latents.groups: group {group.name!r} has size {group.size}; expected at least 1"
-            )
         missing = [label for label in group.labels if label not in labels]
         if missing:
             raise MigvisError(

@@ -1,0 +1,113 @@
+"""Between frozen settings records and plain values, checked on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, get_args, get_origin, get_type_hints
+
+from nwb_migvis.errors import MigvisError
+
+
+def check(
+    record: Any,
+    where: str,
+    *,
+    at_least: Mapping[str, float] | None = None,
+    above: Mapping[str, float] | None = None,
+    below: Mapping[str, float] | None = None,
+    one_of: Mapping[str, Sequence[str]] | None = None,
+    each_of: Mapping[str, Sequence[str]] | None = None,
+    widths: str | None = None,
+) -> None:
+    """Check the values of a record.
+
+    Parameters
+    ----------
+    record : dataclass instance
+    where : str
+        Place of the record among the settings, for messages.
+    at_least, above, below : mapping of str to float
+        Bounds by field.
+    one_of, each_of : mapping of str to sequence of str
+        Allowed values of a field, or of each of its items.
+    widths : str, optional
+        A field of layer widths, which normalisation in groups wants as multiples of 8.
+
+    Raises
+    ------
+    MigvisError
+        For the first value that does not fit.
+    """
+    bounds = [
+        (at_least, lambda value, bound: value >= bound, "at least"),
+        (above, lambda value, bound: value > bound, "more than"),
+        (below, lambda value, bound: value < bound, "less than"),
+    ]
+    for limits, holds, words in bounds:
+        for name, bound in (limits or {}).items():
+            value = getattr(record, name)
+            if not (math.isfinite(value) and holds(value, bound)):
+                raise MigvisError(f"{where}: found {name} = {value}; expected {words} {bound}")
+    choices = [(name, (getattr(record, name),), known) for name, known in (one_of or {}).items()]
+    choices += [(name, getattr(record, name), known) for name, known in (each_of or {}).items()]
+    for name, values, known in choices:
+        for value in values:
+            if value not in known:
+                raise MigvisError(f"{where}: found {name} = {value!r}; expected one of {', '.join(known)}")
+    if widths is not None:
+        found = getattr(record, widths)
+        if not found or any(width < 8 or width % 8 for width in found):
+            raise MigvisError(f"{where}: found {widths} = {list(found)}; expected multiples of 8")
+
+
+def plain(value: Any) -> Any:
+    """Return records, mappings and tuples as dicts and lists of plain values."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, tuple):
+        return [plain(v) for v in value]
+    return value
+
+
+def merge(record: Any, values: Any, *, where: str) -> Any:
+    """Return a copy of a config record with `values` in place, checked against its annotations."""
+    if not isinstance(values, Mapping):
+        raise MigvisError(f"{where}: found {values!r}; expected a table of settings")
+    hints = get_type_hints(type(record))
+    changes = {}
+    for key, value in values.items():
+        place = f"{where}: {key}"
+        if key not in hints:
+            raise MigvisError(f"{place} is no setting; expected one of {', '.join(hints)}")
+        current = getattr(record, key)
+        changes[key] = (
+            merge(current, value, where=place) if is_dataclass(current) else _cast(value, hints[key], place)
+        )
+    return replace(record, **changes)
+
+
+def _cast(value: Any, hint: Any, place: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise MigvisError(f"{place}: found {value!r}; expected a list")
+        return tuple(_cast(v, arguments[0], f"{place}[{i}]") for i, v in enumerate(value))
+    if origin is not None:
+        if not isinstance(value, Mapping):
+            raise MigvisError(f"{place}: found {value!r}; expected a table")
+        return {str(k): _cast(v, arguments[1], f"{place}.{k}") for k, v in value.items()}
+    if is_dataclass(hint):
+        if isinstance(value, hint):  # type: ignore[arg-type]
+            return value
+        if not isinstance(value, Mapping) or "name" not in value:
+            raise MigvisError(f"{place}: found {value!r}; expected a table with a name")
+        return merge(hint(name=str(value["name"])), value, where=place)  # type: ignore[call-arg]
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise MigvisError(f"{place}: found {value!r}; expected {hint.__name__}")
+    return value
