@@ -105,7 +105,7 @@ def _cast(value: Any, hint: Any, place: str) -> Any:
             return value
         if not isinstance(value, Mapping) or "name" not in value:
             raise MigvisError(f"{place}: found {value!r}; expected a table with a name")
-        return merge(hint(name=str(value["name"])), value, where=place)  # type: ignore[call-arg]
+        return merge(hint(name=str(value["name"])), value, where=place)  # type: ignore[operator, call-arg]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
