@@ -169,7 +169,7 @@ def _truncated(home, tmp_path):
 
 BAD = {
     "absent": (lambda home, tmp: tmp / "absent.nwb", "absent.nwb"),
-    "a folder": (lambda home, tmp: tmp, "directory"),
+    "a folder": (lambda home, tmp: tmp, "expected an NWB file"),
     "not HDF5": (_not_nwb, "text.nwb"),
     "not NWB": (_other_hdf5, "other.nwb"),
     "truncated": (_truncated, "short.nwb"),

@@ -49,6 +49,8 @@ def test_values_not_given_keep_the_presets_own(tmp_path):
         ("[split]\ntest = 0.95", "less than 1 together"),
         ("[synthesis]\nstrength = 1.5", "strength of 1.5"),
         ("[synthesis]\nmethods = ['pmi', 'magic']", "'magic'"),
+        ("seed = 9223372036854775808", "seed = 9223372036854775808; expected less than"),
+        ("[prior]\nn_timesteps = 30", "n_steps = 25 for a strength of 0.45"),
         ("[synthesis]\nmethods = ['none']", "'pmi' among them"),
         ("seed = ", "not valid TOML"),
     ],

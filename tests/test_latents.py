@@ -101,6 +101,14 @@ def test_default_groups_follow_the_labels():
     assert [g.name for g in resolve_groups({}, LatentsConfig())] == ["free_1", "free_2"]
 
 
+def test_labels_named_like_default_groups_get_groups_of_their_own():
+    text = np.array(["a", "b"], dtype=object)
+    groups = resolve_groups({"free_1": text, "c/d": text, "c_d": text}, LatentsConfig())
+    names = [group.name for group in groups]
+    assert names == ["free_1_", "c_d", "c_d_", "free_1", "free_2"]
+    assert [group.labels for group in groups][:3] == [("free_1",), ("c/d",), ("c_d",)]
+
+
 @pytest.mark.parametrize(
     ("groups", "found"),
     [
@@ -133,6 +141,8 @@ def test_an_angle_that_wraps_is_declared_or_refused():
     np.testing.assert_allclose((wrapped.numeric**2).sum(1), 2)
     (straight,) = label_targets(labels, groups, circular={"yaw": 0.0}, training=training)
     assert straight.numeric.shape == (50, 1)
+    with pytest.raises(MigvisError, match="looks like an angle"):
+        label_targets(labels, (GroupConfig(name="free"),), circular={}, training=training)
     with pytest.raises(MigvisError, match="'roll'"):
         label_targets(labels, groups, circular={"roll": 360.0}, training=training)
 

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pynwb
 import pytest
@@ -22,13 +23,15 @@ from nwb_migvis.config import (
     PriorConfig,
     SynthesisConfig,
 )
+from nwb_migvis.pipeline import analyse
+from nwb_migvis.report import draw_edits
 from nwb_migvis.results import EDIT_COORDS, GROUP_COLUMNS
 from nwb_migvis.store import validate_file
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 TINY = Config(
-    n_threads=2,
+    n_threads=1,
     latents=LatentsConfig(n_steps=60, n_hidden=32),
     prior=PriorConfig(size_px=16, channels=(8, 16), n_steps=4, batch_size=8),
     critic=CriticConfig(channels=(8, 8), n_steps=10, batch_size=16, n_negatives=16),
@@ -107,7 +110,7 @@ def test_provenance_says_how(ran, session):
     results, _ = ran
     provenance = results.provenance
     assert provenance["inputs"][0]["sha256"] == hashlib.sha256(session.read_bytes()).hexdigest()
-    assert provenance["n_threads"] == 2
+    assert provenance["n_threads"] == 1
     assert set(provenance["weights"]) == {"vae", "critic", "prior"}
     assert {"torch", "pynwb", "python"} <= set(provenance["versions"])
     assert provenance["config"]["prior"]["size_px"] == 16
@@ -159,8 +162,58 @@ def test_refusals_come_before_any_work(session, tmp_path, monkeypatch):
         run(session, out=tmp_path / "absent" / "o.nwb", config=TINY)
 
 
+def test_a_source_that_changes_meanwhile_is_refused(session, tmp_path, monkeypatch):
+    copy = tmp_path / "copy.nwb"
+    shutil.copy(session, copy)
+    real = analyse
+
+    def touch(*arguments, **keywords):
+        found = real(*arguments, **keywords)
+        with copy.open("ab") as file:
+            file.write(b" ")
+        return found
+
+    monkeypatch.setattr("nwb_migvis.pipeline.running.analyse", touch)
+    with pytest.raises(MigvisError, match="was changed since it was read"):
+        run(copy, out=tmp_path / "o.nwb", config=TINY)
+    assert not (tmp_path / "o.nwb").exists()
+
+
+def test_a_file_cannot_make_the_report_evaluate_or_open_anything(ran, tmp_path):
+    _, out = ran
+    evil = tmp_path / "evil.nwb"
+    shutil.copy(out, evil)
+    target = tmp_path / "written"
+    query = f"@pd.io.common.os.system('touch {target}')"
+    with h5py.File(evil, "r+") as file:
+        attributes = file["analysis/migvis/model"].attrs
+        provenance = json.loads(attributes["provenance"])
+        provenance["reading"] = {"units": query, "images": str(tmp_path), "allow_outside": True}
+        attributes["provenance"] = json.dumps(provenance)
+    assert read_results(evil).provenance["reading"]["units"] == query
+    assert draw_edits(evil) == tmp_path / "evil_migvis_edits.png"
+    assert not target.exists()
+    with pytest.raises(MigvisError, match="does not fit"):
+        read_session(out, units=query)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("name", ["absent/x.png", "x.pdf", "folder"])
+def test_figures_that_cannot_be_written(name, ran, tmp_path):
+    _, out = ran
+    with pytest.raises(MigvisError, match="expected the path of a PNG"):
+        draw_edits(out, out=tmp_path / name)
+
+
+def test_images_smaller_than_the_network_are_padded(tmp_path):
+    units = {"pose": 8, "category": 8, "content": 4, "mixed": 4}
+    path = simulate_session(tmp_path / "s.nwb", n_stimuli=120, n_repeats=2, size_px=8, units=units)
+    config = replace(TINY, prior=replace(TINY.prior, size_px=5, patch_px=2))
+    assert run(path, config=config).synthesized["image"].shape[1:] == (5, 5)
+
+
 def test_a_device_that_is_not_there(session, tmp_path):
-    with pytest.raises(MigvisError, match="device 'warp' cannot be used"):
+    with pytest.raises(MigvisError, match="found device 'warp'"):
         run(session, out=tmp_path / "o.nwb", config=replace(TINY, device="warp"))
 
 

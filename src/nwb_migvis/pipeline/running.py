@@ -15,10 +15,10 @@ import xarray as xr
 
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.extras import MODELS, require
 from nwb_migvis.pipeline.environment import (
     Clock,
     json_value,
-    require_models,
     sha256_of,
     stage_seeds,
     torch_settings,
@@ -34,7 +34,7 @@ from nwb_migvis.pipeline.stages import (
 )
 from nwb_migvis.read import read_session
 from nwb_migvis.results import Results
-from nwb_migvis.store import check_destination, write_results
+from nwb_migvis.store import check_destination, fingerprint, write_results
 
 _RECORDED = (
     "nwb-migvis",
@@ -114,11 +114,12 @@ def run_files(
             "one by one"
         )
     source, config = Path(paths[0]), config or Config()
-    require_models()
+    require(MODELS, what="fitting")
     started = datetime.now(UTC)
     clock = Clock()
     destination: dict[str, Any] = {"out": out, "in_place": in_place, "overwrite": overwrite}
     check_destination(source, **destination, name=name, expected_bytes=2 * MAX_PRIOR_BYTES)
+    found = fingerprint(source)
     with clock.of("reading"):
         session = read_session(source, **reading)
         inputs = [{"path": source.name, "sha256": sha256_of(source)}]
@@ -134,7 +135,12 @@ def run_files(
         "times": times,
     }
     results = replace(results, provenance=provenance)
-    return [(write_results(results, source=source, **destination, weights=weights), results)]
+    return [
+        (
+            write_results(results, source=source, **destination, weights=weights, unchanged_since=found),
+            results,
+        )
+    ]
 
 
 def analyse(
@@ -175,6 +181,16 @@ def analyse(
             )
     weights = {"vae": fitted.model.to_bytes()} | edits.weights
     notes = [] if "image" in session else ["synthesis was skipped: the session holds no pixels of its images"]
+    if measured.groups["variance_explained"].isna().all():
+        notes.append(
+            "variance explained was not measured: it needs repeats of ten training and ten test images, "
+            "and a unit that is reliable"
+        )
+    elif measured.n_units_left_out:
+        n_units = measured.units.sizes["unit"]
+        notes.append(
+            f"{measured.n_units_left_out} of {n_units} units are too unreliable to count as variance"
+        )
     if "prior" not in weights and "image" in session:
         notes.append(f"the prior is not stored: it takes {MAX_PRIOR_BYTES / 1e6:g} MB or more")
     provenance = {

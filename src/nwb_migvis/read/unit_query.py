@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,14 @@ import pandas as pd
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.contents import scalar_columns
 from nwb_migvis.read.opening import one_line
+
+_ALLOWED = (
+    *(ast.Expression, ast.Name, ast.Load, ast.Constant, ast.List, ast.Tuple),
+    *(ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.Invert),
+    *(ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn),
+    *(ast.BinOp, ast.BitAnd, ast.BitOr, ast.Add, ast.Sub, ast.Mult, ast.Div),
+)
+"""What a query may hold: no calls, attributes or outside variables, which pandas would evaluate."""
 
 
 def unit_columns(units: Any, nwb: Any) -> dict[str, np.ndarray]:
@@ -89,6 +99,7 @@ def selected_units(columns: dict[str, np.ndarray], query: str, *, place: str) ->
     """
     table = pd.DataFrame(columns)
     try:
+        _refuse_code(query)
         rows = table.query(query, engine="python").index.to_numpy(np.int64)
     except Exception as error:  # pandas raises whatever the user's expression does
         raise MigvisError(
@@ -100,3 +111,11 @@ def selected_units(columns: dict[str, np.ndarray], query: str, *, place: str) ->
             f"units query {query!r} selects none of the {len(table)} units of {place}; loosen it"
         )
     return rows
+
+
+def _refuse_code(query: str) -> None:
+    """Raise where a query is more than comparisons of columns and constants."""
+    tree = ast.parse(re.sub(r"`[^`]*`", "quoted", query).strip(), mode="eval")
+    for node in ast.walk(tree):
+        if not isinstance(node, _ALLOWED):
+            raise ValueError(f"{type(node).__name__} is not allowed")

@@ -20,7 +20,13 @@ _CAPTION = (
 )
 
 
-def draw_edits(path: str | Path, name: str | None = None, *, out: str | Path | None = None) -> Path | None:
+def draw_edits(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    out: str | Path | None = None,
+    images: str | Path | None = None,
+) -> Path | None:
     """Draw, for every group, sources, their edits at rising strength, and targets.
 
     Parameters
@@ -31,12 +37,19 @@ def draw_edits(path: str | Path, name: str | None = None, *, out: str | Path | N
     name : str, optional
         The run, where the file holds several.
     out : path, optional
-        PNG to write; `NAME_edits.png` beside the file where it is None.
+        PNG to write; `NAME_RUN_edits.png` beside the file where it is None.
+    images : path, optional
+        Folder of the images, where the file has no pixels. A folder that the file names is not looked into.
 
     Returns
     -------
     Path or None
         None where the run holds no edits.
+
+    Raises
+    ------
+    MigvisError
+        If the figure cannot be written there.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -45,11 +58,18 @@ def draw_edits(path: str | Path, name: str | None = None, *, out: str | Path | N
     dose = results.synthesized.isel(edit=np.flatnonzero(results.synthesized["role"].values == "dose"))
     if dose.sizes["edit"] == 0:
         return None
-    out = Path(out) if out is not None else Path(path).with_name(f"{Path(path).stem}_edits.png")
+    out = (
+        Path(out) if out is not None else Path(path).with_name(f"{Path(path).stem}_{results.name}_edits.png")
+    )
+    if out.suffix != ".png" or not out.parent.is_dir():
+        raise MigvisError(
+            f"{out}: expected the path of a PNG file in a folder that exists; give another --out"
+        )
     groups = [str(group) for group in results.groups.index]
     strengths = sorted(set(dose["strength"].values.tolist()))
     pairs = list(dict.fromkeys(zip(dose["source"].values, dose["target"].values, strict=True)))[:_PAIRS]
-    stimuli = _stimuli(Path(path), results, pairs)
+    stimuli, are_real = _stimuli(Path(path), results, pairs, images)
+    first = "source" if are_real else "rebuilt"
     with mpl.rc_context({"font.size": 8}):
         n_columns = len(strengths) + 2
         figure = Figure(figsize=(2 * (1.0 * n_columns + 0.4), 0.5 * len(groups) * (len(pairs) + 0.45) + 0.9))
@@ -59,9 +79,12 @@ def draw_edits(path: str | Path, name: str | None = None, *, out: str | Path | N
             rows = _rows(
                 dose.isel(edit=np.flatnonzero(dose["group"].values == group)), pairs, strengths, stimuli
             )
-            _grid(panel, rows, ["source", *(f"{s:g} T" for s in strengths), "target"])
+            _grid(panel, rows, [first, *(f"{s:g} T" for s in strengths), "target"])
         figure.text(0.02, 0.005, _CAPTION, fontsize=7, va="bottom")
-        figure.savefig(out, dpi=150, bbox_inches="tight", metadata={"Software": None})
+        try:
+            figure.savefig(out, dpi=150, bbox_inches="tight", metadata={"Software": None})
+        except OSError as error:
+            raise MigvisError(f"{out}: {error.strerror}; give another --out") from None
     return out
 
 
@@ -70,21 +93,28 @@ def _title(results: Results, group: str) -> str:
     return f"{group}: {labels}" if labels else f"{group} (free)"
 
 
-def _stimuli(path: Path, results: Results, pairs: list[tuple[str, str]]) -> dict[str, np.ndarray]:
-    """Return the session's own pixels of the stimuli of these pairs, or reconstructions of the sources."""
-    recorded: dict[str, Any] = dict(results.provenance.get("reading", {}))
-    recorded.pop("labels", None)
-    reading: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in recorded.items()}
+def _stimuli(
+    path: Path, results: Results, pairs: list[tuple[str, str]], images: str | Path | None
+) -> tuple[dict[str, np.ndarray], bool]:
+    """Return pixels of the stimuli of these pairs, and whether they are the real ones.
+
+    Of what the file says about how it was read only names of places in it are used: a file must not make
+    this program open other files or evaluate anything.
+    """
+    recorded = results.provenance.get("reading", {})
+    reading = {key: recorded[key] for key in ("layout", "stimulus") if isinstance(recorded.get(key), str)}
     try:
-        session = read_session(path, **reading)
+        session = read_session(path, images=images, **reading)
     except MigvisError:
+        if images is not None:
+            raise
         session = xr.Dataset()
     wanted = sorted({name for pair in pairs for name in pair})
     if "image" in session:
         row = {name: i for i, name in enumerate(session["stimulus"].values)}
-        return {name: session["image"][row[name]].values for name in wanted}
+        return {name: session["image"][row[name]].values for name in wanted}, True
     plain = results.synthesized.isel(edit=np.flatnonzero(results.synthesized["method"].values == "none"))
-    return dict(zip(plain["source"].values, plain["image"].values, strict=True))
+    return dict(zip(plain["source"].values, plain["image"].values, strict=True)), False
 
 
 def _rows(
@@ -113,5 +143,7 @@ def _grid(panel: Any, rows: list[list[np.ndarray | None]], titles: list[str]) ->
             axis.set_axis_off()
             if i == 0:
                 axis.set_title(title)
-            if image is not None:
+            if image is None:
+                axis.set_box_aspect(1)
+            else:
                 axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")

@@ -29,6 +29,7 @@ def group_table(results: Results) -> str:
         f"Run {results.name!r}: latent groups, on held-out stimuli",
         _aligned(table),
         "variance, unique: fraction of the repeatable response variance, alone and beyond the other groups",
+        "stars: permutation p below 0.05 (*), 0.01 (**), 0.001 (***), uncorrected",
     ]
     if np.isfinite(cap):
         lines.append(
@@ -114,7 +115,9 @@ def _cell(measured: xr.Dataset) -> str:
 
 
 def _starred(values: pd.Series, p_values: pd.Series) -> list[str]:
-    return [_number(value) + _stars(p) for value, p in zip(values, p_values, strict=True)]
+    return [
+        _number(value) + (_stars(p) if value > 0 else "") for value, p in zip(values, p_values, strict=True)
+    ]
 
 
 def _number(value: float) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from nwb_migvis.store.decode import list_runs, read_results, read_weights
 from nwb_migvis.store.destination import check_destination
 from nwb_migvis.store.validate import IMPORTANCES, Finding, validate_file
-from nwb_migvis.store.write import write_results
+from nwb_migvis.store.write import fingerprint, write_results
 
 __all__ = [
     "IMPORTANCES",
     "Finding",
     "check_destination",
+    "fingerprint",
     "list_runs",
     "read_results",
     "read_weights",

@@ -33,6 +33,7 @@ def write_results(
     overwrite: bool = False,
     weights: Mapping[str, bytes] | None = None,
     backup: bool = True,
+    unchanged_since: tuple[int, ...] | None = None,
 ) -> Path:
     """Write results into a copy of their session, or back into the session's own path.
 
@@ -55,6 +56,8 @@ def write_results(
         safetensors bytes of the networks, by name.
     backup : bool
         In place, keep the source as a hard link `NAME.nwb.bak` (`.bak1`, ... where that is taken).
+    unchanged_since : tuple of int, optional
+        The source's `fingerprint` when it was read: a source that changed since is refused.
 
     Returns
     -------
@@ -82,14 +85,18 @@ def write_results(
         expected_bytes=size,
     )
     sweep_temporary_files(destination.parent)
-    before = _fingerprint(source)
+    before = fingerprint(source)
+    if unchanged_since not in (None, before):
+        raise MigvisError(
+            f"{source} was changed since it was read; expected it at rest; nothing was written; run again"
+        )
     temporary = temporary_path(destination)
     try:
         with quiet_libraries():
             _export(source, temporary, results, weights)
             _verify(source, temporary, results, weights)
         _sync(temporary)
-        if _fingerprint(source) != before:
+        if fingerprint(source) != before:
             raise MigvisError(
                 f"{source} was changed while results were written; expected it at rest; run again"
             )
@@ -182,7 +189,8 @@ def _is_subtype(old: tuple[str, str], new: tuple[str, str]) -> bool:
         return False
 
 
-def _fingerprint(path: Path) -> tuple[int, ...]:
+def fingerprint(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is replaced or written to: device, inode, size, time of change."""
     status = path.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 

@@ -1,0 +1,33 @@
+"""Whether the packages that a command needs are installed."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from nwb_migvis.errors import MigvisError
+
+MODELS = ("torch", "diffusers", "safetensors", "scipy", "sklearn")
+SIMULATION = ("spikeinterface", "scipy")
+FIGURES = ("matplotlib",)
+
+
+def require(packages: tuple[str, ...], *, what: str) -> None:
+    """Raise where a package is missing, naming the extra that brings it.
+
+    Parameters
+    ----------
+    packages : tuple of str
+        Import names.
+    what : str
+        What needs them.
+
+    Raises
+    ------
+    MigvisError
+    """
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise MigvisError(
+            f"{', '.join(missing)} not installed; {what} needs the extra 'models': "
+            "pip install 'nwb-migvis[models]'"
+        )
