@@ -232,8 +232,9 @@ def test_a_real_session_without_pixels_is_analysed_but_not_edited(tmp_path):
     assert results.units.sizes["unit"] == 132
     assert results.synthesized.sizes["edit"] == 0
     assert np.isnan(results.groups["mi_bound_nats"]).all()
-    (note,) = results.provenance["notes"]
-    assert "synthesis was skipped" in note
+    skipped, unmeasured = results.provenance["notes"]
+    assert "synthesis was skipped" in skipped
+    assert "variance explained was not measured" in unmeasured
     assert set(results.provenance["weights"]) == {"vae"}
     assert read_results(tmp_path / "o.nwb").latents.equals(results.latents)
 
