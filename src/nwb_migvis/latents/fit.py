@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +107,28 @@ def fit_latents(
     first half's latents, averaged over units and presentations, plus (`kl_weight` KL + `tc_weight` total
     correlation) / unit count and `label_weight` times the error of the label read-outs.
     """
+    check_enough(split, groups)
+    where = torch.device(device)
+    targets = target_tensors(
+        label_targets(labels, groups, circular=config.circular, training=split == "train"), where
+    )
+    repeats = Repeats.of(spike_count, stimulus_index, split.size, where)
+    vae = initial_vae(repeats, groups, targets, split, config, seed).to(where)
+    objective = Objective(vae, repeats, targets, config)
+    train = torch.as_tensor(np.flatnonzero(split == "train"), device=where)
+    validation = torch.as_tensor(np.flatnonzero(split == "validation"), device=where)
+    n_steps = optimise(
+        vae,
+        lambda generator: objective(draw(train, config.batch_size, generator), generator),
+        lambda: objective.held_out(validation, seed),
+        config=config,
+        generator=torch.Generator(device=where).manual_seed(seed),
+    )
+    return LatentModel(vae.eval(), groups, config.likelihood, n_steps)
+
+
+def check_enough(split: np.ndarray, groups: Sequence[GroupConfig]) -> None:
+    """Raise `MigvisError` where there are fewer than two training stimuli for each latent."""
     n_latents = sum(group.size for group in groups)
     n_train = int((split == "train").sum())
     if n_train < 2 * n_latents:
@@ -114,41 +136,62 @@ def fit_latents(
             f"{n_train} training stimuli for {n_latents} latents; expected at least {2 * n_latents}; lower "
             "the size of the groups in latents.groups"
         )
-    where = torch.device(device)
-    targets = target_tensors(
-        label_targets(labels, groups, circular=config.circular, training=split == "train"), where
-    )
-    repeats = Repeats.of(spike_count, stimulus_index, split.size, where)
-    vae = _initial_vae(repeats, groups, targets, split, config, seed).to(where)
-    loss_of = _Loss(vae, repeats, targets, config)
-    generator = torch.Generator(device=where).manual_seed(seed)
-    train = torch.as_tensor(np.flatnonzero(split == "train"), device=where)
-    validation = torch.as_tensor(np.flatnonzero(split == "validation"), device=where)
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+
+
+def draw(stimuli: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw n of some stimuli, with replacement."""
+    return stimuli[torch.randint(stimuli.numel(), (n,), generator=generator, device=stimuli.device)]
+
+
+def optimise(
+    network: torch.nn.Module,
+    loss: Callable[[torch.Generator], torch.Tensor],
+    held_out: Callable[[], float],
+    *,
+    config: LatentsConfig,
+    generator: torch.Generator,
+) -> int:
+    """Train a network, leaving it with the weights of the least loss on the validation stimuli.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    loss : callable
+        The training loss of one step, which draws from the generator that it is given.
+    held_out : callable
+        The loss on the validation stimuli.
+    config : LatentsConfig
+    generator : torch.Generator
+
+    Returns
+    -------
+    int
+        The step of those weights.
+    """
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimiser, config.n_steps, config.learning_rate / 20
     )
-    best, best_loss, best_step, waited = copy.deepcopy(vae.state_dict()), float("inf"), 0, 0
+    best, best_loss, best_step, waited = copy.deepcopy(network.state_dict()), float("inf"), 0, 0
     for step in progress(range(1, config.n_steps + 1), what="latents"):
-        batch = train[torch.randint(train.numel(), (config.batch_size,), generator=generator, device=where)]
         optimiser.zero_grad(set_to_none=True)
-        loss_of(batch, generator).backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 5.0)
+        loss(generator).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
         schedule.step()
         if step % VALIDATE_EVERY == 0 or step == config.n_steps:
-            loss = loss_of.held_out(validation, seed)
-            if loss < best_loss:
-                best, best_loss, best_step, waited = copy.deepcopy(vae.state_dict()), loss, step, 0
+            found = held_out()
+            if found < best_loss:
+                best, best_loss, best_step, waited = copy.deepcopy(network.state_dict()), found, step, 0
             else:
                 waited += 1
             if waited >= config.patience:
                 break
-    vae.load_state_dict(best)
-    return LatentModel(vae.eval(), groups, config.likelihood, best_step)
+    network.load_state_dict(best)
+    return best_step
 
 
-class _Loss:
+class Objective:
     """The training objective over a set of stimuli."""
 
     def __init__(
@@ -182,15 +225,16 @@ class _Loss:
         mean, log_var = self.vae.encode(first)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device) if sample else 0.0
         z = mean + noise * torch.exp(0.5 * log_var)
-        data = self._negative_log_likelihood(self.vae.decoder(z), second, n)
+        data = self.negative_log_likelihood(self.vae.decoder(z), second, n)
         here = [
             (numeric[stimuli], [index[stimuli] for index in classes]) for numeric, classes in self.targets
         ]
         return z, mean, log_var, data, self.vae.label_loss(z, here)
 
-    def _negative_log_likelihood(
+    def negative_log_likelihood(
         self, output: torch.Tensor, total: torch.Tensor, n: torch.Tensor
     ) -> torch.Tensor:
+        """Return the error of the decoder's output for summed counts of n presentations, per unit."""
         if self.config.likelihood == "poisson":
             log_rate = output.clamp(-12.0, 8.0)
             return ((torch.exp(log_rate) * n - total * log_rate) / n).mean()
@@ -198,7 +242,7 @@ class _Loss:
         return 0.5 * (output - z_scored).square().mean()
 
 
-def _initial_vae(
+def initial_vae(
     repeats: Repeats,
     groups: tuple[GroupConfig, ...],
     targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]],
