@@ -7,5 +7,14 @@ from nwb_migvis.latents.design import (
     split_stimuli,
     stimulus_labels,
 )
+from nwb_migvis.latents.overlap import linked_pairs, split_shared_stimuli
 
-__all__ = ["LabelTargets", "label_targets", "resolve_groups", "split_stimuli", "stimulus_labels"]
+__all__ = [
+    "LabelTargets",
+    "label_targets",
+    "linked_pairs",
+    "resolve_groups",
+    "split_shared_stimuli",
+    "split_stimuli",
+    "stimulus_labels",
+]

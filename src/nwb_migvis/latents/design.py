@@ -36,18 +36,23 @@ def split_stimuli(n_stimuli: int, config: SplitConfig, *, rng: np.random.Generat
     """
     n_validation = round(n_stimuli * config.validation)
     n_test = round(n_stimuli * config.test)
-    n_train = n_stimuli - n_validation - n_test
-    if n_stimuli < MIN_STIMULI or min(n_validation, n_test, n_train) < 2:
-        raise MigvisError(
-            f"{n_stimuli} stimuli split into {n_train} for training, {n_validation} for validation and "
-            f"{n_test} for test; expected at least {MIN_STIMULI} stimuli and 2 in each part; use a session "
-            "with more images or change split.validation and split.test in the config"
-        )
     split = np.full(n_stimuli, "train", dtype="<U10")
     order = rng.permutation(n_stimuli)
     split[order[:n_test]] = "test"
     split[order[n_test : n_test + n_validation]] = "validation"
+    check_parts(split)
     return split
+
+
+def check_parts(split: np.ndarray, *, where: str = "") -> None:
+    """Raise `MigvisError`, beginning with `where`, for too few stimuli in all or in a part of the split."""
+    n_train, n_validation, n_test = (int((split == part).sum()) for part in ("train", "validation", "test"))
+    if split.size < MIN_STIMULI or min(n_validation, n_test, n_train) < 2:
+        raise MigvisError(
+            f"{where}{split.size} stimuli split into {n_train} for training, {n_validation} for validation "
+            f"and {n_test} for test; expected at least {MIN_STIMULI} stimuli and 2 in each part; use a "
+            "session with more images or change split.validation and split.test in the config"
+        )
 
 
 def stimulus_labels(session: xr.Dataset) -> dict[str, np.ndarray]:

@@ -127,20 +127,20 @@ def fit_latents(
     return LatentModel(vae.eval(), groups, config.likelihood, n_steps)
 
 
-def check_enough(split: np.ndarray, groups: Sequence[GroupConfig]) -> None:
-    """Raise `MigvisError` where there are fewer than two training stimuli for each latent."""
+def check_enough(split: np.ndarray, groups: Sequence[GroupConfig], *, where: str = "") -> None:
+    """Raise `MigvisError`, beginning with `where`, for fewer than two training stimuli a latent."""
     n_latents = sum(group.size for group in groups)
     n_train = int((split == "train").sum())
     if n_train < 2 * n_latents:
         raise MigvisError(
-            f"{n_train} training stimuli for {n_latents} latents; expected at least {2 * n_latents}; lower "
-            "the size of the groups in latents.groups"
+            f"{where}{n_train} training stimuli for {n_latents} latents; expected at least {2 * n_latents}; "
+            "lower the size of the groups in latents.groups"
         )
 
 
 def draw(stimuli: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw n of some stimuli, with replacement."""
-    return stimuli[torch.randint(stimuli.numel(), (n,), generator=generator, device=stimuli.device)]
+    """Draw n rows of an array of stimuli, with replacement."""
+    return stimuli[torch.randint(len(stimuli), (n,), generator=generator, device=stimuli.device)]
 
 
 def optimise(
@@ -204,6 +204,7 @@ class Objective:
         self.vae, self.repeats, self.targets, self.config = vae, repeats, targets, config
 
     def __call__(self, stimuli: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return the training loss."""
         z, mean, log_var, data, labels = self._terms(stimuli, generator, sample=True)
         kl, tc = regularisers(self.vae, z, mean, log_var)
         c = self.config
@@ -221,20 +222,30 @@ class Objective:
         self, stimuli: torch.Tensor, generator: torch.Generator, *, sample: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return sample, mean and log variance of the posteriors, data term and label term."""
-        first, second, n = self.repeats.halves(stimuli, generator)
-        mean, log_var = self.vae.encode(first)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device) if sample else 0.0
-        z = mean + noise * torch.exp(0.5 * log_var)
-        data = self.negative_log_likelihood(self.vae.decoder(z), second, n)
+        z, mean, log_var, second, n = self.encode_half(stimuli, generator, sample=sample)
+        data = self._negative_log_likelihood(self.vae.decoder(z), second, n)
         here = [
             (numeric[stimuli], [index[stimuli] for index in classes]) for numeric, classes in self.targets
         ]
         return z, mean, log_var, data, self.vae.label_loss(z, here)
 
-    def negative_log_likelihood(
+    def encode_half(
+        self, stimuli: torch.Tensor, generator: torch.Generator, *, sample: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return latents, mean and log variance from half of the repeats; total and number of the others."""
+        first, second, n = self.repeats.halves(stimuli, generator)
+        mean, log_var = self.vae.encode(first)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device) if sample else 0.0
+        return mean + noise * torch.exp(0.5 * log_var), mean, log_var, second, n
+
+    def all_repeats(self, z: torch.Tensor, stimuli: torch.Tensor) -> torch.Tensor:
+        """Return the negative log likelihood of all repeats of some stimuli given latents from elsewhere."""
+        total, n = self.repeats.counts[stimuli].sum(1), self.repeats.n[stimuli, None]
+        return self._negative_log_likelihood(self.vae.decoder(z), total, n)
+
+    def _negative_log_likelihood(
         self, output: torch.Tensor, total: torch.Tensor, n: torch.Tensor
     ) -> torch.Tensor:
-        """Return the error of the decoder's output for summed counts of n presentations, per unit."""
         if self.config.likelihood == "poisson":
             log_rate = output.clamp(-12.0, 8.0)
             return ((torch.exp(log_rate) * n - total * log_rate) / n).mean()
