@@ -147,8 +147,6 @@ def test_reading_options_reach_the_reader_and_the_record(session, tmp_path):
 def test_a_list_of_one_gives_a_list(session, tmp_path):
     (results,) = run([session], out=tmp_path / "o.nwb", config=TINY)
     assert results.name == "migvis"
-    with pytest.raises(MigvisError, match="found 2 sessions"):
-        run([session, session], config=TINY)
 
 
 def test_refusals_come_before_any_work(session, tmp_path, monkeypatch):

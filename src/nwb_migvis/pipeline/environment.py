@@ -25,10 +25,10 @@ class Clock:
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        """Count what is done inside towards a stage."""
+        """Add the time of what is done inside to a stage."""
         start = time.perf_counter()
         yield
-        self.seconds[stage] = round(time.perf_counter() - start, 3)
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
 
 
 def stage_seeds(seed: int) -> dict[str, int]:

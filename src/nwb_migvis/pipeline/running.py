@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,6 +16,7 @@ import xarray as xr
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
+from nwb_migvis.pipeline.destinations import choose_destinations
 from nwb_migvis.pipeline.environment import (
     Clock,
     json_value,
@@ -26,15 +27,23 @@ from nwb_migvis.pipeline.environment import (
 from nwb_migvis.pipeline.stages import (
     MAX_PRIOR_BYTES,
     Edits,
+    Fitted,
     edit_selectivity,
     fit,
     latents_dataset,
     make_edits,
     measure,
 )
-from nwb_migvis.read import read_session
+from nwb_migvis.pipeline.together import (
+    Together,
+    agreement,
+    agreement_note,
+    edit_together,
+    fit_together,
+)
+from nwb_migvis.read import read_session, read_sessions
 from nwb_migvis.results import Results
-from nwb_migvis.store import check_destination, fingerprint, write_results
+from nwb_migvis.store import fingerprint, write_results
 
 _RECORDED = (
     "nwb-migvis",
@@ -65,9 +74,9 @@ def run(
     Parameters
     ----------
     source : path or list of paths
-        NWB sessions. This version fits one session at a time.
+        NWB sessions. Several are fitted together: one latent space, with results for each.
     out : path, optional
-        File to write; a sibling `NAME_migvis.nwb` where it is None.
+        File to write, with several sessions an existing folder; a sibling `NAME_migvis.nwb` where it is None.
     in_place : bool
         Write the results back under the source's own path (atomically, keeping `NAME.nwb.bak`).
     name : str
@@ -108,39 +117,51 @@ def run_files(
     **reading: Any,
 ) -> list[tuple[Path, Results]]:
     """Do what `run` does for a list of sessions, and say where the results of each were written."""
-    if len(paths) != 1:
-        raise MigvisError(
-            f"found {len(paths)} sessions; expected one: this version fits each session on its own; run them "
-            "one by one"
-        )
-    source, config = Path(paths[0]), config or Config()
+    sources, config = [Path(path) for path in paths], config or Config()
     require(MODELS, what="fitting")
     started = datetime.now(UTC)
     clock = Clock()
-    destination: dict[str, Any] = {"out": out, "in_place": in_place, "overwrite": overwrite}
-    check_destination(source, **destination, name=name, expected_bytes=2 * MAX_PRIOR_BYTES)
-    found = fingerprint(source)
+    destinations = choose_destinations(
+        sources,
+        out=out,
+        in_place=in_place,
+        overwrite=overwrite,
+        name=name,
+        expected_bytes=2 * MAX_PRIOR_BYTES,
+    )
+    found = [fingerprint(source) for source in sources]
     with clock.of("reading"):
-        session = read_session(source, **reading)
-        inputs = [{"path": source.name, "sha256": sha256_of(source)}]
-    results, weights = analyse(session, name=name, config=config, clock=clock)
+        if len(sources) == 1:
+            sessions = [read_session(sources[0], **reading)]
+        else:
+            sessions = read_sessions(sources, **reading)
+        inputs = [{"path": source.name, "sha256": sha256_of(source)} for source in sources]
+    if len(sessions) == 1:
+        analysed = [analyse(sessions[0], name=name, config=config, clock=clock)]
+    else:
+        analysed = analyse_together(sessions, name=name, config=config, clock=clock)
     times = {
         "started": started.isoformat(),
         "finished": datetime.now(UTC).isoformat(),
         "seconds": clock.seconds,
     }
-    provenance = results.provenance | {
-        "inputs": inputs,
-        "reading": {key: json_value(value) for key, value in reading.items() if value is not None},
-        "times": times,
-    }
-    results = replace(results, provenance=provenance)
-    return [
-        (
-            write_results(results, source=source, **destination, weights=weights, unchanged_since=found),
-            results,
-        )
-    ]
+    asked = {key: json_value(value) for key, value in reading.items() if value is not None}
+    written: list[tuple[Path, Results]] = []
+    for i, (results, weights) in enumerate(analysed):
+        own_first = [inputs[i], *inputs[:i], *inputs[i + 1 :]]
+        provenance = results.provenance | {"inputs": own_first, "reading": asked, "times": times}
+        results = replace(results, provenance=provenance)
+        try:
+            path = write_results(
+                results, source=sources[i], **destinations[i], weights=weights, unchanged_since=found[i]
+            )
+        except MigvisError as error:
+            if not written:
+                raise
+            done = ", ".join(str(path) for path, _ in written)
+            raise MigvisError(f"{error} (already written, and whole: {done})") from error
+        written.append((path, results))
+    return written
 
 
 def analyse(
@@ -174,11 +195,76 @@ def analyse(
         if "image" in session:
             edits = make_edits(session, fitted, config, seeds, clock)
             config = replace(config, prior=replace(config.prior, size_px=max(edits.images.shape[1:3])))
+        return _record(name, session, fitted, edits, config=config, n_threads=n_threads, clock=clock)
+
+
+def analyse_together(
+    sessions: Sequence[xr.Dataset], *, name: str = "migvis", config: Config, clock: Clock | None = None
+) -> list[tuple[Results, dict[str, bytes]]]:
+    """Do what `analyse` does for several sessions around one latent space, prior and critic.
+
+    Parameters
+    ----------
+    sessions : sequence of xarray.Dataset
+        As `read_sessions` returns them.
+    name, config, clock
+        As for `analyse`.
+
+    Returns
+    -------
+    list of (Results, dict of str to bytes)
+        What `analyse` returns, for each session in order; `provenance["shared_with"]` says how well the
+        others agree with it.
+
+    Raises
+    ------
+    MigvisError
+        If the sessions share too few images, or a session has too few.
+    """
+    clock = clock or Clock()
+    seeds = stage_seeds(config.seed)
+    together = Together.of(sessions)
+    with torch_settings(config) as n_threads:
+        config = replace(config, n_threads=n_threads)
+        fitted = fit_together(together, config, seeds, clock)
+        config = replace(config, latents=replace(config.latents, groups=fitted[0].model.groups))
+        edits = edit_together(together, fitted, config, seeds, clock)
+        sizes = [max(own.images.shape[1:3]) for own in edits if own.scores is not None]
+        if sizes:
+            config = replace(config, prior=replace(config.prior, size_px=sizes[0]))
         with clock.of("evidence"):
-            measured = measure(session, fitted, edits, config, seeds["evidence"])
-            selectivity = edit_selectivity(
-                session["stimulus"].values, fitted, edits, config, seeds["evidence"]
+            agreements = agreement(together, fitted, config, seeds["evidence"])
+        return [
+            _record(
+                name,
+                session,
+                its,
+                own,
+                config=config,
+                n_threads=n_threads,
+                clock=clock,
+                shared_with=found,
             )
+            for session, its, own, found in zip(sessions, fitted, edits, agreements, strict=True)
+        ]
+
+
+def _record(
+    name: str,
+    session: xr.Dataset,
+    fitted: Fitted,
+    edits: Edits,
+    *,
+    config: Config,
+    n_threads: int,
+    clock: Clock,
+    shared_with: Sequence[Mapping[str, Any]] = (),
+) -> tuple[Results, dict[str, bytes]]:
+    """Measure the evidence of one session and put everything together as its results and weights."""
+    seeds = stage_seeds(config.seed)
+    with clock.of("evidence"):
+        measured = measure(session, fitted, edits, config, seeds["evidence"])
+        selectivity = edit_selectivity(session["stimulus"].values, fitted, edits, config, seeds["evidence"])
     weights = {"vae": fitted.model.to_bytes()} | edits.weights
     notes = [] if "image" in session else ["synthesis was skipped: the session holds no pixels of its images"]
     if measured.groups["variance_explained"].isna().all():
@@ -193,6 +279,7 @@ def analyse(
         )
     if "prior" not in weights and "image" in session:
         notes.append(f"the prior is not stored: it takes {MAX_PRIOR_BYTES / 1e6:g} MB or more")
+    notes += [agreement_note(record) for record in shared_with]
     provenance = {
         "config": config.to_dict(),
         "versions": {p: version(p) for p in _RECORDED} | {"python": platform.python_version()},
@@ -204,6 +291,8 @@ def analyse(
         "n_units_left_out": measured.n_units_left_out,
         "notes": notes,
     }
+    if shared_with:
+        provenance["shared_with"] = list(shared_with)
     latents = latents_dataset(session, fitted)
     return Results(
         name, measured.groups, latents, measured.units, edits.synthesized, selectivity, provenance

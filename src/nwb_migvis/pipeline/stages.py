@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from nwb_migvis.results import no_edits, no_selectivity
 
 if TYPE_CHECKING:
     from nwb_migvis.latents.model import LatentModel
+    from nwb_migvis.synthesis.critic import Critic
+    from nwb_migvis.synthesis.prior import Prior
 
 MAX_PRIOR_BYTES = 20_000_000
 """Priors of this size and more are not stored in the NWB file."""
@@ -85,10 +87,18 @@ def fit(session: xr.Dataset, config: Config, seeds: Mapping[str, int], clock: Cl
             seed=seeds["latents"],
             device=config.device,
         )
-        n_presentations = np.bincount(stimulus_index, minlength=n_stimuli)
-        total = np.zeros((n_stimuli, spike_count.shape[1]))
-        np.add.at(total, stimulus_index, spike_count)
-        mean, log_var = model.encode(total / n_presentations[:, None])
+        return encode_all(model, session, split=split, labels=labels)
+
+
+def encode_all(
+    model: LatentModel, session: xr.Dataset, *, split: np.ndarray, labels: dict[str, np.ndarray]
+) -> Fitted:
+    """Encode every stimulus of a session from all of its repeats."""
+    spike_count, stimulus_index = session["spike_count"].values, session["stimulus_index"].values
+    n_presentations = np.bincount(stimulus_index, minlength=split.size)
+    total = np.zeros((split.size, spike_count.shape[1]))
+    np.add.at(total, stimulus_index, spike_count)
+    mean, log_var = model.encode(total / n_presentations[:, None])
     return Fitted(model, split, labels, spike_count, stimulus_index, n_presentations, mean, log_var)
 
 
@@ -96,31 +106,96 @@ def make_edits(
     session: xr.Dataset, fitted: Fitted, config: Config, seeds: Mapping[str, int], clock: Clock
 ) -> Edits:
     """Train prior and critic on the training stimuli's images and edit held-out ones."""
-    from nwb_migvis.synthesis.critic import train_critic
-    from nwb_migvis.synthesis.plan import plan_edits
-    from nwb_migvis.synthesis.prior import train_prior
-    from nwb_migvis.synthesis.synthesize import synthesize
+    images = small_images(session["image"], config.prior.size_px)
+    guides = train_guides(
+        images,
+        fitted.split,
+        shown=np.arange(len(images)),
+        latents=fitted.mean,
+        sizes=[group.size for group in fitted.model.groups],
+        config=config,
+        seeds=seeds,
+        clock=clock,
+    )
+    return edit_images(session, images, fitted, guides, config, seeds, clock)
 
-    train, test = fitted.split == "train", fitted.split == "test"
-    sizes = [group.size for group in fitted.model.groups]
-    images = _small_images(session["image"], config.prior.size_px)
+
+@dataclass(frozen=True)
+class Guides:
+    """The networks that edit images."""
+
+    prior: Prior
+    critic: Critic
+
+
+def train_guides(
+    images: np.ndarray,
+    split: np.ndarray,
+    *,
+    shown: np.ndarray,
+    latents: np.ndarray,
+    sizes: Sequence[int],
+    config: Config,
+    seeds: Mapping[str, int],
+    clock: Clock,
+) -> Guides:
+    """Train the prior on images and the critic on what their latents are.
+
+    Parameters
+    ----------
+    images : numpy.ndarray of uint8, shape (n_images, y, x (, channel))
+        At the prior's size.
+    split : numpy.ndarray of str, shape (n_images,)
+    shown : numpy.ndarray of int, shape (n,)
+        The image that each row of latents is of: an image has a row for every session that showed it.
+    latents : numpy.ndarray, shape (n, n_latents)
+    sizes : sequence of int
+        Latents in each group.
+    config : Config
+    seeds : mapping of str to int
+    clock : Clock
+    """
+    from nwb_migvis.synthesis.critic import train_critic
+    from nwb_migvis.synthesis.prior import train_prior
+
     with clock.of("prior"):
-        prior = train_prior(images[train], config=config.prior, seed=seeds["prior"], device=config.device)
+        prior = train_prior(
+            images[split == "train"], config=config.prior, seed=seeds["prior"], device=config.device
+        )
     with clock.of("critic"):
-        x = prior.scale.to_x(images).to(prior.alpha_bar.device)
         critic = train_critic(
-            x,
-            fitted.mean,
+            prior.scale.to_x(images[shown]).to(prior.alpha_bar.device),
+            latents,
             sizes=sizes,
-            split=fitted.split,
+            split=split[shown],
             alpha_bar=prior.alpha_bar,
             config=config.critic,
             seed=seeds["critic"],
         )
-        scores = critic.score_matrix(fitted.mean[test], x[np.flatnonzero(test)])
+    return Guides(prior, critic)
+
+
+def edit_images(
+    session: xr.Dataset,
+    images: np.ndarray,
+    fitted: Fitted,
+    guides: Guides,
+    config: Config,
+    seeds: Mapping[str, int],
+    clock: Clock,
+) -> Edits:
+    """Edit held-out images of a session, given at the prior's size, towards its own latents."""
+    from nwb_migvis.synthesis.plan import plan_edits
+    from nwb_migvis.synthesis.synthesize import synthesize
+
+    prior, critic = guides.prior, guides.critic
+    test = np.flatnonzero(fitted.split == "test")
+    with clock.of("critic"):
+        x = prior.scale.to_x(images[test]).to(prior.alpha_bar.device)
+        scores = critic.score_matrix(fitted.mean[test], x)
     with clock.of("edits"):
         plan = plan_edits(
-            np.flatnonzero(test),
+            test,
             fitted.model.groups,
             labels=fitted.labels,
             config=config.synthesis,
@@ -144,7 +219,7 @@ def make_edits(
     return Edits(images, synthesized, weights, scores)
 
 
-def _small_images(image: xr.DataArray, size_px: int) -> np.ndarray:
+def small_images(image: xr.DataArray, size_px: int) -> np.ndarray:
     """Return all images at the prior's size, reading a few hundred at a time."""
     from nwb_migvis.synthesis.pixels import resize_images, target_shape
 

@@ -1,0 +1,89 @@
+"""Where the results of one session or several go, checked for all before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.store import check_destination
+
+
+def choose_destinations(
+    sources: Sequence[Path],
+    *,
+    out: str | Path | None,
+    in_place: bool,
+    overwrite: bool,
+    name: str,
+    expected_bytes: int,
+) -> list[dict[str, Any]]:
+    """Return for each session where to write, as keywords of `write_results`, or refuse.
+
+    Parameters
+    ----------
+    sources : sequence of Path
+    out : path, optional
+        The file to write; with several sessions a folder, for files named `NAME_migvis.nwb`.
+    in_place, overwrite, name
+        As for `run`.
+    expected_bytes : int
+        Size of the results of one session.
+
+    Raises
+    ------
+    MigvisError
+        If a session is given twice, `out` is no folder for several sessions, two sessions would be written
+        to one file or one over another's source, and as `check_destination`.
+    """
+    if not sources:
+        raise MigvisError("found no session; expected one or more; give the path of an NWB file")
+    if len(sources) > 1:
+        _check_apart(sources, out)
+        outs = [None if out is None else Path(out) / f"{source.stem}_migvis.nwb" for source in sources]
+    else:
+        outs = [None if out is None else Path(out)]
+    chosen: list[Path] = []
+    waiting: dict[Path, int] = {}
+    for source, file in zip(sources, outs, strict=True):
+        folder = (file or source).parent.resolve()
+        needed = expected_bytes + waiting.get(folder, 0)
+        chosen.append(
+            check_destination(
+                source,
+                out=file,
+                in_place=in_place,
+                overwrite=overwrite,
+                name=name,
+                expected_bytes=needed,
+            )
+        )
+        waiting[folder] = needed + source.stat().st_size
+    _check_distinct(sources, chosen)
+    return [{"out": file, "in_place": in_place, "overwrite": overwrite} for file in outs]
+
+
+def _check_apart(sources: Sequence[Path], out: str | Path | None) -> None:
+    first: dict[Path, Path] = {}
+    for source in sources:
+        other = first.setdefault(source.resolve(), source)
+        if other is not source:
+            raise MigvisError(f"found {source} twice; expected each session once; leave one away")
+    if out is not None and not Path(out).is_dir():
+        raise MigvisError(
+            f"{out} is no folder; expected one for the results of {len(sources)} sessions; make it, or leave "
+            "--out away to write beside each session"
+        )
+
+
+def _check_distinct(sources: Sequence[Path], chosen: Sequence[Path]) -> None:
+    """Refuse destinations that are the same file, or another session's source."""
+    taken = {source.resolve(): source for source in sources}
+    for source, destination in zip(sources, chosen, strict=True):
+        owner = taken.setdefault(destination.resolve(), source)
+        if owner is not source:
+            raise MigvisError(
+                f"{destination} would hold the results of {source}, but it is taken by {owner}; expected a "
+                "file for each session; rename one of the sessions, or leave --out away"
+            )
