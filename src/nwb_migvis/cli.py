@@ -146,7 +146,7 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     "--out",
     type=click.Path(),
     metavar="FILE",
-    help="File to write; default: NAME_migvis.nwb beside the input.",
+    help="File to write, or folder for several sessions; default: NAME_migvis.nwb beside the input.",
 )
 @click.option("--in-place", is_flag=True, help="Write back into PATH (atomically; keeps PATH.bak).")
 @click.option("--name", default="migvis", show_default=True, help="Name of the run in the file.")
@@ -164,7 +164,10 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
 @click.option("--device", help="torch device, such as cpu or cuda.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def run(paths: tuple[str, ...], **options: Any) -> None:
-    """Learn latent groups, synthesize what they encode, and write the results into a copy of PATH."""
+    """Learn latent groups, synthesize what they encode, and write the results into a copy of PATH.
+
+    Several sessions that saw some of the same images share one latent space; each gets results of its own.
+    """
     from nwb_migvis.pipeline import run_files
     from nwb_migvis.report import group_table
 
