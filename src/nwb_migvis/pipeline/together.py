@@ -55,7 +55,7 @@ class Together:
 
     def labels_of(self, i: int, labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the labels that a session has, with what any session knows of its stimuli."""
-        own = self.sessions[i].coords
+        own = {name for name, coord in self.sessions[i].coords.items() if coord.dims == ("stimulus",)}
         return {name: values[self.rows[i]] for name, values in labels.items() if name in own}
 
 
