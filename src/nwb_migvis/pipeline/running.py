@@ -145,15 +145,32 @@ def run_files(
         "finished": datetime.now(UTC).isoformat(),
         "seconds": clock.seconds,
     }
-    asked = {key: json_value(value) for key, value in reading.items() if value is not None}
-    written: list[tuple[Path, Results]] = []
+    added = {
+        "reading": {key: json_value(value) for key, value in reading.items() if value is not None},
+        "times": times,
+    }
+    finished = []
     for i, (results, weights) in enumerate(analysed):
         own_first = [inputs[i], *inputs[:i], *inputs[i + 1 :]]
-        provenance = results.provenance | {"inputs": own_first, "reading": asked, "times": times}
-        results = replace(results, provenance=provenance)
+        provenance = results.provenance | {"inputs": own_first} | added
+        finished.append((replace(results, provenance=provenance), weights))
+    return _write_all(finished, sources, destinations, found)
+
+
+def _write_all(
+    finished: Sequence[tuple[Results, dict[str, bytes]]],
+    sources: Sequence[Path],
+    destinations: Sequence[Mapping[str, Any]],
+    found: Sequence[tuple[int, ...]],
+) -> list[tuple[Path, Results]]:
+    """Write the results of every session, in order; those written before a failure stay, and are named."""
+    written: list[tuple[Path, Results]] = []
+    for (results, weights), source, destination, unchanged in zip(
+        finished, sources, destinations, found, strict=True
+    ):
         try:
             path = write_results(
-                results, source=sources[i], **destinations[i], weights=weights, unchanged_since=found[i]
+                results, source=source, **destination, weights=weights, unchanged_since=unchanged
             )
         except MigvisError as error:
             if not written:
