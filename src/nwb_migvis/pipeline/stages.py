@@ -98,7 +98,7 @@ def make_edits(
     """Train prior and critic on the training stimuli's images and edit held-out ones."""
     from nwb_migvis.synthesis.critic import train_critic
     from nwb_migvis.synthesis.plan import plan_edits
-    from nwb_migvis.synthesis.prior import train_prior
+    from nwb_migvis.synthesis.prior_training import train_prior
     from nwb_migvis.synthesis.synthesize import synthesize
 
     train, test = fitted.split == "train", fitted.split == "test"

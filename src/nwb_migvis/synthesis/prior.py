@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -12,12 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from nwb_migvis.config import PriorConfig
-from nwb_migvis.errors import MigvisError
 from nwb_migvis.packing import pack, unpack
-from nwb_migvis.progress import progress
 
 KIND = "prior"
-MIN_IMAGES = 20
 
 
 @dataclass(frozen=True)
@@ -117,7 +113,7 @@ def load_prior(weights: bytes) -> Prior:
     head, state = unpack(KIND, weights)
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in head["config"].items()}
     config, shape = PriorConfig(**values), tuple(head["shape"])
-    denoiser = Denoiser(_n_channels(shape), config)
+    denoiser = Denoiser(n_channels_of(shape), config)
     denoiser.load_state_dict(state)
     scale = PixelScale(**head["scale"])
     return Prior(denoiser.eval(), config, scale, shape, cosine_alpha_bar(config.n_timesteps))
@@ -128,82 +124,6 @@ def cosine_alpha_bar(n_timesteps: int) -> torch.Tensor:
     return DDPMScheduler(n_timesteps, beta_schedule="squaredcos_cap_v2").alphas_cumprod.clone()
 
 
-def _n_channels(shape: tuple[int, ...]) -> int:
+def n_channels_of(shape: tuple[int, ...]) -> int:
+    """Return the number of channels of images of a shape (y, x (, channel))."""
     return 1 if len(shape) == 2 else shape[2]
-
-
-def train_prior(images: np.ndarray, *, config: PriorConfig, seed: int, device: str = "cpu") -> Prior:
-    """Train the prior on images (Ho et al. 2020; v-prediction: Salimans & Ho 2022).
-
-    Parameters
-    ----------
-    images : numpy.ndarray of uint8, shape (n, y, x) or (n, y, x, channel)
-        Training images at the size that the prior works with.
-    config : PriorConfig
-    seed : int
-    device : str
-
-    Returns
-    -------
-    Prior
-        With the exponential moving average of the weights.
-
-    Raises
-    ------
-    MigvisError
-        If there are too few images, or they are all of one value.
-    """
-    if len(images) < MIN_IMAGES:
-        raise MigvisError(f"{len(images)} training images; a prior needs at least {MIN_IMAGES}")
-    scale = PixelScale(float(images.mean()), float(images.std()))
-    if scale.std == 0:
-        raise MigvisError(
-            f"every pixel of the {len(images)} training images is {scale.mean:g}; expected pictures"
-        )
-    shape = images.shape[1:]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        denoiser = Denoiser(_n_channels(shape), config).to(device)
-    denoiser.unet.to(memory_format=torch.channels_last)
-    alpha_bar = cosine_alpha_bar(config.n_timesteps).to(device)
-    x = scale.to_x(images).to(device)
-    generator = torch.Generator(device=device).manual_seed(seed)
-    average = {name: tensor.clone() for name, tensor in denoiser.state_dict().items()}
-    optimiser = torch.optim.AdamW(denoiser.parameters(), lr=config.learning_rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warm_cosine(step, config.n_steps))
-    for step in progress(range(1, config.n_steps + 1), what="prior"):
-        batch = x[torch.randint(len(x), (config.batch_size,), generator=generator, device=device)]
-        optimiser.zero_grad(set_to_none=True)
-        _denoising_loss(denoiser, batch, alpha_bar, generator).backward()
-        torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        decay = min(config.ema_decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for name, tensor in denoiser.state_dict().items():
-                average[name].lerp_(tensor, 1 - decay)
-    denoiser.load_state_dict(average)
-    denoiser.eval().requires_grad_(False)
-    return Prior(denoiser, config, scale, shape, alpha_bar)
-
-
-def _warm_cosine(step: int, n_steps: int) -> float:
-    """Return the learning rate's factor: linear warm-up (200 steps or a tenth), then a cosine to zero."""
-    n_warm = min(200, max(1, n_steps // 10))
-    if step < n_warm:
-        return (step + 1) / n_warm
-    return 0.5 * (1 + math.cos(math.pi * (step - n_warm) / max(1, n_steps - n_warm)))
-
-
-def _denoising_loss(
-    denoiser: Denoiser, x: torch.Tensor, alpha_bar: torch.Tensor, generator: torch.Generator
-) -> torch.Tensor:
-    """Return the squared error of v at time steps stratified over the batch."""
-    n, n_timesteps = x.shape[0], alpha_bar.numel()
-    u = (torch.arange(n, device=x.device) + torch.rand(n, generator=generator, device=x.device)) / n
-    t = (u * n_timesteps).long().clamp_max(n_timesteps - 1)
-    a = alpha_bar[t].sqrt()[:, None, None, None]
-    s = (1 - alpha_bar[t]).sqrt()[:, None, None, None]
-    eps = torch.randn(x.shape, generator=generator, device=x.device)
-    v = denoiser(a * x + s * eps, t)
-    return (v - (a * eps - s * x)).square().mean()

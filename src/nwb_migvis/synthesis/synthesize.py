@@ -108,7 +108,11 @@ def synthesize(
 
 
 def pmi_gradient(critic: Critic, goal: torch.Tensor, weight: torch.Tensor, n_timesteps: int) -> Gradient:
-    """Return the ascent direction of the weighted, tempered PMI of all groups with their goals.
+    """Return the ascent direction of the tempered PMI of all groups with their goals.
+
+    Each group's ascent is taken to length one in the space of its standardised latents before it is
+    weighted and carried back to the image. A group that is at its goal already, or that the critic reads
+    sharply, so has neither less nor more of a say than its weight.
 
     Parameters
     ----------
@@ -119,14 +123,21 @@ def pmi_gradient(critic: Critic, goal: torch.Tensor, weight: torch.Tensor, n_tim
     n_timesteps : int
         T of the prior. Above the noise levels that the critic was trained on the direction is zero.
     """
+    sizes = list(critic.sizes)
 
     def gradient(x_t: torch.Tensor, t: int) -> torch.Tensor:
         if t > T_MAX_FRACTION * n_timesteps:
             return torch.zeros_like(x_t)
         with torch.enable_grad():
             x = x_t.detach().requires_grad_(True)
-            score = (weight * critic.pmi(x, t / n_timesteps, goal, marginal=TEMPER)).sum()
-            return torch.autograd.grad(score, x)[0]
+            read, log_precision = critic.read(x, t / n_timesteps)
+            at = read.detach().requires_grad_(True)
+            positive, negative = critic.scores(at, log_precision.detach(), goal)
+            score = positive - TEMPER * torch.logsumexp(negative, dim=1)
+            ascent = torch.autograd.grad(score.sum(), at)[0]
+            unit = [part / part.norm(dim=1, keepdim=True).clamp_min(1e-12) for part in ascent.split(sizes, 1)]
+            parts = [w * part for w, part in zip(weight.split(1, 1), unit, strict=True)]
+            return torch.autograd.grad(read, x, torch.cat(parts, 1))[0]
 
     return gradient
 
