@@ -216,11 +216,11 @@ def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(prior_training, "CHECKPOINT_EVERY", 2)
     done = []
 
-    def killed_after_five(*arguments):
+    def killed_after_five(*arguments, **more):
         if len(done) == 5:
             raise KeyboardInterrupt
         done.append(0)
-        return denoising_loss(*arguments)
+        return denoising_loss(*arguments, **more)
 
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
         context.setattr(prior_training, "denoising_loss", killed_after_five)

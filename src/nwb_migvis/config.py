@@ -141,6 +141,14 @@ class PriorConfig:
     ema_decay : float
     precision : {"bfloat16", "float32"}
         Arithmetic of the network (weights stay float32).
+    start : str
+        A trained prior to start from: "renders" (shipped; of the images that `simulate` makes) or the folder
+        of a diffusers model. Its network takes the place of `patch_px`, `channels` and `layers_per_block`,
+        and its size that of `size_px`. Empty: train from scratch.
+    conditional : bool
+        Condition the prior on the latent groups, each dropped at random in training.
+    latent_noise : float
+        Standard deviation of the noise added to standardised latents in training.
     """
 
     size_px: int = 32
@@ -153,16 +161,20 @@ class PriorConfig:
     learning_rate: float = 5e-4
     ema_decay: float = 0.999
     precision: str = "bfloat16"
+    start: str = ""
+    conditional: bool = False
+    latent_noise: float = 0.25
 
     def __post_init__(self) -> None:
         check(
             self,
             "prior",
             at_least={
-                **dict.fromkeys(("patch_px", "layers_per_block", "n_steps", "batch_size"), 1),
-                "size_px": 1,
+                **dict.fromkeys(("size_px", "patch_px", "layers_per_block", "batch_size"), 1),
+                "n_steps": 0 if self.start and not self.conditional else 1,
                 "n_timesteps": 10,
                 "ema_decay": 0,
+                "latent_noise": 0,
             },
             above={"learning_rate": 0},
             below={"ema_decay": 1},
@@ -227,6 +239,9 @@ class SynthesisConfig:
         Length of the guidance relative to the prior's own prediction.
     preservation : float
         Weight of the score at the source's own latents of the other groups.
+    condition : float
+        Weight of the conditional prior's guidance: the difference of its predictions at the goal's and at
+        the source's latents. Above 0 it needs `prior.conditional`.
     n_pairs : int
         Held-out source-target pairs a group (role `main`).
     methods : tuple of str
@@ -248,6 +263,7 @@ class SynthesisConfig:
     strength: float = 0.9
     guidance: float = 0.3
     preservation: float = 0.3
+    condition: float = 0.0
     n_pairs: int = 64
     methods: tuple[str, ...] = ("pmi", "none", "shuffled")
     dose: tuple[float, ...] = (0.45, 0.6, 0.75, 0.9)
@@ -262,7 +278,7 @@ class SynthesisConfig:
             "synthesis",
             at_least={
                 **dict.fromkeys(("n_steps", "n_pairs", "batch_size"), 1),
-                **dict.fromkeys(("guidance", "preservation", "n_dose", "n_traversal"), 0),
+                **dict.fromkeys(("guidance", "preservation", "condition", "n_dose", "n_traversal"), 0),
             },
             each_of={"methods": METHODS},
         )
@@ -337,6 +353,11 @@ class Config:
 
     def __post_init__(self) -> None:
         check(self, "config", at_least={"seed": 0, "n_threads": 0}, below={"seed": 2**63})
+        if self.synthesis.condition and not self.prior.conditional:
+            raise MigvisError(
+                f"synthesis: found condition = {self.synthesis.condition:g} without prior.conditional; set "
+                "prior.conditional, or condition to 0"
+            )
         for strength in (self.synthesis.strength, *self.synthesis.dose):
             if strength * self.prior.n_timesteps < self.synthesis.n_steps:
                 raise MigvisError(

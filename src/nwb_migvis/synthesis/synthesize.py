@@ -86,7 +86,7 @@ def synthesize(
     scale = torch.as_tensor(guidance, dtype=torch.float32, device=goal.device)
     edited = np.empty((len(plan), *prior.shape), dtype=np.uint8)
     for strength, rows in plan.groupby("strength", sort=True).indices.items():
-        grid = time_grid(prior.config.n_timesteps, strength=strength, n_steps=config.n_steps)
+        grid = time_grid(prior.n_timesteps, strength=strength, n_steps=config.n_steps)
         sources, which = np.unique(plan["source"].to_numpy()[rows], return_inverse=True)
         starts = _invert_all(prior, images[sources], grid, config.batch_size)
         free = guidance[rows] == 0
@@ -97,7 +97,7 @@ def synthesize(
         guided, start_of = rows[~free], which[~free]
         for first in progress(range(0, len(guided), config.batch_size), what=f"edits at {strength:g} T"):
             part = guided[first : first + config.batch_size]
-            gradient = pmi_gradient(critic, goal[part], weight[part], prior.config.n_timesteps)
+            gradient = pmi_gradient(critic, goal[part], weight[part], prior.n_timesteps)
             edited[part] = _denoise(
                 prior, starts[start_of[first : first + config.batch_size]], grid, gradient, scale[part]
             )
