@@ -130,11 +130,19 @@ class Critic:
         -------
         torch.Tensor, shape (n, group)
         """
+        positive, negative = self.scores(x_t, t, goal)
+        return positive - marginal * (torch.logsumexp(negative, dim=1) - math.log(len(self.bank)))
+
+    def scores(self, x_t: torch.Tensor, t: float, goal: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each image's scores for a goal (n, group) and for the bank (n, negative, group), in nats.
+
+        Parameters as of `pmi`.
+        """
         read, log_precision = self.network(x_t, torch.full((x_t.shape[0],), t, device=x_t.device))
         weight = 0.5 * log_precision.exp()
         positive = -self._by_group(weight * (read - goal).square())
         negative = -self._by_group(weight[:, None] * (read[:, None] - self.bank[None]).square())
-        return positive - marginal * (torch.logsumexp(negative, dim=1) - math.log(len(self.bank)))
+        return positive, negative
 
     @torch.no_grad()
     def score_matrix(self, z: np.ndarray, x: torch.Tensor) -> np.ndarray:

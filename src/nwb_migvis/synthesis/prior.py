@@ -66,6 +66,7 @@ class Denoiser(nn.Module):
             norm_num_groups=8,
             add_attention=False,
         )
+        self.unet.to(memory_format=torch.channels_last)  # loaded weights then compute as trained ones do
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Return v, shape as x_t (n, channel, y, x), at integer time steps t (n,)."""
