@@ -14,7 +14,7 @@ from pynwb.base import Images
 from pynwb.file import Subject
 from pynwb.image import GrayscaleImage, IndexSeries
 
-from nwb_migvis.results import EDIT_COORDS, Results, no_edits, no_selectivity
+from nwb_migvis.results import EDIT_COORDS, EDIT_MAPS, Results, no_edits, no_selectivity
 
 WEIGHTS = {name: bytes(range(i, 200 + i)) for i, name in enumerate(("vae", "critic", "prior"))}
 UNIT_IDS = np.array([3, 5, 8, 9])
@@ -118,7 +118,7 @@ def example_edits(
     assert list(coords) == list(EDIT_COORDS)
     data = {"image": (dims, rng.integers(0, 256, shape, dtype=np.uint8))}
     if maps:
-        data["map"] = (dims[:3], rng.random(shape[:3], dtype=np.float32))
+        data |= {name: (dims[:3], rng.random(shape[:3], dtype=np.float32)) for name in EDIT_MAPS}
     return xr.Dataset(data, coords={k: ("edit", v) for k, v in coords.items()})
 
 

@@ -16,8 +16,8 @@ from typing import Any
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.settings import check, merge, plain
 
-METHODS = ("pmi", "none", "shuffled")
-"""Guidance of the pairs: the method proper, no guidance, and another pair's target."""
+METHODS = ("pmi", "none", "shuffled", "published", "likelihood", "activation", "wrong-group")
+"""Guidance of the pairs: the method proper, and its controls (see `SynthesisConfig`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,8 +245,10 @@ class SynthesisConfig:
     n_pairs : int
         Held-out source-target pairs a group (role `main`).
     methods : tuple of str
-        Guidance methods for the pairs, of "pmi" (with preservation), "none" (no guidance) and
-        "shuffled" (guided by another pair's target).
+        Guidance methods for the pairs: "pmi" (with preservation), "none" (no guidance), "shuffled" (guided
+        by another pair's target), "published" (InfoNCE score, no preservation), "likelihood" (regression on
+        the target's latents, no preservation), "activation" (gradient ascent from the source's pixels,
+        without the prior) and "wrong-group" (guided through the next group; left out where there is one).
     dose : tuple of float
         Strengths of the dose series (role `dose`).
     n_dose : int
@@ -255,8 +257,17 @@ class SynthesisConfig:
         Sources of the traversals.
     gammas : tuple of float
         Traversal lengths, in standard deviations of the group's latents.
+    directions : tuple of str
+        Directions of the traversals: "ones" (all latents of the group alike), "pc1", "pc2", ... (principal
+        axes of the group), a numeric label, or "label=value" for a category: the regression of the label on
+        the group's latents.
+    maps : bool
+        Whether to store, for every edit, where it changed the image and where the critic looked.
+    n_samples : int
+        Unguided samples of the prior that are compared with the training images.
     batch_size : int
-        Images a forward pass; bounds memory.
+        Images a forward pass; bounds memory. The last batch is filled up, so that an edit does not depend on
+        the others.
     """
 
     n_steps: int = 25
@@ -270,7 +281,10 @@ class SynthesisConfig:
     n_dose: int = 8
     n_traversal: int = 8
     gammas: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)
-    batch_size: int = 256
+    directions: tuple[str, ...] = ("ones",)
+    maps: bool = False
+    n_samples: int = 64
+    batch_size: int = 32
 
     def __post_init__(self) -> None:
         check(
@@ -278,7 +292,9 @@ class SynthesisConfig:
             "synthesis",
             at_least={
                 **dict.fromkeys(("n_steps", "n_pairs", "batch_size"), 1),
-                **dict.fromkeys(("guidance", "preservation", "condition", "n_dose", "n_traversal"), 0),
+                **dict.fromkeys(
+                    ("guidance", "preservation", "condition", "n_dose", "n_traversal", "n_samples"), 0
+                ),
             },
             each_of={"methods": METHODS},
         )
@@ -446,6 +462,8 @@ PRESETS: dict[str, Config] = {
             ema_decay=0.9999,
         ),
         critic=CriticConfig(channels=(64, 128, 128, 256, 256, 256), n_steps=3000),
-        synthesis=SynthesisConfig(n_steps=50, batch_size=64),
+        synthesis=SynthesisConfig(
+            n_steps=50, methods=METHODS, directions=("ones", "pc1", "pc2"), maps=True, batch_size=64
+        ),
     ),
 }

@@ -40,7 +40,12 @@ EDIT_COORDS: dict[str, Any] = {
 }
 """Coordinates along `edit` of `Results.synthesized`, with their types."""
 
-ROLES = ("main", "dose", "traversal")
+EDIT_MAPS = ("map", "critic_map")
+"""Variables (edit, y, x) of `Results.synthesized` that are absent unless `synthesis.maps` is set."""
+
+ROLES = ("main", "dose", "traversal", "further")
+"""Purposes of edits: pairs that evidence is measured on, rising doses, traversals, pairs made later."""
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -95,9 +100,9 @@ class Results:
     units : xarray.Dataset
         Dims (unit, latent): `loading`. Dim unit: `r2`, `noise_ceiling`, `reliability`.
     synthesized : xarray.Dataset
-        Dims (edit, y, x (, channel)): `image` (uint8), optionally `map` (edit, y, x; float32, where the
-        edit changed the image). Coordinates as in `EDIT_COORDS`. Zero edits where the session holds no
-        pixels.
+        Dims (edit, y, x (, channel)): `image` (uint8), optionally, (edit, y, x; float32), `map` (where
+        the edit changed the image) and `critic_map` (where the critic looked). Coordinates as in
+        `EDIT_COORDS`. Zero edits where the session holds no pixels.
     selectivity : xarray.Dataset
         Dims (group, label, method, reader): `transfer`, `retention` with the bounds of their 95 %
         confidence intervals (`transfer_low`, ...) and `p_value`; (label, reader): `reader_score`

@@ -221,8 +221,8 @@ def synthesized_images() -> NWBGroupSpec:
             column(
                 "role",
                 "text",
-                "Purpose: main (pairs that the evidence is measured on), dose (a series of rising doses) or "
-                "traversal (no target).",
+                "Purpose: main (pairs that the evidence is measured on), dose (a series of rising doses), "
+                "traversal (no target) or further (pairs made later from the stored weights).",
             ),
             column("strength", "float64", "Start step of the denoising over the number of steps, in (0, 1]."),
             column("guidance", "float64", "Length of the guidance relative to the prior's own prediction."),
@@ -243,7 +243,16 @@ def synthesized_images() -> NWBGroupSpec:
             column(
                 "map",
                 "float32",
-                "Where the edit changed the image, a value a pixel. Absent where it was not made.",
+                "Where the edit changed the image: absolute difference from the source, as a fraction of the "
+                "range of the pixels. Absent where it was not made.",
+                dims=("y", "x"),
+                optional=True,
+            ),
+            column(
+                "critic_map",
+                "float32",
+                "Where the critic looked: length of the gradient of its score at the source, in nats a "
+                "standard deviation of the pixels. Absent where it was not made.",
                 dims=("y", "x"),
                 optional=True,
             ),

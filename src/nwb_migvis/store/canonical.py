@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.results import EDIT_COORDS, GROUP_COLUMNS, Results, no_edits, no_selectivity
+from nwb_migvis.results import EDIT_COORDS, EDIT_MAPS, GROUP_COLUMNS, Results, no_edits, no_selectivity
 
 Dims = tuple[str, ...]
 
@@ -67,9 +67,9 @@ def edits_form(dataset: xr.Dataset) -> Form:
     colour = "image" in dataset and "channel" in dataset["image"].dims
     dims: Dims = ("edit", "y", "x", "channel") if colour else ("edit", "y", "x")
     return Form(
-        data={"image": (dims, np.uint8), "map": (("edit", "y", "x"), np.float32)},
+        data={"image": (dims, np.uint8), **dict.fromkeys(EDIT_MAPS, (("edit", "y", "x"), np.float32))},
         coords={name: (("edit",), kind) for name, kind in EDIT_COORDS.items()},
-        optional=("map",),
+        optional=EDIT_MAPS,
     )
 
 

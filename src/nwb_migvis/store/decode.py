@@ -16,7 +16,7 @@ import xarray as xr
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extension import NAMESPACE
-from nwb_migvis.results import EDIT_COORDS, GROUP_COLUMNS, Results, no_edits, no_selectivity
+from nwb_migvis.results import EDIT_COORDS, EDIT_MAPS, GROUP_COLUMNS, Results, no_edits, no_selectivity
 from nwb_migvis.store.canonical import EVIDENCE_DIMS, SELECTIVITY
 
 
@@ -210,8 +210,7 @@ def _units(table: h5py.Group) -> xr.Dataset:
 def _synthesized(table: h5py.Group) -> xr.Dataset:
     dims = ("edit", "y", "x", "channel")
     data = {"image": (dims[: table["image"].ndim], table["image"][()])}
-    if "map" in table:
-        data["map"] = (dims[:3], table["map"][()])
+    data |= {name: (dims[:3], table[name][()]) for name in EDIT_MAPS if name in table}
     coords = {
         name: ("edit", _text(table[name]) if kind is str else table[name][()])
         for name, kind in EDIT_COORDS.items()

@@ -143,9 +143,7 @@ def _rows(wanted: np.ndarray, ids: np.ndarray) -> np.ndarray | None:
 
 def _synthesized_images(edits: xr.Dataset) -> SynthesizedImagesTable:
     data: dict[str, Any] = {str(name): _column(edits[name].values) for name in edits.coords}
-    data["image"] = _one_by_one(edits["image"].values)
-    if "map" in edits:
-        data["map"] = _one_by_one(edits["map"].values)
+    data |= {str(name): _one_by_one(variable.values) for name, variable in edits.data_vars.items()}
     return SynthesizedImagesTable.from_columns(
         name="synthesized_images", description="Edits of shown images, one row an edit.", data=data
     )

@@ -106,19 +106,25 @@ def sample(
         with torch.no_grad():
             eps, x0_hat = denoise(x, int(now))
         if gradient is not None and guidance is not None:
-            push = _push(eps, gradient(x, int(now)), guidance)
-            eps = eps - push
-            x0_hat = x0_hat + ((1 - alpha_bar[now]) / alpha_bar[now]).sqrt() * push
+            step = push(eps, gradient(x, int(now)), guidance)
+            eps = eps - step
+            x0_hat = x0_hat + ((1 - alpha_bar[now]) / alpha_bar[now]).sqrt() * step
         x = alpha_bar[then].sqrt() * x0_hat + (1 - alpha_bar[then]).sqrt() * eps
     return x
 
 
-def _push(eps: torch.Tensor, direction: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
-    """Return the direction scaled to `guidance` times the norm of eps, image by image."""
+def push(x: torch.Tensor, direction: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+    """Return the direction scaled to `guidance` times the norm of x, image by image.
+
+    Raises
+    ------
+    MigvisError
+        If the direction is not finite.
+    """
     if not torch.isfinite(direction).all():
         raise MigvisError(
             "the guidance is not finite; lower synthesis.guidance or train the critic for longer"
         )
     norm = direction.flatten(1).norm(dim=1).clamp_min(1e-12)
-    length = guidance * eps.flatten(1).norm(dim=1) / norm
+    length = guidance * x.flatten(1).norm(dim=1) / norm
     return length[:, None, None, None] * direction
