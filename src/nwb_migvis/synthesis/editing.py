@@ -80,11 +80,13 @@ def sample(
     grid: np.ndarray,
     gradient: Gradient | None = None,
     guidance: torch.Tensor | None = None,
+    shift: Gradient | None = None,
 ) -> torch.Tensor:
     """Denoise from the last step of the grid to the first, deterministically, under guidance.
 
-    At each step eps becomes eps - guidance * |eps| * gradient / |gradient|, the norms over each image: the
-    guidance's length is relative to the prior's own prediction, so one value serves across image sets.
+    At each step eps becomes eps - guidance * |eps| * gradient / |gradient| + shift, the norms over each
+    image: the gradient's length is relative to the prior's own prediction, so one value serves across image
+    sets.
 
     Parameters
     ----------
@@ -95,6 +97,8 @@ def sample(
     gradient : callable, optional
     guidance : torch.Tensor, shape (n,), optional
         Length of the guidance of each image. Zero leaves an image exactly as without guidance.
+    shift : callable, optional
+        (x_t, t) -> what is added to the predicted noise, shape of x_t.
 
     Raises
     ------
@@ -105,10 +109,13 @@ def sample(
     for now, then in pairwise(grid[::-1]):
         with torch.no_grad():
             eps, x0_hat = denoise(x, int(now))
+        step = torch.zeros(()).to(eps)
         if gradient is not None and guidance is not None:
             step = push(eps, gradient(x, int(now)), guidance)
-            eps = eps - step
-            x0_hat = x0_hat + ((1 - alpha_bar[now]) / alpha_bar[now]).sqrt() * step
+        if shift is not None:
+            step = step - shift(x, int(now))
+        eps = eps - step
+        x0_hat = x0_hat + ((1 - alpha_bar[now]) / alpha_bar[now]).sqrt() * step
         x = alpha_bar[then].sqrt() * x0_hat + (1 - alpha_bar[then]).sqrt() * eps
     return x
 

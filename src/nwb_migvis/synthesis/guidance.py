@@ -49,6 +49,8 @@ class Method:
         What is raised; None for no guidance.
     preserves : bool
         Whether the other groups are held at the source's own latents by the same score.
+    conditioned : bool
+        Whether the conditional prior's difference guides too, where the settings ask for it.
     other_target : bool
         Guided by the target of another pair.
     other_group : bool
@@ -59,6 +61,7 @@ class Method:
 
     score: Score | None
     preserves: bool = True
+    conditioned: bool = True
     other_target: bool = False
     other_group: bool = False
     from_pixels: bool = False
@@ -66,11 +69,11 @@ class Method:
 
 GUIDANCE: Mapping[str, Method] = {
     "pmi": Method(tempered_pmi),
-    "none": Method(None),
+    "none": Method(None, conditioned=False),
     "shuffled": Method(tempered_pmi, other_target=True),
-    "published": Method(contrast, preserves=False),
-    "likelihood": Method(likelihood, preserves=False),
-    "activation": Method(contrast, preserves=False, from_pixels=True),
+    "published": Method(contrast, preserves=False, conditioned=False),
+    "likelihood": Method(likelihood, preserves=False, conditioned=False),
+    "activation": Method(contrast, preserves=False, conditioned=False, from_pixels=True),
     "wrong-group": Method(tempered_pmi, other_group=True),
 }
 """The record of every name in `config.METHODS`."""

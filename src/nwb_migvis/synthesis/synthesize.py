@@ -11,6 +11,7 @@ import xarray as xr
 
 from nwb_migvis.config import GroupConfig, SynthesisConfig
 from nwb_migvis.synthesis.batches import in_batches
+from nwb_migvis.synthesis.conditioning import conditional_difference, tell
 from nwb_migvis.synthesis.critic import T_MAX_FRACTION, Critic
 from nwb_migvis.synthesis.editing import Gradient, invert, sample, time_grid
 from nwb_migvis.synthesis.guidance import GUIDANCE, Score, ascend, tempered_pmi
@@ -98,8 +99,9 @@ def synthesize(
     """
     goal = goals(plan, latents, critic, groups, steps)
     names = [group.name for group in groups]
-    inputs = (goal, *_weights(plan, names, config.preservation, goal))
     source = plan["source"].to_numpy()
+    told = tell(prior, critic, goal, critic.standardise(latents)[source])
+    inputs = (goal, *_weights(plan, names, config.preservation, goal), told)
     edited = np.empty((len(plan), *prior.shape), dtype=np.uint8)
     for strength in np.unique(plan["strength"]):
         at = (plan["strength"] == strength).to_numpy()
@@ -110,20 +112,23 @@ def synthesize(
         start[at] = which
         for methods in _alike():
             rows = np.flatnonzero(at & plan["method"].isin(methods).to_numpy())
-            score = GUIDANCE[methods[0]].score
-            zero = plan["guidance"].to_numpy()[rows] == 0
-            free, guided = (rows, rows[:0]) if score is None else (rows[zero], rows[~zero])
+            method = GUIDANCE[methods[0]]
+            condition = config.condition if method.conditioned else 0.0
+            still = plan["guidance"].to_numpy()[rows] + condition == 0
+            free, guided = (rows, rows[:0]) if method.score is None else (rows[still], rows[~still])
             if free.size:
                 once, back = np.unique(start[free], return_inverse=True)
                 edited[free] = _rebuild(prior, starts[once], grid, config.batch_size)[back]
             if guided.size:
                 these = (part[guided] for part in inputs)
                 x = starts[start[guided]]
-                edited[guided] = _edit(prior, critic, x, grid, *these, score=score, size=config.batch_size)
+                edited[guided] = _edit(
+                    prior, critic, x, grid, *these, method.score, condition, size=config.batch_size
+                )
     for name in (name for name, method in GUIDANCE.items() if method.from_pixels):
         rows = np.flatnonzero(plan["method"] == name)
         if rows.size:
-            these = (part[rows] for part in inputs)
+            these = (part[rows] for part in inputs[:3])
             score = GUIDANCE[name].score
             edited[rows] = _climb(prior, critic, images[source[rows]], *these, score=score, config=config)
     own = np.array([names.index(name) for name in plan["group"]])
@@ -219,12 +224,14 @@ def _edit(
     goal: torch.Tensor,
     weight: torch.Tensor,
     guidance: torch.Tensor,
-    *,
+    told: torch.Tensor,
     score: Score,
+    condition: float,
+    *,
     size: int,
 ) -> np.ndarray:
     def guided(x: torch.Tensor, *its: torch.Tensor) -> torch.Tensor:
-        goal, weight, guidance = its
+        goal, weight, guidance, told = its
         gradient = pmi_gradient(critic, goal, weight, prior.n_timesteps, score)
         return sample(
             prior.eps_and_x0_hat,
@@ -233,9 +240,10 @@ def _edit(
             grid=grid,
             gradient=gradient,
             guidance=guidance,
+            shift=conditional_difference(prior, told, condition) if condition else None,
         )
 
-    return _images(prior, in_batches(guided, starts, goal, weight, guidance, size=size, what="edits"))
+    return _images(prior, in_batches(guided, starts, goal, weight, guidance, told, size=size, what="edits"))
 
 
 def _climb(
