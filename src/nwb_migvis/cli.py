@@ -187,6 +187,64 @@ def _config(options: dict[str, Any]) -> Any:
 
 
 @cli.command()
+@click.argument("path", type=click.Path(), metavar="FILE")
+@click.option("--group", multiple=True, required=True, help="Group to move; may be given again.")
+@click.option("--source", multiple=True, metavar="ID", help="Stimulus to edit; may be given again.")
+@click.option("--target", multiple=True, metavar="ID", help="Stimulus to aim at; may be given again.")
+@click.option(
+    "--strength", multiple=True, type=float, help="Start step / T, in (0, 1]; default: the run's own."
+)
+@click.option("--gamma", multiple=True, type=float, help="Length of a traversal, instead of targets.")
+@click.option(
+    "--direction",
+    multiple=True,
+    default=("ones",),
+    show_default=True,
+    help="Of the traversals: ones, pc1, ..., a numeric label, or label=value.",
+)
+@click.option("--n", type=int, help="Targets a source (drawn beyond those given), or sources to draw.")
+@click.option("--seed", type=int, help="Seed of what is drawn; default: the run's own.")
+@click.option("--name", help="The run, where the file holds several.")
+@click.option(
+    "--out",
+    type=click.Path(),
+    metavar="FILE",
+    help="File to write; default: NAME_migvis.nwb beside the input.",
+)
+@click.option("--in-place", is_flag=True, help="Write back into FILE (atomically; keeps FILE.bak).")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option(
+    "--images", type=click.Path(), metavar="DIR", help="Folder of the images, where the file has none."
+)
+@click.option(
+    "--labels", type=click.Path(), metavar="CSV", help="Labels of the images: a CSV with a column 'stimulus'."
+)
+@click.option("--device", help="torch device; default: the run's own.")
+@click.option("--batch-size", type=int, help="Images a forward pass; bounds memory. Default: the run's own.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def synthesize(path: str, **options: Any) -> None:
+    """Make further edits from the weights stored in FILE, and add them to the results in a new file."""
+    from nwb_migvis.pipeline import Request, write_further
+
+    _set_quiet(options["quiet"])
+    asked = ("group", "source", "target", "strength", "gamma", "direction", "n", "seed")
+    written, results = write_further(
+        Path(path),
+        Request(**{key: options[key] for key in asked}),
+        options["name"],
+        {key: options[key] for key in ("out", "in_place", "overwrite")},
+        {key: options[key] for key in ("device", "batch_size")},
+        images=options["images"],
+        labels=options["labels"],
+    )
+    edits = results.synthesized
+    first, stop = results.provenance["further_edits"][-1]["edits"]
+    gain = float((edits["score_after"] - edits["score_before"])[first:stop].mean())
+    click.echo(f"{stop - first} edits made; score of the wanted value {gain:+.2f} nats on average")
+    click.echo(f"wrote {written}")
+
+
+@cli.command()
 @click.argument("path", type=click.Path())
 @click.option("--name", help="The run, where the file holds several.")
 @click.option("--out", type=click.Path(), metavar="PNG", help="Figure to write; default: beside PATH.")

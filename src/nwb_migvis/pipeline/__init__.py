@@ -1,5 +1,6 @@
 """The composition root: joins the stages, from a session to its results."""
 
+from nwb_migvis.pipeline.further import Request, synthesize_more, write_further
 from nwb_migvis.pipeline.running import analyse, run, run_files
 
-__all__ = ["analyse", "run", "run_files"]
+__all__ = ["Request", "analyse", "run", "run_files", "synthesize_more", "write_further"]

@@ -16,6 +16,7 @@ import xarray as xr
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
+from nwb_migvis.pipeline.appearance import describe_edits
 from nwb_migvis.pipeline.environment import (
     Clock,
     json_value,
@@ -28,6 +29,7 @@ from nwb_migvis.pipeline.stages import (
     Edits,
     edit_selectivity,
     fit,
+    fit_edit_readers,
     latents_dataset,
     make_edits,
     measure,
@@ -173,12 +175,13 @@ def analyse(
         edits = Edits()
         if "image" in session:
             edits = make_edits(session, fitted, config, seeds, clock)
-            config = replace(config, prior=replace(config.prior, size_px=max(edits.images.shape[1:3])))
+            config = replace(config, prior=edits.prior)
         with clock.of("evidence"):
             measured = measure(session, fitted, edits, config, seeds["evidence"])
-            selectivity = edit_selectivity(
-                session["stimulus"].values, fitted, edits, config, seeds["evidence"]
-            )
+            readers = fit_edit_readers(fitted, edits, config, seeds["evidence"])
+            stimulus = session["stimulus"].values
+            selectivity = edit_selectivity(stimulus, fitted, edits, readers, config, seeds["evidence"])
+            appearance = describe_edits(stimulus, fitted, edits, readers, config, seeds["evidence"])
     weights = {"vae": fitted.model.to_bytes()} | edits.weights
     notes = [] if "image" in session else ["synthesis was skipped: the session holds no pixels of its images"]
     if measured.groups["variance_explained"].isna().all():
@@ -204,6 +207,8 @@ def analyse(
         "n_units_left_out": measured.n_units_left_out,
         "notes": notes,
     }
+    if appearance:
+        provenance["appearance"] = appearance
     latents = latents_dataset(session, fitted)
     return Results(
         name, measured.groups, latents, measured.units, edits.synthesized, selectivity, provenance

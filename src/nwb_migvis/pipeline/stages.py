@@ -10,17 +10,17 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_migvis.config import Config
+from nwb_migvis.config import Config, PriorConfig
 from nwb_migvis.pipeline.environment import Clock
+from nwb_migvis.pipeline.priors import obtain_prior, really_used
 from nwb_migvis.results import no_edits, no_selectivity
 
 if TYPE_CHECKING:
+    from nwb_migvis.evidence.readers import Reader
     from nwb_migvis.latents.model import LatentModel
 
 MAX_PRIOR_BYTES = 20_000_000
 """Priors of this size and more are not stored in the NWB file."""
-
-_CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,21 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Edits:
-    """What synthesis made: nothing where the session has no pixels."""
+    """What synthesis made: nothing where the session has no pixels.
+
+    `images` are the stimuli at the prior's size, `scores` the critic's on the test stimuli, `samples` unguided
+    ones of the prior, `latents` standardised ones of all stimuli, `steps` those of the directions, `prior` the
+    settings that the prior really has.
+    """
 
     images: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
     synthesized: xr.Dataset = field(default_factory=no_edits)
     weights: dict[str, bytes] = field(default_factory=dict)
     scores: np.ndarray | None = None
+    samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
+    latents: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    steps: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    prior: PriorConfig = PriorConfig()
 
 
 @dataclass(frozen=True)
@@ -97,15 +106,24 @@ def make_edits(
 ) -> Edits:
     """Train prior and critic on the training stimuli's images and edit held-out ones."""
     from nwb_migvis.synthesis.critic import train_critic
+    from nwb_migvis.synthesis.directions import check_directions, direction_vectors
     from nwb_migvis.synthesis.plan import plan_edits
-    from nwb_migvis.synthesis.prior_training import train_prior
+    from nwb_migvis.synthesis.samples import sample_prior
     from nwb_migvis.synthesis.synthesize import synthesize
 
     train, test = fitted.split == "train", fitted.split == "test"
     sizes = [group.size for group in fitted.model.groups]
-    images = _small_images(session["image"], config.prior.size_px)
+    groups, directions = fitted.model.groups, config.synthesis.directions
+    check_directions(directions, groups=groups, labels=fitted.labels, circular=config.latents.circular)
     with clock.of("prior"):
-        prior = train_prior(images[train], config=config.prior, seed=seeds["prior"], device=config.device)
+        images, prior = obtain_prior(
+            session["image"],
+            fitted.mean,
+            sizes=tuple(sizes),
+            train=train,
+            config=config,
+            seed=seeds["prior"],
+        )
     with clock.of("critic"):
         x = prior.scale.to_x(images).to(prior.alpha_bar.device)
         critic = train_critic(
@@ -119,9 +137,16 @@ def make_edits(
         )
         scores = critic.score_matrix(fitted.mean[test], x[np.flatnonzero(test)])
     with clock.of("edits"):
+        latents = critic.standardise(fitted.mean).cpu().numpy()
+        steps = direction_vectors(
+            directions,
+            latents[train],
+            groups=groups,
+            labels={name: values[train] for name, values in fitted.labels.items()},
+        )
         plan = plan_edits(
             np.flatnonzero(test),
-            fitted.model.groups,
+            groups,
             labels=fitted.labels,
             config=config.synthesis,
             rng=np.random.default_rng(seeds["pairs"]),
@@ -133,25 +158,26 @@ def make_edits(
             session["stimulus"].values,
             prior=prior,
             critic=critic,
-            groups=fitted.model.groups,
+            groups=groups,
             config=config.synthesis,
             seed=config.seed,
+            steps=steps,
         )
+        samples = Edits().samples
+        if config.synthesis.n_samples:
+            samples = sample_prior(
+                prior,
+                config.synthesis.n_samples,
+                n_steps=config.synthesis.n_steps,
+                seed=seeds["pairs"],
+                size=config.synthesis.batch_size,
+            )
     weights = {"critic": critic.to_bytes()}
     prior_bytes = prior.to_bytes()
     if len(prior_bytes) < MAX_PRIOR_BYTES:
         weights["prior"] = prior_bytes
-    return Edits(images, synthesized, weights, scores)
-
-
-def _small_images(image: xr.DataArray, size_px: int) -> np.ndarray:
-    """Return all images at the prior's size, reading a few hundred at a time."""
-    from nwb_migvis.synthesis.pixels import resize_images, target_shape
-
-    shape = target_shape(image.sizes["y"], image.sizes["x"], size_px)
-    n = image.sizes["stimulus"]
-    parts = [resize_images(image[first : first + _CHUNK].values, shape) for first in range(0, n, _CHUNK)]
-    return np.concatenate(parts)
+    used = really_used(config.prior, prior)
+    return Edits(images, synthesized, weights, scores, samples, latents, steps, used)
 
 
 def measure(session: xr.Dataset, fitted: Fitted, edits: Edits, config: Config, seed: int) -> Measured:
@@ -206,18 +232,15 @@ def measure(session: xr.Dataset, fitted: Fitted, edits: Edits, config: Config, s
     return Measured(pd.DataFrame(rows).set_index("group"), units, variance.n_units_left_out)
 
 
-def edit_selectivity(
-    stimulus: np.ndarray, fitted: Fitted, edits: Edits, config: Config, seed: int
-) -> xr.Dataset:
-    """Read what the edits changed with readers trained on real images."""
+def fit_edit_readers(fitted: Fitted, edits: Edits, config: Config, seed: int) -> list[Reader]:
+    """Train readers on real images; none where there are no edits or no labels to read from them."""
     from nwb_migvis.evidence.readers import fit_readers
-    from nwb_migvis.evidence.selectivity import measure_selectivity
 
     if not fitted.labels or edits.synthesized.sizes["edit"] == 0:
-        return no_selectivity()
+        return []
     train, validation = fitted.split == "train", fitted.split == "validation"
     circular = {name: period for name, period in config.latents.circular.items() if period}
-    readers = fit_readers(
+    return fit_readers(
         edits.images[train],
         {name: values[train] for name, values in fitted.labels.items()},
         images_validation=edits.images[validation],
@@ -226,6 +249,16 @@ def edit_selectivity(
         n_steps=config.evidence.reader_steps,
         circular=circular,
     )
+
+
+def edit_selectivity(
+    stimulus: np.ndarray, fitted: Fitted, edits: Edits, readers: list[Reader], config: Config, seed: int
+) -> xr.Dataset:
+    """Read what the edits changed."""
+    from nwb_migvis.evidence.selectivity import measure_selectivity
+
+    if not fitted.labels or edits.synthesized.sizes["edit"] == 0:
+        return no_selectivity()
     return measure_selectivity(
         edits.synthesized,
         images=edits.images,

@@ -34,6 +34,7 @@ def write_results(
     weights: Mapping[str, bytes] | None = None,
     backup: bool = True,
     unchanged_since: tuple[int, ...] | None = None,
+    replace_run: bool = False,
 ) -> Path:
     """Write results into a copy of their session, or back into the session's own path.
 
@@ -58,6 +59,8 @@ def write_results(
         In place, keep the source as a hard link `NAME.nwb.bak` (`.bak1`, ... where that is taken).
     unchanged_since : tuple of int, optional
         The source's `fingerprint` when it was read: a source that changed since is refused.
+    replace_run : bool
+        Replace a run of the same name in the source, but no `out` that exists.
 
     Returns
     -------
@@ -83,6 +86,7 @@ def write_results(
         name=results.name,
         backup=backup,
         expected_bytes=size,
+        replace_run=replace_run,
     )
     sweep_temporary_files(destination.parent)
     before = fingerprint(source)

@@ -37,7 +37,9 @@ def time_grid(n_timesteps: int, *, strength: float, n_steps: int) -> np.ndarray:
         raise MigvisError(f"strength is {strength:g}; expected more than 0 and at most 1")
     last = min(round(strength * n_timesteps), n_timesteps - 1)
     if last < n_steps:
-        raise MigvisError(f"{n_steps} steps do not fit between 0 and step {last}; lower synthesis.n_steps")
+        raise MigvisError(
+            f"{n_steps} steps do not fit between 0 and step {last}; lower synthesis.n_steps or raise the strength"
+        )
     return np.round(np.linspace(0, last, n_steps + 1)).astype(int)
 
 

@@ -42,9 +42,9 @@ def goals(
         From `direction_vectors`; needed for every direction but "ones".
     """
     z = critic.standardise(latents)
-    goal = z[torch.as_tensor(plan["source"].to_numpy())].clone()
+    goal = z[plan["source"].to_numpy(copy=True)]
     guide = plan["guide"].to_numpy()
-    gamma = torch.as_tensor(plan["gamma"].to_numpy(), dtype=z.dtype, device=z.device)
+    gamma = torch.tensor(plan["gamma"].to_numpy(), dtype=z.dtype, device=z.device)
     edges = np.cumsum([0, *critic.sizes])
     for g, group in enumerate(groups):
         mine = (plan["through"] == group.name).to_numpy()
@@ -161,7 +161,7 @@ def _weights(
     weight = np.where(keeps[:, None], preservation, 0.0) * np.ones(len(names))
     weight[np.arange(len(plan)), [names.index(name) for name in plan["through"]]] = 1.0
     kind = {"dtype": like.dtype, "device": like.device}
-    return torch.as_tensor(weight, **kind), torch.as_tensor(plan["guidance"].to_numpy(), **kind)
+    return torch.as_tensor(weight, **kind), torch.tensor(plan["guidance"].to_numpy(), **kind)
 
 
 def pmi_gradient(
