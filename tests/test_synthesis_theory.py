@@ -127,8 +127,8 @@ def tiny(shape, *, channels=(8, 8), seed=0):
     n_channels = 1 if len(shape) == 2 else 3
     torch.manual_seed(seed)
     config = PriorConfig(size_px=max(shape[:2]), channels=channels)
-    denoiser = Denoiser(n_channels, config).eval().requires_grad_(False)
-    prior = Prior(denoiser, config, PixelScale(120.0, 60.0), shape, cosine_alpha_bar(1000))
+    denoiser = new_denoiser(n_channels, config).eval().requires_grad_(False)
+    prior = Prior(denoiser, PixelScale(120.0, 60.0), shape, cosine_alpha_bar(1000))
     network = LatentRegressor(n_channels, 2, channels=(8, 8), dropout=0.0).eval().requires_grad_(False)
     bank = torch.randn(8, 2, generator=torch.Generator().manual_seed(seed))
     return prior, Critic(network, (1, 1), torch.zeros(2), torch.ones(2), bank)

@@ -49,9 +49,9 @@ class Fitted:
 class Edits:
     """What synthesis made: nothing where the session has no pixels.
 
-    `images` are the stimuli at the prior's size, `scores` the critic's on the test stimuli, `samples` unguided
-    ones of the prior, `latents` standardised ones of all stimuli, `steps` those of the directions, `prior` the
-    settings that the prior really has.
+    `images` are the stimuli at the prior's size, `scores` the critic's on the test stimuli, `samples`
+    unguided ones of the prior, `latents` standardised ones of all stimuli, `steps` those of the directions,
+    `prior` the settings that the prior really has.
     """
 
     images: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
@@ -61,7 +61,7 @@ class Edits:
     samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
     latents: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     steps: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
-    prior: PriorConfig = PriorConfig()
+    prior: PriorConfig = field(default_factory=PriorConfig)
 
 
 @dataclass(frozen=True)
