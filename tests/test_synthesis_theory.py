@@ -16,10 +16,10 @@ from nwb_migvis.synthesis.plan import plan_edits
 from nwb_migvis.synthesis.prior import PixelScale, Prior, cosine_alpha_bar, new_denoiser
 from nwb_migvis.synthesis.synthesize import pmi_gradient, synthesize
 
-SPREAD, N_PIXELS, N_LATENTS = 0.5, 9, 2
+SPREAD, N_PIXELS, N_LATENTS = 0.5, 9, 4
 ALPHA_BAR = cosine_alpha_bar(1000).double()
 READ_OUT = np.random.default_rng(0).normal(size=(N_PIXELS, N_LATENTS))
-PRECISION = np.array([1.0, 3.0])
+PRECISION = np.array([1.0, 3.0, 2.0, 1.0])
 
 
 class LinearReader(nn.Module):
@@ -36,7 +36,7 @@ def quadratic():
     """A critic whose score is a quadratic function of the image."""
     bank = torch.as_tensor(np.random.default_rng(1).normal(size=(32, N_LATENTS)))
     zero, one = torch.zeros(N_LATENTS, dtype=torch.float64), torch.ones(N_LATENTS, dtype=torch.float64)
-    return Critic(LinearReader(), (1, 1), zero, one, bank)
+    return Critic(LinearReader(), (2, 2), zero, one, bank)
 
 
 def gaussian_denoiser(x_t, t):
@@ -50,7 +50,7 @@ def integrated(x_start, *, strength, goal, weight, guidance):
     """Integrate the guided probability flow d(x / sqrt a) / d sigma = eps by an independent solver.
 
     sigma = sqrt((1 - a) / a); for this prior eps = sigma x / (SPREAD^2 + sigma^2) in x / sqrt a, and the
-    gradient of the quadratic score in x is written out by hand.
+    gradient of the quadratic score in x is written out by hand, each group's part of length one.
     """
     a_start = float(ALPHA_BAR[round(strength * 1000)])
     sigma_start = np.sqrt((1 - a_start) / a_start)
@@ -59,7 +59,9 @@ def integrated(x_start, *, strength, goal, weight, guidance):
     def flow(sigma, scaled):
         x = scaled / np.sqrt(1 + sigma**2)
         eps = sigma * scaled / (SPREAD**2 + sigma**2)
-        gradient = READ_OUT @ (weight * PRECISION * (goal - x @ READ_OUT))
+        parts = (PRECISION * (goal - x @ READ_OUT)).reshape(2, 2)
+        ascent = weight[:, None] * parts / np.linalg.norm(parts, axis=1, keepdims=True)
+        gradient = READ_OUT @ ascent.ravel()
         return eps - guidance * np.linalg.norm(eps) * gradient / np.linalg.norm(gradient)
 
     found = solve_ivp(
@@ -71,7 +73,7 @@ def integrated(x_start, *, strength, goal, weight, guidance):
 @pytest.mark.parametrize("guidance", [0.0, 0.15, 0.3])
 def test_guided_sampling_converges_to_the_guided_probability_flow_at_first_order(quadratic, guidance):
     rng = np.random.default_rng(2)
-    x_start, goal, weight = rng.normal(size=N_PIXELS), np.array([1.5, -1.0]), np.array([1.0, 0.3])
+    x_start, goal, weight = rng.normal(size=N_PIXELS), np.array([9.0, -7.0, 8.0, -9.0]), np.array([1.0, 0.3])
     exact = integrated(x_start, strength=0.9, goal=goal, weight=weight, guidance=guidance)
     gradient = pmi_gradient(
         quadratic, torch.as_tensor(goal[None]), torch.as_tensor(weight[None]), 1000, likelihood
@@ -96,13 +98,17 @@ def test_scores_of_the_controls_by_hand(quadratic):
     x = torch.randn(3, 1, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     goal = torch.as_tensor(np.random.default_rng(3).normal(size=(3, N_LATENTS)))
     read = x.flatten(1).numpy() @ READ_OUT
-    positive = -0.5 * PRECISION * (read - goal.numpy()) ** 2
-    negative = -0.5 * PRECISION * (read[:, None] - quadratic.bank.numpy()[None]) ** 2
-    np.testing.assert_allclose(likelihood(quadratic, x, 0.3, goal), positive)
-    tempered = positive - 0.5 * np.log(np.exp(negative).mean(1))
-    np.testing.assert_allclose(tempered_pmi(quadratic, x, 0.3, goal), tempered)
+
+    def by_group(squared):
+        return squared.reshape(*squared.shape[:-1], 2, 2).sum(-1)
+
+    positive = -0.5 * by_group(PRECISION * (read - goal.numpy()) ** 2)
+    negative = -0.5 * by_group(PRECISION * (read[:, None] - quadratic.bank.numpy()[None]) ** 2)
+    scores = quadratic.scores(*quadratic.read(x, 0.3), goal)
+    np.testing.assert_allclose(likelihood(*scores), positive)
+    np.testing.assert_allclose(tempered_pmi(*scores), positive - 0.5 * np.log(np.exp(negative).sum(1)))
     share = np.exp(positive) / (np.exp(positive) + np.exp(negative).sum(1))
-    np.testing.assert_allclose(contrast(quadratic, x, 0.3, goal), np.log(share * 33))
+    np.testing.assert_allclose(contrast(*scores), np.log(share))
 
 
 def test_activation_maximisation_climbs_by_steps_of_stated_length_within_the_pixels_range(quadratic):
@@ -115,7 +121,7 @@ def test_activation_maximisation_climbs_by_steps_of_stated_length_within_the_pix
     assert torch.equal(once[1], x0[1])
     climbed = ascend(gradient, x0, guidance=guidance, n_steps=20, bounds=(-1.0, 1.0))
     assert climbed[0].abs().max() <= 1.0
-    before, after = (contrast(quadratic, x, 0.0, goal)[0, 0] for x in (x0, climbed))
+    before, after = (contrast(*quadratic.scores(*quadratic.read(x, 0.0), goal))[0, 0] for x in (x0, climbed))
     assert after > before
 
 
