@@ -2,7 +2,8 @@
 
     python benchmarks/train_shipped_prior.py WORK_FOLDER [--threads N] [--steps N]
 
-The state of training is kept in WORK_FOLDER every 500 steps; run the same command again to go on.
+The state of training is kept in WORK_FOLDER every 500 steps; run the same command again to go on. The prior
+ends up in WORK_FOLDER/renders: its place in the package is src/nwb_migvis/synthesis/priors/renders.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 
 from nwb_migvis.config import PriorConfig
 from nwb_migvis.simulate import draw_factors, render_stimuli
+from nwb_migvis.synthesis.prior_folder import save_prior
 from nwb_migvis.synthesis.prior_training import train_prior
 
 SEED = 700_000_000
@@ -41,7 +43,7 @@ def main() -> None:
     prior = train_prior(
         np.load(rendered), config=config, seed=SEED, checkpoint=given.folder / "checkpoint.pt"
     )
-    (given.folder / "prior.safetensors").write_bytes(prior.to_bytes())
+    save_prior(prior, given.folder / "renders")
 
 
 if __name__ == "__main__":

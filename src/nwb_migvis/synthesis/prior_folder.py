@@ -71,9 +71,11 @@ def _open(folder: Path) -> Prior:
             + " or ".join(f'"{name}"' for name in SHIPPED)
         )
     try:
-        unet = UNet2DModel.from_pretrained(folder / "unet", local_files_only=True).float()
+        unet = UNet2DModel.from_pretrained(
+            folder / "unet", local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
+        ).float()
         scheduler = DDPMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         what = " ".join(str(error).split())[:160]
         raise MigvisError(
             f"prior {folder}: expected the folders 'unet' (a UNet2DModel) and 'scheduler' of a diffusers "
