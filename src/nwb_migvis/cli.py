@@ -102,13 +102,14 @@ def cli() -> None:
     "--out", type=click.Path(), default="migvis_demo", show_default=True, help="Folder for the demo's files."
 )
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--train-prior", is_flag=True, help="Train the prior from scratch, not from the shipped one.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
-def demo(out: str, seed: int, quiet: bool) -> None:
+def demo(out: str, seed: int, train_prior: bool, quiet: bool) -> None:
     """Simulate a session with known answers, run everything on it, and show what was found."""
     from nwb_migvis.demo import run_demo
 
     _set_quiet(quiet)
-    run_demo(Path(out), seed=seed, say=click.echo)
+    run_demo(Path(out), seed=seed, train_prior=train_prior, say=click.echo)
 
 
 @cli.command()
