@@ -340,6 +340,6 @@ def _common_size(images: Sequence[Pixels], names: Sequence[str]) -> tuple[int, i
         )
         raise MigvisError(
             f"the images have {len(sizes)} sizes (height x width in px): {found}; expected one: "
-            "say which with resize_px=(height, width)"
+            "say which with resize_px=(height, width) (--resize HEIGHT WIDTH)"
         )
     return next(iter(sizes))

@@ -172,7 +172,7 @@ class SharedImages(LazyImages):
             sizes = ", ".join(f"{shape[0]} x {shape[1]}" for shape in sorted(shapes))
             raise MigvisError(
                 f"the sessions' images have different sizes (height x width in px): {sizes}; expected one: "
-                "say which with resize_px=(height, width)"
+                "say which with resize_px=(height, width) (--resize HEIGHT WIDTH)"
             )
         self.shape = (len(home), *max(shapes, key=len))
         self.dtype = np.dtype(np.uint8)

@@ -253,6 +253,11 @@ def add_table(
         "stop_time": stop_time,
         "image_name": np.array(names, object),
     }
+    taken = [name for name in ("image_name", "id", "tags", "timeseries") if name in presentations.columns]
+    if taken:
+        raise MigvisError(
+            f"presentations have a column {taken[0]!r}, which NWB keeps for something else; rename it"
+        )
     for name in presentations.columns:
         if name not in ("start_time", "stop_time", "stimulus"):
             columns[str(name)] = _column(presentations[name])
