@@ -15,6 +15,9 @@ from nwb_migvis.progress import progress
 _PIECE = 2**14
 """Spikes located at a time: few enough for the cache."""
 
+_ROWS = 2**12
+"""Presentations written at a time, which are rows of the counts."""
+
 _MOST_EDGES_PER_CELL = 8
 _UNITS_PER_BATCH = 32
 _MOST_THREADS = 8
@@ -120,7 +123,11 @@ def check_window(window_s: tuple[float, float]) -> tuple[float, float]:
         first, last = (float(value) for value in window_s)
     except (TypeError, ValueError):
         raise MigvisError(f"window {window_s!r} is no pair of seconds; expected e.g. (0.07, 0.17)") from None
-    if not (np.isfinite(first) and np.isfinite(last) and first < last):
+    if not (np.isfinite(first) and np.isfinite(last)):
+        raise MigvisError(
+            f"window [{first:g}, {last:g}) s is not finite; expected seconds, e.g. (0.07, 0.17)"
+        )
+    if not first < last:
         raise MigvisError(f"window [{first:g}, {last:g}) s is empty; expected its start before its end")
     return first, last
 
@@ -191,7 +198,7 @@ def count_spikes(
         for batch in _batches(progress(rows, what="counting spikes", total=len(rows)), begins, held):
             found = list(pool.map(count, batch))
             counts = counts.astype(np.result_type(counts, *found), copy=False)
-            _put(np.stack(found).T, counts[:, done : done + len(found)])
+            _put(found, counts[:, done : done + len(found)], pool)
             done += len(found)
     return counts
 
@@ -213,10 +220,15 @@ def _batches(
     yield batch
 
 
-def _put(block: np.ndarray, out: np.ndarray) -> None:
-    """Copy between arrays of opposite memory order, some rows at a time for the sake of the cache."""
-    for i in range(0, len(out), _PIECE):
-        out[i : i + _PIECE] = block[i : i + _PIECE]
+def _put(columns: list[np.ndarray], out: np.ndarray, pool: ThreadPoolExecutor) -> None:
+    """Copy columns into rows of an array, some rows at a time for the sake of the cache."""
+
+    def put(i: int) -> None:
+        for k, column in enumerate(columns):
+            out[i : i + _ROWS, k] = column[i : i + _ROWS]
+
+    for _ in pool.map(put, range(0, len(out), _ROWS)):
+        pass
 
 
 class _Held:
