@@ -303,7 +303,7 @@ def report(path: str, name: str | None, out: str | None, images: str | None) -> 
 @click.argument("path", type=click.Path())
 def validate(path: str) -> None:
     """Check a file against the NWB schema, this package's own rules, and nwbinspector where installed."""
-    from nwb_migvis.store import validate_file
+    from nwb_migvis.store import list_runs, validate_file
 
     findings = validate_file(path)
     for finding in findings:
@@ -313,7 +313,9 @@ def validate(path: str) -> None:
         raise MigvisError(
             f"{path}: {len(serious)} of {len(findings)} findings are errors; mend them and validate again"
         )
-    click.echo(f"{path}: valid" + (f" ({len(findings)} remarks)" if findings else ""))
+    runs = ", ".join(list_runs(path))
+    held = f"results of {runs}" if runs else "no results: `nwb-migvis run` writes them"
+    click.echo(f"{path}: valid" + (f" ({len(findings)} remarks)" if findings else "") + f"; holds {held}")
 
 
 def _set_quiet(quiet: bool) -> None:

@@ -7,11 +7,12 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from nwb_migvis.errors import MigvisError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def as_path(value: Any, *, what: str) -> Path:
@@ -39,6 +40,8 @@ def read_csv(path: str | Path, *, what: str, needs: Sequence[str], **options: An
     MigvisError
         If the file cannot be read, is no CSV, has a column twice, or lacks one.
     """
+    import pandas as pd
+
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             header = next(csv.reader(file), [])

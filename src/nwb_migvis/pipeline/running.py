@@ -16,6 +16,7 @@ import xarray as xr
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
+from nwb_migvis.files import as_path
 from nwb_migvis.pipeline.environment import (
     Clock,
     digest_of,
@@ -64,7 +65,7 @@ def run(
 
     Parameters
     ----------
-    source : path or list of paths
+    source : path or sequence of paths
         NWB sessions. This version fits one session at a time.
     out : path, optional
         File to write; a sibling `NAME_migvis.nwb` where it is None.
@@ -89,12 +90,13 @@ def run(
         For anything that the user can mend: in the file, the options, or the installation. Destinations
         are checked before any work is done.
     """
-    paths = [source] if isinstance(source, (str, Path)) else list(source)
+    is_list = isinstance(source, Sequence) and not isinstance(source, (str, bytes))
+    paths = list(source) if is_list else [as_path(source, what="source")]
     written = run_files(
         paths, out=out, in_place=in_place, name=name, overwrite=overwrite, config=config, **reading
     )
     results = [result for _, result in written]
-    return results[0] if isinstance(source, (str, Path)) else results
+    return results if is_list else results[0]
 
 
 def run_files(
@@ -113,7 +115,11 @@ def run_files(
             f"found {len(paths)} sessions; expected one: this version fits each session on its own; run them "
             "one by one"
         )
-    source = Path(paths[0])
+    source = as_path(paths[0], what="source")
+    if config is not None and not isinstance(config, Config):
+        raise MigvisError(
+            f"config is {config!r:.80}; expected a Config: Config.from_dict makes one of nested dicts"
+        )
     if source.is_dir():
         raise MigvisError(
             f"{source} is a folder; expected an NWB file; for a sorting that SpikeInterface saved there, "

@@ -9,6 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.files import as_path
 from nwb_migvis.read.assembly import (
     Need,
     session_dataset,
@@ -126,7 +127,7 @@ def read_session(
         channel_order=channel_order,
         max_bytes=max_bytes,
     )
-    loaded = load(Path(path), asked)
+    loaded = load(as_path(path, what="path"), asked)
     return loaded.session if labels is None else with_labels(loaded.session, labels, known=loaded.known)
 
 
