@@ -43,7 +43,7 @@ class Windows:
     def __init__(self, start_time: np.ndarray, window_s: tuple[float, float]) -> None:
         start_time = np.asarray(start_time, np.float64)
         first, last = start_time + window_s[0], start_time + window_s[1]
-        self.edges, where = np.unique(np.concatenate([first, last]), return_inverse=True)
+        self.edges, where = _sorted_edges(first, last)
         self._first, self._last = where[: len(first)], where[len(first) :]
         self._are_apart = bool((self._last - self._first == 1).all())
         n_cells = min(max(2 * len(self.edges), 1024), 2**24)
@@ -115,6 +115,14 @@ class Windows:
             return per_gap.take(self._last)
         before = np.cumsum(per_gap)
         return before.take(self._last) - before.take(self._first)
+
+
+def _sorted_edges(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different edges in order, and the place of each first and then of each last edge."""
+    in_turn = np.stack([first, last], axis=1).ravel()
+    if (in_turn[1:] > in_turn[:-1]).all():
+        return in_turn, np.arange(len(in_turn)).reshape(-1, 2).T.ravel()
+    return np.unique(np.concatenate([first, last]), return_inverse=True)
 
 
 def check_window(window_s: tuple[float, float]) -> tuple[float, float]:
