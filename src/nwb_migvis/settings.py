@@ -128,7 +128,8 @@ def _cast(value: Any, hint: Any, place: str) -> Any:
         if isinstance(value, hint):  # type: ignore[arg-type]
             return value
         if "name" not in {f.name for f in fields(hint)}:
-            raise MigvisError(f"{place}: found {value!r:.80}; expected a {hint.__name__}")
+            wanted = getattr(hint, "__name__", "record")
+            raise MigvisError(f"{place}: found {value!r:.80}; expected a {wanted}")
         if not isinstance(value, Mapping) or "name" not in value:
             raise MigvisError(f"{place}: found {value!r}; expected a table with a name")
         return merge(hint(name=str(value["name"])), value, where=place)  # type: ignore[operator, call-arg]

@@ -90,13 +90,16 @@ def run(
         For anything that the user can mend: in the file, the options, or the installation. Destinations
         are checked before any work is done.
     """
-    is_one = isinstance(source, (str, bytes)) or not isinstance(source, Sequence)
-    paths = [as_path(source, what="source")] if is_one else list(source)
+    paths: list[str | Path]
+    if isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
+        paths, is_list = list(source), True
+    else:
+        paths, is_list = [as_path(source, what="source")], False
     written = run_files(
         paths, out=out, in_place=in_place, name=name, overwrite=overwrite, config=config, **reading
     )
     results = [result for _, result in written]
-    return results[0] if is_one else results
+    return results if is_list else results[0]
 
 
 def run_files(
