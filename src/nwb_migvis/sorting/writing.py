@@ -221,8 +221,8 @@ def add_units(nwb: NWBFile, units: SortedUnits, unit_ids: np.ndarray) -> None:
         nwb.add_unit_column(name, f"{name} of the sorting.")
     numbers = unit_ids if unit_ids.dtype.kind in "iu" else np.arange(len(unit_ids))
     for i, unit in enumerate(unit_ids):
-        values = {name: column[i] for name, column in columns.items()}
-        nwb.add_unit(id=int(numbers[i]), spike_times=units.spike_times(unit), **values)
+        row = {name: column[i] for name, column in columns.items()}
+        nwb.add_unit(id=int(numbers[i]), spike_times=units.spike_times(unit), **row)
 
 
 def add_images(nwb: NWBFile, image: xr.DataArray, names: Sequence[str], start_time: np.ndarray) -> None:
