@@ -255,3 +255,18 @@ def test_without_the_extra_the_command_says_what_to_install(session):
     assert done.returncode == 1
     assert "pip install 'nwb-migvis[models]'" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"source": None}, "source is None; expected a path"),
+        ({"source": b"a.nwb"}, "source is b'a.nwb'; expected a path"),
+        ({"source": [None]}, "source is None; expected a path"),
+        ({"source": []}, "found 0 sessions"),
+        ({"source": "a.nwb", "config": {"seed": 1}}, "config is {'seed': 1}; expected a Config"),
+    ],
+)
+def test_misuse_in_python_is_one_line(arguments, message):
+    with pytest.raises(MigvisError, match=message):
+        run(**arguments)

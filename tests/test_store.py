@@ -120,7 +120,7 @@ def test_runs_stand_side_by_side(session, tmp_path):
     write_results(first, source=session, out=out, weights=WEIGHTS)
     write_results(second, source=out, in_place=True, backup=False)
     assert list_runs(out) == ["migvis", "second run"]
-    with pytest.raises(MigvisError, match="found 2 runs; expected a choice; name one of migvis, second run"):
+    with pytest.raises(MigvisError, match=r"name one of migvis, second run with name= \(--name\)"):
         read_results(out)
     for given in (first, second):
         xr.testing.assert_identical(read_results(out, given.name).latents, given.latents)

@@ -7,14 +7,16 @@ were really used (group defaults resolved, sizes of the session's images filled 
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.settings import check, merge, plain
+from nwb_migvis.files import as_path
+from nwb_migvis.settings import FrozenDict, check, merge, plain
 
 METHODS = ("pmi", "none", "shuffled", "published", "likelihood", "activation", "wrong-group")
 """Guidance of the pairs: the method proper, and its controls (see `SynthesisConfig`)."""
@@ -92,7 +94,7 @@ class LatentsConfig:
     """
 
     groups: tuple[GroupConfig, ...] = ()
-    circular: Mapping[str, float] = field(default_factory=dict)
+    circular: Mapping[str, float] = FrozenDict()
     likelihood: str = "poisson"
     n_hidden: int = 256
     n_layers: int = 2
@@ -116,6 +118,12 @@ class LatentsConfig:
             above={"learning_rate": 0},
             one_of={"likelihood": ("poisson", "gaussian")},
         )
+        for name, period in self.circular.items():
+            if not 0 <= period < math.inf:
+                raise MigvisError(
+                    f"latents.circular: found {name} = {period:g}; expected the period of the label, "
+                    "or 0 if it does not wrap"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,6 +306,8 @@ class SynthesisConfig:
             },
             each_of={"methods": METHODS},
         )
+        if len(set(self.methods)) < len(self.methods):
+            raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected each once")
         if "pmi" not in self.methods:
             raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected 'pmi' among them")
         for strength in (self.strength, *self.dose):
@@ -406,6 +416,8 @@ class Config:
         MigvisError
             For an unknown key or a value of the wrong type, naming its place.
         """
+        if not isinstance(values, Mapping):
+            raise MigvisError(f"{where}: found {values!r:.80}; expected a table of settings")
         chosen = preset or str(values.get("preset", "quick"))
         return merge(cls.from_preset(chosen), {**values, "preset": chosen}, where=where)
 
@@ -418,7 +430,7 @@ class Config:
         MigvisError
             If the file is absent, does not parse, or holds an unknown key or a wrong type.
         """
-        path = Path(path)
+        path = as_path(path, what="config")
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -429,8 +441,18 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str) -> Config:
-        """Read a config from the JSON that `to_json` wrote."""
-        return cls.from_dict(json.loads(text), where="config JSON")
+        """Read a config from the JSON that `to_json` wrote.
+
+        Raises
+        ------
+        MigvisError
+            If the text does not parse, or holds an unknown key or a wrong type.
+        """
+        try:
+            values = json.loads(text)
+        except (ValueError, TypeError) as error:
+            raise MigvisError(f"config JSON is not valid: {error}; expected what to_json wrote") from None
+        return cls.from_dict(values, where="config JSON")
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested dicts and lists of plain values."""

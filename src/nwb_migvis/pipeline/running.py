@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,11 +16,12 @@ import xarray as xr
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
+from nwb_migvis.files import as_path
 from nwb_migvis.pipeline.appearance import describe_edits
 from nwb_migvis.pipeline.environment import (
     Clock,
+    digest_of,
     json_value,
-    sha256_of,
     stage_seeds,
     torch_settings,
 )
@@ -66,7 +67,7 @@ def run(
 
     Parameters
     ----------
-    source : path or list of paths
+    source : path or sequence of paths
         NWB sessions. This version fits one session at a time.
     out : path, optional
         File to write; a sibling `NAME_migvis.nwb` where it is None.
@@ -91,12 +92,16 @@ def run(
         For anything that the user can mend: in the file, the options, or the installation. Destinations
         are checked before any work is done.
     """
-    paths = [source] if isinstance(source, (str, Path)) else list(source)
+    paths: list[str | Path]
+    if isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
+        paths, is_list = list(source), True
+    else:
+        paths, is_list = [as_path(source, what="source")], False
     written = run_files(
         paths, out=out, in_place=in_place, name=name, overwrite=overwrite, config=config, **reading
     )
     results = [result for _, result in written]
-    return results[0] if isinstance(source, (str, Path)) else results
+    return results if is_list else results[0]
 
 
 def run_files(
@@ -115,34 +120,73 @@ def run_files(
             f"found {len(paths)} sessions; expected one: this version fits each session on its own; run them "
             "one by one"
         )
-    source, config = Path(paths[0]), config or Config()
+    source = as_path(paths[0], what="source")
+    if config is not None and not isinstance(config, Config):
+        raise MigvisError(
+            f"config is {config!r:.80}; expected a Config: Config.from_dict makes one of nested dicts"
+        )
+    if source.is_dir():
+        raise MigvisError(
+            f"{source} is a folder; expected an NWB file; for a sorting that SpikeInterface saved there, "
+            "give --presentations CSV, --images DIR, and --into SESSION.nwb or --metadata FILE.toml"
+        )
+    destination: dict[str, Any] = {"out": out, "in_place": in_place, "overwrite": overwrite}
+    return [run_file(source, destination, name=name, config=config or Config(), reading=reading)]
+
+
+def run_file(
+    source: Path,
+    destination: Mapping[str, Any],
+    *,
+    name: str,
+    config: Config,
+    reading: Mapping[str, Any],
+    origin: Mapping[str, Any] | None = None,
+) -> tuple[Path, Results]:
+    """Run on one session.
+
+    Parameters
+    ----------
+    source : Path
+    destination : mapping
+        `out`, `in_place` and `overwrite` of `run`.
+    name : str
+    config : Config
+    reading : mapping
+        Keywords of `read_session`.
+    origin : mapping, optional
+        What the provenance says instead of the source where that was made of other files: `inputs`, and
+        further `reading`.
+
+    Returns
+    -------
+    (Path, Results)
+        The file that was written, and what it holds.
+    """
     require(MODELS, what="fitting")
+    origin = origin or {}
     started = datetime.now(UTC)
     clock = Clock()
-    destination: dict[str, Any] = {"out": out, "in_place": in_place, "overwrite": overwrite}
     check_destination(source, **destination, name=name, expected_bytes=2 * MAX_PRIOR_BYTES)
     found = fingerprint(source)
     with clock.of("reading"):
         session = read_session(source, **reading)
-        inputs = [{"path": source.name, "sha256": sha256_of(source)}]
+        inputs = origin.get("inputs") or [digest_of(source)]
     results, weights = analyse(session, name=name, config=config, clock=clock)
     times = {
         "started": started.isoformat(),
         "finished": datetime.now(UTC).isoformat(),
         "seconds": clock.seconds,
     }
+    asked = {**reading, **origin.get("reading", {})}
     provenance = results.provenance | {
         "inputs": inputs,
-        "reading": {key: json_value(value) for key, value in reading.items() if value is not None},
+        "reading": {key: json_value(value) for key, value in asked.items() if value is not None},
         "times": times,
     }
     results = replace(results, provenance=provenance)
-    return [
-        (
-            write_results(results, source=source, **destination, weights=weights, unchanged_since=found),
-            results,
-        )
-    ]
+    written = write_results(results, source=source, **destination, weights=weights, unchanged_since=found)
+    return written, results
 
 
 def analyse(

@@ -165,11 +165,13 @@ def _run_group(file: h5py.File, path: Path, name: str | None) -> h5py.Group:
         )
     if name is None and len(names) > 1:
         raise MigvisError(
-            f"{path}: found {len(names)} runs; expected a choice; name one of {', '.join(names)}"
+            f"{path}: found {len(names)} runs; expected a choice; name one of {', '.join(names)} "
+            "with name= (--name)"
         )
     if name is not None and name not in names:
         raise MigvisError(
-            f"{path}: found no run {name!r}; expected one of {', '.join(names)}; name one of them"
+            f"{path}: found no run {name!r}; expected one of {', '.join(names)}; name one of "
+            "them with name= (--name)"
         )
     return file["analysis"][names[0] if name is None else name]
 

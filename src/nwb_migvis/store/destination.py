@@ -104,11 +104,27 @@ def choose_destination(
         _check_links(file, source, destination)
     if in_place:
         _check_in_place(source)
+    elif destination.exists() and destination.samefile(source):
+        raise MigvisError(
+            f"{destination} is the source itself; expected another file; use --in-place to write back"
+        )
     else:
-        _check_new(source, destination, overwrite)
+        _check_new(destination, overwrite)
     _check_folder(destination, hard_links=in_place and backup)
     _check_space(source, destination, expected_bytes)
     return destination
+
+
+def check_new_file(destination: Path, *, overwrite: bool) -> None:
+    """Refuse a path for a new file, which is made of no NWB file.
+
+    Raises
+    ------
+    MigvisError
+        If it exists, is a link, or lies in a folder that is absent or not writable.
+    """
+    _check_new(destination, overwrite)
+    _check_folder(destination, hard_links=False)
 
 
 def temporary_path(destination: Path) -> Path:
@@ -186,11 +202,7 @@ def _open_here(path: Path) -> bool:
     return False
 
 
-def _check_new(source: Path, destination: Path, overwrite: bool) -> None:
-    if destination.exists() and destination.samefile(source):
-        raise MigvisError(
-            f"{destination} is the source itself; expected another file; use --in-place to write back"
-        )
+def _check_new(destination: Path, overwrite: bool) -> None:
     if destination.is_symlink():
         raise MigvisError(f"{destination} is a symbolic link; expected a new file; give another --out")
     if destination.is_dir():
