@@ -49,8 +49,8 @@ class Fitted:
 class Edits:
     """What synthesis made: nothing where the session has no pixels.
 
-    `images` are the stimuli at the prior's size, `scores` the critic's on the test stimuli, `samples` unguided
-    ones of the prior, `latents` standardised ones of all stimuli, `steps` those of the directions.
+    `images` are the stimuli at the prior's size, `scores` the critic's on the test stimuli, `samples`
+    unguided ones of the prior, `latents` standardised ones of all stimuli, `steps` those of the directions.
     """
 
     images: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))

@@ -38,7 +38,8 @@ def time_grid(n_timesteps: int, *, strength: float, n_steps: int) -> np.ndarray:
     last = min(round(strength * n_timesteps), n_timesteps - 1)
     if last < n_steps:
         raise MigvisError(
-            f"{n_steps} steps do not fit between 0 and step {last}; lower synthesis.n_steps or raise the strength"
+            f"{n_steps} steps do not fit between 0 and step {last}; raise the strength or lower "
+            "synthesis.n_steps"
         )
     return np.round(np.linspace(0, last, n_steps + 1)).astype(int)
 
