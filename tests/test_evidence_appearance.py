@@ -1,9 +1,13 @@
 """What edits look like: planted copies, planted change, planted variance."""
 
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import xarray as xr
 
+from nwb_migvis import Config
 from nwb_migvis.evidence.appearance import (
     extreme_stimuli,
     feature_components,
@@ -13,6 +17,8 @@ from nwb_migvis.evidence.appearance import (
     realism,
     start_dependence,
 )
+from nwb_migvis.pipeline.appearance import describe_edits
+from nwb_migvis.pipeline.stages import Edits
 
 
 def pictures(n, *, seed, shape=(8, 8)):
@@ -131,3 +137,30 @@ def test_extremes_are_the_ends_of_the_projection():
     )
     assert found["a"]["ones"] == {"bottom": ["im00", "im01"], "top": ["im19", "im18"]}
     assert found["b"]["pc1"] == {"bottom": ["im19", "im18"], "top": ["im00", "im01"]}
+
+
+def test_a_session_without_labels_is_described_by_edges():
+    images, rng = pictures(40, seed=0, shape=(16, 16)), np.random.default_rng(1)
+    n, stimulus = 24, np.array([f"im{i}" for i in range(40)])
+    rows = rng.integers(20, 40, (2, n))
+    role = np.repeat(["main", "traversal"], [16, 8])
+    edits = _edits(
+        images[rows[0]],
+        group=["a"] * n,
+        method=["pmi"] * n,
+        role=role,
+        source=stimulus[rows[0]],
+        target=np.where(role == "main", stimulus[rows[1]], ""),
+        gamma=np.where(role == "main", 0.0, np.tile([1.0, 2.0], 12)),
+        direction=np.where(role == "main", "", "ones"),
+    )
+    edits["source"] = ("edit", np.where(role == "main", edits["source"], np.repeat(stimulus[:12], 2)))
+    made = Edits(images, edits, {}, None, images[:0], rng.normal(size=(40, 2)), {("a", "ones"): np.ones(2)})
+    split = np.repeat(["train", "test"], 20)
+    fitted = SimpleNamespace(split=split, labels={}, slices={"a": (0, 2)})
+    found = describe_edits(stimulus, fitted, made, [], Config(), 0)
+    assert set(found) == {"memorisation", "frechet", "feature_transfer", "start", "extremes"}
+    assert set(found["frechet"]) == {"edges"}
+    assert set(found["memorisation"]) == {"held_out", "pmi"}
+    assert found["feature_transfer"]["a"]["pmi"]["retention"] == pytest.approx(1)
+    assert json.loads(json.dumps(found)) == found

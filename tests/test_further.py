@@ -18,6 +18,9 @@ from nwb_migvis.config import (
     PriorConfig,
     SynthesisConfig,
 )
+from nwb_migvis.pipeline import Request
+from nwb_migvis.pipeline.further import make_further
+from nwb_migvis.pipeline.shown import read_shown
 from nwb_migvis.store import read_weights, validate_file
 
 TINY = Config(
@@ -104,25 +107,34 @@ def test_traversals_of_the_run_come_out_the_same(home, written, tmp_path):
     np.testing.assert_array_equal(new["image"], theirs["image"])
 
 
-def test_what_is_not_given_is_drawn_from_held_out_stimuli(home, written, tmp_path):
-    _, results = home
-    split = dict(zip(results.latents["stimulus"].values, results.latents["split"].values, strict=True))
-    trained = next(name for name, part in split.items() if part == "train")
-    first = results.synthesized.sizes["edit"]
+@pytest.fixture(scope="module")
+def make(home):
+    """Make edits without writing them."""
+    path = home[0] / "out.nwb"
+    results = read_results(path)
+    weights, session = read_weights(path), read_shown(path, results)
+    config = Config.from_dict(results.provenance["config"])
+    return lambda **asked: make_further(Request(**asked), results, weights, session, config)
 
-    def make(name, **asked):
-        out = tmp_path / f"{name}.nwb"
-        return synthesize_more(written, out=out, **asked).synthesized.isel(edit=slice(first, None))
 
-    drawn = make("a", group=("category", "free_1"), n=3)
+def test_what_is_not_given_is_drawn_from_held_out_stimuli(home, make):
+    latents = home[1].latents
+    split = dict(zip(latents["stimulus"].values, latents["split"].values, strict=True))
+    drawn = make(group=("category", "free_1"), n=3)
     assert drawn.sizes["edit"] == 6
     assert {split[name] for end in ("source", "target") for name in drawn[end].values} == {"test"}
-    assert drawn.identical(make("b", group=("category", "free_1"), n=3))
-    assert not drawn["source"].equals(make("c", group=("category", "free_1"), n=3, seed=5)["source"])
-    given = make("d", group="category", source=trained, target=trained, n=3, strength=(0.5, 0.9))
+    assert drawn.identical(make(group=("category", "free_1"), n=3))
+    assert not drawn["source"].equals(make(group=("category", "free_1"), n=3, seed=5)["source"])
+
+
+def test_stimuli_that_are_given_come_first_at_every_strength(home, make):
+    latents = home[1].latents
+    trained = str(latents["stimulus"].values[latents["split"].values == "train"][0])
+    given = make(group=("category",), source=(trained,), target=(trained,), n=3, strength=(0.5, 0.9))
     assert given["strength"].values.tolist() == [0.5] * 3 + [0.9] * 3
     assert set(given["source"].values) == {trained}
-    assert given["target"].values[0] == trained and len(set(given["target"].values)) == 3
+    assert given["target"].values[0] == trained
+    assert len(set(given["target"].values)) == 3
 
 
 @pytest.mark.parametrize(
