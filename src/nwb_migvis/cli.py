@@ -248,6 +248,7 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace an existing output, or run of this name.")
 @click.option("--seed", type=int, help="Seed of every random number.")
 @click.option("--device", help="torch device, such as cpu or cuda.")
+@click.option("--batch-size", type=int, help="Images that are edited in one forward pass; bounds memory.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def run(paths: tuple[str, ...], **options: Any) -> None:
     """Learn latent groups, synthesize what they encode, and write the results into a copy of PATH.
@@ -277,6 +278,8 @@ def _config(options: dict[str, Any]) -> Any:
         config = Config.from_toml(options["config_path"], preset=options["preset"])
     else:
         config = Config.from_preset(options["preset"] or "quick")
+    if options["batch_size"] is not None:
+        config = replace(config, synthesis=replace(config.synthesis, batch_size=options["batch_size"]))
     return replace(config, **{key: options[key] for key in ("seed", "device") if options[key] is not None})
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.evidence.realism import frechet_distance
-from nwb_migvis.evidence.transfer import Transfer, numeric_transfer
+from nwb_migvis.evidence.transfer import Draws, Transfer, numeric_transfer
 
 Features = Callable[[np.ndarray], np.ndarray]
 """uint8 images (n, y, x (, channel)) -> (n, feature)."""
@@ -146,7 +146,7 @@ def feature_transfer(
     images: np.ndarray,
     stimulus: Sequence[str],
     components: Features,
-    draws: Mapping[str, int],
+    draws: Draws,
 ) -> dict[str, dict[str, Transfer]]:
     """Measure, without labels, how far edits of each group and method move images towards their targets.
 
@@ -161,8 +161,7 @@ def feature_transfer(
     stimulus : sequence of str
     components : callable
         From `feature_components`.
-    draws : mapping of str to int
-        `n_bootstrap`, `n_permutations` and `seed`.
+    draws : Draws
 
     Returns
     -------

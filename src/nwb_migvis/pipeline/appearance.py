@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
 
 from nwb_migvis.config import Config
 from nwb_migvis.pipeline.stages import Edits, Fitted
 from nwb_migvis.store.canonical import plain
 
+if TYPE_CHECKING:
+    from nwb_migvis.evidence.transfer import Draws
+
 
 def describe_edits(
     stimulus: Sequence[str], fitted: Fitted, edits: Edits, readers: Sequence[Any], config: Config, seed: int
 ) -> dict[str, Any]:
-    """Return memorisation, realism, change without labels, and the ends of the directions.
+    """Return memorisation, realism, change without labels, the ends of the directions, and the dose response.
 
-    Nothing where the session has no pixels.
+    Nothing where the session has no pixels; no dose response where it has no labels.
     """
     from nwb_migvis.evidence.appearance import (
         extreme_stimuli,
@@ -29,6 +34,7 @@ def describe_edits(
         start_dependence,
     )
     from nwb_migvis.evidence.kernel_reader import edge_features
+    from nwb_migvis.evidence.selectivity import dose_response
 
     made = edits.synthesized
     if made.sizes["edit"] == 0:
@@ -41,7 +47,7 @@ def describe_edits(
         sets["samples"] = edits.samples
     train, test = (edits.images[fitted.split == part] for part in ("train", "test"))
     components = feature_components(edge_features, train)
-    draws = {
+    draws: Draws = {
         "n_bootstrap": config.evidence.n_bootstrap,
         "n_permutations": config.evidence.n_permutations,
         "seed": seed,
@@ -63,4 +69,30 @@ def describe_edits(
         "start": start_dependence(traversals, components=components),
         "extremes": extreme_stimuli(edits.latents, stimulus, steps=edits.steps, slices=fitted.slices),
     }
+    if readers:
+        doses = dose_response(
+            made,
+            by="strength",
+            groups=list(fitted.slices),
+            images=edits.images,
+            stimulus=stimulus,
+            labels=fitted.labels,
+            readers=readers,
+            test=fitted.split == "test",
+            min_reader_score=config.evidence.min_reader_score,
+            **draws,
+        )
+        found["dose"] = _measured(doses)
     return plain(found)
+
+
+def _measured(doses: xr.Dataset) -> dict[str, Any]:
+    """Return the doses' transfer and retention by group, label and reader, where they were measured."""
+    cells: dict[str, Any] = {}
+    axes = (doses[name].values.tolist() for name in ("group", "label", "reader"))
+    for group, label, reader in product(*axes):
+        cell = doses.sel(group=group, label=label, reader=reader)
+        if np.isfinite(cell["transfer"].values).any():
+            of_group = cells.setdefault(group, {}).setdefault(label, {})
+            of_group[reader] = {name: cell[name].values.tolist() for name in ("transfer", "retention")}
+    return {"strength": doses["strength"].values.tolist(), "cells": cells}
