@@ -186,7 +186,7 @@ def cli() -> None:
     "--out", type=click.Path(), default="migvis_demo", show_default=True, help="Folder for the demo's files."
 )
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--train-prior", is_flag=True, help="Train the prior from scratch, not from the shipped one.")
+@click.option("--train-prior", is_flag=True, help="Train the prior from scratch; do not use the shipped one.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def demo(out: str, seed: int, train_prior: bool, quiet: bool) -> None:
     """Simulate a session with known answers, run everything on it, and show what was found."""

@@ -20,9 +20,8 @@ POSE = ("rotation_x", "rotation_y", "rotation_z", "position_x", "position_y", "s
 def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
     """Return the preset `quick` with the groups "pose", "category" and two free ones.
 
-    The prior starts from the shipped one, which was trained on other renders of the same kind, and is
-    conditioned on the session's latents; or it is trained from scratch on the session's own images, as for
-    any other session.
+    The prior is the shipped one, which was trained on other renders of the same kind; or it is trained from
+    scratch on the session's own images, as for any other session.
     """
     quick = Config.from_preset("quick")
     groups = (
@@ -34,8 +33,7 @@ def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
     config = replace(quick, seed=seed, latents=replace(quick.latents, groups=groups))
     if train_prior:
         return config
-    prior = replace(quick.prior, start="renders", conditional=True, n_steps=1000, learning_rate=4e-4)
-    return replace(config, prior=prior, synthesis=replace(quick.synthesis, condition=2.0))
+    return replace(config, prior=replace(quick.prior, start="renders", n_steps=0))
 
 
 def run_demo(
@@ -50,7 +48,7 @@ def run_demo(
     seed : int
         Of the simulation and of the run.
     train_prior : bool
-        Train the prior from scratch instead of starting from the shipped one.
+        Train the prior from scratch instead of using the shipped one.
     say : callable
         Takes each line that is meant for people.
 
@@ -76,7 +74,7 @@ def run_demo(
             raise MigvisError(f"{path} exists already; remove it, or give another folder with --out")
     say("1/4 simulating a session of 5,760 images and 160 units ...")
     simulate_session(session, seed=seed)
-    minutes = "15" if train_prior else "10"
+    minutes = "15" if train_prior else "6"
     say(f"2/4 learning latent groups, training, editing (some {minutes} minutes on two cores) ...")
     ((_, results),) = run_files([session], out=out, config=demo_config(seed, train_prior=train_prior))
     say("3/4 validating the file ...")
