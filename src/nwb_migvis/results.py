@@ -110,7 +110,8 @@ class Results:
         `si_strict`. Zero labels where the session has none.
     provenance : dict
         JSON-serialisable: `config`, `versions`, `seeds`, `n_threads`, `device`, `inputs` (with sha256),
-        `weights` (sha256 by name), `reading`, `times`.
+        `weights` (sha256 by name), `reading`, `times`; `appearance` (what edits look like; see
+        docs/evidence.md) where there are edits, and `further_edits`, which rows were added later.
     """
 
     name: str

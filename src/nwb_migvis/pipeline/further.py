@@ -128,7 +128,14 @@ def synthesize_more(
         those that the run recorded, or a destination that cannot be written. Checked before any work.
     """
     request = Request(
-        *(_several(value) for value in (group, source, target, strength, gamma, direction)), n=n, seed=seed
+        group=_several(group),
+        source=_several(source),
+        target=_several(target),
+        strength=_several(strength),
+        gamma=_several(gamma),
+        direction=_several(direction),
+        n=n,
+        seed=seed,
     )
     where = {"out": out, "in_place": in_place, "overwrite": overwrite}
     changes = {"device": device, "batch_size": batch_size}

@@ -225,7 +225,7 @@ def analyse(
             readers = fit_edit_readers(fitted, edits, config, seeds["evidence"])
             stimulus = session["stimulus"].values
             selectivity = edit_selectivity(stimulus, fitted, edits, readers, config, seeds["evidence"])
-            appearance = describe_edits(stimulus, fitted, edits, readers, config, seeds["evidence"])
+            appearance = describe_edits(stimulus.tolist(), fitted, edits, readers, config, seeds["evidence"])
     weights = {"vae": fitted.model.to_bytes()} | edits.weights
     notes = [] if "image" in session else ["synthesis was skipped: the session holds no pixels of its images"]
     if measured.groups["variance_explained"].isna().all():

@@ -106,7 +106,7 @@ def open_file(path: str | Path) -> Iterator[h5py.File]:
         yield file
     except MigvisError:
         raise
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (KeyError, MemoryError, OSError, OverflowError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise MigvisError(
             f"{path} is damaged ({reason}); expected a whole NWB file; fetch or write it again"
