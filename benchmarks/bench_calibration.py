@@ -74,9 +74,8 @@ def describe(name: str, p: pd.Series, called: pd.Series, n: int) -> None:
     """Print how p-values compare with uniform ones, and in how many fits a group was called."""
     below = stats.kstest(p, "uniform", alternative="greater").pvalue
     fits = called.groupby("seed").any().sum()
-    print(
-        f"  {name:22s} p < 0.05: {np.mean(p < 0.05):.3f}   one-sided KS p {below:.3f}   fits that call {fits} of {n}"
-    )
+    often = f"p < 0.05: {np.mean(p < 0.05):.3f}   one-sided KS p {below:.3f}"
+    print(f"  {name:22s} {often}   fits that call a group {fits} of {n}")
 
 
 def main() -> None:
@@ -91,15 +90,9 @@ def main() -> None:
         tables = {s: analyse(population(s, null=null), config=config(s))[0].groups for s in range(options.n)}
         found = pd.concat(tables, names=["seed", "group"])
         print(f"{null}, {options.n} fits", flush=True)
-        own = found["decoding_p"].notna()
-        describe(
-            "decoding, own labels",
-            found.loc[own, "decoding_p"],
-            found.loc[own, "decoding_q"] < 0.05,
-            options.n,
-        )
-        for name in ("variance_explained", "variance_unique"):
-            describe(name, found[f"{name}_p"], found[f"{name}_q"] < 0.05, options.n)
+        for name in ("decoding", "variance_explained", "variance_unique"):
+            known = found[found[f"{name}_p"].notna()]
+            describe(name, known[f"{name}_p"], known[f"{name}_q"] < 0.05, options.n)
         for group, verdicts in found["verdict"].groupby("group"):
             print(f"  {group}: established in {(verdicts == 'established').sum()} of {options.n}")
 

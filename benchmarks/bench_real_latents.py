@@ -128,8 +128,8 @@ def it(folder: Path, config: LatentsConfig, seed: int, n_permutations: int) -> N
         leak = leakage_p(z[:, slice(*other)], labels[name], index, train, test, n_permutations, rng)
         print(
             f"IT seed {seed} {name:8s} counts {raw:.3f}  all latents {scores[0]:.3f}  "
-            f"own group {scores[1]:.3f}  other group {scores[2]:.3f} (p {leak:.3f})  chance {chance:.3f}  own / all "
-            f"{scores[1] / scores[0]:.2f}  (own - other) / (own - chance) "
+            f"own group {scores[1]:.3f}  other group {scores[2]:.3f} (p {leak:.3f})  chance {chance:.3f}  "
+            f"own / all {scores[1] / scores[0]:.2f}  (own - other) / (own - chance) "
             f"{(scores[1] - scores[2]) / (scores[1] - chance):.2f}",
             flush=True,
         )
