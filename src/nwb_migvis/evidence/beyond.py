@@ -86,7 +86,7 @@ def variance_beyond(
     kept &= np.isfinite(ceiling)
     if not kept.any() or ceiling[kept].mean() <= 0:
         return nothing
-    alone, added, agreement = [], [], None
+    alone, added, agreements = [], [], []
     for latents, responses in ((latents_a, half_b), (latents_b, half_a)):
         y = responses[:, kept]
         left = y - _fit(features, y, train).predict(features)
@@ -96,9 +96,9 @@ def variance_beyond(
         before, after = (((x[test]) ** 2).sum(axis=0) / variance for x in (left, left - gain))
         alone.append((1 - before).mean())
         added.append((before - after).mean())
-        if agreement is None:
-            agreement = (left[test] - left[test].mean(axis=0)) / variance @ gain[test].T
+        agreements.append((left[test] - left[test].mean(axis=0)) / variance @ gain[test].T)
     pairings = permutations(int(test.sum()), n_permutations, rng=np.random.default_rng(seed))
+    agreement = agreements[0]
     null = agreement[np.arange(len(agreement)), pairings].sum(axis=1)
     scale = ceiling[kept].mean()
     p = float(permutation_p(np.trace(agreement), null))
@@ -136,7 +136,7 @@ def label_features(
     columns = []
     for code in codes:
         coded = code.encode(labels[code.name]).astype(np.float64)
-        missing = ~np.isfinite(coded).all(axis=1)
+        missing = np.logical_not(np.isfinite(coded).all(axis=1))
         columns.append(np.where(missing[:, None], np.nanmean(coded[train], axis=0), coded))
         if missing.any():
             columns.append(missing[:, None].astype(np.float64))

@@ -93,8 +93,9 @@ def decode_labels(
 
 def _subsets(groups: Mapping[str, tuple[int, int]], n_latents: int) -> dict[str | None, np.ndarray]:
     """Latents of each group, and of all together under None."""
-    own = {name: np.arange(first, first + size) for name, (first, size) in groups.items()}
-    return {**own, None: np.arange(n_latents)}
+    own: dict[str | None, np.ndarray] = {None: np.arange(n_latents)}
+    own.update({name: np.arange(first, first + size) for name, (first, size) in groups.items()})
+    return own
 
 
 class _Table:

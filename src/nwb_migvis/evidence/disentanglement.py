@@ -99,7 +99,7 @@ def group_sap(score: xr.DataArray, chance: xr.DataArray | float = 0.0) -> xr.Dat
     xarray.DataArray (label)
         NaN with fewer than two groups.
     """
-    return _best_two(np.maximum(score, chance))
+    return _best_two(score.where(score > chance, chance))
 
 
 def _best_two(values: xr.DataArray) -> xr.DataArray:

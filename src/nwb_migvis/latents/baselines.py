@@ -156,7 +156,9 @@ def fit_swap_vae(
             f"Swap-VAE: found {train.numel()} training and {validation.numel()} validation stimuli with two "
             "presentations; expected two or more of each; it needs repeats of the same image"
         )
-    no_targets = [(torch.zeros(split.size, 0), []) for _ in groups]
+    no_targets: list[tuple[torch.Tensor, list[torch.Tensor]]] = [
+        (torch.zeros(split.size, 0), []) for _ in groups
+    ]
     vae = initial_vae(repeats, groups, no_targets, split, config, seed).to(where)
     generator = torch.Generator(device=where).manual_seed(seed)
     optimiser = torch.optim.AdamW(vae.parameters(), lr=config.learning_rate, weight_decay=1e-4)
