@@ -39,7 +39,7 @@ def test_the_estimate_is_not_saturated_at_the_default_weights():
         labels={},
         groups=groups,
         split=split,
-        X,
+        config=LatentsConfig(n_hidden=16, n_layers=1, n_steps=120, batch_size=96, learning_rate=1e-2),
         seed=0,
     )
     mean, log_var = (torch.as_tensor(x[:192]) for x in model.encode(counts.mean(0)))
