@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 from nwb_migvis import Config, MigvisError
+from nwb_migvis.cli import main
 from nwb_migvis.config import EvidenceConfig, GroupConfig, LatentsConfig
 from nwb_migvis.pipeline import analyse, sweep
 from nwb_migvis.pipeline.environment import Clock, stage_seeds
@@ -177,3 +178,30 @@ def test_too_few_stimuli_say_how_many_are_needed():
     config = replace(SMALL, latents=replace(SMALL.latents, groups=()))
     with pytest.raises(MigvisError, match="42 training stimuli for 24 latents; expected at least 48; lower"):
         analyse(population(0, n_stimuli=60), config=config)
+
+
+def test_the_command_prints_a_sweep_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    table = pd.DataFrame(
+        {
+            "free_groups": [1],
+            "group_size": [3],
+            "latents": [9],
+            "bits_per_spike": [0.2],
+            "total_correlation": [0.5],
+            "of_at_most": [6.0],
+            "stability": [0.9],
+            "decoding": [np.nan],
+        }
+    )
+    asked = []
+    monkeypatch.setattr(
+        "nwb_migvis.pipeline.sweep_file", lambda path, **given: asked.append((path, given)) or table
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(tmp_path / "s.nwb"), "--sweep", "--seed", "3", "--where", "correct"])
+    assert ended.value.code == 0
+    ((path, given),) = asked
+    assert path.endswith("s.nwb") and given["config"].seed == 3 and given["where"] == "correct"
+    printed = capsys.readouterr().out
+    assert "0.50 of 6.00" in printed and "Nothing was chosen" in printed
+    assert list(tmp_path.iterdir()) == []

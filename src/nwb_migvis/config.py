@@ -96,8 +96,8 @@ class LatentsConfig:
     likelihood: str = "poisson"
     n_hidden: int = 256
     n_layers: int = 2
-    kl_weight: float = 0.1
-    tc_weight: float = 0.03
+    kl_weight: float = 0.3
+    tc_weight: float = 0.5
     label_weight: float = 0.3
     n_steps: int = 2000
     batch_size: int = 192

@@ -109,5 +109,5 @@ def _similarity(fitted: Fitted, first: np.ndarray, second: np.ndarray) -> Mappin
     from nwb_migvis.evidence.stability import match_groups
 
     test = fitted.split == "test"
-    groups = {"groups_a": fitted.slices, "groups_b": fitted.slices}
-    return match_groups(first[test], second[test], **groups).similarity
+    groups = fitted.slices
+    return match_groups(first[test], second[test], groups_a=groups, groups_b=groups).similarity
