@@ -249,6 +249,11 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
 @click.option("--seed", type=int, help="Seed of every random number.")
 @click.option("--device", help="torch device, such as cpu or cuda.")
 @click.option("--batch-size", type=int, help="Images that are edited in one forward pass; bounds memory.")
+@click.option(
+    "--sweep",
+    is_flag=True,
+    help="Only compare numbers and sizes of groups; write nothing.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def run(paths: tuple[str, ...], **options: Any) -> None:
     """Learn latent groups, synthesize what they encode, and write the results into a copy of PATH.
@@ -261,6 +266,9 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
     _set_quiet(options["quiet"])
     sorting = _sorting(paths, options)
     reading, config = _reading(options), _config(options)
+    if options["sweep"]:
+        _print_sweep(paths, config, reading)
+        return
     destination = {key: options[key] for key in ("out", "name", "overwrite")}
     if sorting:
         done = [run_sorting(paths[0], config=config, **sorting, **destination, **reading)]
@@ -269,6 +277,14 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
     for written, results in done:
         click.echo(group_table(results))
         click.echo(f"wrote {written}")
+
+
+def _print_sweep(paths: tuple[str, ...], config: Any, reading: dict[str, Any]) -> None:
+    from nwb_migvis.pipeline import sweep_file
+    from nwb_migvis.report import sweep_table
+
+    for path in paths:
+        click.echo(sweep_table(sweep_file(path, config=config, **reading), title=path))
 
 
 def _config(options: dict[str, Any]) -> Any:

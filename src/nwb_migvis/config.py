@@ -333,6 +333,8 @@ class EvidenceConfig:
         A label read worse than this on real held-out images is not measurable.
     min_reliability : float
         Units under this split-half reliability are left out of variance explained.
+    stability_seeds : int
+        Further fits from other seeds that the groups' stability is measured on; 0 measures none.
     """
 
     n_permutations: int = 999
@@ -340,12 +342,16 @@ class EvidenceConfig:
     reader_steps: int = 1000
     min_reader_score: float = 0.3
     min_reliability: float = 0.1
+    stability_seeds: int = 0
 
     def __post_init__(self) -> None:
         check(
             self,
             "evidence",
-            at_least=dict.fromkeys(("n_permutations", "n_bootstrap", "reader_steps"), 1),
+            at_least={
+                **dict.fromkeys(("n_permutations", "n_bootstrap", "reader_steps"), 1),
+                "stability_seeds": 0,
+            },
             below={"min_reliability": 1},
         )
 

@@ -11,6 +11,7 @@ import torch
 
 from nwb_migvis.config import GroupConfig, LatentsConfig
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.latents.checks import check_counts
 from nwb_migvis.latents.design import label_targets
 from nwb_migvis.latents.model import GroupVae, LatentModel, regularisers, target_tensors
 from nwb_migvis.progress import progress
@@ -99,7 +100,8 @@ def fit_latents(
     Raises
     ------
     MigvisError
-        If there are fewer training stimuli than latents, or a label cannot be used.
+        If there are fewer training stimuli than twice the latents, a label cannot be used, or the counts
+        cannot (see `check_counts`).
 
     Notes
     -----
@@ -107,6 +109,7 @@ def fit_latents(
     first half's latents, averaged over units and presentations, plus (`kl_weight` KL + `tc_weight` total
     correlation) / unit count and `label_weight` times the error of the label read-outs.
     """
+    check_counts(spike_count, stimulus_index, training=split == "train")
     n_latents = sum(group.size for group in groups)
     n_train = int((split == "train").sum())
     if n_train < 2 * n_latents:
@@ -119,7 +122,7 @@ def fit_latents(
         label_targets(labels, groups, circular=config.circular, training=split == "train"), where
     )
     repeats = Repeats.of(spike_count, stimulus_index, split.size, where)
-    vae = _initial_vae(repeats, groups, targets, split, config, seed).to(where)
+    vae = initial_vae(repeats, groups, targets, split, config, seed).to(where)
     loss_of = _Loss(vae, repeats, targets, config)
     generator = torch.Generator(device=where).manual_seed(seed)
     train = torch.as_tensor(np.flatnonzero(split == "train"), device=where)
@@ -198,7 +201,7 @@ class _Loss:
         return 0.5 * (output - z_scored).square().mean()
 
 
-def _initial_vae(
+def initial_vae(
     repeats: Repeats,
     groups: tuple[GroupConfig, ...],
     targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]],

@@ -3,5 +3,16 @@
 from nwb_migvis.pipeline.further import Request, synthesize_more, write_further
 from nwb_migvis.pipeline.running import analyse, run, run_files
 from nwb_migvis.pipeline.sorted import run_sorting
+from nwb_migvis.pipeline.sweep import sweep, sweep_file
 
-__all__ = ["Request", "analyse", "run", "run_files", "run_sorting", "synthesize_more", "write_further"]
+__all__ = [
+    "Request",
+    "analyse",
+    "run",
+    "run_files",
+    "run_sorting",
+    "sweep",
+    "sweep_file",
+    "synthesize_more",
+    "write_further",
+]

@@ -25,6 +25,7 @@ from nwb_migvis.pipeline.environment import (
     stage_seeds,
     torch_settings,
 )
+from nwb_migvis.pipeline.measuring import measure
 from nwb_migvis.pipeline.stages import (
     MAX_PRIOR_BYTES,
     Edits,
@@ -33,7 +34,6 @@ from nwb_migvis.pipeline.stages import (
     fit_edit_readers,
     latents_dataset,
     make_edits,
-    measure,
 )
 from nwb_migvis.read import read_session
 from nwb_migvis.results import Results
@@ -238,6 +238,7 @@ def analyse(
         notes.append(
             f"{measured.n_units_left_out} of {n_units} units are too unreliable to count as variance"
         )
+    notes += measured.notes
     if "prior" not in weights and "image" in session:
         notes.append(f"the prior is not stored: it takes {MAX_PRIOR_BYTES / 1e6:g} MB or more")
     provenance = {
@@ -254,6 +255,14 @@ def analyse(
     if appearance:
         provenance["appearance"] = appearance
     latents = latents_dataset(session, fitted)
-    return Results(
-        name, measured.groups, latents, measured.units, edits.synthesized, selectivity, provenance
-    ), weights
+    results = Results(
+        name,
+        measured.groups,
+        latents,
+        measured.units,
+        edits.synthesized,
+        selectivity,
+        provenance,
+        measured.decoding,
+    )
+    return results, weights

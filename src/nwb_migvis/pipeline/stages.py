@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from nwb_migvis.config import Config, PriorConfig
@@ -64,15 +63,6 @@ class Edits:
     prior: PriorConfig = field(default_factory=PriorConfig)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Evidence from responses: the tables of groups and units, and the units too unreliable to count."""
-
-    groups: pd.DataFrame
-    units: xr.Dataset
-    n_units_left_out: int
-
-
 def fit(session: xr.Dataset, config: Config, seeds: Mapping[str, int], clock: Clock) -> Fitted:
     """Split the stimuli, fit the latent model, and encode every stimulus."""
     from nwb_migvis.latents import resolve_groups, split_stimuli, stimulus_labels
@@ -95,10 +85,15 @@ def fit(session: xr.Dataset, config: Config, seeds: Mapping[str, int], clock: Cl
             device=config.device,
         )
         n_presentations = np.bincount(stimulus_index, minlength=n_stimuli)
-        total = np.zeros((n_stimuli, spike_count.shape[1]))
-        np.add.at(total, stimulus_index, spike_count)
-        mean, log_var = model.encode(total / n_presentations[:, None])
+        mean, log_var = model.encode(average_counts(spike_count, stimulus_index, n_stimuli))
     return Fitted(model, split, labels, spike_count, stimulus_index, n_presentations, mean, log_var)
+
+
+def average_counts(spike_count: np.ndarray, stimulus_index: np.ndarray, n_stimuli: int) -> np.ndarray:
+    """Average the counts (presentation, unit) of each stimulus, (stimulus, unit)."""
+    total = np.zeros((n_stimuli, spike_count.shape[1]))
+    np.add.at(total, stimulus_index, spike_count)
+    return total / np.bincount(stimulus_index, minlength=n_stimuli)[:, None]
 
 
 def make_edits(
@@ -178,58 +173,6 @@ def make_edits(
         weights["prior"] = prior_bytes
     used = really_used(config.prior, prior)
     return Edits(images, synthesized, weights, scores, samples, latents, steps, used)
-
-
-def measure(session: xr.Dataset, fitted: Fitted, edits: Edits, config: Config, seed: int) -> Measured:
-    """Measure how much variance and information each group holds, and how reliable the units are."""
-    from nwb_migvis.evidence.information import infonce_bound
-    from nwb_migvis.evidence.reliability import half_means, split_half_correlation, split_half_reliability
-    from nwb_migvis.evidence.variance import group_variance
-
-    n_stimuli, test = fitted.split.size, fitted.split == "test"
-    half_a, half_b, _, _ = half_means(
-        fitted.spike_count, fitted.stimulus_index, n_stimuli, rng=np.random.default_rng(seed)
-    )
-    variance = group_variance(
-        half_a,
-        half_b,
-        latents_a=fitted.model.encode(np.nan_to_num(half_a))[0],
-        latents_b=fitted.model.encode(np.nan_to_num(half_b))[0],
-        groups=fitted.slices,
-        train=fitted.split == "train",
-        test=test,
-        min_reliability=config.evidence.min_reliability,
-        n_permutations=config.evidence.n_permutations,
-        seed=seed,
-    )
-    rows = []
-    for g, group in enumerate(fitted.model.groups):
-        first, size = fitted.slices[group.name]
-        row: dict[str, Any] = {"group": group.name, "first": first, "size": size}
-        row["supervised_by"] = ",".join(group.labels)
-        row["variance_explained"] = variance.explained[group.name]
-        row["variance_explained_p"] = variance.explained_p[group.name]
-        row["variance_unique"] = variance.unique[group.name]
-        row["variance_unique_p"] = variance.unique_p[group.name]
-        row |= dict.fromkeys(("mi_bound_nats", "mi_cap_nats", "mi_p"), np.nan)
-        if edits.scores is not None:
-            bound = infonce_bound(edits.scores[g], n_permutations=config.evidence.n_permutations, seed=seed)
-            row |= {"mi_bound_nats": bound.bound_nats, "mi_cap_nats": bound.cap_nats, "mi_p": bound.p_value}
-        rows.append(row)
-    counts = (fitted.spike_count, fitted.stimulus_index)
-    units = xr.Dataset(
-        {
-            "loading": (("unit", "latent"), fitted.model.loading()),
-            "r2": ("unit", variance.r2),
-            "noise_ceiling": (
-                "unit",
-                split_half_correlation(*counts, n_stimuli=n_stimuli, seed=seed, stimuli=test),
-            ),
-            "reliability": ("unit", split_half_reliability(*counts, n_stimuli=n_stimuli, seed=seed)),
-        },
-        coords={"unit": session["unit"].values},
-    )
-    return Measured(pd.DataFrame(rows).set_index("group"), units, variance.n_units_left_out)
 
 
 def fit_edit_readers(fitted: Fitted, edits: Edits, config: Config, seed: int) -> list[Reader]:

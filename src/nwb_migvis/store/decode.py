@@ -16,8 +16,16 @@ import xarray as xr
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extension import NAMESPACE
-from nwb_migvis.results import EDIT_COORDS, EDIT_MAPS, GROUP_COLUMNS, Results, no_edits, no_selectivity
-from nwb_migvis.store.canonical import EVIDENCE_DIMS, SELECTIVITY
+from nwb_migvis.results import (
+    EDIT_COORDS,
+    EDIT_MAPS,
+    GROUP_COLUMNS,
+    Results,
+    no_decoding,
+    no_edits,
+    no_selectivity,
+)
+from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, Form
 
 
 def list_runs(path: str | Path) -> list[str]:
@@ -147,8 +155,11 @@ def decode(group: h5py.Group) -> Results:
         synthesized=_synthesized(group["synthesized_images"])
         if "synthesized_images" in group
         else no_edits(),
-        selectivity=_selectivity(group) if "selectivity" in group else no_selectivity(),
+        selectivity=_long(group, SELECTIVITY, _SELECTIVITY_TABLES)
+        if "selectivity" in group
+        else no_selectivity(),
         provenance=_provenance(group["model"]),
+        decoding=_long(group, DECODING, _DECODING_TABLES) if "decoding" in group else no_decoding(),
     )
 
 
@@ -220,20 +231,25 @@ def _synthesized(table: h5py.Group) -> xr.Dataset:
     return xr.Dataset(data, coords=coords)
 
 
-def _selectivity(group: h5py.Group) -> xr.Dataset:
+_SELECTIVITY_TABLES = {
+    "selectivity": EVIDENCE_DIMS,
+    "reader_scores": ("label", "reader"),
+    "selectivity_index": ("method", "reader"),
+}
+_DECODING_TABLES = {"decoding": DECODING_DIMS, "label_decoding": ("label",)}
+
+
+def _long(group: h5py.Group, form: Form, tables: dict[str, tuple[str, ...]]) -> xr.Dataset:
+    """Return a dataset from its tables in long form, the first of which has all dims."""
     data: dict[str, Any] = {}
     coords: dict[str, Any] = {}
-    for table, dims in (
-        ("selectivity", EVIDENCE_DIMS),
-        ("reader_scores", ("label", "reader")),
-        ("selectivity_index", ("method", "reader")),
-    ):
+    for table, dims in tables.items():
         axes = [_text(group[table][d]) for d in dims]
         if not coords:
             coords = {d: np.array(list(dict.fromkeys(axis))) for d, axis in zip(dims, axes, strict=True)}
         full = pd.MultiIndex.from_product([coords[d] for d in dims])
         rows = pd.MultiIndex.from_arrays(axes)
-        for name in (n for n, (d, _) in SELECTIVITY.data.items() if d == dims):
+        for name in (n for n, (d, _) in form.data.items() if d == dims):
             values = pd.Series(group[table][name][()], index=rows).reindex(full).to_numpy()
             data[name] = (dims, values.reshape([len(coords[d]) for d in dims]))
     return xr.Dataset(data, coords=coords)

@@ -135,6 +135,7 @@ def _inconsistencies(results: Results, group: h5py.Group) -> Iterator[Finding]:
         ("synthesized_images/target", edits["target"], stimuli | {""}),
         ("synthesized_images/role", edits["role"], set(ROLES)),
         ("selectivity/group", results.selectivity["group"], groups),
+        ("decoding/group", results.decoding["group"], groups),
     )
     for place, values, known in allowed:
         strange = sorted(set(values.values) - known)
