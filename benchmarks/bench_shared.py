@@ -16,13 +16,14 @@ import numpy as np
 import torch
 
 from nwb_migvis.config import LatentsConfig, SplitConfig
-from nwb_migvis.evidence.between import match_groups
 from nwb_migvis.evidence.reliability import column_correlation, half_means
 from nwb_migvis.evidence.ridge import fit_ridge
+from nwb_migvis.evidence.stability import match_groups
 from nwb_migvis.latents import linked_pairs, resolve_groups, split_shared_stimuli
 from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.latents.model import LatentModel
 from nwb_migvis.latents.shared import Recording, fit_shared_latents
+from nwb_migvis.pipeline.stages import average_counts
 from nwb_migvis.simulate import draw_counts, draw_factors, draw_population
 from nwb_migvis.simulate.render import POSE
 
@@ -83,9 +84,8 @@ def score(models: list[LatentModel], animals: list[Animal], maps: list | None = 
     cross = [explained(models[i], other[i], animals[i]) for i in range(2)]
     sizes = {group.name: group.size for group in models[0].groups}
     first = np.cumsum([0, *sizes.values()])[:-1].tolist()
-    matched = match_groups(
-        z[0], other[0], groups=dict(zip(sizes, zip(first, sizes.values(), strict=True), strict=True))
-    )
+    groups = dict(zip(sizes, zip(first, sizes.values(), strict=True), strict=True))
+    matched = match_groups(z[0], other[0], groups_a=groups, groups_b=groups).partner
     n_matched = sum(a == b for a, b in matched.items())
     return {"own": np.mean(own), "cross": np.mean(cross), "matched": f"{n_matched} of {len(matched)}"}
 
@@ -110,9 +110,8 @@ def fit_apart(
                 seed=seed + i,
             )
         )
-        total = np.zeros((r.stimulus_row.size, r.spike_count.shape[1]))
-        np.add.at(total, r.stimulus_index, r.spike_count)
-        means.append(models[i].encode(total / N_REPEATS)[0])
+        average = average_counts(r.spike_count, r.stimulus_index, r.stimulus_row.size)
+        means.append(models[i].encode(average)[0])
     rows = [animal.recording.stimulus_row for animal in animals]
     both, in_a, in_b = np.intersect1d(*rows, return_indices=True)
     train = split[both] == "train"

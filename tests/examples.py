@@ -14,7 +14,15 @@ from pynwb.base import Images
 from pynwb.file import Subject
 from pynwb.image import GrayscaleImage, IndexSeries
 
-from nwb_migvis.results import EDIT_COORDS, Results, no_edits, no_selectivity
+from nwb_migvis.results import (
+    EDIT_COORDS,
+    EDIT_MAPS,
+    OPTIONAL_GROUP_COLUMNS,
+    Results,
+    no_decoding,
+    no_edits,
+    no_selectivity,
+)
 
 WEIGHTS = {name: bytes(range(i, 200 + i)) for i, name in enumerate(("vae", "critic", "prior"))}
 UNIT_IDS = np.array([3, 5, 8, 9])
@@ -32,6 +40,7 @@ def example_results(
     stability: bool = True,
     edits: bool = True,
     labels: bool = True,
+    evidence: bool = True,
 ) -> Results:
     """Return results with every attribute filled, some values NaN, from a seed."""
     rng = np.random.default_rng(seed)
@@ -52,6 +61,10 @@ def example_results(
     )
     if stability:
         groups["stability"] = rng.random(3)
+    if evidence:
+        for column in OPTIONAL_GROUP_COLUMNS[1:-1]:
+            groups[column] = [*rng.random(2), np.nan]
+        groups["verdict"] = ["established", "not established", "not measured"]
     latents = xr.Dataset(
         {
             "mean": (("stimulus", "latent"), rng.standard_normal((len(stimuli), 6), dtype=np.float32)),
@@ -90,6 +103,7 @@ def example_results(
             "times": {"start": "2026-01-01T00:00:00+00:00", "synthesis_s": 1.5, "prior_s": None},
             "reading": {"layout": "Bilder für α", "window_s": [0.07, 0.17]},
         },
+        decoding=example_decoding(rng, list(groups.index)) if evidence and labels else no_decoding(),
     )
 
 
@@ -118,7 +132,7 @@ def example_edits(
     assert list(coords) == list(EDIT_COORDS)
     data = {"image": (dims, rng.integers(0, 256, shape, dtype=np.uint8))}
     if maps:
-        data["map"] = (dims[:3], rng.random(shape[:3], dtype=np.float32))
+        data |= {name: (dims[:3], rng.random(shape[:3], dtype=np.float32)) for name in EDIT_MAPS}
     return xr.Dataset(data, coords={k: ("edit", v) for k, v in coords.items()})
 
 
@@ -152,6 +166,22 @@ def example_selectivity(rng: np.random.Generator, groups: list[str]) -> xr.Datas
     data["si_transfer"] = random("method", "reader")
     data["si_strict"] = random("method", "reader")
     return xr.Dataset(data, coords=coords)
+
+
+def example_decoding(rng: np.random.Generator, groups: list[str]) -> xr.Dataset:
+    """Return the decoding of three labels from the groups, one of them not measured."""
+    labels = ["rotation_x", "category", "flat"]
+    both = {name: rng.random((len(groups), 3)) for name in ("score", "chance", "p_value", "q_value")}
+    each = {name: rng.random(3) for name in ("score_all", "mig", "sap")}
+    for values in both.values():
+        values[:, 2] = np.nan
+    return xr.Dataset(
+        {
+            **{name: (("group", "label"), values) for name, values in both.items()},
+            **{name: (("label",), values) for name, values in each.items()},
+        },
+        coords={"group": groups, "label": labels},
+    )
 
 
 def write_session(path: Path, *, seed: int = 0) -> Path:

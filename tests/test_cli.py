@@ -84,7 +84,11 @@ def test_simulate_inspect_run_report_validate(home, call, tmp_path):
     assert (tmp_path / "edits.png").read_bytes().startswith(b"\x89PNG")
     code, printed, _ = call("validate", out)
     assert code == 0
-    assert printed.endswith("remarks)\n") or printed.endswith(": valid\n")
+    assert printed.endswith("; holds results of migvis\n")
+    code, printed, errors = call("validate", session)
+    assert (code, errors) == (0, "")
+    assert "valid" in printed.splitlines()[-1]
+    assert "holds no results" in printed.splitlines()[-1]
 
 
 def test_inspect_prints_the_keys_of_the_contract_as_json(home, call):
@@ -257,6 +261,30 @@ def test_a_command_line_that_does_not_parse(arguments, call):
     code, _, errors = call(*arguments)
     assert code == 2
     assert "Usage" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--units", ""], "--units is empty"),
+        (["--images", ""], "--images is empty"),
+        (["--window", "0", "inf"], "is not finite"),
+        (["--window", "0.2", "0.1"], "is empty"),
+    ],
+)
+def test_options_without_a_sensible_value(arguments, message, home, call):
+    for verb in ("inspect", "run"):
+        code, _, errors = call(verb, home / "session.nwb", *arguments)
+        assert code == 1
+        assert message in errors
+
+
+def test_the_switches_of_reading_images(home, call):
+    code, printed, _ = call(
+        "inspect", home / "session.nwb", "--resize", 8, 9, "--channel-order", "bgr", "--json"
+    )
+    assert code == 0
+    assert json.loads(printed)["image_shape"] == [8, 9]
 
 
 def test_validate_finds_a_damaged_file(home, call, tmp_path):

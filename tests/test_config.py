@@ -1,6 +1,8 @@
 """Settings: round trips and refusals."""
 
+import copy
 import json
+import pickle
 import tomllib
 from dataclasses import fields, replace
 
@@ -51,6 +53,9 @@ def test_values_not_given_keep_the_presets_own(tmp_path):
         ("[synthesis]\nmethods = ['pmi', 'magic']", "'magic'"),
         ("seed = 9223372036854775808", "seed = 9223372036854775808; expected less than"),
         ("[prior]\nn_timesteps = 30", "n_steps = 25 for a strength of 0.45"),
+        ("[synthesis]\nmethods = ['pmi', 'none', 'pmi']", "expected each once"),
+        ("[latents]\ncircular = {yaw = -360}", "yaw = -360; expected the period"),
+        ("[latents]\ncircular = {yaw = inf}", "yaw = inf; expected the period"),
         ("[synthesis]\nmethods = ['none']", "'pmi' among them"),
         ("seed = ", "not valid TOML"),
     ],
@@ -71,3 +76,32 @@ def test_json_holds_every_setting():
     config = Config()
     assert set(json.loads(config.to_json())) == {f.name for f in fields(config)}
     assert tomllib.loads(config.to_toml())["latents"]["kl_weight"] == config.latents.kl_weight
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Config(seed="a"), "seed: found 'a'; expected int"),
+        (lambda: Config(prior={"n_steps": 3}), "prior: found .* expected a PriorConfig"),
+        (lambda: Config.from_json("{"), "config JSON is not valid"),
+        (lambda: Config.from_json("[1]"), r"found \[1\]; expected a table"),
+        (lambda: Config.from_json(None), "config JSON is not valid"),
+        (lambda: Config.from_toml(b"x"), "config is b'x'; expected a path"),
+        (lambda: replace(Config().latents, circular=3), "circular: found 3; expected a table"),
+    ],
+)
+def test_misuse_in_python_is_one_line(make, message):
+    with pytest.raises(MigvisError, match=message):
+        make()
+
+
+def test_no_part_of_a_config_changes():
+    given = {"yaw": 360}
+    latents = replace(Config().latents, circular=given)
+    given["pitch"] = 180
+    assert dict(latents.circular) == {"yaw": 360.0}
+    with pytest.raises(TypeError):
+        latents.circular["pitch"] = 180.0
+    assert dict(Config().latents.circular) == {}
+    assert hash(replace(Config(), latents=latents)) == hash(replace(Config(), latents=latents))
+    assert copy.deepcopy(latents) == pickle.loads(pickle.dumps(latents)) == latents

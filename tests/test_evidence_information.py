@@ -37,10 +37,10 @@ def test_bound_is_capped_by_the_number_of_images():
 
 
 def test_bound_by_hand_and_its_invariance():
-    scores = np.log(np.array([[3.0, 1.0], [1.0, 1.0]]))
-    expected = (np.log(3 / 4) + np.log(1 / 2)) / 2 + np.log(2)
+    scores = np.log(np.array([[3.0, 1.0], [2.0, 4.0]]))
+    expected = (np.log(3 / 5) + np.log(4 / 5)) / 2 + np.log(2)
     assert infonce_bound(scores, seed=0).bound_nats == pytest.approx(expected)
-    shifted = scores + np.array([[5.0], [-7.0]])
+    shifted = scores + np.array([[5.0, -7.0]])
     assert infonce_bound(shifted, seed=0).bound_nats == pytest.approx(expected)
 
 

@@ -7,6 +7,7 @@ from nwb_migvis.evidence.kernel_reader import edge_features
 from nwb_migvis.evidence.labels import LabelCode, code_labels, label_score
 from nwb_migvis.evidence.readers import fit_readers, reader_scores
 from nwb_migvis.evidence.realism import frechet_distance
+from nwb_migvis.evidence.resolution import SIZE_PX, reduced
 
 SHAPES = ("bar", "disk", "ring")
 
@@ -196,3 +197,15 @@ def test_features_tell_real_images_from_noise(readers):
         features = [reader.features(images) for images in (real, also_real, noise)]
         assert features[0].ndim == 2 and len(features[0]) == 200
         assert frechet_distance(features[0], features[2]) > 3 * frechet_distance(features[0], features[1])
+
+
+@pytest.mark.parametrize("side", [(64, 64), (48, 40), (33, 100)])
+def test_large_images_are_averaged_over_areas_that_cover_them(side):
+    images = np.random.default_rng(0).integers(0, 256, (2, *side, 3), dtype=np.uint8)
+    found = reduced(images)
+    assert max(found.shape[1:3]) == SIZE_PX
+    x = torch.from_numpy(images).float().permute(0, 3, 1, 2) / 255
+    expected = torch.nn.functional.adaptive_avg_pool2d(x, found.shape[1:3]).permute(0, 2, 3, 1)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    gray = images[:, :20, :20, 0]
+    np.testing.assert_array_equal(reduced(gray)[..., 0], gray.astype(np.float32) / 255)

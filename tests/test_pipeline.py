@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pynwb
 import pytest
 import xarray as xr
@@ -93,8 +94,8 @@ def test_edits_are_held_out_pairs_under_every_method(ran):
 def test_the_file_reads_back_as_what_was_returned(ran):
     results, out = ran
     again = read_results(out)
-    np.testing.assert_array_equal(again.groups.to_numpy(dtype=object), results.groups.to_numpy(dtype=object))
-    for name in ("latents", "units", "synthesized", "selectivity"):
+    pd.testing.assert_frame_equal(again.groups, results.groups, check_exact=True)
+    for name in ("latents", "units", "synthesized", "selectivity", "decoding"):
         xr.testing.assert_allclose(getattr(again, name), getattr(results, name), rtol=0, atol=0)
     assert again.provenance["config"] == results.provenance["config"]
     assert Config.from_dict(again.provenance["config"]).latents.groups[1].name == "category"
@@ -122,7 +123,7 @@ def test_the_same_command_gives_the_same_arrays(ran, session, tmp_path):
     again = run(session, out=tmp_path / "again.nwb", config=TINY)
     assert again.provenance["weights"] == results.provenance["weights"]
     assert again.groups.equals(results.groups)
-    for name in ("latents", "units", "synthesized", "selectivity"):
+    for name in ("latents", "units", "synthesized", "selectivity", "decoding"):
         assert getattr(again, name).identical(getattr(results, name))
     other = run(session, out=tmp_path / "other.nwb", config=replace(TINY, seed=1))
     assert not other.latents["mean"].equals(results.latents["mean"])
@@ -230,9 +231,10 @@ def test_a_real_session_without_pixels_is_analysed_but_not_edited(tmp_path):
     assert results.units.sizes["unit"] == 132
     assert results.synthesized.sizes["edit"] == 0
     assert np.isnan(results.groups["mi_bound_nats"]).all()
-    skipped, unmeasured = results.provenance["notes"]
-    assert "synthesis was skipped" in skipped
-    assert "variance explained was not measured" in unmeasured
+    notes = results.provenance["notes"]
+    assert "synthesis was skipped" in notes[0]
+    assert "variance explained was not measured" in notes[1]
+    assert "label decoding was not measured" in notes[-1]
     assert set(results.provenance["weights"]) == {"vae"}
     assert read_results(tmp_path / "o.nwb").latents.equals(results.latents)
 
@@ -253,3 +255,18 @@ def test_without_the_extra_the_command_says_what_to_install(session):
     assert done.returncode == 1
     assert "pip install 'nwb-migvis[models]'" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"source": None}, "source is None; expected a path"),
+        ({"source": b"a.nwb"}, "source is b'a.nwb'; expected a path"),
+        ({"source": [None]}, "source is None; expected a path"),
+        ({"source": []}, "found 0 sessions"),
+        ({"source": "a.nwb", "config": {"seed": 1}}, "config is {'seed': 1}; expected a Config"),
+    ],
+)
+def test_misuse_in_python_is_one_line(arguments, message):
+    with pytest.raises(MigvisError, match=message):
+        run(**arguments)

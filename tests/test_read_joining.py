@@ -186,11 +186,12 @@ def test_invalid_times_match_nothing():
     assert found.tolist() == [-1, 1, -1, 2, -1]
 
 
-def test_series_read_the_same_whatever_the_order_of_presentations_and_units(tmp_path):
-    rng = np.random.default_rng(5)
+@settings(max_examples=8, deadline=None)
+@given(st.permutations(range(len(SHOWN))), st.permutations(range(3)))
+def test_series_read_the_same_whatever_the_order_of_presentations_and_units(tmp_path_factory, rows, units):
+    tmp_path = tmp_path_factory.mktemp("orders")
     truth = index_series(tmp_path / "a.nwb", trials={"category": ["ab"[k % 2] for k in SHOWN]})
     session = read_session(truth.path, window_s=WINDOW_S)
-    rows, units = rng.permutation(len(SHOWN)), rng.permutation(3)
     shuffled = index_series(
         tmp_path / "b.nwb",
         index=[SHOWN[i] for i in rows],

@@ -7,7 +7,7 @@ import pytest
 from layouts import N_IMAGES, SHOWN, add_trials, edited, index_series, new_file, start_times, write
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.read import read_session
+from nwb_migvis.read import describe, inspect_session, read_session
 
 PER_IMAGE = {
     "category": ["cat", "dog", "cat", "dog"],
@@ -59,6 +59,7 @@ def test_what_is_no_label(tmp_path):
     np.testing.assert_array_equal(session["reaction_s"], trials["reaction_s"])
     assert session["correct"].dims == ("presentation",)
     assert "monitor" not in session.coords
+    assert session.attrs["not_labels"]["monitor"] == "the same for every image"
     assert "code" not in session.coords
 
 
@@ -112,8 +113,8 @@ def csv(tmp_path, text):
     return path
 
 
-def test_labels_from_a_csv_replace_those_of_the_file(tmp_path):
-    truth = index_series(tmp_path / "a.nwb", trials={"category": per_presentation(PER_IMAGE["category"])})
+def test_labels_from_a_csv_beside_those_of_the_file(tmp_path):
+    truth = index_series(tmp_path / "a.nwb", trials={"category": per_presentation(["y", "y", "", "x"])})
     labels = csv(
         tmp_path,
         "animal,stimulus,yaw,category,same,row\n"
@@ -124,6 +125,37 @@ def test_labels_from_a_csv_replace_those_of_the_file(tmp_path):
     assert found.pop("yaw")[1:] == [1.0, 1.0, 2.5]
     assert np.isnan(session["yaw"][0])
     assert found == {"animal": ["owl", "", "owl", "fox"], "category": ["y", "y", "x", "x"]}
+    assert session.attrs["not_labels"] == {
+        "same": "the same for every image",
+        "row": "another value for every image",
+    }
+    listed = describe(inspect_session(truth.path, labels=labels))
+    assert "same (the same for every image)" in listed
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stimulus,category\npic0,cat\npic1,dog\npic2,cat\npic3,cat\n", "cat for stimulus 'pic3' .* has dog"),
+        ("stimulus,category\npic0,1\npic1,2\npic2,1\npic3,2\n", "holds numbers and the session's label text"),
+        ("stimulus,yaw\npic0,1.5\npic1,2.5\npic2,\npic3,2.6\n", r"2\.6 for stimulus 'pic3' .* has 2\.5"),
+    ],
+)
+def test_a_csv_that_disagrees_with_the_file(tmp_path, text, message):
+    trials = {
+        "category": per_presentation(PER_IMAGE["category"]),
+        "yaw": per_presentation([1.5, 2.5, 1.5, 2.5]),
+    }
+    truth = index_series(tmp_path / "a.nwb", trials=trials)
+    with pytest.raises(MigvisError, match=message):
+        read_session(truth.path, labels=csv(tmp_path, text))
+
+
+def test_a_csv_that_agrees_but_for_rounding_and_what_it_leaves_out(tmp_path):
+    truth = index_series(tmp_path / "a.nwb", trials={"yaw": per_presentation([1 / 3, 2.5, 1.5, np.nan])})
+    rows = "stimulus,yaw\npic0,0.33333333\npic1,2.5\npic2,\npic3,4\n"
+    session = read_session(truth.path, labels=csv(tmp_path, rows))
+    assert session["yaw"].values.tolist() == [0.33333333, 2.5, 1.5, 4.0]
 
 
 @pytest.mark.parametrize(
@@ -132,9 +164,14 @@ def test_labels_from_a_csv_replace_those_of_the_file(tmp_path):
         ("stimulus,a\npic0,1\npic0,2\n", "has stimulus 'pic0' twice"),
         ("stimulus,a\npic0,1\npicX,2\npicY,2\n", "names 2 stimuli that are not in the session, first 'picX'"),
         ("stimulus,a\npic0,1\npic1,1\npic3,2\n", "lacks 1 of 4 stimuli, first 'pic2'"),
-        ("image,a\npic0,1\n", "expected one named 'stimulus'"),
+        ("image,a\npic0,1\n", "has no column 'stimulus'"),
+        ("stimulus,a,b,a\npic0,1,2,3\n", "has the column 'a' twice"),
+        ("stimulus;a\npic0;1\n", "separated by semicolons .* expected commas"),
+        ("stimulus\ta\npic0\t1\n", "separated by tabs"),
+        ("stimulus,a\npic0,1,2\npic1,1,2\n", "is no CSV"),
+        ("stimulus,a\npic0,1\npic1,inf\npic2,3\npic3,4\n", "infinity in column 'a' for stimulus 'pic1'"),
         ("", "is no CSV"),
-        ('a,"b\n1,2,3\n"4', "is no CSV|expected one named"),
+        ('a,"b\n1,2,3\n"4', "is no CSV|has no column"),
     ],
 )
 def test_csv_that_does_not_fit(tmp_path, text, message):

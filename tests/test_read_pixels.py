@@ -61,14 +61,36 @@ def test_transparent_pixels_show_mid_gray(tmp_path):
     pixels[0, :, :3] = 200
     pixels[0, :, 3] = [255, 0, 128]
     image = images_of(tmp_path / "a.nwb", stored(pixels))
-    assert image.shape == (1, 1, 3, 3)
-    np.testing.assert_array_equal(image[0, 0, :, 0], [200, 128, round(200 * 128 / 255 + 128 * 127 / 255)])
+    assert image.shape == (1, 1, 3)  # all three channels are equal, which is gray
+    np.testing.assert_array_equal(image[0, 0], [200, 128, round(200 * 128 / 255 + 128 * 127 / 255)])
 
 
 def test_gray_among_colour_is_repeated(tmp_path):
     image = images_of(tmp_path / "a.nwb", stored(picture(0), picture(1, (6, 5, 3))))
     np.testing.assert_array_equal(image[0], np.repeat(picture(0)[..., None], 3, axis=2))
     np.testing.assert_array_equal(image[1], picture(1, (6, 5, 3)))
+
+
+def test_equal_channels_are_gray_unless_one_image_has_colour(tmp_path):
+    gray, colour = (np.repeat(picture(k)[..., None], 3, axis=2) for k in (0, 1))
+    image = images_of(tmp_path / "a.nwb", stored(gray, gray[::-1], picture(2)))
+    np.testing.assert_array_equal(image, [picture(0), picture(0)[::-1], picture(2)])
+    np.testing.assert_array_equal(
+        images_of(tmp_path / "b.nwb", stored(gray), resize_px=(3, 2))[0],
+        Image.fromarray(picture(0)).resize((2, 3), Image.Resampling.BILINEAR),
+    )
+    colour[-1, -1, 2] += 1
+    image = images_of(tmp_path / "c.nwb", stored(gray, colour))
+    np.testing.assert_array_equal(image, [gray, colour])
+
+
+def test_gray_photographs_stored_in_colour(tmp_path):
+    truth = dicarlo_session(tmp_path / "a.nwb")
+    (tmp_path / "images").mkdir()
+    for k in range(N_IMAGES):
+        Image.fromarray(picture(k, (16, 16))).convert("RGB").save(tmp_path / "images" / f"im{k}.jpg")
+    session = read_session(truth.path, images=tmp_path / "images")
+    assert session["image"].dims == ("stimulus", "y", "x")
 
 
 def test_different_sizes_need_a_size(tmp_path):
@@ -98,9 +120,11 @@ COLOUR = Image.fromarray(np.full((6, 5, 3), (77, 78, 79), np.uint8))
         (COLOUR, (77, 78, 79)),
         (COLOUR.convert("RGBA"), (77, 78, 79)),
         (COLOUR.convert("P", palette=Image.Palette.ADAPTIVE), (77, 78, 79)),
-        (Image.new("RGBA", (5, 6), (1, 2, 3, 0)), (128, 128, 128)),
+        (Image.new("RGBA", (5, 6), (1, 2, 3, 0)), 128),
+        (GRAY.convert("RGB"), 77),
+        (GRAY.convert("RGBA"), 77),
     ],
-    ids=["L", "LA", "1", "I;16", "RGB", "RGBA", "P", "transparent"],
+    ids=["L", "LA", "1", "I;16", "RGB", "RGBA", "P", "transparent", "gray RGB", "gray RGBA"],
 )
 def test_modes_of_image_files(tmp_path, image, expected):
     truth = dicarlo_session(tmp_path / "a.nwb")
@@ -143,6 +167,10 @@ def test_only_the_images_asked_for_are_read(tmp_path, monkeypatch):
     assert read == []
     session["image"].sel(stimulus=["pic3", "pic1"]).load()
     assert [name.rsplit("/", 1)[1] for name in read] == ["pic1", "pic3"]
+    read.clear()
+    colour = {f"pic{k}": picture(k, (6, 5, 3)) for k in range(N_IMAGES)}
+    read_session(index_series(tmp_path / "colour.nwb", pixels=colour).path)
+    assert len(read) == 1
 
 
 def test_no_file_stays_open(tmp_path):

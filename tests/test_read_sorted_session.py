@@ -137,6 +137,24 @@ def test_sessions_that_cannot_be_written(analyzer, presentations, metadata, tmp_
         write_sorted_session(out, analyzer, presentations, metadata=metadata)
 
 
+def test_names_that_nwb_has_no_room_for(analyzer, presentations, metadata, folder, tmp_path):
+    sorting = core.NumpySorting.from_sorting(analyzer.sorting)
+    for name in ("electrodes", "id", "a/b"):
+        sorting.set_property(name, np.array([1.0, 2.0, 3.0, 4.0]))
+    path = write_sorted_session(tmp_path / "a.nwb", sorting, presentations, metadata=metadata)
+    assert read_session(path, stimulus="image_name", units="sorting_id > 2 and a_b < 4").sizes["unit"] == 1
+    for column in ("image_name", "timeseries", "description", "a/b", "a:b"):
+        with pytest.raises(MigvisError, match=f"presentations have a column '{column}'"):
+            write_sorted_session(
+                tmp_path / "b.nwb", sorting, presentations.assign(**{column: 1}), metadata=metadata
+            )
+    (tmp_path / "images" / "d").mkdir()
+    inside = presentations.assign(stimulus="d/" + presentations["stimulus"].fillna("im0"))
+    image = session_from_sorting(sorting, inside, folder)["image"]
+    with pytest.raises(MigvisError, match=r"the image 'd/im0' .* cannot be stored"):
+        write_sorted_session(tmp_path / "b.nwb", sorting, inside, image=image, metadata=metadata)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

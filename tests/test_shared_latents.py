@@ -10,14 +10,19 @@ import torch
 from pynwb import NWBHDF5IO
 from test_pipeline import TINY
 
-from nwb_migvis import MigvisError, read_results, read_session, run
+from nwb_migvis import MigvisError, read_results, read_session, run, synthesize_more
 from nwb_migvis.cli import main
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
-from nwb_migvis.evidence.between import cross_variance, linear_cka, match_groups
+from nwb_migvis.evidence.between import cross_variance
+from nwb_migvis.evidence.stability import match_groups
 from nwb_migvis.latents import linked_pairs, split_shared_stimuli
 from nwb_migvis.latents.model import load_latent_model
 from nwb_migvis.latents.shared import Recording, fit_shared_latents
+from nwb_migvis.pipeline import analyse_together
 from nwb_migvis.pipeline.destinations import choose_destinations
+from nwb_migvis.pipeline.priors import obtain_prior
+from nwb_migvis.pipeline.stages import average_counts
+from nwb_migvis.read import read_sessions
 from nwb_migvis.simulate import draw_counts, draw_factors, draw_population, render_stimuli
 from nwb_migvis.simulate.nwb import add_presentations, add_units, new_file
 from nwb_migvis.simulate.render import POSE
@@ -104,10 +109,8 @@ def _fit(recordings, labels, config=CONFIG, seed=0, **changes):
 
 
 def _encode(model, recording):
-    n = recording.stimulus_row.size
-    total = np.zeros((n, recording.spike_count.shape[1]))
-    np.add.at(total, recording.stimulus_index, recording.spike_count)
-    return model.encode(total / np.bincount(recording.stimulus_index)[:, None])[0]
+    counts = recording.spike_count, recording.stimulus_index
+    return model.encode(average_counts(*counts, recording.stimulus_row.size))[0]
 
 
 def _r2(model, z, log_rate):
@@ -139,7 +142,8 @@ def test_latents_of_one_session_predict_the_other(pair):
 def test_groups_match_one_to_one(pair):
     *_, latents = pair
     slices = {"size": (0, 2), "kind": (2, 2), "free": (4, 2)}
-    assert match_groups(*latents, groups=slices) == {name: name for name in slices}
+    found = match_groups(*latents, groups_a=slices, groups_b=slices)
+    assert found.partner == {name: name for name in slices}
 
 
 def test_without_the_pairing_latents_say_nothing_across():
@@ -200,6 +204,34 @@ def test_a_session_with_too_few_stimuli_for_the_latents_is_named():
         _fit(recordings, labels, groups=groups)
 
 
+def test_a_session_whose_units_never_respond_is_named():
+    recordings, labels, _ = _population(n_each=60, n_shared=30)
+    recordings[1] = replace(recordings[1], spike_count=np.zeros_like(recordings[1].spike_count))
+    with pytest.raises(MigvisError, match=r"1\.nwb: none of the 36 units ever changes"):
+        _fit(recordings, labels)
+
+
+def test_a_conditional_prior_learns_from_every_session_and_any_other_from_each_image_once():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (40, 8, 8), dtype=np.uint8)
+    shown = np.concatenate([np.arange(30), np.arange(10, 40)])
+    latents, train = rng.normal(size=(60, 4)), np.arange(40) % 4 > 0
+    wanted = {"start": None, "train": train, "sizes": (2, 2), "seed": 0}
+
+    def trained(rows, z, conditional):
+        config = replace(TINY, prior=replace(TINY.prior, conditional=conditional))
+        return obtain_prior(images, z, shown=rows, config=config, **wanted).to_bytes()
+
+    only_second, unseen = latents.copy(), latents.copy()
+    only_second[45:] += 1
+    unseen[~train[shown]] += 1
+    for conditional in (False, True):
+        usual = trained(shown, latents, conditional)
+        assert trained(shown, unseen, conditional) == usual
+        assert (trained(shown, only_second, conditional) != usual) == conditional
+    assert trained(np.arange(40), latents[:40], False) == trained(shown, latents, False)
+
+
 def _linear_session(n=300, seed=0):
     rng = np.random.default_rng(seed)
     z = rng.normal(size=(n, 4))
@@ -232,17 +264,6 @@ def test_variance_across_sessions_needs_shared_test_stimuli_with_repeats():
     assert np.isnan([found.own, found.other]).all()
 
 
-def test_groups_are_matched_whatever_their_order_and_rotation():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(80, 6))
-    turn = np.linalg.qr(rng.normal(size=(2, 2)))[0]
-    y = np.concatenate([x[:, 4:], x[:, :2] @ turn, 3 * x[:, 2:4]], axis=1)
-    slices = {"a": (0, 2), "b": (2, 2), "c": (4, 2)}
-    assert match_groups(x, y, groups=slices) == {"a": "b", "b": "c", "c": "a"}
-    assert linear_cka(x[:, :2], x[:, :2] @ turn) == pytest.approx(1)
-    assert linear_cka(x, np.ones((80, 2))) == 0
-
-
 ROWS = (np.arange(60), np.arange(10, 72))
 SMALL = replace(
     TINY,
@@ -256,7 +277,17 @@ SMALL = replace(
         n_hidden=32,
         batch_size=32,
     ),
-    synthesis=replace(TINY.synthesis, n_pairs=8, methods=("pmi", "none"), dose=(0.9,), gammas=(1.0,)),
+    prior=replace(TINY.prior, conditional=True),
+    synthesis=replace(
+        TINY.synthesis,
+        n_pairs=8,
+        methods=("pmi", "none"),
+        dose=(0.9,),
+        gammas=(1.0,),
+        directions=("ones", "size"),
+        n_samples=4,
+    ),
+    evidence=replace(TINY.evidence, stability_seeds=1),
 )
 
 
@@ -301,7 +332,8 @@ def test_each_file_gets_its_own_results(ran, files):
         assert results.units.sizes == {"unit": n_units, "latent": 6}
         np.testing.assert_array_equal(results.units["unit"], read_session(path)["unit"])
         assert list(results.groups.index) == ["pose", "category", "free"]
-        assert np.isfinite(results.groups[["variance_explained", "mi_bound_nats"]].to_numpy()).all()
+        measured = ["variance_explained", "mi_bound_nats", "stability"]
+        assert np.isfinite(results.groups[measured].to_numpy()).all()
         written = path.with_name(f"{path.stem}_migvis.nwb")
         assert read_results(written).latents.equals(results.latents)
     assert [f for f in validate_file(written) if f.importance == "error"] == []
@@ -332,6 +364,34 @@ def test_provenance_names_the_other_session_and_how_well_it_agrees(ran, files):
     assert weights[0]["prior"] == weights[1]["prior"]
     assert weights[0]["critic"] == weights[1]["critic"]
     assert weights[0]["vae"] != weights[1]["vae"]
+
+
+def test_one_prior_is_described_alike_in_every_file(ran):
+    a, b = (results.provenance["appearance"]["memorisation"]["samples"] for results in ran)
+    assert (a["n"], a["median"]) == (4, b["median"])
+    for results in ran:
+        prior = results.provenance["config"]["prior"]
+        assert (prior["conditional"], prior["size_px"], prior["channels"]) == (True, 16, [8, 16])
+        assert set(results.synthesized["direction"].values) == {"", "ones", "size"}
+
+
+def test_further_edits_of_a_file_need_no_other(ran, files, tmp_path):
+    made = ran[1].synthesized
+    first = made.isel(edit=int(np.flatnonzero(made["method"].values == "pmi")[0]))
+    asked = {name: str(first[name].values) for name in ("group", "source", "target")}
+    shutil.copy(files[1].with_name("b_migvis.nwb"), tmp_path / "alone.nwb")
+    again = synthesize_more(tmp_path / "alone.nwb", **asked).synthesized.isel(edit=-1)
+    np.testing.assert_array_equal(again["image"], first["image"])
+
+
+def test_a_direction_that_a_session_does_not_have(files, tmp_path):
+    config = replace(
+        SMALL,
+        latents=replace(SMALL.latents, n_steps=1),
+        synthesis=replace(SMALL.synthesis, directions=("sise",)),
+    )
+    with pytest.raises(MigvisError, match=r"a\.nwb: direction 'sise' is unknown; expected one such as size"):
+        run(files, out=tmp_path, config=config)
 
 
 def test_the_command_line_writes_the_same_into_a_folder(ran, files, tmp_path, capsys):
@@ -372,7 +432,7 @@ def test_destinations_are_checked_before_any_work(files, tmp_path, no_work):
         ({"source": [a, b], "out": tmp_path / "x.nwb"}, "is no folder; expected one for the results of 2"),
         ({"source": [a, b], "in_place": True, "out": tmp_path}, "both in_place and out"),
         ({"source": [a, tmp_path / "absent.nwb"]}, "absent"),
-        ({"source": []}, "no session"),
+        ({"source": []}, "found 0 sessions"),
     ]:
         with pytest.raises(MigvisError, match=found):
             run(**arguments, config=SMALL)
@@ -393,6 +453,19 @@ def test_no_two_sessions_are_written_to_one_file(files, tmp_path):
     shutil.copy(files[1], source)
     with pytest.raises(MigvisError, match="is taken by"):
         choose_destinations([same[0], source], out=None, **ends)
+
+
+def test_a_session_may_lack_labels_that_another_has(files):
+    a, b = (session.drop_vars("image") for session in read_sessions(files))
+    config = replace(SMALL, latents=replace(SMALL.latents, n_steps=1), evidence=TINY.evidence)
+    whole, partly = (
+        found.groups for found, _ in analyse_together([a, b.drop_vars(["category", "size"])], config=config)
+    )
+    assert whole["supervised_by"].equals(partly["supervised_by"])
+    assert np.isfinite(whole.loc[["pose", "category"], "variance_beyond_labels"]).all()
+    assert np.isfinite(partly.loc["pose", "variance_beyond_labels"])
+    assert np.isnan(partly.loc["category", "variance_beyond_labels"])
+    assert partly.loc["category", "verdict"] == "not measured"
 
 
 def test_too_few_shared_images(files, tmp_path):
@@ -422,7 +495,8 @@ def test_a_failure_in_the_second_file_leaves_the_first_whole(ran, files, tmp_pat
 def test_in_place_and_a_session_without_pixels(files, tmp_path):
     a = Path(shutil.copy(files[0], tmp_path / "a.nwb"))
     bare = _write(tmp_path / "bare.nwb", ROWS[1], seed=2, n_units=16, pixels=False)
-    shown, unseen = run([a, bare], in_place=True, config=SMALL, stimulus="stimulus")
+    plain = replace(SMALL, prior=TINY.prior, evidence=TINY.evidence)
+    shown, unseen = run([a, bare], in_place=True, config=plain, stimulus="stimulus")
     assert shown.synthesized.sizes["edit"] > 0
     assert unseen.synthesized.sizes["edit"] == 0
     assert set(unseen.provenance["weights"]) == {"vae"}

@@ -18,7 +18,7 @@ from examples import STIMULI, UNIT_IDS, WEIGHTS, example_results, write_session
 from pynwb import NWBHDF5IO
 
 from nwb_migvis import MigvisError, read_results
-from nwb_migvis.results import no_edits, no_selectivity
+from nwb_migvis.results import no_decoding, no_edits, no_selectivity
 from nwb_migvis.store import list_runs, read_weights, write_results
 from nwb_migvis.store.canonical import canonical
 from nwb_migvis.store.encode import encode
@@ -30,6 +30,7 @@ VARIANTS = {
     "no edits": example_results(name="no edits", edits=False),
     "no labels": example_results(name="no labels", labels=False),
     "neither": example_results(name="neither", edits=False, labels=False),
+    "no evidence": example_results(name="no evidence", evidence=False),
     "other units": example_results(name="other units", units=np.array([100, 101])),
 }
 
@@ -64,7 +65,7 @@ def test_every_attribute_comes_back(variants, name):
     given, found = VARIANTS[name], read_results(variants, name)
     assert found.name == name
     pd.testing.assert_frame_equal(found.groups, given.groups)
-    for part in ("latents", "units", "synthesized", "selectivity"):
+    for part in ("latents", "units", "synthesized", "selectivity", "decoding"):
         xr.testing.assert_identical(getattr(found, part), getattr(given, part))
     assert found.provenance == given.provenance
     for part, variable, dtype in (
@@ -101,11 +102,13 @@ def test_parts_without_rows_become_the_empty_datasets():
     given = dataclasses.replace(
         given,
         selectivity=given.selectivity.isel(label=slice(0)),
+        decoding=given.decoding.isel(label=slice(0)),
         synthesized=given.synthesized.isel(edit=slice(0)),
     )
     found = canonical(given)
     xr.testing.assert_identical(found.selectivity, no_selectivity())
     xr.testing.assert_identical(found.synthesized, no_edits())
+    xr.testing.assert_identical(found.decoding, no_decoding())
 
 
 def test_provenance_becomes_plain_json():
@@ -120,7 +123,7 @@ def test_runs_stand_side_by_side(session, tmp_path):
     write_results(first, source=session, out=out, weights=WEIGHTS)
     write_results(second, source=out, in_place=True, backup=False)
     assert list_runs(out) == ["migvis", "second run"]
-    with pytest.raises(MigvisError, match="found 2 runs; expected a choice; name one of migvis, second run"):
+    with pytest.raises(MigvisError, match=r"name one of migvis, second run with name= \(--name\)"):
         read_results(out)
     for given in (first, second):
         xr.testing.assert_identical(read_results(out, given.name).latents, given.latents)

@@ -9,11 +9,13 @@ import torch
 
 from nwb_migvis import MigvisError
 from nwb_migvis.config import CriticConfig, GroupConfig, PriorConfig, SynthesisConfig
+from nwb_migvis.synthesis import prior_training
 from nwb_migvis.synthesis.critic import load_critic, train_critic
 from nwb_migvis.synthesis.editing import invert, sample, time_grid
 from nwb_migvis.synthesis.pixels import resize_images, target_shape
 from nwb_migvis.synthesis.plan import plan_edits
-from nwb_migvis.synthesis.prior import cosine_alpha_bar, load_prior, train_prior
+from nwb_migvis.synthesis.prior import cosine_alpha_bar, load_prior
+from nwb_migvis.synthesis.prior_training import denoising_loss, train_prior
 from nwb_migvis.synthesis.synthesize import goals, pmi_gradient, synthesize
 
 ALPHA_BAR = cosine_alpha_bar(1000).double()
@@ -204,6 +206,33 @@ def test_the_same_seed_trains_the_same_bytes():
     first, second, other = (train_prior(images, config=config, seed=s).to_bytes() for s in (3, 3, 4))
     assert first == second
     assert first != other
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    images, _ = blobs(40, seed=1)
+    config = replace(TINY_PRIOR, n_steps=6)
+    whole = train_prior(images, config=config, seed=3).to_bytes()
+    checkpoint = tmp_path / "prior.pt"
+    monkeypatch.setattr(prior_training, "CHECKPOINT_EVERY", 2)
+    done = []
+
+    def killed_after_five(*arguments, **more):
+        if len(done) == 5:
+            raise KeyboardInterrupt
+        done.append(0)
+        return denoising_loss(*arguments, **more)
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(prior_training, "denoising_loss", killed_after_five)
+        train_prior(images, config=config, seed=3, checkpoint=checkpoint)
+    assert train_prior(images, config=config, seed=3, checkpoint=checkpoint).to_bytes() == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["prior.pt"]
+
+    with pytest.raises(MigvisError, match="other images or settings"):
+        train_prior(images, config=config, seed=4, checkpoint=checkpoint)
+    checkpoint.write_bytes(b"cut short")
+    with pytest.raises(MigvisError, match="cannot be read"):
+        train_prior(images, config=config, seed=3, checkpoint=checkpoint)
 
 
 @pytest.mark.parametrize("shape", [(12, 20), (15, 9, 3)])

@@ -16,7 +16,7 @@ __version__ = _version("nwb-migvis")
 if TYPE_CHECKING:
     from nwb_migvis.config import Config
     from nwb_migvis.errors import MigvisError
-    from nwb_migvis.pipeline import run
+    from nwb_migvis.pipeline import run, synthesize_more
     from nwb_migvis.read import read_session, session_from_sorting
     from nwb_migvis.results import Results
     from nwb_migvis.simulate import simulate_session
@@ -31,6 +31,7 @@ _HOME = {
     "run": "nwb_migvis.pipeline",
     "session_from_sorting": "nwb_migvis.read",
     "simulate_session": "nwb_migvis.simulate",
+    "synthesize_more": "nwb_migvis.pipeline",
 }
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "run",
     "session_from_sorting",
     "simulate_session",
+    "synthesize_more",
 ]
 
 

@@ -78,17 +78,101 @@ def _reading_options(command: F) -> F:
         click.option("--layout", metavar="NAME", help="Layout to read, where several fit."),
         click.option("--stimulus", metavar="COL", help="Presentation column that names the image."),
         click.option("--allow-outside", is_flag=True, help="Allow image paths that leave the file's folder."),
+        click.option(
+            "--resize",
+            "resize_px",
+            type=click.IntRange(min=1),
+            nargs=2,
+            metavar="HEIGHT WIDTH",
+            help="Size of the images in pixels, where theirs differ.",
+        ),
+        click.option(
+            "--channel-order",
+            type=click.Choice(["rgb", "bgr"]),
+            help="Order of colour channels in the file; default: rgb.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
     return command
 
 
+def _sorting_options(command: F) -> F:
+    """Add the options of a run on a folder of sorted units."""
+    options = [
+        click.option(
+            "--presentations",
+            type=click.Path(),
+            metavar="CSV",
+            help="Of a sorting: when (start_time, s) which image (stimulus) came on.",
+        ),
+        click.option(
+            "--unit-query",
+            metavar="QUERY",
+            help='Of a sorting: query on its metrics, such as "snr > 5".',
+        ),
+        click.option(
+            "--into",
+            type=click.Path(),
+            metavar="NWB",
+            help="Of a sorting: session without units that is copied with them.",
+        ),
+        click.option(
+            "--metadata",
+            type=click.Path(),
+            metavar="TOML",
+            help="Of a sorting: metadata of a new session.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _sorting(paths: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a run on sorted units, none for a run on NWB sessions; refuse what mixes both."""
+    found = {
+        key: options[key]
+        for key in ("presentations", "unit_query", "into", "metadata")
+        if options[key] is not None
+    }
+    if not found:
+        return found
+    if "presentations" not in found:
+        given = next(iter(found)).replace("_", "-")
+        raise MigvisError(
+            f"found --{given} without --presentations; expected a folder of sorted units and "
+            "--presentations CSV; for NWB sessions, leave it away (their units are chosen with --units)"
+        )
+    if len(paths) != 1:
+        raise MigvisError(
+            f"found {len(paths)} paths with --presentations; expected one folder of sorted units"
+        )
+    for key, why in (
+        ("in_place", "the results go into a new file; give --out"),
+        ("stimulus", "the image is in the column 'stimulus' of the presentations"),
+        ("channel_order", "it is about images stored in an NWB file"),
+    ):
+        if options[key]:
+            raise MigvisError(f"found --{key.replace('_', '-')} with --presentations; {why}; leave it away")
+    return found
+
+
 def _reading(options: dict[str, Any]) -> dict[str, Any]:
     """Turn the reading options of a command into arguments of `read_session`."""
-    keys = ("images", "labels", "where", "units", "layout", "stimulus", "allow_outside")
-    reading = {key: options[key] for key in keys if options[key]}
+    _refuse_empty(options)
+    texts = ("images", "labels", "where", "units", "layout", "stimulus", "resize_px", "channel_order")
+    reading = {key: options[key] for key in texts if options[key] is not None}
+    if options["allow_outside"]:
+        reading["allow_outside"] = True
     return reading | {"window_s": tuple(options["window"])}
+
+
+def _refuse_empty(options: dict[str, Any]) -> None:
+    for key, value in options.items():
+        if value == "":
+            name = key.removesuffix("_path").replace("_", "-")
+            raise MigvisError(f"--{name} is empty; give a value, or leave the option away")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -102,13 +186,14 @@ def cli() -> None:
     "--out", type=click.Path(), default="migvis_demo", show_default=True, help="Folder for the demo's files."
 )
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--train-prior", is_flag=True, help="Train the prior from scratch; do not use the shipped one.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
-def demo(out: str, seed: int, quiet: bool) -> None:
+def demo(out: str, seed: int, train_prior: bool, quiet: bool) -> None:
     """Simulate a session with known answers, run everything on it, and show what was found."""
     from nwb_migvis.demo import run_demo
 
     _set_quiet(quiet)
-    run_demo(Path(out), seed=seed, say=click.echo)
+    run_demo(Path(out), seed=seed, train_prior=train_prior, say=click.echo)
 
 
 @cli.command()
@@ -159,24 +244,48 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     help="Settings that differ from the preset.",
 )
 @_reading_options
+@_sorting_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing output, or run of this name.")
 @click.option("--seed", type=int, help="Seed of every random number.")
 @click.option("--device", help="torch device, such as cpu or cuda.")
+@click.option("--batch-size", type=int, help="Images that are edited in one forward pass; bounds memory.")
+@click.option(
+    "--sweep",
+    is_flag=True,
+    help="Only compare numbers and sizes of groups; write nothing.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def run(paths: tuple[str, ...], **options: Any) -> None:
     """Learn latent groups, synthesize what they encode, and write the results into a copy of PATH.
 
+    PATH is an NWB session; or, with --presentations, a folder that SpikeInterface saved a sorting to.
     Several sessions that saw some of the same images share one latent space; each gets results of its own.
     """
-    from nwb_migvis.pipeline import run_files
+    from nwb_migvis.pipeline import run_files, run_sorting
     from nwb_migvis.report import group_table
 
     _set_quiet(options["quiet"])
-    config = _config(options)
-    destination = {key: options[key] for key in ("out", "in_place", "name", "overwrite")}
-    for written, results in run_files(paths, config=config, **destination, **_reading(options)):
+    sorting = _sorting(paths, options)
+    reading, config = _reading(options), _config(options)
+    if options["sweep"]:
+        _print_sweep(paths, config, reading)
+        return
+    destination = {key: options[key] for key in ("out", "name", "overwrite")}
+    if sorting:
+        done = [run_sorting(paths[0], config=config, **sorting, **destination, **reading)]
+    else:
+        done = run_files(paths, config=config, in_place=options["in_place"], **destination, **reading)
+    for written, results in done:
         click.echo(group_table(results))
         click.echo(f"wrote {written}")
+
+
+def _print_sweep(paths: tuple[str, ...], config: Any, reading: dict[str, Any]) -> None:
+    from nwb_migvis.pipeline import sweep_file
+    from nwb_migvis.report import sweep_table
+
+    for path in paths:
+        click.echo(sweep_table(sweep_file(path, config=config, **reading), title=path))
 
 
 def _config(options: dict[str, Any]) -> Any:
@@ -186,7 +295,67 @@ def _config(options: dict[str, Any]) -> Any:
         config = Config.from_toml(options["config_path"], preset=options["preset"])
     else:
         config = Config.from_preset(options["preset"] or "quick")
+    if options["batch_size"] is not None:
+        config = replace(config, synthesis=replace(config.synthesis, batch_size=options["batch_size"]))
     return replace(config, **{key: options[key] for key in ("seed", "device") if options[key] is not None})
+
+
+@cli.command()
+@click.argument("path", type=click.Path(), metavar="FILE")
+@click.option("--group", multiple=True, required=True, help="Group to move; may be given again.")
+@click.option("--source", multiple=True, metavar="ID", help="Stimulus to edit; may be given again.")
+@click.option("--target", multiple=True, metavar="ID", help="Stimulus to aim at; may be given again.")
+@click.option(
+    "--strength", multiple=True, type=float, help="Start step / T, in (0, 1]; default: the run's own."
+)
+@click.option("--gamma", multiple=True, type=float, help="Length of a traversal, instead of targets.")
+@click.option(
+    "--direction",
+    multiple=True,
+    default=("ones",),
+    show_default=True,
+    help="Of the traversals: ones, pc1, ..., a numeric label, or label=value.",
+)
+@click.option("--n", type=int, help="Targets a source (drawn beyond those given), or sources to draw.")
+@click.option("--seed", type=int, help="Seed of what is drawn; default: the run's own.")
+@click.option("--name", help="The run, where the file holds several.")
+@click.option(
+    "--out",
+    type=click.Path(),
+    metavar="FILE",
+    help="File to write; default: NAME_migvis.nwb beside the input.",
+)
+@click.option("--in-place", is_flag=True, help="Write back into FILE (atomically; keeps FILE.bak).")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option(
+    "--images", type=click.Path(), metavar="DIR", help="Folder of the images, where the file has none."
+)
+@click.option(
+    "--labels", type=click.Path(), metavar="CSV", help="Labels of the images: a CSV with a column 'stimulus'."
+)
+@click.option("--device", help="torch device; default: the run's own.")
+@click.option("--batch-size", type=int, help="Images a forward pass; bounds memory. Default: the run's own.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def synthesize(path: str, **options: Any) -> None:
+    """Make further edits from the weights stored in FILE, and add them to the results in a new file."""
+    from nwb_migvis.pipeline import Request, write_further
+
+    _set_quiet(options["quiet"])
+    asked = ("group", "source", "target", "strength", "gamma", "direction", "n", "seed")
+    written, results = write_further(
+        Path(path),
+        Request(**{key: options[key] for key in asked}),
+        options["name"],
+        {key: options[key] for key in ("out", "in_place", "overwrite")},
+        {key: options[key] for key in ("device", "batch_size")},
+        images=options["images"],
+        labels=options["labels"],
+    )
+    edits = results.synthesized
+    first, stop = results.provenance["further_edits"][-1]["edits"]
+    gain = float((edits["score_after"] - edits["score_before"])[first:stop].mean())
+    click.echo(f"{stop - first} edits made; score of the wanted value {gain:+.2f} nats on average")
+    click.echo(f"wrote {written}")
 
 
 @cli.command()
@@ -213,7 +382,7 @@ def report(path: str, name: str | None, out: str | None, images: str | None) -> 
 @click.argument("path", type=click.Path())
 def validate(path: str) -> None:
     """Check a file against the NWB schema, this package's own rules, and nwbinspector where installed."""
-    from nwb_migvis.store import validate_file
+    from nwb_migvis.store import list_runs, validate_file
 
     findings = validate_file(path)
     for finding in findings:
@@ -223,7 +392,9 @@ def validate(path: str) -> None:
         raise MigvisError(
             f"{path}: {len(serious)} of {len(findings)} findings are errors; mend them and validate again"
         )
-    click.echo(f"{path}: valid" + (f" ({len(findings)} remarks)" if findings else ""))
+    runs = ", ".join(list_runs(path))
+    held = f"results of {runs}" if runs else "no results: `nwb-migvis run` writes them"
+    click.echo(f"{path}: valid" + (f" ({len(findings)} remarks)" if findings else "") + f"; holds {held}")
 
 
 def _set_quiet(quiet: bool) -> None:

@@ -7,17 +7,19 @@ were really used (group defaults resolved, sizes of the session's images filled 
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.settings import check, merge, plain
+from nwb_migvis.files import as_path
+from nwb_migvis.settings import FrozenDict, check, merge, plain
 
-METHODS = ("pmi", "none", "shuffled")
-"""Guidance of the pairs: the method proper, no guidance, and another pair's target."""
+METHODS = ("pmi", "none", "shuffled", "published", "likelihood", "activation", "wrong-group")
+"""Guidance of the pairs: the method proper, and its controls (see `SynthesisConfig`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,7 @@ class LatentsConfig:
     """
 
     groups: tuple[GroupConfig, ...] = ()
-    circular: Mapping[str, float] = field(default_factory=dict)
+    circular: Mapping[str, float] = FrozenDict()
     likelihood: str = "poisson"
     n_hidden: int = 256
     n_layers: int = 2
@@ -116,6 +118,12 @@ class LatentsConfig:
             above={"learning_rate": 0},
             one_of={"likelihood": ("poisson", "gaussian")},
         )
+        for name, period in self.circular.items():
+            if not 0 <= period < math.inf:
+                raise MigvisError(
+                    f"latents.circular: found {name} = {period:g}; expected the period of the label, "
+                    "or 0 if it does not wrap"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +149,14 @@ class PriorConfig:
     ema_decay : float
     precision : {"bfloat16", "float32"}
         Arithmetic of the network (weights stay float32).
+    start : str
+        A trained prior to start from: "renders" (shipped; of the images that `simulate` makes) or the folder
+        of a diffusers model. Its network takes the place of `patch_px`, `channels` and `layers_per_block`,
+        and its size that of `size_px`. Empty: train from scratch.
+    conditional : bool
+        Condition the prior on the latent groups, each dropped at random in training.
+    latent_noise : float
+        Standard deviation of the noise added to standardised latents in training.
     """
 
     size_px: int = 32
@@ -153,16 +169,20 @@ class PriorConfig:
     learning_rate: float = 5e-4
     ema_decay: float = 0.999
     precision: str = "bfloat16"
+    start: str = ""
+    conditional: bool = False
+    latent_noise: float = 0.25
 
     def __post_init__(self) -> None:
         check(
             self,
             "prior",
             at_least={
-                **dict.fromkeys(("patch_px", "layers_per_block", "n_steps", "batch_size"), 1),
-                "size_px": 1,
+                **dict.fromkeys(("size_px", "patch_px", "layers_per_block", "batch_size"), 1),
+                "n_steps": 0 if self.start and not self.conditional else 1,
                 "n_timesteps": 10,
                 "ema_decay": 0,
+                "latent_noise": 0,
             },
             above={"learning_rate": 0},
             below={"ema_decay": 1},
@@ -227,11 +247,16 @@ class SynthesisConfig:
         Length of the guidance relative to the prior's own prediction.
     preservation : float
         Weight of the score at the source's own latents of the other groups.
+    condition : float
+        Weight of the conditional prior's guidance: the difference of its predictions at the goal's and at
+        the source's latents. Above 0 it needs `prior.conditional`.
     n_pairs : int
         Held-out source-target pairs a group (role `main`).
     methods : tuple of str
-        Guidance methods for the pairs, of "pmi" (with preservation), "none" (no guidance) and
-        "shuffled" (guided by another pair's target).
+        Guidance methods for the pairs: "pmi" (with preservation), "none" (no guidance), "shuffled" (guided
+        by another pair's target), "published" (InfoNCE score, no preservation), "likelihood" (regression on
+        the target's latents, no preservation), "activation" (gradient ascent from the source's pixels,
+        without the prior) and "wrong-group" (guided through the next group; left out where there is one).
     dose : tuple of float
         Strengths of the dose series (role `dose`).
     n_dose : int
@@ -240,21 +265,34 @@ class SynthesisConfig:
         Sources of the traversals.
     gammas : tuple of float
         Traversal lengths, in standard deviations of the group's latents.
+    directions : tuple of str
+        Directions of the traversals: "ones" (all latents of the group alike), "pc1", "pc2", ... (principal
+        axes of the group), a numeric label, or "label=value" for a category: the regression of the label on
+        the group's latents.
+    maps : bool
+        Whether to store, for every edit, where it changed the image and where the critic looked.
+    n_samples : int
+        Unguided samples of the prior that are compared with the training images.
     batch_size : int
-        Images a forward pass; bounds memory.
+        Images a forward pass; bounds memory. The last batch is filled up, so that an edit does not depend on
+        the others.
     """
 
     n_steps: int = 25
     strength: float = 0.9
     guidance: float = 0.3
     preservation: float = 0.3
+    condition: float = 0.0
     n_pairs: int = 64
     methods: tuple[str, ...] = ("pmi", "none", "shuffled")
     dose: tuple[float, ...] = (0.45, 0.6, 0.75, 0.9)
     n_dose: int = 8
     n_traversal: int = 8
     gammas: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)
-    batch_size: int = 256
+    directions: tuple[str, ...] = ("ones",)
+    maps: bool = False
+    n_samples: int = 64
+    batch_size: int = 32
 
     def __post_init__(self) -> None:
         check(
@@ -262,10 +300,14 @@ class SynthesisConfig:
             "synthesis",
             at_least={
                 **dict.fromkeys(("n_steps", "n_pairs", "batch_size"), 1),
-                **dict.fromkeys(("guidance", "preservation", "n_dose", "n_traversal"), 0),
+                **dict.fromkeys(
+                    ("guidance", "preservation", "condition", "n_dose", "n_traversal", "n_samples"), 0
+                ),
             },
             each_of={"methods": METHODS},
         )
+        if len(set(self.methods)) < len(self.methods):
+            raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected each once")
         if "pmi" not in self.methods:
             raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected 'pmi' among them")
         for strength in (self.strength, *self.dose):
@@ -291,6 +333,8 @@ class EvidenceConfig:
         A label read worse than this on real held-out images is not measurable.
     min_reliability : float
         Units under this split-half reliability are left out of variance explained.
+    stability_seeds : int
+        Further fits from other seeds that the groups' stability is measured on; 0 measures none.
     """
 
     n_permutations: int = 999
@@ -298,12 +342,16 @@ class EvidenceConfig:
     reader_steps: int = 1000
     min_reader_score: float = 0.3
     min_reliability: float = 0.1
+    stability_seeds: int = 0
 
     def __post_init__(self) -> None:
         check(
             self,
             "evidence",
-            at_least=dict.fromkeys(("n_permutations", "n_bootstrap", "reader_steps"), 1),
+            at_least={
+                **dict.fromkeys(("n_permutations", "n_bootstrap", "reader_steps"), 1),
+                "stability_seeds": 0,
+            },
             below={"min_reliability": 1},
         )
 
@@ -337,6 +385,11 @@ class Config:
 
     def __post_init__(self) -> None:
         check(self, "config", at_least={"seed": 0, "n_threads": 0}, below={"seed": 2**63})
+        if self.synthesis.condition and not self.prior.conditional:
+            raise MigvisError(
+                f"synthesis: found condition = {self.synthesis.condition:g} without prior.conditional; set "
+                "prior.conditional, or condition to 0"
+            )
         for strength in (self.synthesis.strength, *self.synthesis.dose):
             if strength * self.prior.n_timesteps < self.synthesis.n_steps:
                 raise MigvisError(
@@ -369,6 +422,8 @@ class Config:
         MigvisError
             For an unknown key or a value of the wrong type, naming its place.
         """
+        if not isinstance(values, Mapping):
+            raise MigvisError(f"{where}: found {values!r:.80}; expected a table of settings")
         chosen = preset or str(values.get("preset", "quick"))
         return merge(cls.from_preset(chosen), {**values, "preset": chosen}, where=where)
 
@@ -381,7 +436,7 @@ class Config:
         MigvisError
             If the file is absent, does not parse, or holds an unknown key or a wrong type.
         """
-        path = Path(path)
+        path = as_path(path, what="config")
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -392,8 +447,18 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str) -> Config:
-        """Read a config from the JSON that `to_json` wrote."""
-        return cls.from_dict(json.loads(text), where="config JSON")
+        """Read a config from the JSON that `to_json` wrote.
+
+        Raises
+        ------
+        MigvisError
+            If the text does not parse, or holds an unknown key or a wrong type.
+        """
+        try:
+            values = json.loads(text)
+        except (ValueError, TypeError) as error:
+            raise MigvisError(f"config JSON is not valid: {error}; expected what to_json wrote") from None
+        return cls.from_dict(values, where="config JSON")
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested dicts and lists of plain values."""
@@ -425,6 +490,8 @@ PRESETS: dict[str, Config] = {
             ema_decay=0.9999,
         ),
         critic=CriticConfig(channels=(64, 128, 128, 256, 256, 256), n_steps=3000),
-        synthesis=SynthesisConfig(n_steps=50, batch_size=64),
+        synthesis=SynthesisConfig(
+            n_steps=50, methods=METHODS, directions=("ones", "pc1", "pc2"), maps=True, batch_size=64
+        ),
     ),
 }

@@ -17,8 +17,12 @@ from nwb_migvis.store import validate_file
 POSE = ("rotation_x", "rotation_y", "rotation_z", "position_x", "position_y", "size")
 
 
-def demo_config(seed: int = 0) -> Config:
-    """Return the preset `quick` with the groups "pose", "category" and two free ones."""
+def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
+    """Return the preset `quick` with the groups "pose", "category" and two free ones.
+
+    The prior is the shipped one, which was trained on other renders of the same kind; or it is trained from
+    scratch on the session's own images, as for any other session.
+    """
     quick = Config.from_preset("quick")
     groups = (
         GroupConfig(name="pose", labels=POSE),
@@ -26,10 +30,15 @@ def demo_config(seed: int = 0) -> Config:
         GroupConfig(name="free_1"),
         GroupConfig(name="free_2"),
     )
-    return replace(quick, seed=seed, latents=replace(quick.latents, groups=groups))
+    config = replace(quick, seed=seed, latents=replace(quick.latents, groups=groups))
+    if train_prior:
+        return config
+    return replace(config, prior=replace(quick.prior, start="renders", n_steps=0))
 
 
-def run_demo(folder: Path, *, seed: int = 0, say: Callable[[str], None] = print) -> Path:
+def run_demo(
+    folder: Path, *, seed: int = 0, train_prior: bool = False, say: Callable[[str], None] = print
+) -> Path:
     """Simulate a session, run everything on it with `quick`, validate the file and draw its edits.
 
     Parameters
@@ -38,6 +47,8 @@ def run_demo(folder: Path, *, seed: int = 0, say: Callable[[str], None] = print)
         Where the files go; made where it is absent.
     seed : int
         Of the simulation and of the run.
+    train_prior : bool
+        Train the prior from scratch instead of using the shipped one.
     say : callable
         Takes each line that is meant for people.
 
@@ -63,8 +74,9 @@ def run_demo(folder: Path, *, seed: int = 0, say: Callable[[str], None] = print)
             raise MigvisError(f"{path} exists already; remove it, or give another folder with --out")
     say("1/4 simulating a session of 5,760 images and 160 units ...")
     simulate_session(session, seed=seed)
-    say("2/4 learning latent groups, training prior and critic, editing (some 15 minutes on two cores) ...")
-    ((_, results),) = run_files([session], out=out, config=demo_config(seed))
+    minutes = "15" if train_prior else "6"
+    say(f"2/4 learning latent groups, training, editing (some {minutes} minutes on two cores) ...")
+    ((_, results),) = run_files([session], out=out, config=demo_config(seed, train_prior=train_prior))
     say("3/4 validating the file ...")
     findings = [f for f in validate_file(out) if f.importance != "best_practice_suggestion"]
     if findings:

@@ -21,8 +21,25 @@ GROUP_COLUMNS: dict[str, type] = {
     "mi_cap_nats": np.float64,
     "mi_p": np.float64,
     "stability": np.float64,
+    "variance_explained_q": np.float64,
+    "variance_unique_q": np.float64,
+    "mi_q": np.float64,
+    "variance_beyond_labels": np.float64,
+    "variance_beyond_labels_p": np.float64,
+    "variance_beyond_images": np.float64,
+    "variance_beyond_images_p": np.float64,
+    "decoding": np.float64,
+    "decoding_p": np.float64,
+    "decoding_q": np.float64,
+    "own_group_gap": np.float64,
+    "participation_ratio": np.float64,
+    "twonn_dimension": np.float64,
+    "verdict": str,
 }
-"""Columns of `Results.groups` in order. `stability` is absent where it was not measured."""
+"""Columns of `Results.groups` in order."""
+
+OPTIONAL_GROUP_COLUMNS = tuple(GROUP_COLUMNS)[tuple(GROUP_COLUMNS).index("stability") :]
+"""Columns that are absent where they were not measured."""
 
 EDIT_COORDS: dict[str, Any] = {
     "group": str,
@@ -40,7 +57,12 @@ EDIT_COORDS: dict[str, Any] = {
 }
 """Coordinates along `edit` of `Results.synthesized`, with their types."""
 
-ROLES = ("main", "dose", "traversal")
+EDIT_MAPS = ("map", "critic_map")
+"""Variables (edit, y, x) of `Results.synthesized` that are absent unless `synthesis.maps` is set."""
+
+ROLES = ("main", "dose", "traversal", "further")
+"""Purposes of edits: pairs that evidence is measured on, rising doses, traversals, pairs made later."""
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -75,6 +97,15 @@ def no_selectivity() -> xr.Dataset:
     return xr.Dataset(data, coords=coords)
 
 
+def no_decoding() -> xr.Dataset:
+    """Return the `decoding` dataset of a run without labels."""
+    both = {
+        name: (("group", "label"), np.empty((0, 0))) for name in ("score", "chance", "p_value", "q_value")
+    }
+    each = {name: (("label",), np.empty(0)) for name in ("score_all", "mig", "sap")}
+    return xr.Dataset({**both, **each}, coords=dict.fromkeys(("group", "label"), np.empty(0, dtype=object)))
+
+
 @dataclass(frozen=True)
 class Results:
     """What one run found in one session.
@@ -87,7 +118,9 @@ class Results:
         One row a latent group (index `group`), columns as in `GROUP_COLUMNS`: first latent and number
         of latents, labels that supervise the group (joined by commas, "" if free), fraction of the
         reliable response variance explained alone and uniquely on test stimuli with p-values, held-out
-        InfoNCE bound and its cap in nats with a p-value, and `stability` where measured.
+        InfoNCE bound and its cap in nats with a p-value, and where measured `stability`, p-values adjusted
+        over the groups (`..._q`), variance beyond labels and image features, decoding of the group's own
+        labels, its dimension, and the `verdict` on it.
     latents : xarray.Dataset
         Dims (stimulus, latent): `mean`, `log_var` (log variance of the posterior). Coordinates
         `group` (latent), `split` (stimulus; "train", "validation" or "test") and `n_presentations`
@@ -95,17 +128,22 @@ class Results:
     units : xarray.Dataset
         Dims (unit, latent): `loading`. Dim unit: `r2`, `noise_ceiling`, `reliability`.
     synthesized : xarray.Dataset
-        Dims (edit, y, x (, channel)): `image` (uint8), optionally `map` (edit, y, x; float32, where the
-        edit changed the image). Coordinates as in `EDIT_COORDS`. Zero edits where the session holds no
-        pixels.
+        Dims (edit, y, x (, channel)): `image` (uint8), optionally, (edit, y, x; float32), `map` (where
+        the edit changed the image) and `critic_map` (where the critic looked). Coordinates as in
+        `EDIT_COORDS`. Zero edits where the session holds no pixels.
     selectivity : xarray.Dataset
         Dims (group, label, method, reader): `transfer`, `retention` with the bounds of their 95 %
         confidence intervals (`transfer_low`, ...) and `p_value`; (label, reader): `reader_score`
         (held-out R2 or balanced accuracy above chance, scaled to 1); (method, reader): `si_transfer`,
         `si_strict`. Zero labels where the session has none.
+    decoding : xarray.Dataset
+        Dims (group, label): `score` (cross-validated R2 or accuracy on the test stimuli), `chance`,
+        `p_value`, `q_value`; (label): `score_all` from all latents, `mig`, `sap` between groups. Zero labels
+        where the session has none.
     provenance : dict
         JSON-serialisable: `config`, `versions`, `seeds`, `n_threads`, `device`, `inputs` (with sha256),
-        `weights` (sha256 by name), `reading`, `times`.
+        `weights` (sha256 by name), `reading`, `times`; `appearance` (what edits look like; see
+        docs/evidence.md) where there are edits, and `further_edits`, which rows were added later.
     """
 
     name: str
@@ -115,3 +153,4 @@ class Results:
     synthesized: xr.Dataset = field(default_factory=no_edits)
     selectivity: xr.Dataset = field(default_factory=no_selectivity)
     provenance: dict[str, Any] = field(default_factory=dict)
+    decoding: xr.Dataset = field(default_factory=no_decoding)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -21,7 +21,7 @@ def check(
     each_of: Mapping[str, Sequence[str]] | None = None,
     widths: str | None = None,
 ) -> None:
-    """Check the values of a record.
+    """Check the values of a record; lists become tuples, tables frozen, whole numbers floats where asked.
 
     Parameters
     ----------
@@ -38,8 +38,10 @@ def check(
     Raises
     ------
     MigvisError
-        For the first value that does not fit.
+        For the first value that does not fit, in type or size.
     """
+    for name, hint in get_type_hints(type(record)).items():
+        object.__setattr__(record, name, _cast(getattr(record, name), hint, f"{where}: {name}"))
     bounds = [
         (at_least, lambda value, bound: value >= bound, "at least"),
         (above, lambda value, bound: value > bound, "more than"),
@@ -60,6 +62,28 @@ def check(
         found = getattr(record, widths)
         if not found or any(width < 8 or width % 8 for width in found):
             raise MigvisError(f"{where}: found {widths} = {list(found)}; expected multiples of 8")
+
+
+class FrozenDict(Mapping[str, Any]):
+    """A dict that does not change and has a hash."""
+
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        self._values = dict(values or {})
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._values)
 
 
 def plain(value: Any) -> Any:
@@ -99,10 +123,13 @@ def _cast(value: Any, hint: Any, place: str) -> Any:
     if origin is not None:
         if not isinstance(value, Mapping):
             raise MigvisError(f"{place}: found {value!r}; expected a table")
-        return {str(k): _cast(v, arguments[1], f"{place}.{k}") for k, v in value.items()}
+        return FrozenDict({str(k): _cast(v, arguments[1], f"{place}.{k}") for k, v in value.items()})
     if is_dataclass(hint):
         if isinstance(value, hint):  # type: ignore[arg-type]
             return value
+        if "name" not in {f.name for f in fields(hint)}:
+            wanted = getattr(hint, "__name__", "record")
+            raise MigvisError(f"{place}: found {value!r:.80}; expected a {wanted}")
         if not isinstance(value, Mapping) or "name" not in value:
             raise MigvisError(f"{place}: found {value!r}; expected a table with a name")
         return merge(hint(name=str(value["name"])), value, where=place)  # type: ignore[operator, call-arg]

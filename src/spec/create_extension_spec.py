@@ -146,8 +146,44 @@ def latent_groups() -> NWBGroupSpec:
                 "absent where it was not measured.",
                 optional=True,
             ),
+            *(column(name, dtype, doc, optional=True) for name, dtype, doc in group_evidence(held_out)),
         ],
     )
+
+
+def group_evidence(held_out: str) -> list[tuple[str, str, str]]:
+    """Return names, dtypes and texts of the optional columns on what a group encodes."""
+    adjusted = "adjusted over the groups of the run (Benjamini and Hochberg)."
+    beyond = "Variance explained by the group's latents beyond"
+    tested = [
+        ("variance_explained_q", f"`variance_explained_p` {adjusted}"),
+        ("variance_unique_q", f"`variance_unique_p` {adjusted}"),
+        ("mi_q", f"`mi_p` {adjusted}"),
+        (
+            "variance_beyond_labels",
+            f"{beyond} the labels that supervised it {held_out}. NaN for a free group.",
+        ),
+        ("variance_beyond_labels_p", "Permutation p-value of `variance_beyond_labels`."),
+        (
+            "variance_beyond_images",
+            f"{beyond} low-level features of the images (pixels, Gabor energies) {held_out}.",
+        ),
+        ("variance_beyond_images_p", "Permutation p-value of `variance_beyond_images`."),
+        (
+            "decoding",
+            "Mean score of decoding the group's own labels from its latents (R2 or accuracy, cross-validated "
+            "over the test stimuli). NaN for a free group.",
+        ),
+        ("decoding_p", "P-value of `decoding`: whole stimuli permuted against their labels."),
+        ("decoding_q", f"`decoding_p` {adjusted}"),
+        ("own_group_gap", "`decoding` minus the same labels' mean score from the best other group."),
+        ("participation_ratio", "Linear dimensions that the group's latents use on the test stimuli."),
+        ("twonn_dimension", "Dimension of the manifold of the group's latents on the test stimuli (TwoNN)."),
+    ]
+    verdict = (
+        "Whether the group's claim stands above its nulls: established, not established or not measured."
+    )
+    return [(name, "float64", doc) for name, doc in tested] + [("verdict", "text", verdict)]
 
 
 def stimulus_latents() -> NWBGroupSpec:
@@ -221,8 +257,8 @@ def synthesized_images() -> NWBGroupSpec:
             column(
                 "role",
                 "text",
-                "Purpose: main (pairs that the evidence is measured on), dose (a series of rising doses) or "
-                "traversal (no target).",
+                "Purpose: main (pairs that the evidence is measured on), dose (a series of rising doses), "
+                "traversal (no target) or further (pairs made later from the stored weights).",
             ),
             column("strength", "float64", "Start step of the denoising over the number of steps, in (0, 1]."),
             column("guidance", "float64", "Length of the guidance relative to the prior's own prediction."),
@@ -243,7 +279,16 @@ def synthesized_images() -> NWBGroupSpec:
             column(
                 "map",
                 "float32",
-                "Where the edit changed the image, a value a pixel. Absent where it was not made.",
+                "Where the edit changed the image: absolute difference from the source, as a fraction of the "
+                "range of the pixels. Absent where it was not made.",
+                dims=("y", "x"),
+                optional=True,
+            ),
+            column(
+                "critic_map",
+                "float32",
+                "Where the critic looked: length of the gradient of its score at the source, in nats a "
+                "standard deviation of the pixels. Absent where it was not made.",
                 dims=("y", "x"),
                 optional=True,
             ),
@@ -324,6 +369,42 @@ def selectivity() -> list[NWBGroupSpec]:
     ]
 
 
+def decoding() -> list[NWBGroupSpec]:
+    """Return the two tables of label decoding."""
+    label = column("label", "text", "Stimulus label that was decoded.")
+    score = "cross-validated over the test stimuli: R2 of a numeric label, or accuracy."
+    return [
+        table(
+            "DecodingTable",
+            "How well each label is decoded from each group's latents, one row a pair. NaN: not measured.",
+            [
+                column("group", "text", "Latent group that the label was decoded from."),
+                label,
+                column("score", "float64", f"Score {score}"),
+                column("chance", "float64", "Mean score of labels permuted over stimuli."),
+                column("p_value", "float64", "Permutation p-value of `score`."),
+                column("q_value", "float64", "`p_value` adjusted over groups (Benjamini and Hochberg)."),
+            ],
+        ),
+        table(
+            "LabelDecodingTable",
+            "How well each label is decoded from all latents, and how far one group alone holds it, one row "
+            "a label. NaN: not measured.",
+            [
+                label,
+                column("score_all", "float64", f"Score from all latents {score}"),
+                column(
+                    "mig",
+                    "float64",
+                    "Information that the best group's reading has of the label minus the second best's, "
+                    "over the label's entropy.",
+                ),
+                column("sap", "float64", "Score of the best group minus that of the second best."),
+            ],
+        ),
+    ]
+
+
 def run() -> NWBGroupSpec:
     """Return the container of a run."""
     parts = [
@@ -335,6 +416,8 @@ def run() -> NWBGroupSpec:
         ("selectivity", "SelectivityTable", "Evidence, where there are edits and labels.", "?"),
         ("reader_scores", "ReaderScoresTable", "Scores of the readers on real images.", "?"),
         ("selectivity_index", "SelectivityIndexTable", "Selectivity over the supervised groups.", "?"),
+        ("decoding", "DecodingTable", "Label decoding from each group, where the session has labels.", "?"),
+        ("label_decoding", "LabelDecodingTable", "Label decoding from all latents.", "?"),
     ]
     return NWBGroupSpec(
         neurodata_type_def="MigvisRun",
@@ -372,6 +455,7 @@ def main(folder: Path) -> None:
         unit_loadings(),
         synthesized_images(),
         *selectivity(),
+        *decoding(),
         run(),
     ]
     export_spec(namespace, types, str(folder))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,45 +85,3 @@ def cross_variance(
 def _r2(prediction: np.ndarray, y: np.ndarray) -> float:
     """Return the R2 of each unit, averaged over units."""
     return float(np.mean(1 - ((y - prediction) ** 2).sum(axis=0) / ((y - y.mean(axis=0)) ** 2).sum(axis=0)))
-
-
-def match_groups(x: np.ndarray, y: np.ndarray, *, groups: Mapping[str, tuple[int, int]]) -> dict[str, str]:
-    """Match the groups of two sets of latents one to one, so that the sum of their similarities is largest.
-
-    Parameters
-    ----------
-    x, y : array (stimulus, latent)
-        Latents of the same stimuli in two sessions.
-    groups : mapping of str to (first, size)
-        Latents of each group.
-
-    Returns
-    -------
-    dict of str to str
-        For each group of `x` the group of `y` that it goes with.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    names = list(groups)
-    parts = [slice(first, first + size) for first, size in groups.values()]
-    similarity = [[linear_cka(x[:, a], y[:, b]) for b in parts] for a in parts]
-    rows, columns = linear_sum_assignment(similarity, maximize=True)
-    return {names[a]: names[b] for a, b in zip(rows, columns, strict=True)}
-
-
-def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the linear centred kernel alignment of two representations (Kornblith et al. 2019).
-
-    Parameters
-    ----------
-    x : array (row, feature)
-    y : array (row, other feature)
-
-    Returns
-    -------
-    float
-        In [0, 1]; 1 where they are rotations of each other, 0 where one does not vary.
-    """
-    x, y = (np.asarray(a, dtype=np.float64) - np.mean(a, axis=0, dtype=np.float64) for a in (x, y))
-    norm = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
-    return float(np.linalg.norm(x.T @ y) ** 2 / norm) if norm > 0 else 0.0

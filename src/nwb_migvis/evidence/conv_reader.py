@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nwb_migvis.evidence.labels import LabelCode
+from nwb_migvis.evidence.resolution import reduced
 from nwb_migvis.progress import progress
 
 BATCH_SIZE = 128
-SIZE_PX = 32
-"""Images with a longer side are reduced to it by averaging: the network's field of view is made for it."""
 VALIDATE_EVERY = 100
 WIDTHS = (24, 48, 96, 192)
 
@@ -52,13 +51,8 @@ class ConvReader:
 
 
 def as_tensor(images: np.ndarray) -> Tensor:
-    """Turn uint8 images into float (n, channel, y, x) with a longest side of at most `SIZE_PX`."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).float() / 255
-    x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
-    longest = max(x.shape[-2:])
-    if longest > SIZE_PX:
-        size = [max(1, round(side * SIZE_PX / longest)) for side in x.shape[-2:]]
-        x = functional.interpolate(x, size=size, mode="area")
+    """Turn uint8 images into float (n, channel, y, x) at the resolution of `reduced`."""
+    x = torch.from_numpy(reduced(images)).permute(0, 3, 1, 2)
     return x.contiguous(memory_format=torch.channels_last)
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from nwb_migvis.evidence.disentanglement import bin_indices, mutual_information
 from nwb_migvis.evidence.labels import LabelCode, by_presence, code_labels
-from nwb_migvis.evidence.significance import permutation_p, permutations
+from nwb_migvis.evidence.significance import benjamini_hochberg, permutation_p, permutations
 
 N_FEATURES = 512
 """Random Fourier features."""
@@ -23,6 +24,7 @@ def decode_labels(
     labels: Mapping[str, np.ndarray],
     *,
     groups: Mapping[str, tuple[int, int]],
+    supervised_by: Mapping[str, Sequence[str]] | None = None,
     circular: Mapping[str, float] | None = None,
     n_folds: int = 5,
     n_permutations: int = 0,
@@ -40,6 +42,8 @@ def decode_labels(
         Of stimuli that the encoder was not trained on.
     labels : mapping of str to array (stimulus,)
     groups : mapping of str to (first, size)
+    supervised_by : mapping of str to sequence of str, optional
+        Labels of each group, for the tests of a group's own labels together.
     circular : mapping of str to float, optional
         Period of labels that wrap.
     n_folds : int
@@ -51,43 +55,106 @@ def decode_labels(
     Returns
     -------
     xarray.Dataset
-        `score` and `p_value` over (group, label), `score_all` (label) from all latents. Scores are R2
-        (over cosine and sine together for a label that wraps) or accuracy; NaN where a label does not
-        vary or fewer than twenty stimuli have one.
+        Over (group, label): `score`, `chance` (its mean over the permutations), `p_value`, `q_value` (of
+        Benjamini and Hochberg over the groups, for each label) and `information` (nats, see
+        `disentanglement.mutual_information`). Over label: `score_all` from all latents, `entropy` (nats).
+        Over group: `own_score` and `own_p`, the mean over the group's own labels and its p-value under
+        the same permutations (labels that different stimuli have are tested apart and the smallest
+        p-value multiplied by the number of tests). Scores are R2 (over cosine and sine together for a
+        label that wraps) or accuracy; NaN where a label does not vary or fewer than twenty stimuli have
+        one.
     """
     codes = {code.name: code for code in code_labels(labels, circular=circular)}
     encoded = {name: code.encode(labels[name]) for name, code in codes.items()}
-    subsets = [np.arange(first, first + size) for first, size in groups.values()]
-    subsets.append(np.arange(latents.shape[1]))
-    place = {name: column for column, name in enumerate(labels)}
-    scores = np.full((len(subsets), len(labels)), np.nan)
-    p_values = np.full((len(subsets), len(labels)), np.nan)
+    table = _Table(list(groups), list(labels), supervised_by or {})
     for present, names in by_presence(encoded):
         if present.sum() < MIN_STIMULI:
             continue
         rng = np.random.default_rng(seed)
         fold = rng.permutation(np.arange(present.sum()) % n_folds)
         orders = permutations(int(present.sum()), n_permutations, rng=rng)
-        for row, own in enumerate(subsets):
+        goals = {name: encoded[name][present] for name in names}
+        bins = {name: bin_indices(codes[name], labels[name][present]) for name in names}
+        for group, own in _subsets(groups, latents.shape[1]).items():
             features = _fourier_features(latents[present][:, own], rng=np.random.default_rng(seed))
             folds = [_Fold(features, fold == k) for k in range(n_folds)]
+            null = {}
             for name in names:
-                code, goal, column = codes[name], encoded[name][present], place[name]
-                scores[row, column] = _score(code, goal[:, None], folds)[0]
-                if n_permutations:
-                    null = _null_scores(code, goal, orders, folds)
-                    p_values[row, column] = permutation_p(scores[row, column], null)
-    dims = ("group", "label")
-    variables = {
-        "score": (dims, scores[:-1]),
-        "p_value": (dims, p_values[:-1]),
-        "score_all": (("label",), scores[-1]),
-    }
-    coords = {
-        "group": np.array(list(groups), dtype=object),
-        "label": np.array(list(labels), dtype=object),
-    }
-    return xr.Dataset(variables, coords=coords)
+                code, goal = codes[name], goals[name]
+                read = _read(goal[:, None], folds)
+                table.put("score", group, name, _score(code, read, goal[:, None])[0])
+                read_bins = bin_indices(code, labels[name][present], code.decode(read[:, 0]))
+                table.put_information(group, name, bins[name], read_bins)
+                if n_permutations and group is not None:
+                    null[name] = _null_scores(code, goal, orders, folds)
+            table.put_tests(group, null)
+    return table.dataset()
+
+
+def _subsets(groups: Mapping[str, tuple[int, int]], n_latents: int) -> dict[str | None, np.ndarray]:
+    """Latents of each group, and of all together under None."""
+    own: dict[str | None, np.ndarray] = {None: np.arange(n_latents)}
+    own.update({name: np.arange(first, first + size) for name, (first, size) in groups.items()})
+    return own
+
+
+class _Table:
+    """Collects what `decode_labels` returns."""
+
+    def __init__(
+        self, groups: list[str], labels: list[str], supervised_by: Mapping[str, Sequence[str]]
+    ) -> None:
+        self._own = {g: [name for name in supervised_by.get(g, ()) if name in labels] for g in groups}
+        self._own_tests: dict[str, list[float]] = {g: [] for g in groups}
+        both = ("group", "label")
+        sizes = (len(groups), len(labels))
+        self._found = xr.Dataset(
+            {
+                **{n: (both, np.full(sizes, np.nan)) for n in ("score", "chance", "p_value", "information")},
+                **{n: (("label",), np.full(len(labels), np.nan)) for n in ("score_all", "entropy")},
+                **{n: (("group",), np.full(len(groups), np.nan)) for n in ("own_score", "own_p")},
+            },
+            coords={"group": np.array(groups, dtype=object), "label": np.array(labels, dtype=object)},
+        )
+
+    def put(self, name: str, group: str | None, label: str, value: float) -> None:
+        if group is None:
+            self._found[f"{name}_all"].loc[{"label": label}] = value
+        else:
+            self._found[name].loc[{"group": group, "label": label}] = value
+
+    def put_information(self, group: str | None, label: str, truth: np.ndarray, read: np.ndarray) -> None:
+        if group is None:
+            self._found["entropy"].loc[{"label": label}] = mutual_information(truth, truth)
+        else:
+            self.put("information", group, label, mutual_information(truth, read))
+
+    def put_tests(self, group: str | None, null: Mapping[str, np.ndarray]) -> None:
+        """Compare the scores of one group with those of permuted labels, (permutation,) by label."""
+        if group is None or not null:
+            return
+        for label, values in null.items():
+            score = self._found["score"].sel(group=group, label=label).item()
+            self.put("chance", group, label, values.mean())
+            self.put("p_value", group, label, float(permutation_p(score, values)))
+        own = [label for label in self._own[group] if label in null]
+        if own:
+            observed = float(self._found["score"].sel(group=group, label=own).mean())
+            together = np.mean([null[label] for label in own], axis=0)
+            self._own_tests[group].append(float(permutation_p(observed, together)))
+
+    def dataset(self) -> xr.Dataset:
+        for group, own in self._own.items():
+            scores = self._found["score"].sel(group=group, label=own).values
+            tests = self._own_tests[group]
+            place = {"group": group}
+            if np.isfinite(scores).any():
+                self._found["own_score"].loc[place] = np.nanmean(scores)
+            if tests:
+                self._found["own_p"].loc[place] = min(1.0, len(tests) * min(tests))
+        p = self._found["p_value"].values
+        q = np.stack([benjamini_hochberg(column) for column in p.T], axis=1) if p.size else p
+        return self._found.assign(q_value=(("group", "label"), q))
 
 
 def own_group_gap(score: xr.DataArray, *, supervised_by: Mapping[str, Sequence[str]]) -> dict[str, float]:
@@ -146,12 +213,17 @@ class _Fold:
         return self._new @ (kept[best].T / self._squared[:, None] * along) + centre
 
 
-def _score(code: LabelCode, goals: np.ndarray, folds: list[_Fold]) -> np.ndarray:
-    """Scores of one label under several assignments: goals (stimulus, assignment, column)."""
+def _read(goals: np.ndarray, folds: list[_Fold]) -> np.ndarray:
+    """Predict goals (stimulus, assignment, column), each fold from the others."""
     read = np.empty_like(goals)
     columns = goals.reshape(len(goals), -1)
     for fold in folds:
         read[fold.held] = fold.read(columns).reshape(-1, *goals.shape[1:])
+    return read
+
+
+def _score(code: LabelCode, read: np.ndarray, goals: np.ndarray) -> np.ndarray:
+    """Scores of one label under several assignments: goals (stimulus, assignment, column)."""
     if code.classes:
         return (read.argmax(axis=2) == goals.argmax(axis=2)).mean(axis=0)
     error = ((read - goals) ** 2).sum(axis=(0, 2))
@@ -161,8 +233,11 @@ def _score(code: LabelCode, goals: np.ndarray, folds: list[_Fold]) -> np.ndarray
 def _null_scores(code: LabelCode, goal: np.ndarray, orders: np.ndarray, folds: list[_Fold]) -> np.ndarray:
     """Scores of labels permuted over stimuli, (permutation,); in parts that bound the memory."""
     n_parts = -(-len(orders) * goal.shape[1] // 2000)
-    parts = np.array_split(orders, n_parts)
-    return np.concatenate([_score(code, goal[part].transpose(1, 0, 2), folds) for part in parts])
+    scores = []
+    for part in np.array_split(orders, n_parts):
+        goals = goal[part].transpose(1, 0, 2)
+        scores.append(_score(code, _read(goals, folds), goals))
+    return np.concatenate(scores)
 
 
 def _fourier_features(latents: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:

@@ -31,8 +31,9 @@ class InformationBound:
 def infonce_bound(scores: np.ndarray, *, n_permutations: int = 999, seed: int) -> InformationBound:
     """Bound the mutual information of a latent group and the images by InfoNCE.
 
-    ``mean_i (S_ii - logsumexp_j S_ij) + log N`` (van den Oord et al. 2018, arXiv 1807.03748, eq. 4), for
-    scores of stimuli that the critic was not trained on. It is a lower bound in expectation, never an
+    ``mean_j (S_jj - logsumexp_i S_ij) + log N`` (van den Oord et al. 2018, arXiv 1807.03748, eq. 4), for
+    scores of stimuli that the critic was not trained on: each image tells the latents of its own stimulus
+    from those of the others, as in the scores that guide edits. It is a lower bound in expectation, never an
     estimate: it stays below the information by what the critic misses and by the cap.
 
     The p-value is of the null that latents and images have nothing to do with each other: the images are
@@ -41,7 +42,7 @@ def infonce_bound(scores: np.ndarray, *, n_permutations: int = 999, seed: int) -
     Parameters
     ----------
     scores : array (stimulus, image)
-        Critic's score S_ij (nats, up to a constant per row) of the latents of held-out stimulus i with
+        Critic's score S_ij (nats, up to a constant per column) of the latents of held-out stimulus i with
         the image of held-out stimulus j.
     n_permutations : int
         B; p = (1 + k) / (1 + B).
@@ -64,7 +65,7 @@ def infonce_bound(scores: np.ndarray, *, n_permutations: int = 999, seed: int) -
     cap = float(np.log(n)) if n else float("nan")
     if n < 2:
         return InformationBound(float("nan"), cap, float("nan"))
-    pointwise = scores - logsumexp(scores, axis=1, keepdims=True) + cap
+    pointwise = scores - logsumexp(scores, axis=0, keepdims=True) + cap
     rows = np.arange(n)
     images = permutations(n, n_permutations, rng=np.random.default_rng(seed))
     bound = float(np.trace(pointwise) / n)

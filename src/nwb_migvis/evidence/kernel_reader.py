@@ -10,10 +10,10 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter
 
 from nwb_migvis.evidence.labels import LabelCode, by_presence
+from nwb_migvis.evidence.resolution import reduced
 
 MAX_TRAIN = 5000
 """Training images beyond this number are left out at random: the kernel is solved exactly."""
-SIZE_PX = 32
 N_ORIENTATIONS = 8
 CELL_PX = 4
 POOLING_SD_PX = 2.5
@@ -78,15 +78,13 @@ def edge_features(images: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     images : array of uint8 (n, y, x) or (n, y, x, channel)
-        Reduced to a longest side of at most `SIZE_PX` by averaging. Channels are described apart.
+        Seen at the resolution of `reduced`. Channels are described apart.
 
     Returns
     -------
     array of float64 (n, feature)
     """
-    x = np.asarray(images, dtype=np.float32) / 255
-    x = x[..., None] if x.ndim == 3 else x
-    x = _reduced(x)
+    x = reduced(images)
     along_y, along_x = np.gradient(x, axis=(1, 2))
     energy = np.hypot(along_x, along_y)
     direction = np.arctan2(along_y, along_x) / (2 * np.pi) * N_ORIENTATIONS
@@ -165,14 +163,3 @@ def _probabilities(columns: np.ndarray) -> np.ndarray:
 def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * a @ b.T
     return np.maximum(squared, 0.0)
-
-
-def _reduced(x: np.ndarray) -> np.ndarray:
-    """Average blocks of pixels so that the longest side is at most about `SIZE_PX`, (n, y, x, channel)."""
-    factor = -(-max(x.shape[1:3]) // SIZE_PX)
-    if factor <= 1:
-        return x
-    n, height, width, channels = x.shape
-    height, width = max(height // factor, 1), max(width // factor, 1)
-    x = x[:, : height * factor, : width * factor]
-    return x.reshape(n, height, factor, width, factor, channels).mean(axis=(2, 4))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, Unpack
 
 import numpy as np
 import xarray as xr
 
 from nwb_migvis.evidence.labels import LabelCode
 from nwb_migvis.evidence.readers import Reader, reader_scores
-from nwb_migvis.evidence.transfer import Transfer, category_transfer, numeric_transfer
+from nwb_migvis.evidence.transfer import Draws, Transfer, category_transfer, numeric_transfer
 
 BY_EDIT = (
     "transfer",
@@ -25,19 +25,36 @@ BY_EDIT = (
 """Variables of dims (group, label, method, reader)."""
 
 
+class Reading(Draws):
+    """What edits are read with and compared to, besides what is drawn at random.
+
+    Attributes
+    ----------
+    images : array of uint8 (stimulus, y, x (, channel))
+        The stimuli at the size of the edits.
+    stimulus : sequence of str (stimulus,)
+        Ids, as `source` and `target` give them.
+    labels : mapping of str to array (stimulus,)
+    readers : sequence of Reader
+    test : array of bool (stimulus,)
+        Stimuli that readers were not trained on, for their scores.
+    min_reader_score : float
+        A label that a reader scores worse on is not measurable by it: NaN. 0.3 where it is absent.
+    """
+
+    images: np.ndarray
+    stimulus: Sequence[str]
+    labels: Mapping[str, np.ndarray]
+    readers: Sequence[Reader]
+    test: np.ndarray
+    min_reader_score: NotRequired[float]
+
+
 def measure_selectivity(
     synthesized: xr.Dataset,
     *,
-    images: np.ndarray,
-    stimulus: Sequence[str],
-    labels: Mapping[str, np.ndarray],
-    readers: Sequence[Reader],
     supervised_by: Mapping[str, Sequence[str]],
-    test: np.ndarray,
-    min_reader_score: float = 0.3,
-    n_bootstrap: int = 1000,
-    n_permutations: int = 999,
-    seed: int,
+    **reading: Unpack[Reading],
 ) -> xr.Dataset:
     """Measure for every group, label, method and reader how far edits move the label.
 
@@ -50,19 +67,10 @@ def measure_selectivity(
     synthesized : xarray.Dataset
         `image` (edit, y, x (, channel)) uint8 with the coordinates `group`, `source`, `target`, `method`
         and `role`.
-    images : array of uint8 (stimulus, y, x (, channel))
-        The stimuli at the size of the edits.
-    stimulus : sequence of str (stimulus,)
-        Ids, as `source` and `target` give them.
-    labels : mapping of str to array (stimulus,)
-    readers : sequence of Reader
     supervised_by : mapping of str to sequence of str
         For every group in order the labels that supervise it; none for a free group.
-    test : array of bool (stimulus,)
-        Stimuli that readers were not trained on, for their scores.
-    min_reader_score : float
-        A label that a reader scores worse on is not measurable by it: NaN.
-    n_bootstrap, n_permutations, seed : int
+    **reading
+        As in `Reading`.
 
     Returns
     -------
@@ -72,18 +80,7 @@ def measure_selectivity(
         over (method, reader).
     """
     main = synthesized.isel(edit=np.flatnonzero(synthesized["role"].values == "main"))
-    result = _measure(
-        main,
-        by="method",
-        images=images,
-        stimulus=stimulus,
-        labels=labels,
-        readers=readers,
-        groups=list(supervised_by),
-        test=test,
-        min_reader_score=min_reader_score,
-        draws={"n_bootstrap": n_bootstrap, "n_permutations": n_permutations, "seed": seed},
-    )
+    result = _measure(main, by="method", groups=list(supervised_by), **reading)
     return result.assign(_indices(result, supervised_by))
 
 
@@ -91,26 +88,20 @@ def dose_response(
     synthesized: xr.Dataset,
     *,
     by: str = "guidance",
-    images: np.ndarray,
-    stimulus: Sequence[str],
-    labels: Mapping[str, np.ndarray],
-    readers: Sequence[Reader],
     groups: Sequence[str],
-    test: np.ndarray,
-    min_reader_score: float = 0.3,
-    n_bootstrap: int = 1000,
-    n_permutations: int = 999,
-    seed: int,
+    **reading: Unpack[Reading],
 ) -> xr.Dataset:
     """Measure transfer and retention at each dose of the edits of role `dose`.
 
     Parameters
     ----------
-    synthesized, images, stimulus, labels, readers, test, min_reader_score, n_bootstrap, n_permutations, seed
+    synthesized : xarray.Dataset
         As in `measure_selectivity`.
     by : {"guidance", "strength"}
         The coordinate of the edits that is the dose.
     groups : sequence of str
+    **reading
+        As in `Reading`.
 
     Returns
     -------
@@ -119,32 +110,21 @@ def dose_response(
         with rising doses.
     """
     series = synthesized.isel(edit=np.flatnonzero(synthesized["role"].values == "dose"))
-    return _measure(
-        series,
-        by=by,
-        images=images,
-        stimulus=stimulus,
-        labels=labels,
-        readers=readers,
-        groups=list(groups),
-        test=test,
-        min_reader_score=min_reader_score,
-        draws={"n_bootstrap": n_bootstrap, "n_permutations": n_permutations, "seed": seed},
-    ).sortby(by)
+    return _measure(series, by=by, groups=list(groups), **reading).sortby(by)
 
 
 def _measure(
     edits: xr.Dataset,
     *,
     by: str,
+    groups: list[str],
     images: np.ndarray,
     stimulus: Sequence[str],
     labels: Mapping[str, np.ndarray],
     readers: Sequence[Reader],
-    groups: list[str],
     test: np.ndarray,
-    min_reader_score: float,
-    draws: dict[str, int],
+    min_reader_score: float = 0.3,
+    **draws: Unpack[Draws],
 ) -> xr.Dataset:
     """Transfer and retention of edits that share a group and a value of the coordinate `by`."""
     pairs = _Pairs.of(edits, stimulus, by=by)
@@ -274,7 +254,7 @@ def _transfer(
     truth: np.ndarray,
     *,
     pairs: tuple[np.ndarray, np.ndarray],
-    draws: dict[str, int],
+    draws: Draws,
 ) -> Transfer:
     source, target = pairs
     if code.classes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NotRequired, TypedDict, Unpack
 
 import numpy as np
 
@@ -10,6 +11,14 @@ from nwb_migvis.evidence.significance import permutation_p, permutations
 
 MIN_PAIRS = 8
 """Fewer usable pairs than this give no estimate."""
+
+
+class Draws(TypedDict):
+    """What is drawn at random: `n_bootstrap` (1000) resamples, `n_permutations` (999), from a `seed`."""
+
+    seed: int
+    n_bootstrap: NotRequired[int]
+    n_permutations: NotRequired[int]
 
 
 @dataclass(frozen=True)
@@ -50,9 +59,7 @@ def numeric_transfer(
     target: np.ndarray,
     *,
     source: np.ndarray,
-    n_bootstrap: int = 1000,
-    n_permutations: int = 999,
-    seed: int,
+    **draws: Unpack[Draws],
 ) -> Transfer:
     """Measure transfer and retention of a numeric label by a joint regression.
 
@@ -66,7 +73,8 @@ def numeric_transfer(
     edit, target, source : array (pair,) or (pair, column)
         Readings of the edited image and of the real target and source images. Columns (cosine and sine
         of a label that wraps) share a and b, each with its own c. Pairs with a NaN are left out.
-    n_bootstrap, n_permutations, seed : int
+    **draws
+        As in `Draws`.
 
     Returns
     -------
@@ -80,12 +88,11 @@ def numeric_transfer(
     if n < MIN_PAIRS:
         return Transfer(n_pairs=n)
     stacked = stacked - stacked.mean(axis=1, keepdims=True)
-    rng = np.random.default_rng(seed)
     slopes = _joint_slopes(stacked, np.ones((1, n)))[0]
     if np.isnan(slopes).any():
         return Transfer(n_pairs=n)
-    resampled = _joint_slopes(stacked, _resamples(n, n_bootstrap, rng=rng))
-    pairings = permutations(n, n_permutations, rng=rng)
+    times_drawn, pairings = _draw(n, n, **draws)
+    resampled = _joint_slopes(stacked, times_drawn)
     null = _permuted_slopes(stacked, pairings)
     intervals = _interval(resampled[:, 0]), _interval(resampled[:, 1])
     p_value = float(permutation_p(slopes[0], null))
@@ -97,9 +104,7 @@ def category_transfer(
     target: np.ndarray,
     *,
     source: np.ndarray,
-    n_bootstrap: int = 1000,
-    n_permutations: int = 999,
-    seed: int,
+    **draws: Unpack[Draws],
 ) -> Transfer:
     """Measure transfer and retention of a categorical label.
 
@@ -112,7 +117,8 @@ def category_transfer(
         Class that the reader finds most probable for the edited image.
     target, source : array of int (pair,)
         True class of the target and of the source; negative where missing.
-    n_bootstrap, n_permutations, seed : int
+    **draws
+        As in `Draws`.
 
     Returns
     -------
@@ -126,10 +132,10 @@ def category_transfer(
     n = int(differ.sum())
     if n < MIN_PAIRS:
         return Transfer(n_pairs=n)
-    rng = np.random.default_rng(seed)
+    times_drawn, pairings = _draw(n, len(target), **draws)
     moved, kept = (edit == target)[differ], (edit == source)[differ]
-    weight = _resamples(n, n_bootstrap, rng=rng) / n
-    permuted = target[permutations(len(target), n_permutations, rng=rng)]
+    weight = times_drawn / n
+    permuted = target[pairings]
     usable = permuted != source
     null = ((edit == permuted) & usable).sum(axis=1) / np.maximum(usable.sum(axis=1), 1)
     intervals = _interval(weight @ moved), _interval(weight @ kept)
@@ -177,9 +183,13 @@ def _permuted_slopes(stacked: np.ndarray, pairings: np.ndarray) -> np.ndarray:
     return (shuffled * left).sum(axis=(1, 2)) / np.maximum(across, 1e-12 * ss)
 
 
-def _resamples(n: int, n_bootstrap: int, *, rng: np.random.Generator) -> np.ndarray:
-    """How often each of n pairs is drawn in each bootstrap resample, (resample, n)."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap).astype(np.float64)
+def _draw(
+    n: int, n_paired: int, *, seed: int, n_bootstrap: int = 1000, n_permutations: int = 999
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how often each of n pairs is in each resample, (resample, n), and permutations of n_paired."""
+    rng = np.random.default_rng(seed)
+    times_drawn = rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap).astype(np.float64)
+    return times_drawn, permutations(n_paired, n_permutations, rng=rng)
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:

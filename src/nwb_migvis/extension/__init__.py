@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from nwb_migvis.extension.namespace import NAMESPACE, SPEC_FILE
 from nwb_migvis.extension.types import (
+    DecodingTable,
+    LabelDecodingTable,
     LatentGroupsTable,
     MigvisModel,
     MigvisRun,
@@ -23,6 +25,8 @@ from nwb_migvis.extension.types import (
 __all__ = [
     "NAMESPACE",
     "SPEC_FILE",
+    "DecodingTable",
+    "LabelDecodingTable",
     "LatentGroupsTable",
     "MigvisModel",
     "MigvisRun",

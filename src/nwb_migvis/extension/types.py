@@ -143,6 +143,16 @@ class SelectivityIndexTable(_CheckedTable, get_class("SelectivityIndexTable", NA
 
 
 @_registered
+class DecodingTable(_CheckedTable, get_class("DecodingTable", NAMESPACE)):  # type: ignore[misc]
+    """Label decoding, one row a pair of group and label."""
+
+
+@_registered
+class LabelDecodingTable(_CheckedTable, get_class("LabelDecodingTable", NAMESPACE)):  # type: ignore[misc]
+    """Label decoding from all latents, one row a label."""
+
+
+@_registered
 class NetworkWeights(get_class("NetworkWeights", NAMESPACE)):  # type: ignore[misc]
     """Weights of one network: the bytes of a safetensors file, uint8 of shape (byte,)."""
 

@@ -175,7 +175,8 @@ def _class_indices(name: str, values: np.ndarray) -> tuple[int, np.ndarray]:
     known = sorted({value for value in values if value != ""})
     if len(known) < 2:
         raise MigvisError(
-            f"label {name!r} has {len(known)} classes among the shown images; expected two or more"
+            f"label {name!r} has {len(known)} classes among the shown images; expected two or more; give a "
+            "CSV with its values, or set latents.groups in a config to groups without it"
         )
     position = {value: i for i, value in enumerate(known)}
     return len(known), np.array([position.get(value, -1) for value in values], dtype=np.int64)
@@ -186,7 +187,8 @@ def _numeric_columns(name: str, values: np.ndarray, period: float | None, traini
     if known.size < 2 or np.ptp(known) == 0:
         raise MigvisError(
             f"label {name!r} has {known.size} values on {training.sum()} training stimuli and does not vary "
-            "there; expected a label that varies; leave it out of latents.groups"
+            "there; expected a label that varies; give a CSV with its values, or set latents.groups in a "
+            "config to groups without it"
         )
     if period:
         angle = 2 * np.pi * values / period

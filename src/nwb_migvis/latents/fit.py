@@ -11,6 +11,7 @@ import torch
 
 from nwb_migvis.config import GroupConfig, LatentsConfig
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.latents.checks import check_counts
 from nwb_migvis.latents.design import label_targets
 from nwb_migvis.latents.model import GroupVae, LatentModel, regularisers, target_tensors
 from nwb_migvis.progress import progress
@@ -99,7 +100,8 @@ def fit_latents(
     Raises
     ------
     MigvisError
-        If there are fewer training stimuli than latents, or a label cannot be used.
+        If there are fewer training stimuli than twice the latents, a label cannot be used, or the counts
+        cannot (see `check_counts`).
 
     Notes
     -----
@@ -107,6 +109,7 @@ def fit_latents(
     first half's latents, averaged over units and presentations, plus (`kl_weight` KL + `tc_weight` total
     correlation) / unit count and `label_weight` times the error of the label read-outs.
     """
+    check_counts(spike_count, stimulus_index, training=split == "train")
     check_enough(split, groups)
     where = torch.device(device)
     targets = target_tensors(

@@ -126,6 +126,20 @@ class LatentModel:
             mean, log_var = self.vae.encode(x)
         return mean.cpu().numpy(), log_var.cpu().numpy()
 
+    def rates(self, z: np.ndarray) -> np.ndarray:
+        """Return the expected spike count of a presentation, (n_stimuli, n_units), for latents z.
+
+        Of the Gaussian likelihood, which knows root averages, it is the square of the expected root.
+        """
+        vae = self.vae
+        with torch.no_grad():
+            output = vae.decoder(torch.as_tensor(z, dtype=torch.float32, device=vae.input_mean.device))
+            if self.likelihood == "poisson":
+                rate = torch.exp(output.clamp(-12.0, 8.0))
+            else:
+                rate = (output * vae.input_std + vae.input_mean).clamp_min(0).square().clamp_min(1e-3)
+        return rate.cpu().numpy().astype(np.float64)
+
     def loading(self) -> np.ndarray:
         """Return the decoder's weights, shape (n_units, n_latents), per unit of each latent."""
         return self.vae.decoder.weight.detach().cpu().numpy().astype(np.float32)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nwb_migvis.config import GroupConfig, LatentsConfig
+from nwb_migvis.latents.checks import check_counts
 from nwb_migvis.latents.design import label_targets
 from nwb_migvis.latents.fit import Objective, Repeats, check_enough, draw, initial_vae, optimise
 from nwb_migvis.latents.model import GroupVae, LatentModel, target_tensors
@@ -80,7 +81,8 @@ def fit_shared_latents(
     Raises
     ------
     MigvisError
-        If a session has fewer training stimuli than latents need, or a label cannot be used.
+        If a session has fewer training stimuli than latents need, a label cannot be used, or counts cannot
+        (see `check_counts`).
 
     Notes
     -----
@@ -90,7 +92,11 @@ def fit_shared_latents(
     Alignment: half the symmetric KL divergence between the two posteriors.
     """
     for recording in recordings:
-        check_enough(split[recording.stimulus_row], groups, where=f"{recording.name}: ")
+        own_split, begin = split[recording.stimulus_row], f"{recording.name}: "
+        check_counts(
+            recording.spike_count, recording.stimulus_index, training=own_split == "train", where=begin
+        )
+        check_enough(own_split, groups, where=begin)
     where = torch.device(device)
     targets = target_tensors(
         label_targets(labels, groups, circular=config.circular, training=split == "train"), where

@@ -36,17 +36,28 @@ def total_correlation(
     Where the posteriors are so narrow that they do not overlap, every log density is that of the sample's
     own component and the estimate saturates at (number of groups - 1) * log(batch), without a gradient.
     """
-    n = z.shape[0]
-    log_density = -0.5 * (
-        (z[:, None] - mean[None]).square() * torch.exp(-log_var)[None]
-        + log_var[None]
-        + float(np.log(2 * np.pi))
+    by_group = torch.stack(
+        [
+            _log_densities(*part)
+            for part in zip(*(x.split(list(sizes), dim=-1) for x in (z, mean, log_var)), strict=True)
+        ]
     )
-    by_group = torch.stack([part.sum(-1) for part in log_density.split(list(sizes), dim=-1)], dim=-1)
-    log_n = float(np.log(n))
-    joint = torch.logsumexp(by_group.sum(-1), dim=1) - log_n
-    marginals = torch.logsumexp(by_group, dim=1) - log_n
-    return (joint - marginals.sum(-1)).mean()
+    log_n = float(np.log(z.shape[0]))
+    joint = torch.logsumexp(by_group.sum(0), dim=1) - log_n
+    marginals = torch.logsumexp(by_group, dim=2) - log_n
+    return (joint - marginals.sum(0)).mean()
+
+
+def _log_densities(z: torch.Tensor, mean: torch.Tensor, log_var: torch.Tensor) -> torch.Tensor:
+    """Return the log density of every sample under every posterior, (sample, posterior).
+
+    The squares are multiplied out, so that two matrix products do what an array (sample, posterior, latent)
+    would take; in double precision, since what they leave is small where posteriors are narrow.
+    """
+    z, mean, precision = z.double(), mean.double(), torch.exp(-log_var.double())
+    constant = (mean.square() * precision + log_var + float(np.log(2 * np.pi))).sum(-1)
+    squares = z.square() @ precision.T - 2 * z @ (mean * precision).T + constant
+    return (-0.5 * squares).to(log_var.dtype)
 
 
 def gaussian_total_correlation(covariance: np.ndarray, *, sizes: Sequence[int]) -> float:

@@ -1,5 +1,20 @@
 """The composition root: joins the stages, from a session to its results."""
 
-from nwb_migvis.pipeline.running import analyse, analyse_together, run, run_files
+from nwb_migvis.pipeline.analysing import analyse, analyse_together
+from nwb_migvis.pipeline.further import Request, synthesize_more, write_further
+from nwb_migvis.pipeline.running import run, run_files
+from nwb_migvis.pipeline.sorted import run_sorting
+from nwb_migvis.pipeline.sweep import sweep, sweep_file
 
-__all__ = ["analyse", "analyse_together", "run", "run_files"]
+__all__ = [
+    "Request",
+    "analyse",
+    "analyse_together",
+    "run",
+    "run_files",
+    "run_sorting",
+    "sweep",
+    "sweep_file",
+    "synthesize_more",
+    "write_further",
+]

@@ -13,9 +13,9 @@ from nwb_migvis.store import check_destination
 def choose_destinations(
     sources: Sequence[Path],
     *,
-    out: str | Path | None,
-    in_place: bool,
-    overwrite: bool,
+    out: str | Path | None = None,
+    in_place: bool = False,
+    overwrite: bool = False,
     name: str,
     expected_bytes: int,
 ) -> list[dict[str, Any]]:
@@ -38,7 +38,7 @@ def choose_destinations(
         to one file or one over another's source, and as `check_destination`.
     """
     if not sources:
-        raise MigvisError("found no session; expected one or more; give the path of an NWB file")
+        raise MigvisError("found 0 sessions; expected one or more; give the path of an NWB file")
     if len(sources) > 1:
         _check_apart(sources, out)
         outs = [None if out is None else Path(out) / f"{source.stem}_migvis.nwb" for source in sources]

@@ -61,10 +61,10 @@ def torch_settings(config: Config) -> Iterator[int]:
         torch.use_deterministic_algorithms(deterministic)
 
 
-def sha256_of(path: Path) -> str:
-    """Return the digest of a file's bytes."""
+def digest_of(path: Path) -> dict[str, str]:
+    """Return a file's name and the digest of its bytes, as the provenance lists inputs."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return {"path": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def json_value(value: Any) -> Any:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from nwb_migvis.config import Config
+from nwb_migvis.config import Config, PriorConfig
 from nwb_migvis.pipeline.environment import Clock
+from nwb_migvis.pipeline.priors import images_for_prior, obtain_prior, really_used
 from nwb_migvis.results import no_edits, no_selectivity
 
 if TYPE_CHECKING:
+    from nwb_migvis.evidence.readers import Reader
     from nwb_migvis.latents.model import LatentModel
     from nwb_migvis.synthesis.critic import Critic
     from nwb_migvis.synthesis.prior import Prior
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 MAX_PRIOR_BYTES = 20_000_000
 """Priors of this size and more are not stored in the NWB file."""
 
-_CHUNK = 256
+NO_IMAGES = np.zeros((0, 0, 0), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -49,21 +50,22 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Edits:
-    """What synthesis made: nothing where the session has no pixels."""
+    """What synthesis made: nothing where the session has no pixels.
 
-    images: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
+    `images` are the stimuli at the prior's size, `scores` the critic's on the test stimuli, `samples`
+    unguided ones of the prior, `latents` standardised ones of all stimuli, `steps` those of the directions,
+    `prior` the settings that the prior really has, `trained_on` the images that it was trained on.
+    """
+
+    images: np.ndarray = field(default_factory=lambda: NO_IMAGES)
     synthesized: xr.Dataset = field(default_factory=no_edits)
     weights: dict[str, bytes] = field(default_factory=dict)
     scores: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Evidence from responses: the tables of groups and units, and the units too unreliable to count."""
-
-    groups: pd.DataFrame
-    units: xr.Dataset
-    n_units_left_out: int
+    samples: np.ndarray = field(default_factory=lambda: NO_IMAGES)
+    latents: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    steps: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    trained_on: np.ndarray = field(default_factory=lambda: NO_IMAGES)
 
 
 def fit(session: xr.Dataset, config: Config, seeds: Mapping[str, int], clock: Clock) -> Fitted:
@@ -96,23 +98,45 @@ def encode_all(
     """Encode every stimulus of a session from all of its repeats."""
     spike_count, stimulus_index = session["spike_count"].values, session["stimulus_index"].values
     n_presentations = np.bincount(stimulus_index, minlength=split.size)
-    total = np.zeros((split.size, spike_count.shape[1]))
-    np.add.at(total, stimulus_index, spike_count)
-    mean, log_var = model.encode(total / n_presentations[:, None])
+    mean, log_var = model.encode(average_counts(spike_count, stimulus_index, split.size))
     return Fitted(model, split, labels, spike_count, stimulus_index, n_presentations, mean, log_var)
+
+
+def average_counts(spike_count: np.ndarray, stimulus_index: np.ndarray, n_stimuli: int) -> np.ndarray:
+    """Average the counts (presentation, unit) of each stimulus, (stimulus, unit)."""
+    total = np.zeros((n_stimuli, spike_count.shape[1]))
+    np.add.at(total, stimulus_index, spike_count)
+    return total / np.bincount(stimulus_index, minlength=n_stimuli)[:, None]
+
+
+@dataclass(frozen=True)
+class Guides:
+    """The networks that edit images, with what they are stored as and what the prior makes by itself.
+
+    `trained_on` are the images that the prior was trained on, `samples` unguided ones of it.
+    """
+
+    prior: Prior
+    critic: Critic
+    weights: dict[str, bytes]
+    trained_on: np.ndarray
+    samples: np.ndarray
 
 
 def make_edits(
     session: xr.Dataset, fitted: Fitted, config: Config, seeds: Mapping[str, int], clock: Clock
 ) -> Edits:
     """Train prior and critic on the training stimuli's images and edit held-out ones."""
-    images = small_images(session["image"], config.prior.size_px)
+    check_steps(fitted, config)
+    with clock.of("prior"):
+        images, start = images_for_prior(session["image"], config.prior)
     guides = train_guides(
         images,
-        fitted.split,
+        fitted.mean,
         shown=np.arange(len(images)),
-        latents=fitted.mean,
+        split=fitted.split,
         sizes=[group.size for group in fitted.model.groups],
+        start=start,
         config=config,
         seeds=seeds,
         clock=clock,
@@ -120,21 +144,26 @@ def make_edits(
     return edit_images(session, images, fitted, guides, config, seeds, clock)
 
 
-@dataclass(frozen=True)
-class Guides:
-    """The networks that edit images."""
+def check_steps(fitted: Fitted, config: Config) -> None:
+    """Refuse directions of traversals that the groups or labels of a session do not have."""
+    from nwb_migvis.synthesis.directions import check_directions
 
-    prior: Prior
-    critic: Critic
+    check_directions(
+        config.synthesis.directions,
+        groups=fitted.model.groups,
+        labels=fitted.labels,
+        circular=config.latents.circular,
+    )
 
 
 def train_guides(
     images: np.ndarray,
-    split: np.ndarray,
+    latents: np.ndarray,
     *,
     shown: np.ndarray,
-    latents: np.ndarray,
+    split: np.ndarray,
     sizes: Sequence[int],
+    start: Prior | None,
     config: Config,
     seeds: Mapping[str, int],
     clock: Clock,
@@ -145,22 +174,32 @@ def train_guides(
     ----------
     images : numpy.ndarray of uint8, shape (n_images, y, x (, channel))
         At the prior's size.
-    split : numpy.ndarray of str, shape (n_images,)
+    latents : numpy.ndarray, shape (n, n_latents)
     shown : numpy.ndarray of int, shape (n,)
         The image that each row of latents is of: an image has a row for every session that showed it.
-    latents : numpy.ndarray, shape (n, n_latents)
+    split : numpy.ndarray of str, shape (n_images,)
     sizes : sequence of int
         Latents in each group.
+    start : Prior or None
+        The prior to start from.
     config : Config
     seeds : mapping of str to int
     clock : Clock
     """
     from nwb_migvis.synthesis.critic import train_critic
-    from nwb_migvis.synthesis.prior import train_prior
+    from nwb_migvis.synthesis.samples import sample_prior
 
+    train, options = split == "train", config.synthesis
     with clock.of("prior"):
-        prior = train_prior(
-            images[split == "train"], config=config.prior, seed=seeds["prior"], device=config.device
+        prior = obtain_prior(
+            images,
+            latents,
+            start=start,
+            shown=shown,
+            train=train,
+            sizes=sizes,
+            config=config,
+            seed=seeds["prior"],
         )
     with clock.of("critic"):
         critic = train_critic(
@@ -172,7 +211,20 @@ def train_guides(
             config=config.critic,
             seed=seeds["critic"],
         )
-    return Guides(prior, critic)
+    samples = NO_IMAGES
+    if options.n_samples:
+        with clock.of("edits"):
+            samples = sample_prior(
+                prior,
+                options.n_samples,
+                n_steps=options.n_steps,
+                seed=seeds["pairs"],
+                size=options.batch_size,
+            )
+    weights = {"critic": critic.to_bytes(), "prior": prior.to_bytes()}
+    if len(weights["prior"]) >= MAX_PRIOR_BYTES:
+        del weights["prior"]
+    return Guides(prior, critic, weights, images[train], samples)
 
 
 def edit_images(
@@ -185,18 +237,26 @@ def edit_images(
     clock: Clock,
 ) -> Edits:
     """Edit held-out images of a session, given at the prior's size, towards its own latents."""
+    from nwb_migvis.synthesis.directions import direction_vectors
     from nwb_migvis.synthesis.plan import plan_edits
     from nwb_migvis.synthesis.synthesize import synthesize
 
-    prior, critic = guides.prior, guides.critic
-    test = np.flatnonzero(fitted.split == "test")
+    prior, critic, groups = guides.prior, guides.critic, fitted.model.groups
+    train, test = fitted.split == "train", np.flatnonzero(fitted.split == "test")
     with clock.of("critic"):
         x = prior.scale.to_x(images[test]).to(prior.alpha_bar.device)
         scores = critic.score_matrix(fitted.mean[test], x)
     with clock.of("edits"):
+        latents = critic.standardise(fitted.mean).cpu().numpy()
+        steps = direction_vectors(
+            config.synthesis.directions,
+            latents[train],
+            groups=groups,
+            labels={name: values[train] for name, values in fitted.labels.items()},
+        )
         plan = plan_edits(
             test,
-            fitted.model.groups,
+            groups,
             labels=fitted.labels,
             config=config.synthesis,
             rng=np.random.default_rng(seeds["pairs"]),
@@ -208,91 +268,33 @@ def edit_images(
             session["stimulus"].values,
             prior=prior,
             critic=critic,
-            groups=fitted.model.groups,
+            groups=groups,
             config=config.synthesis,
             seed=config.seed,
+            steps=steps,
         )
-    weights = {"critic": critic.to_bytes()}
-    prior_bytes = prior.to_bytes()
-    if len(prior_bytes) < MAX_PRIOR_BYTES:
-        weights["prior"] = prior_bytes
-    return Edits(images, synthesized, weights, scores)
-
-
-def small_images(image: xr.DataArray, size_px: int) -> np.ndarray:
-    """Return all images at the prior's size, reading a few hundred at a time."""
-    from nwb_migvis.synthesis.pixels import resize_images, target_shape
-
-    shape = target_shape(image.sizes["y"], image.sizes["x"], size_px)
-    n = image.sizes["stimulus"]
-    parts = [resize_images(image[first : first + _CHUNK].values, shape) for first in range(0, n, _CHUNK)]
-    return np.concatenate(parts)
-
-
-def measure(session: xr.Dataset, fitted: Fitted, edits: Edits, config: Config, seed: int) -> Measured:
-    """Measure how much variance and information each group holds, and how reliable the units are."""
-    from nwb_migvis.evidence.information import infonce_bound
-    from nwb_migvis.evidence.reliability import half_means, split_half_correlation, split_half_reliability
-    from nwb_migvis.evidence.variance import group_variance
-
-    n_stimuli, test = fitted.split.size, fitted.split == "test"
-    half_a, half_b, _, _ = half_means(
-        fitted.spike_count, fitted.stimulus_index, n_stimuli, rng=np.random.default_rng(seed)
+    return Edits(
+        images,
+        synthesized,
+        guides.weights,
+        scores,
+        guides.samples,
+        latents,
+        steps,
+        really_used(config.prior, prior),
+        guides.trained_on,
     )
-    variance = group_variance(
-        half_a,
-        half_b,
-        latents_a=fitted.model.encode(np.nan_to_num(half_a))[0],
-        latents_b=fitted.model.encode(np.nan_to_num(half_b))[0],
-        groups=fitted.slices,
-        train=fitted.split == "train",
-        test=test,
-        min_reliability=config.evidence.min_reliability,
-        n_permutations=config.evidence.n_permutations,
-        seed=seed,
-    )
-    rows = []
-    for g, group in enumerate(fitted.model.groups):
-        first, size = fitted.slices[group.name]
-        row: dict[str, Any] = {"group": group.name, "first": first, "size": size}
-        row["supervised_by"] = ",".join(group.labels)
-        row["variance_explained"] = variance.explained[group.name]
-        row["variance_explained_p"] = variance.explained_p[group.name]
-        row["variance_unique"] = variance.unique[group.name]
-        row["variance_unique_p"] = variance.unique_p[group.name]
-        row |= dict.fromkeys(("mi_bound_nats", "mi_cap_nats", "mi_p"), np.nan)
-        if edits.scores is not None:
-            bound = infonce_bound(edits.scores[g], n_permutations=config.evidence.n_permutations, seed=seed)
-            row |= {"mi_bound_nats": bound.bound_nats, "mi_cap_nats": bound.cap_nats, "mi_p": bound.p_value}
-        rows.append(row)
-    counts = (fitted.spike_count, fitted.stimulus_index)
-    units = xr.Dataset(
-        {
-            "loading": (("unit", "latent"), fitted.model.loading()),
-            "r2": ("unit", variance.r2),
-            "noise_ceiling": (
-                "unit",
-                split_half_correlation(*counts, n_stimuli=n_stimuli, seed=seed, stimuli=test),
-            ),
-            "reliability": ("unit", split_half_reliability(*counts, n_stimuli=n_stimuli, seed=seed)),
-        },
-        coords={"unit": session["unit"].values},
-    )
-    return Measured(pd.DataFrame(rows).set_index("group"), units, variance.n_units_left_out)
 
 
-def edit_selectivity(
-    stimulus: np.ndarray, fitted: Fitted, edits: Edits, config: Config, seed: int
-) -> xr.Dataset:
-    """Read what the edits changed with readers trained on real images."""
+def fit_edit_readers(fitted: Fitted, edits: Edits, config: Config, seed: int) -> list[Reader]:
+    """Train readers on real images; none where there are no edits or no labels to read from them."""
     from nwb_migvis.evidence.readers import fit_readers
-    from nwb_migvis.evidence.selectivity import measure_selectivity
 
     if not fitted.labels or edits.synthesized.sizes["edit"] == 0:
-        return no_selectivity()
+        return []
     train, validation = fitted.split == "train", fitted.split == "validation"
     circular = {name: period for name, period in config.latents.circular.items() if period}
-    readers = fit_readers(
+    return fit_readers(
         edits.images[train],
         {name: values[train] for name, values in fitted.labels.items()},
         images_validation=edits.images[validation],
@@ -301,6 +303,16 @@ def edit_selectivity(
         n_steps=config.evidence.reader_steps,
         circular=circular,
     )
+
+
+def edit_selectivity(
+    stimulus: np.ndarray, fitted: Fitted, edits: Edits, readers: list[Reader], config: Config, seed: int
+) -> xr.Dataset:
+    """Read what the edits changed."""
+    from nwb_migvis.evidence.selectivity import measure_selectivity
+
+    if not fitted.labels or edits.synthesized.sizes["edit"] == 0:
+        return no_selectivity()
     return measure_selectivity(
         edits.synthesized,
         images=edits.images,

@@ -11,8 +11,11 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.config import Config
-from nwb_migvis.pipeline.environment import Clock
-from nwb_migvis.pipeline.stages import Edits, Fitted, edit_images, encode_all, small_images, train_guides
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.pipeline.environment import Clock, stage_seeds
+from nwb_migvis.pipeline.priors import images_for_prior
+from nwb_migvis.pipeline.stability import other_seeds
+from nwb_migvis.pipeline.stages import Edits, Fitted, check_steps, edit_images, encode_all, train_guides
 from nwb_migvis.read import shared_stimuli
 
 
@@ -92,6 +95,21 @@ def fit_together(together: Together, config: Config, seeds: Mapping[str, int], c
         ]
 
 
+def refit_together(together: Together, config: Config, seed: int, *, n_seeds: int) -> list[list[np.ndarray]]:
+    """Fit the same latent space again from other seeds.
+
+    Returns
+    -------
+    list of list of numpy.ndarray (stimulus, latent)
+        For each session the latents of its stimuli in each of the fits, as `seed_stability` takes them.
+    """
+    fits = []
+    for other in other_seeds(seed, n_seeds):
+        seeds = {**stage_seeds(config.seed), "latents": other}
+        fits.append([fitted.mean for fitted in fit_together(together, config, seeds, Clock())])
+    return [list(of_session) for of_session in zip(*fits, strict=True)]
+
+
 def edit_together(
     together: Together, fitted: Sequence[Fitted], config: Config, seeds: Mapping[str, int], clock: Clock
 ) -> list[Edits]:
@@ -100,17 +118,24 @@ def edit_together(
     edits = [Edits() for _ in together.sessions]
     if not pictured:
         return edits
+    for i in pictured:
+        try:
+            check_steps(fitted[i], config)
+        except MigvisError as error:
+            raise MigvisError(f"{together.names[i]}: {error}") from None
     part = Together.of([together.sessions[i] for i in pictured])
-    images = small_images(part.stimuli["image"], config.prior.size_px)
+    with clock.of("prior"):
+        images, start = images_for_prior(part.stimuli["image"], config.prior)
     split = np.full(len(images), "", dtype=fitted[0].split.dtype)
     for i, rows in zip(pictured, part.rows, strict=True):
         split[rows] = fitted[i].split
     guides = train_guides(
         images,
-        split,
+        np.concatenate([fitted[i].mean for i in pictured]),
         shown=np.concatenate(part.rows),
-        latents=np.concatenate([fitted[i].mean for i in pictured]),
+        split=split,
         sizes=[group.size for group in fitted[0].model.groups],
+        start=start,
         config=config,
         seeds=seeds,
         clock=clock,
@@ -130,7 +155,7 @@ def agreement(
     list of list of dict
         For each session, in order, a record for each other session that shares stimuli with it: `session`
         (its name), `n_shared`, `n_test`, and where there are enough of these `variance_own` and
-        `variance_other` (see `cross_variance`) and `groups_matched` (see `match_groups`).
+        `variance_other` (see `cross_variance`) and `groups_matched` (partners in `match_groups`).
     """
     from nwb_migvis.evidence.reliability import half_means
 
@@ -164,7 +189,8 @@ def _agreement(
     config: Config,
 ) -> dict[str, Any]:
     """Return the record of session `ends[0]` about session `ends[1]`."""
-    from nwb_migvis.evidence.between import cross_variance, match_groups
+    from nwb_migvis.evidence.between import cross_variance
+    from nwb_migvis.evidence.stability import match_groups
 
     i, j = ends
     _, in_i, in_j = np.intersect1d(together.rows[i], together.rows[j], return_indices=True)
@@ -184,12 +210,12 @@ def _agreement(
         "n_test": found.n_stimuli,
     }
     if np.isfinite(found.own):
-        test = fitted[i].split[in_i] == "test"
+        test, groups = fitted[i].split[in_i] == "test", fitted[i].slices
         x, y = fitted[i].mean[in_i[test]], fitted[j].mean[in_j[test]]
         record |= {
             "variance_own": found.own,
             "variance_other": found.other,
-            "groups_matched": match_groups(x, y, groups=fitted[i].slices),
+            "groups_matched": match_groups(x, y, groups_a=groups, groups_b=groups).partner,
         }
     return record
 

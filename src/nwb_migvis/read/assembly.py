@@ -14,7 +14,7 @@ from xarray.core import indexing
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.folder import check_folder, supplied_images
-from nwb_migvis.read.labels import labels_from_csv, labels_of_images, labels_of_presentations
+from nwb_migvis.read.labels import agreed_labels, labels_from_csv, labels_of_images, labels_of_presentations
 from nwb_migvis.read.pixels import Decoder, ImageStack, OpenFiles
 from nwb_migvis.read.reading import BLANK, Reading, StimulusImage
 
@@ -182,7 +182,7 @@ def session_dataset(
     attrs: Mapping[str, Any],
 ) -> xr.Dataset:
     """Assemble the session dataset; a label of presentations stands before one of images."""
-    found, varying = labels_of_presentations(
+    found, varying, left_out = labels_of_presentations(
         reading.columns, stimuli.index, len(stimuli.names), not_labels=reading.not_labels
     )
     found = {**labels_of_images(stimuli.attributes), **found}
@@ -199,7 +199,7 @@ def session_dataset(
     if stimuli.stack is not None:
         dims = ("stimulus", "y", "x", "channel")[: len(stimuli.stack.shape)]
         data["image"] = xr.Variable(dims, indexing.LazilyIndexedArray(stimuli.stack))
-    return xr.Dataset(data, coords=coords, attrs=dict(attrs))
+    return xr.Dataset(data, coords=coords, attrs={**attrs, "not_labels": left_out})
 
 
 def _as_str(values: np.ndarray) -> np.ndarray:
@@ -213,7 +213,9 @@ def _free_name(name: str, taken: Container[Any]) -> str:
 
 
 def with_labels(session: xr.Dataset, labels: str | Path, *, known: Iterable[str] = ()) -> xr.Dataset:
-    """Return a session with the labels of a CSV, which replace labels of the same name.
+    """Return a session with the labels of a CSV besides its own.
+
+    Where both have a label of one name, they must agree, and each fills in what the other does not know.
 
     Parameters
     ----------
@@ -222,12 +224,22 @@ def with_labels(session: xr.Dataset, labels: str | Path, *, known: Iterable[str]
         See `labels_from_csv`.
     known : iterable of str
         Further images that the CSV may name.
+
+    Raises
+    ------
+    MigvisError
+        As `labels_from_csv`, and if an image has one label in the CSV and another in the session.
     """
-    found = labels_from_csv(labels, session["stimulus"].values.tolist(), known=set(known))
+    stimuli = session["stimulus"].values.tolist()
+    found, left_out = labels_from_csv(labels, stimuli, known=set(known))
     coords = {}
     for name, values in found.items():
         if name in session.coords and session[name].dims == ("presentation",):
             session = session.rename({name: _free_name(name, session.coords)})
-        taken = {} if name in session.coords and session[name].dims == ("stimulus",) else session.coords
-        coords[_free_name(name, taken)] = ("stimulus", _as_str(values))
-    return session.assign_coords(coords)
+        is_shared = name in session.coords and session[name].dims == ("stimulus",) and name != "stimulus"
+        if is_shared:
+            place = f"column {name!r} of labels {labels}"
+            values = agreed_labels(session[name].values, _as_str(values), stimuli, place=place)
+        coords[name if is_shared else _free_name(name, session.coords)] = ("stimulus", _as_str(values))
+    not_labels = {**session.attrs["not_labels"], **left_out}
+    return session.assign_coords(coords).assign_attrs(not_labels=not_labels)

@@ -15,6 +15,9 @@ from nwb_migvis.progress import progress
 _PIECE = 2**14
 """Spikes located at a time: few enough for the cache."""
 
+_ROWS = 2**12
+"""Presentations written at a time, which are rows of the counts."""
+
 _MOST_EDGES_PER_CELL = 8
 _UNITS_PER_BATCH = 32
 _MOST_THREADS = 8
@@ -40,7 +43,7 @@ class Windows:
     def __init__(self, start_time: np.ndarray, window_s: tuple[float, float]) -> None:
         start_time = np.asarray(start_time, np.float64)
         first, last = start_time + window_s[0], start_time + window_s[1]
-        self.edges, where = np.unique(np.concatenate([first, last]), return_inverse=True)
+        self.edges, where = _sorted_edges(first, last)
         self._first, self._last = where[: len(first)], where[len(first) :]
         self._are_apart = bool((self._last - self._first == 1).all())
         n_cells = min(max(2 * len(self.edges), 1024), 2**24)
@@ -114,13 +117,25 @@ class Windows:
         return before.take(self._last) - before.take(self._first)
 
 
+def _sorted_edges(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different edges in order, and the place of each first and then of each last edge."""
+    in_turn = np.stack([first, last], axis=1).ravel()
+    if (in_turn[1:] > in_turn[:-1]).all():
+        return in_turn, np.arange(len(in_turn)).reshape(-1, 2).T.ravel()
+    return np.unique(np.concatenate([first, last]), return_inverse=True)
+
+
 def check_window(window_s: tuple[float, float]) -> tuple[float, float]:
     """Return a window as two floats, or raise `MigvisError` if it is none."""
     try:
         first, last = (float(value) for value in window_s)
     except (TypeError, ValueError):
         raise MigvisError(f"window {window_s!r} is no pair of seconds; expected e.g. (0.07, 0.17)") from None
-    if not (np.isfinite(first) and np.isfinite(last) and first < last):
+    if not (np.isfinite(first) and np.isfinite(last)):
+        raise MigvisError(
+            f"window [{first:g}, {last:g}) s is not finite; expected seconds, e.g. (0.07, 0.17)"
+        )
+    if not first < last:
         raise MigvisError(f"window [{first:g}, {last:g}) s is empty; expected its start before its end")
     return first, last
 
@@ -191,7 +206,7 @@ def count_spikes(
         for batch in _batches(progress(rows, what="counting spikes", total=len(rows)), begins, held):
             found = list(pool.map(count, batch))
             counts = counts.astype(np.result_type(counts, *found), copy=False)
-            _put(np.stack(found).T, counts[:, done : done + len(found)])
+            _put(found, counts[:, done : done + len(found)], pool)
             done += len(found)
     return counts
 
@@ -213,10 +228,15 @@ def _batches(
     yield batch
 
 
-def _put(block: np.ndarray, out: np.ndarray) -> None:
-    """Copy between arrays of opposite memory order, some rows at a time for the sake of the cache."""
-    for i in range(0, len(out), _PIECE):
-        out[i : i + _PIECE] = block[i : i + _PIECE]
+def _put(columns: list[np.ndarray], out: np.ndarray, pool: ThreadPoolExecutor) -> None:
+    """Copy columns into rows of an array, some rows at a time for the sake of the cache."""
+
+    def put(i: int) -> None:
+        for k, column in enumerate(columns):
+            out[i : i + _ROWS, k] = column[i : i + _ROWS]
+
+    for _ in pool.map(put, range(0, len(out), _ROWS)):
+        pass
 
 
 class _Held:

@@ -32,6 +32,7 @@ def inspect_session(
         JSON-serialisable. For one path: `source`, `identifier`, `layout`, `found_in`, `window_s`,
         `n_units`, `n_silent_units`, `n_presentations`, `n_stimuli`, `image_shape` ([y, x] or
         [y, x, channel], None without pixels), `labels` (name -> `kind` and number of values `n_values`),
+        `not_labels` (column -> why it is no label),
         `repeats` (`min`, `median`, `max`), `n_blank`, `n_dropped`, `dropped` (reason -> number),
         `median_rate_hz` and `reliability` (medians over units; split-half, Spearman-Brown; None where
         undefined). For a sequence: `sessions` (one such dict each), `n_stimuli` of all and
@@ -79,6 +80,7 @@ def inspection(session: xr.Dataset) -> dict[str, Any]:
         "n_stimuli": session.sizes["stimulus"],
         "image_shape": list(session["image"].shape[1:]) if "image" in session else None,
         "labels": _label_kinds(session),
+        "not_labels": dict(session.attrs["not_labels"]),
         "repeats": {
             "min": int(repeats.min()),
             "median": float(np.median(repeats)),
@@ -165,6 +167,7 @@ def _list(found: dict[str, Any]) -> str:
         "repeats": f"{repeats['min']} to {repeats['max']} (median {repeats['median']:g})",
         "image shape": shape,
         "labels": ", ".join(labels) or "none",
+        "no labels": ", ".join(f"{name} ({why})" for name, why in found["not_labels"].items()) or "none",
         "window": f"{found['window_s'][0]:g} to {found['window_s'][1]:g} s",
         "median rate": f"{found['median_rate_hz']:.2f} Hz",
         "reliability": _number(found["reliability"]),

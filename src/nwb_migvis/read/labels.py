@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.read.opening import one_line
+from nwb_migvis.files import read_csv
 
 
 def labels_of_presentations(
@@ -19,7 +19,7 @@ def labels_of_presentations(
     n_stimuli: int,
     *,
     not_labels: Collection[str],
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, str]]:
     """Split presentation columns into labels of the images and columns that vary within an image.
 
     Parameters
@@ -38,8 +38,10 @@ def labels_of_presentations(
         (stimulus,) float64, NaN where unknown, or str.
     varying : dict of str to numpy.ndarray
         (presentation,) as they came.
+    left_out : dict of str to str
+        Why each of the other columns is neither; `not_labels` are not among them.
     """
-    labels, varying = {}, {}
+    labels, varying, left_out = {}, {}, {}
     for name, values in columns.items():
         codes, uniques = pd.factorize(values)
         known = codes >= 0
@@ -50,9 +52,12 @@ def labels_of_presentations(
             found = np.full(n_stimuli, -1, np.int64)
             found[table["stimulus"].to_numpy()] = table["code"].to_numpy()
             label = _taken(np.asarray(uniques), found)
-            if is_label(label, values.dtype):
+            why = why_no_label(label, values.dtype)
+            if why is None:
                 labels[name] = label
-    return labels, varying
+            else:
+                left_out[name] = why
+    return labels, varying, left_out
 
 
 def _taken(uniques: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -63,16 +68,23 @@ def _taken(uniques: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return text[codes]
 
 
-def is_label(label: np.ndarray, stored: np.dtype) -> bool:
-    """Return whether values of the images, one each, are a label.
+def why_no_label(label: np.ndarray, stored: np.dtype) -> str | None:
+    """Return why values of the images, one each, are no label, or None where they are one.
 
-    They must vary between images; integers and text must not be one-to-one with them.
+    They must vary between images, numbers must be finite or unknown, and integers and text must not be
+    one-to-one with the images.
     """
     known = label[~pd.isna(label) & (label != "")] if label.dtype == object else label[~np.isnan(label)]
+    if label.dtype != object and np.isinf(known).any():
+        return "holds infinity"
     n_different = len(set(known.tolist()))
-    if n_different < 2 and (n_different == 0 or len(known) == len(label)):
-        return False
-    return stored.kind in "fb" or n_different < len(known)
+    if n_different == 0:
+        return "empty"
+    if n_different == 1 and len(known) == len(label):
+        return "the same for every image"
+    if stored.kind not in "fb" and n_different == len(known):
+        return "another value for every image"
+    return None
 
 
 def labels_of_images(attributes: list[Mapping[str, Any]]) -> dict[str, np.ndarray]:
@@ -87,14 +99,14 @@ def labels_of_images(attributes: list[Mapping[str, Any]]) -> dict[str, np.ndarra
         else:
             label = np.array(["" if v is None else str(v) for v in values], object)
             stored = np.dtype(object)
-        if is_label(label, stored):
+        if why_no_label(label, stored) is None:
             labels[name] = label
     return labels
 
 
 def labels_from_csv(
     path: str | Path, stimuli: Collection[str], *, known: Collection[str] = ()
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read labels of images from a CSV with a `stimulus` column; its other columns are labels.
 
     A column is numeric where every cell is a number or empty.
@@ -109,27 +121,18 @@ def labels_from_csv(
 
     Returns
     -------
-    dict of str to numpy.ndarray
+    labels : dict of str to numpy.ndarray
         (stimulus,) float64 (NaN where empty) or str ("" where empty).
+    left_out : dict of str to str
+        Why each of the other columns is no label.
 
     Raises
     ------
     MigvisError
-        If the file cannot be read, has no `stimulus` column, names a stimulus twice or one that is not in
-        the session, or lacks one.
+        If the file cannot be read, has a column twice or none named `stimulus`, names a stimulus twice or
+        one that is not in the session, lacks one, or holds an infinite number.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except OSError as error:
-        raise MigvisError(f"labels {path}: {error.strerror}; give the path of a CSV file") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise MigvisError(f"labels {path} is no CSV: {one_line(error)}; give a CSV file") from None
-    if "stimulus" not in table.columns:
-        held = one_line(", ".join(map(str, table.columns)))
-        raise MigvisError(
-            f"labels {path} has columns {held}; expected one named 'stimulus': "
-            "rename the column of image names"
-        )
+    table = read_csv(path, what="labels", needs=("stimulus",), dtype=str, keep_default_na=False)
     keys = table["stimulus"]
     doubled = keys[keys.duplicated()]
     if len(doubled):
@@ -149,12 +152,66 @@ def labels_from_csv(
             "row for each (cells may be empty): add the rows"
         )
     table = table.set_index("stimulus").loc[list(stimuli)]
-    labels = {}
-    for name in table.columns:
+    labels, left_out = {}, {}
+    for name in map(str, table.columns):
         label, stored = _cells(table[name].to_numpy(object))
-        if is_label(label, stored):
-            labels[str(name)] = label
-    return labels
+        if label.dtype != object and np.isinf(label).any():
+            where = table.index[np.isinf(label)][0]
+            raise MigvisError(
+                f"labels {path} holds infinity in column {name!r} for stimulus {where!r}; expected a "
+                "number, or an empty cell where it is unknown"
+            )
+        why = why_no_label(label, stored)
+        if why is None:
+            labels[name] = label
+        else:
+            left_out[name] = why
+    return labels, left_out
+
+
+def agreed_labels(own: np.ndarray, other: np.ndarray, stimuli: Sequence[str], *, place: str) -> np.ndarray:
+    """Return one label that two places give, each filling in what the other leaves unknown.
+
+    Numbers agree where they differ by rounding (a millionth of them) at most.
+
+    Parameters
+    ----------
+    own, other : numpy.ndarray
+        (stimulus,) float64 or str, of the session and of `place`.
+    stimuli : sequence of str
+    place : str
+        For messages.
+
+    Returns
+    -------
+    numpy.ndarray
+        (stimulus,) the other's values where it knows them.
+
+    Raises
+    ------
+    MigvisError
+        Where both know a value of an image and the values differ.
+    """
+    is_number = own.dtype.kind == "f", other.dtype.kind == "f"
+    if is_number[0] != is_number[1]:
+        kinds = ["numbers" if number else "text" for number in is_number]
+        raise MigvisError(
+            f"{place} holds {kinds[1]} and the session's label {kinds[0]}; expected the same: rename the "
+            "column, or correct it"
+        )
+    unknown = [
+        np.isnan(values) if number else values == ""
+        for values, number in zip((own, other), is_number, strict=True)
+    ]
+    same = np.isclose(own, other, rtol=1e-6, atol=0) if is_number[0] else own == other
+    differs = ~(same | unknown[0] | unknown[1])
+    if differs.any():
+        k = int(np.argmax(differs))
+        raise MigvisError(
+            f"{place} has {other[k]!s} for stimulus {stimuli[k]!r} and the session has {own[k]!s} "
+            f"({int(differs.sum())} such stimuli); expected the same: rename the column, or correct either"
+        )
+    return np.where(unknown[1], own, other)
 
 
 def _cells(cells: np.ndarray) -> tuple[np.ndarray, np.dtype]:

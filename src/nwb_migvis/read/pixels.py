@@ -8,8 +8,9 @@ stay comparable with each other:
 - integers within [0, 255] stay; else unsigned 16-bit integers are divided by 257 and rounded;
 - anything else is refused.
 
-An alpha channel is composited over mid gray (128). Where grayscale and colour images meet, grayscale is
-repeated over the channels.
+An alpha channel is composited over mid gray (128). Where no image of a session has colour (its three channels
+are equal everywhere), all become grayscale; where grayscale and colour images meet, grayscale is repeated
+over the channels.
 """
 
 from __future__ import annotations
@@ -228,6 +229,13 @@ class Decoder:
         is_reversed = self.channel_order == "bgr" and isinstance(image, DatasetPixels) and pixels.ndim == 3
         return pixels[..., ::-1] if is_reversed else pixels
 
+    def has_colour(self, image: Pixels, files: OpenFiles) -> bool:
+        """Return whether any pixel of an image has channels that differ; grayscale images are not read."""
+        if len(image.shape) < 3 or image.shape[2] < 3:
+            return False
+        pixels = self.read(image, files)
+        return bool((pixels != pixels[..., :1]).any())
+
     def digest(self, image: Pixels, files: OpenFiles) -> str:
         """Return a hash (16 hexadecimal digits) of an image's uint8 pixels and its size.
 
@@ -263,6 +271,9 @@ class LazyImages(BackendArray):
 class ImageStack(LazyImages):
     """All images of a session.
 
+    Images are read here, one after another, until one has colour: for colour images usually the first, for
+    images of three equal channels all, for grayscale images none.
+
     Parameters
     ----------
     images : sequence of Pixels
@@ -296,7 +307,8 @@ class ImageStack(LazyImages):
                     " channels"
                 )
         size = resize_px or _common_size(images, names)
-        is_colour = any(len(image.shape) == 3 and image.shape[2] >= 3 for image in images)
+        with OpenFiles() as files:
+            is_colour = any(decoder.has_colour(image, files) for image in images)
         self.shape = (len(images), *size, 3) if is_colour else (len(images), *size)
         self.dtype = np.dtype(np.uint8)
 
@@ -310,6 +322,8 @@ class ImageStack(LazyImages):
 
     def _image(self, row: int, files: OpenFiles) -> np.ndarray:
         pixels = self._decoder.read(self.images[row], files)
+        if pixels.ndim == 3 and len(self.shape) == 3:
+            pixels = np.ascontiguousarray(pixels[..., 0])
         if pixels.shape[:2] != self.shape[1:3]:
             pixels = resized(pixels, self.shape[1:3])
         is_gray_among_colour = len(self.shape) == 4 and pixels.ndim == 2
@@ -340,6 +354,6 @@ def _common_size(images: Sequence[Pixels], names: Sequence[str]) -> tuple[int, i
         )
         raise MigvisError(
             f"the images have {len(sizes)} sizes (height x width in px): {found}; expected one: "
-            "say which with resize_px=(height, width)"
+            "say which with resize_px=(height, width) (--resize HEIGHT WIDTH)"
         )
     return next(iter(sizes))

@@ -9,6 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.files import as_path
 from nwb_migvis.read.assembly import (
     Need,
     session_dataset,
@@ -81,7 +82,7 @@ def read_session(
     images : path or mapping of str to path, optional
         For images that have no pixels in the file: a folder of image files, or stimulus id -> file.
     labels : path, optional
-        CSV with a `stimulus` column; its other columns are labels and replace the file's own of that name.
+        CSV with a `stimulus` column; its other columns are labels, which must agree with the file's own.
     where : str, optional
         Boolean presentation column that must be true.
     units : str, optional
@@ -106,7 +107,8 @@ def read_session(
         `start_time` (presentation,) float64, seconds; `image` (stimulus, y, x[, channel]) uint8, read
         lazily, absent where there are no pixels. Coordinates `unit`, `stimulus` and one per label along
         `stimulus` (float64 or str); columns that vary within an image along `presentation`. Attributes
-        `source`, `identifier`, `layout`, `found_in`, `window_s`, `n_blank`, `n_dropped`, `dropped`.
+        `source`, `identifier`, `layout`, `found_in`, `window_s`, `n_blank`, `n_dropped`, `dropped`,
+        `not_labels` (column -> why it is neither).
 
     Raises
     ------
@@ -125,7 +127,7 @@ def read_session(
         channel_order=channel_order,
         max_bytes=max_bytes,
     )
-    loaded = load(Path(path), asked)
+    loaded = load(as_path(path, what="path"), asked)
     return loaded.session if labels is None else with_labels(loaded.session, labels, known=loaded.known)
 
 

@@ -101,12 +101,12 @@ def shared_label(sessions: Sequence[xr.Dataset], name: str) -> dict[str, Any]:
             if known != value:
                 raise MigvisError(
                     f"label {name!r} of image {stimulus!r} is {value!r} in {source} and {known!r} in "
-                    f"{known_source}; expected one value: correct one of the files, or give labels=CSV"
+                    f"{known_source}; expected one value: correct one of the files"
                 )
     if len(kinds) > 1:
         raise MigvisError(
             f"label {name!r} is a number in one file and text in another ({', '.join(kinds.values())}); "
-            "expected one kind: correct one of the files, or give labels=CSV"
+            "expected one kind: correct one of the files"
         )
     return {stimulus: value for stimulus, (value, _) in values.items()}
 
@@ -172,7 +172,7 @@ class SharedImages(LazyImages):
             sizes = ", ".join(f"{shape[0]} x {shape[1]}" for shape in sorted(shapes))
             raise MigvisError(
                 f"the sessions' images have different sizes (height x width in px): {sizes}; expected one: "
-                "say which with resize_px=(height, width)"
+                "say which with resize_px=(height, width) (--resize HEIGHT WIDTH)"
             )
         self.shape = (len(home), *max(shapes, key=len))
         self.dtype = np.dtype(np.uint8)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.read import read_session
+from nwb_migvis.pipeline.shown import read_shown
 from nwb_migvis.results import Results
 from nwb_migvis.store import read_results
 
@@ -96,21 +96,14 @@ def _title(results: Results, group: str) -> str:
 def _stimuli(
     path: Path, results: Results, pairs: list[tuple[str, str]], images: str | Path | None
 ) -> tuple[dict[str, np.ndarray], bool]:
-    """Return pixels of the stimuli of these pairs, and whether they are the real ones.
-
-    Of what the file says about how it was read only names of places in it are used: a file must not make
-    this program open other files or evaluate anything.
-    """
-    recorded = results.provenance.get("reading", {})
-    reading = {key: recorded[key] for key in ("layout", "stimulus") if isinstance(recorded.get(key), str)}
+    """Return pixels of the stimuli of these pairs, and whether they are the real ones."""
+    wanted = sorted({name for pair in pairs for name in pair})
     try:
-        session = read_session(path, images=images, **reading)
+        session = read_shown(path, results, images=images)
     except MigvisError:
         if images is not None:
             raise
-        session = xr.Dataset()
-    wanted = sorted({name for pair in pairs for name in pair})
-    if "image" in session:
+    else:
         row = {name: i for i, name in enumerate(session["stimulus"].values)}
         return {name: session["image"][row[name]].values for name in wanted}, True
     plain = results.synthesized.isel(edit=np.flatnonzero(results.synthesized["method"].values == "none"))

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.files import read_csv
 
 
 def load_sorting(folder: str | Path) -> Any:
@@ -60,19 +61,13 @@ def read_presentations(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     MigvisError
-        If the file cannot be read or lacks one of the two columns.
+        If the file cannot be read, has a column twice, or lacks one of the two.
     """
-    try:
-        table = pd.read_csv(
-            path, dtype={"stimulus": str}, keep_default_na=False, na_values={"start_time": [""]}
-        )
-    except OSError as error:
-        raise MigvisError(f"presentations {path}: {error.strerror}; give the path of a CSV file") from None
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise MigvisError(f"presentations {path} is no CSV: {reason}; give a CSV file") from None
-    absent = [name for name in ("start_time", "stimulus") if name not in table.columns]
-    if absent:
-        held = " ".join(", ".join(map(str, table.columns)).split())
-        raise MigvisError(f"presentations {path} has no column {absent[0]!r} (its columns: {held}); add it")
-    return table
+    return read_csv(
+        path,
+        what="presentations",
+        needs=("start_time", "stimulus"),
+        dtype={"stimulus": str},
+        keep_default_na=False,
+        na_values={"start_time": [""]},
+    )

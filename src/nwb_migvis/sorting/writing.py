@@ -185,15 +185,32 @@ def stimulus_names(stimulus: pd.Series) -> list[str]:
     return ["" if pd.isna(name) else str(name) for name in stimulus]
 
 
+def is_object_name(name: str) -> bool:
+    """Return whether an object of an NWB file can have this name."""
+    return bool(name) and "/" not in name and ":" not in name
+
+
+def reserved_names(kind: Any) -> set[str]:
+    """Return the names that no further column of a type of table can have."""
+    return {"id", "colnames", "description", *(column["name"] for column in kind.__columns__)}
+
+
 def add_units(nwb: NWBFile, units: SortedUnits, unit_ids: np.ndarray) -> None:
-    """Add a Units table: spike times, the sorting's names, properties and metrics."""
+    """Add a Units table: spike times, the sorting's names, properties and metrics.
+
+    A property of a name that the table has another use for gets `sorting_` before it.
+    """
     from pynwb.misc import Units
 
     unknown = [unit for unit in unit_ids if unit not in units.ids]
     if unknown:
         raise MigvisError(f"the sorting has no unit {unknown[0]}; expected ids such as {units.ids[0]}")
     rows = [int(np.flatnonzero(units.ids == unit)[0]) for unit in unit_ids]
-    columns = {name: values[rows] for name, values in units.columns().items()}
+    taken = {"unit_name", *reserved_names(Units)}
+    columns = {}
+    for name, values in units.columns().items():
+        fitting = name.replace("/", "_").replace(":", "_")
+        columns[f"sorting_{fitting}" if fitting in taken else fitting] = values[rows]
     columns["unit_name"] = np.array([str(unit) for unit in unit_ids], object)
     nwb.units = Units(
         name="units",
@@ -204,8 +221,8 @@ def add_units(nwb: NWBFile, units: SortedUnits, unit_ids: np.ndarray) -> None:
         nwb.add_unit_column(name, f"{name} of the sorting.")
     numbers = unit_ids if unit_ids.dtype.kind in "iu" else np.arange(len(unit_ids))
     for i, unit in enumerate(unit_ids):
-        values = {name: column[i] for name, column in columns.items()}
-        nwb.add_unit(id=int(numbers[i]), spike_times=units.spike_times(unit), **values)
+        row = {name: column[i] for name, column in columns.items()}
+        nwb.add_unit(id=int(numbers[i]), spike_times=units.spike_times(unit), **row)
 
 
 def add_images(nwb: NWBFile, image: xr.DataArray, names: Sequence[str], start_time: np.ndarray) -> None:
@@ -215,6 +232,12 @@ def add_images(nwb: NWBFile, image: xr.DataArray, names: Sequence[str], start_ti
 
     kind = RGBImage if "channel" in image.dims else GrayscaleImage
     stimuli = [str(name) for name in image["stimulus"].values]
+    unfit = [name for name in stimuli if not is_object_name(name)]
+    if unfit:
+        raise MigvisError(
+            f"the image {unfit[0]!r} ({len(unfit)} of {len(stimuli)} such) cannot be stored: names in NWB "
+            "hold neither '/' nor ':'; rename the stimuli"
+        )
     pictures = [
         kind(name=name, data=image[i].values, description="An image that was shown.")
         for i, name in enumerate(stimuli)
@@ -253,6 +276,11 @@ def add_table(
         "stop_time": stop_time,
         "image_name": np.array(names, object),
     }
+    taken = {"image_name", *reserved_names(TimeIntervals)} - {"start_time", "stop_time"}
+    for name in map(str, presentations.columns):
+        if name in taken or not is_object_name(name):
+            why = "NWB keeps for something else" if name in taken else "cannot name a column in NWB"
+            raise MigvisError(f"presentations have a column {name!r}, which {why}; rename it")
     for name in presentations.columns:
         if name not in ("start_time", "stop_time", "stimulus"):
             columns[str(name)] = _column(presentations[name])

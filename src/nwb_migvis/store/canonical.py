@@ -14,7 +14,16 @@ import pandas as pd
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.results import EDIT_COORDS, GROUP_COLUMNS, Results, no_edits, no_selectivity
+from nwb_migvis.results import (
+    EDIT_COORDS,
+    EDIT_MAPS,
+    GROUP_COLUMNS,
+    OPTIONAL_GROUP_COLUMNS,
+    Results,
+    no_decoding,
+    no_edits,
+    no_selectivity,
+)
 
 Dims = tuple[str, ...]
 
@@ -61,15 +70,24 @@ SELECTIVITY = Form(
     coords={name: ((name,), str) for name in EVIDENCE_DIMS},
 )
 
+DECODING_DIMS = ("group", "label")
+DECODING = Form(
+    data={
+        **dict.fromkeys(("score", "chance", "p_value", "q_value"), (DECODING_DIMS, np.float64)),
+        **dict.fromkeys(("score_all", "mig", "sap"), (("label",), np.float64)),
+    },
+    coords={name: ((name,), str) for name in DECODING_DIMS},
+)
+
 
 def edits_form(dataset: xr.Dataset) -> Form:
     """Return the form of `Results.synthesized`, whose images are grayscale or have a channel dim."""
     colour = "image" in dataset and "channel" in dataset["image"].dims
     dims: Dims = ("edit", "y", "x", "channel") if colour else ("edit", "y", "x")
     return Form(
-        data={"image": (dims, np.uint8), "map": (("edit", "y", "x"), np.float32)},
+        data={"image": (dims, np.uint8), **dict.fromkeys(EDIT_MAPS, (("edit", "y", "x"), np.float32))},
         coords={name: (("edit",), kind) for name, kind in EDIT_COORDS.items()},
-        optional=("map",),
+        optional=EDIT_MAPS,
     )
 
 
@@ -77,8 +95,8 @@ def canonical(results: Results) -> Results:
     """Return the same results in the form that a file holds.
 
     Text is NumPy text, integers are int64, statistics float64; the provenance is plain JSON values (NaN
-    becomes null); a `synthesized` without edits and a `selectivity` without labels are the empty datasets
-    of `results.py`.
+    becomes null); a `synthesized` without edits, a `selectivity` and a `decoding` without labels are the
+    empty datasets of `results.py`.
 
     Raises
     ------
@@ -108,6 +126,9 @@ def canonical(results: Results) -> Results:
             selectivity if selectivity["transfer"].size else no_selectivity(), SELECTIVITY, "selectivity"
         ),
         provenance=plain(results.provenance),
+        decoding=_conform(
+            results.decoding if results.decoding["score"].size else no_decoding(), DECODING, "decoding"
+        ),
     )
 
 
@@ -149,7 +170,7 @@ def differences(asked: Results, found: Results) -> list[str]:
         parts.append("name")
     if not asked.groups.equals(found.groups):
         parts.append("groups")
-    for name in ("latents", "units", "synthesized", "selectivity"):
+    for name in ("latents", "units", "synthesized", "selectivity", "decoding"):
         a, b = getattr(asked, name), getattr(found, name)
         if not a.identical(b) or any(a[v].dtype != b[v].dtype for v in a.data_vars):
             parts.append(name)
@@ -160,7 +181,7 @@ def differences(asked: Results, found: Results) -> list[str]:
 
 def _groups(frame: pd.DataFrame) -> pd.DataFrame:
     unknown = [c for c in frame.columns if c not in GROUP_COLUMNS]
-    lacking = [c for c in GROUP_COLUMNS if c not in frame.columns and c != "stability"]
+    lacking = [c for c in GROUP_COLUMNS if c not in frame.columns and c not in OPTIONAL_GROUP_COLUMNS]
     if unknown or lacking or not len(frame):
         raise ValueError(f"results.groups: {len(frame)} rows, unknown {unknown}, absent {lacking}")
     columns = {

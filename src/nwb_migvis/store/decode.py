@@ -16,8 +16,16 @@ import xarray as xr
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extension import NAMESPACE
-from nwb_migvis.results import EDIT_COORDS, GROUP_COLUMNS, Results, no_edits, no_selectivity
-from nwb_migvis.store.canonical import EVIDENCE_DIMS, SELECTIVITY
+from nwb_migvis.results import (
+    EDIT_COORDS,
+    EDIT_MAPS,
+    GROUP_COLUMNS,
+    Results,
+    no_decoding,
+    no_edits,
+    no_selectivity,
+)
+from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, Form
 
 
 def list_runs(path: str | Path) -> list[str]:
@@ -106,7 +114,7 @@ def open_file(path: str | Path) -> Iterator[h5py.File]:
         yield file
     except MigvisError:
         raise
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (KeyError, MemoryError, OSError, OverflowError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise MigvisError(
             f"{path} is damaged ({reason}); expected a whole NWB file; fetch or write it again"
@@ -147,8 +155,11 @@ def decode(group: h5py.Group) -> Results:
         synthesized=_synthesized(group["synthesized_images"])
         if "synthesized_images" in group
         else no_edits(),
-        selectivity=_selectivity(group) if "selectivity" in group else no_selectivity(),
+        selectivity=_long(group, SELECTIVITY, _SELECTIVITY_TABLES)
+        if "selectivity" in group
+        else no_selectivity(),
         provenance=_provenance(group["model"]),
+        decoding=_long(group, DECODING, _DECODING_TABLES) if "decoding" in group else no_decoding(),
     )
 
 
@@ -165,11 +176,13 @@ def _run_group(file: h5py.File, path: Path, name: str | None) -> h5py.Group:
         )
     if name is None and len(names) > 1:
         raise MigvisError(
-            f"{path}: found {len(names)} runs; expected a choice; name one of {', '.join(names)}"
+            f"{path}: found {len(names)} runs; expected a choice; name one of {', '.join(names)} "
+            "with name= (--name)"
         )
     if name is not None and name not in names:
         raise MigvisError(
-            f"{path}: found no run {name!r}; expected one of {', '.join(names)}; name one of them"
+            f"{path}: found no run {name!r}; expected one of {', '.join(names)}; name one of "
+            "them with name= (--name)"
         )
     return file["analysis"][names[0] if name is None else name]
 
@@ -210,8 +223,7 @@ def _units(table: h5py.Group) -> xr.Dataset:
 def _synthesized(table: h5py.Group) -> xr.Dataset:
     dims = ("edit", "y", "x", "channel")
     data = {"image": (dims[: table["image"].ndim], table["image"][()])}
-    if "map" in table:
-        data["map"] = (dims[:3], table["map"][()])
+    data |= {name: (dims[:3], table[name][()]) for name in EDIT_MAPS if name in table}
     coords = {
         name: ("edit", _text(table[name]) if kind is str else table[name][()])
         for name, kind in EDIT_COORDS.items()
@@ -219,20 +231,25 @@ def _synthesized(table: h5py.Group) -> xr.Dataset:
     return xr.Dataset(data, coords=coords)
 
 
-def _selectivity(group: h5py.Group) -> xr.Dataset:
+_SELECTIVITY_TABLES = {
+    "selectivity": EVIDENCE_DIMS,
+    "reader_scores": ("label", "reader"),
+    "selectivity_index": ("method", "reader"),
+}
+_DECODING_TABLES = {"decoding": DECODING_DIMS, "label_decoding": ("label",)}
+
+
+def _long(group: h5py.Group, form: Form, tables: dict[str, tuple[str, ...]]) -> xr.Dataset:
+    """Return a dataset from its tables in long form, the first of which has all dims."""
     data: dict[str, Any] = {}
     coords: dict[str, Any] = {}
-    for table, dims in (
-        ("selectivity", EVIDENCE_DIMS),
-        ("reader_scores", ("label", "reader")),
-        ("selectivity_index", ("method", "reader")),
-    ):
+    for table, dims in tables.items():
         axes = [_text(group[table][d]) for d in dims]
         if not coords:
             coords = {d: np.array(list(dict.fromkeys(axis))) for d, axis in zip(dims, axes, strict=True)}
         full = pd.MultiIndex.from_product([coords[d] for d in dims])
         rows = pd.MultiIndex.from_arrays(axes)
-        for name in (n for n, (d, _) in SELECTIVITY.data.items() if d == dims):
+        for name in (n for n, (d, _) in form.data.items() if d == dims):
             values = pd.Series(group[table][name][()], index=rows).reindex(full).to_numpy()
             data[name] = (dims, values.reshape([len(coords[d]) for d in dims]))
     return xr.Dataset(data, coords=coords)

@@ -30,6 +30,7 @@ def check_destination(
     name: str = "migvis",
     backup: bool = True,
     expected_bytes: int = 0,
+    replace_run: bool = False,
 ) -> Path:
     """Return the path that results will be written to, or refuse.
 
@@ -49,6 +50,8 @@ def check_destination(
         In place, keep the source under `NAME.nwb.bak`.
     expected_bytes : int
         Size of the results, besides that of the source and a spare of 64 MiB.
+    replace_run : bool
+        Allow a run of the same name in the source to be replaced, but no `out` that exists.
 
     Raises
     ------
@@ -73,6 +76,7 @@ def check_destination(
         name=name,
         backup=backup,
         expected_bytes=expected_bytes,
+        replace_run=replace_run,
     )
 
 
@@ -85,6 +89,7 @@ def choose_destination(
     name: str,
     backup: bool,
     expected_bytes: int,
+    replace_run: bool,
 ) -> Path:
     """Do as `check_destination`, but allow other processes to read the destination.
 
@@ -95,15 +100,31 @@ def choose_destination(
         raise MigvisError(f"found both in_place and out = {out}; expected one of them; leave the other away")
     destination = source if in_place else _choose(source, out)
     with open_file(source) as file:
-        _check_run_name(file, source, name, overwrite)
+        _check_run_name(file, source, name, overwrite or replace_run)
         _check_links(file, source, destination)
     if in_place:
         _check_in_place(source)
+    elif destination.exists() and destination.samefile(source):
+        raise MigvisError(
+            f"{destination} is the source itself; expected another file; use --in-place to write back"
+        )
     else:
-        _check_new(source, destination, overwrite)
+        _check_new(destination, overwrite)
     _check_folder(destination, hard_links=in_place and backup)
     _check_space(source, destination, expected_bytes)
     return destination
+
+
+def check_new_file(destination: Path, *, overwrite: bool) -> None:
+    """Refuse a path for a new file, which is made of no NWB file.
+
+    Raises
+    ------
+    MigvisError
+        If it exists, is a link, or lies in a folder that is absent or not writable.
+    """
+    _check_new(destination, overwrite)
+    _check_folder(destination, hard_links=False)
 
 
 def temporary_path(destination: Path) -> Path:
@@ -181,11 +202,7 @@ def _open_here(path: Path) -> bool:
     return False
 
 
-def _check_new(source: Path, destination: Path, overwrite: bool) -> None:
-    if destination.exists() and destination.samefile(source):
-        raise MigvisError(
-            f"{destination} is the source itself; expected another file; use --in-place to write back"
-        )
+def _check_new(destination: Path, overwrite: bool) -> None:
     if destination.is_symlink():
         raise MigvisError(f"{destination} is a symbolic link; expected a new file; give another --out")
     if destination.is_dir():

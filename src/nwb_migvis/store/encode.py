@@ -13,6 +13,8 @@ from hdmf.backends.hdf5.h5_utils import H5DataIO
 from pynwb import NWBFile
 
 from nwb_migvis.extension import (
+    DecodingTable,
+    LabelDecodingTable,
     LatentGroupsTable,
     MigvisModel,
     MigvisRun,
@@ -25,7 +27,7 @@ from nwb_migvis.extension import (
     UnitLoadingsTable,
 )
 from nwb_migvis.results import Results
-from nwb_migvis.store.canonical import EVIDENCE_DIMS, SELECTIVITY
+from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, Form
 
 NETWORKS = {
     "vae": "Group-wise variational autoencoder: spike counts to latents and back.",
@@ -61,6 +63,8 @@ def encode(results: Results, *, nwbfile: NWBFile, weights: Mapping[str, bytes]) 
         parts["synthesized_images"] = _synthesized_images(results.synthesized)
     if results.selectivity["transfer"].size:
         parts.update(_selectivity(results.selectivity))
+    if results.decoding["score"].size:
+        parts.update(_decoding(results.decoding))
     return MigvisRun(
         name=results.name,
         description="Latent groups of the population's visual responses, guided image synthesis and evidence "
@@ -143,9 +147,7 @@ def _rows(wanted: np.ndarray, ids: np.ndarray) -> np.ndarray | None:
 
 def _synthesized_images(edits: xr.Dataset) -> SynthesizedImagesTable:
     data: dict[str, Any] = {str(name): _column(edits[name].values) for name in edits.coords}
-    data["image"] = _one_by_one(edits["image"].values)
-    if "map" in edits:
-        data["map"] = _one_by_one(edits["map"].values)
+    data |= {str(name): _one_by_one(variable.values) for name, variable in edits.data_vars.items()}
     return SynthesizedImagesTable.from_columns(
         name="synthesized_images", description="Edits of shown images, one row an edit.", data=data
     )
@@ -158,29 +160,46 @@ def _one_by_one(images: np.ndarray) -> H5DataIO:
     )
 
 
-def _selectivity(selectivity: xr.Dataset) -> dict[str, Any]:
-    def long(dims: tuple[str, ...]) -> dict[str, Any]:
-        names = [name for name, (d, _) in SELECTIVITY.data.items() if d == dims]
-        axes = np.meshgrid(*(selectivity[d].values for d in dims), indexing="ij")
-        return {d: _column(a.ravel()) for d, a in zip(dims, axes, strict=True)} | {
-            name: selectivity[name].values.ravel() for name in names
-        }
+def _long(dataset: xr.Dataset, form: Form, dims: tuple[str, ...]) -> dict[str, Any]:
+    """Return the columns of the variables with these dims, one row a combination of their values."""
+    names = [name for name, (d, _) in form.data.items() if d == dims]
+    axes = np.meshgrid(*(dataset[d].values for d in dims), indexing="ij")
+    return {d: _column(a.ravel()) for d, a in zip(dims, axes, strict=True)} | {
+        name: dataset[name].values.ravel() for name in names
+    }
 
+
+def _decoding(decoding: xr.Dataset) -> dict[str, Any]:
+    return {
+        "decoding": DecodingTable.from_columns(
+            name="decoding",
+            description="How well each label is decoded from each group.",
+            data=_long(decoding, DECODING, DECODING_DIMS),
+        ),
+        "label_decoding": LabelDecodingTable.from_columns(
+            name="label_decoding",
+            description="How well each label is decoded from all latents, and how far by one group alone.",
+            data=_long(decoding, DECODING, ("label",)),
+        ),
+    }
+
+
+def _selectivity(selectivity: xr.Dataset) -> dict[str, Any]:
     return {
         "selectivity": SelectivityTable.from_columns(
             name="selectivity",
             description="How far edits of each group move each label.",
-            data=long(EVIDENCE_DIMS),
+            data=_long(selectivity, SELECTIVITY, EVIDENCE_DIMS),
         ),
         "reader_scores": ReaderScoresTable.from_columns(
             name="reader_scores",
             description="How well each reader reads each label on real held-out images.",
-            data=long(("label", "reader")),
+            data=_long(selectivity, SELECTIVITY, ("label", "reader")),
         ),
         "selectivity_index": SelectivityIndexTable.from_columns(
             name="selectivity_index",
             description="Selectivity over the supervised groups.",
-            data=long(("method", "reader")),
+            data=_long(selectivity, SELECTIVITY, ("method", "reader")),
         ),
     }
 

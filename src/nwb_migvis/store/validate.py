@@ -52,7 +52,9 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def validate_file(path: str | Path) -> list[Finding]:
-    """Check a file with results against the NWB schema, its own consistency and best practices.
+    """Check a file against the NWB schema and best practices, and its results for consistency.
+
+    A file without results can be valid: `list_runs` says what it holds.
 
     The best practices are nwbinspector's, with the archive's configuration (DANDI), where it is installed.
 
@@ -106,9 +108,7 @@ def _inspector_findings(path: Path) -> Iterator[Finding]:
 def own_findings(file: h5py.File) -> Iterator[Finding]:
     """Yield what is inconsistent in the runs of an open file, or between them and the file."""
     names = runs_in(file)
-    if not names:
-        yield Finding("error", "found no results; expected an object of type MigvisRun", "/analysis")
-    elif NAMESPACE not in file.get("specifications", {}):
+    if names and NAMESPACE not in file.get("specifications", {}):
         yield Finding("error", f"the specification of {NAMESPACE} is not in the file", "/specifications")
     for name in names:
         group = file["analysis"][name]
@@ -135,6 +135,7 @@ def _inconsistencies(results: Results, group: h5py.Group) -> Iterator[Finding]:
         ("synthesized_images/target", edits["target"], stimuli | {""}),
         ("synthesized_images/role", edits["role"], set(ROLES)),
         ("selectivity/group", results.selectivity["group"], groups),
+        ("decoding/group", results.decoding["group"], groups),
     )
     for place, values, known in allowed:
         strange = sorted(set(values.values) - known)

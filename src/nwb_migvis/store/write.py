@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,6 +34,7 @@ def write_results(
     weights: Mapping[str, bytes] | None = None,
     backup: bool = True,
     unchanged_since: tuple[int, ...] | None = None,
+    replace_run: bool = False,
 ) -> Path:
     """Write results into a copy of their session, or back into the session's own path.
 
@@ -58,6 +59,8 @@ def write_results(
         In place, keep the source as a hard link `NAME.nwb.bak` (`.bak1`, ... where that is taken).
     unchanged_since : tuple of int, optional
         The source's `fingerprint` when it was read: a source that changed since is refused.
+    replace_run : bool
+        Replace a run of the same name in the source, but no `out` that exists.
 
     Returns
     -------
@@ -83,6 +86,7 @@ def write_results(
         name=results.name,
         backup=backup,
         expected_bytes=size,
+        replace_run=replace_run,
     )
     sweep_temporary_files(destination.parent)
     before = fingerprint(source)
@@ -166,18 +170,30 @@ def _verify(source: Path, temporary: Path, results: Results, weights: Mapping[st
             f"{source}: a copy by pynwb would not be valid ({finding.location}: {finding.message}); "
             "expected a file of a schema that pynwb can bring up to date; nothing was written"
         )
-    with h5py.File(source, "r") as old, h5py.File(temporary, "r") as new:
-        lost = list(lost_or_altered(old, new, skip={where}, is_subtype=_is_subtype))
-        if lost:
-            raise MigvisError(
-                f"{source}: a copy by pynwb would not keep everything ({len(lost)} differences, the first: "
-                f"{lost[0]}); expected a file that pynwb copies as it is; nothing was written"
-            )
+    check_nothing_lost(source, temporary, skip={where})
+    with h5py.File(temporary, "r") as new:
         wrong = differences(results, decode(new[where]))
         if {n: d[()].tobytes() for n, d in weights_in(new[where])} != dict(weights):
             wrong.append("weights")
     if wrong:
         raise RuntimeError(f"{temporary}: read back otherwise than written: {', '.join(wrong)}")
+
+
+def check_nothing_lost(source: Path, copy: Path, *, skip: Collection[str] = ()) -> None:
+    """Check that a copy of an NWB file holds everything that the file does, but for the paths to skip.
+
+    Raises
+    ------
+    MigvisError
+        Naming the first object that is absent or differs.
+    """
+    with h5py.File(source, "r") as old, h5py.File(copy, "r") as new:
+        lost = list(lost_or_altered(old, new, skip=skip, is_subtype=_is_subtype))
+    if lost:
+        raise MigvisError(
+            f"{source}: a copy by pynwb would not keep everything ({len(lost)} differences, the first: "
+            f"{lost[0]}); expected a file that pynwb copies as it is; nothing was written"
+        )
 
 
 def _is_subtype(old: tuple[str, str], new: tuple[str, str]) -> bool:

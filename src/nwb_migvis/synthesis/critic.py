@@ -110,11 +110,38 @@ class Critic:
     def _by_group(self, squared: torch.Tensor) -> torch.Tensor:
         return torch.stack([part.sum(-1) for part in squared.split(list(self.sizes), dim=-1)], dim=-1)
 
-    def pmi(self, x_t: torch.Tensor, t: float, goal: torch.Tensor, *, marginal: float = 1.0) -> torch.Tensor:
+    def read(self, x_t: torch.Tensor, t: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the standardised latents read off images at step t / T and their log precision.
+
+        Parameters
+        ----------
+        x_t : torch.Tensor, shape (n, channel, y, x)
+        t : float
+            Step / T.
+
+        Returns
+        -------
+        read, log_precision : torch.Tensor, shape (n, latent)
+        """
+        return self.network(x_t, torch.full((x_t.shape[0],), t, device=x_t.device))
+
+    def scores(
+        self, read: torch.Tensor, log_precision: torch.Tensor, goal: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the scores of what was read with a goal (n, group) and with the bank (n, negative, group).
+
+        In nats. A group's score depends on what was read of that group alone.
+        """
+        weight = 0.5 * log_precision.exp()
+        positive = -self._by_group(weight * (read - goal).square())
+        negative = -self._by_group(weight[:, None] * (read[:, None] - self.bank[None]).square())
+        return positive, negative
+
+    def pmi(self, x_t: torch.Tensor, t: float, goal: torch.Tensor) -> torch.Tensor:
         """Return the pointwise mutual information of each image with a goal for each group, in nats.
 
-        log p(z_g | x_t) - log p(z_g) up to a constant, estimated as s_g(z_g, x_t) minus the log mean
-        over the bank of exp s_g.
+        log p(z_g | x_t) - log p(z_g), estimated as s_g(z_g, x_t) minus the log mean over the bank of
+        exp s_g.
 
         Parameters
         ----------
@@ -123,18 +150,13 @@ class Critic:
             Step / T.
         goal : torch.Tensor, shape (n, latent)
             Standardised latents.
-        marginal : float
-            Factor on the bank's term; below 1 tempers it.
 
         Returns
         -------
         torch.Tensor, shape (n, group)
         """
-        read, log_precision = self.network(x_t, torch.full((x_t.shape[0],), t, device=x_t.device))
-        weight = 0.5 * log_precision.exp()
-        positive = -self._by_group(weight * (read - goal).square())
-        negative = -self._by_group(weight[:, None] * (read[:, None] - self.bank[None]).square())
-        return positive - marginal * (torch.logsumexp(negative, dim=1) - math.log(len(self.bank)))
+        positive, negative = self.scores(*self.read(x_t, t), goal)
+        return positive - torch.logsumexp(negative, dim=1) + math.log(len(self.bank))
 
     @torch.no_grad()
     def score_matrix(self, z: np.ndarray, x: torch.Tensor) -> np.ndarray:

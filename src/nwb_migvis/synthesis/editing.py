@@ -37,7 +37,10 @@ def time_grid(n_timesteps: int, *, strength: float, n_steps: int) -> np.ndarray:
         raise MigvisError(f"strength is {strength:g}; expected more than 0 and at most 1")
     last = min(round(strength * n_timesteps), n_timesteps - 1)
     if last < n_steps:
-        raise MigvisError(f"{n_steps} steps do not fit between 0 and step {last}; lower synthesis.n_steps")
+        raise MigvisError(
+            f"{n_steps} steps do not fit between 0 and step {last}; lower synthesis.n_steps or raise the "
+            "strength"
+        )
     return np.round(np.linspace(0, last, n_steps + 1)).astype(int)
 
 
@@ -80,11 +83,13 @@ def sample(
     grid: np.ndarray,
     gradient: Gradient | None = None,
     guidance: torch.Tensor | None = None,
+    shift: Gradient | None = None,
 ) -> torch.Tensor:
     """Denoise from the last step of the grid to the first, deterministically, under guidance.
 
-    At each step eps becomes eps - guidance * |eps| * gradient / |gradient|, the norms over each image: the
-    guidance's length is relative to the prior's own prediction, so one value serves across image sets.
+    At each step eps becomes eps - guidance * |eps| * gradient / |gradient| + shift, the norms over each
+    image: the gradient's length is relative to the prior's own prediction, so one value serves across image
+    sets.
 
     Parameters
     ----------
@@ -95,6 +100,8 @@ def sample(
     gradient : callable, optional
     guidance : torch.Tensor, shape (n,), optional
         Length of the guidance of each image. Zero leaves an image exactly as without guidance.
+    shift : callable, optional
+        (x_t, t) -> what is added to the predicted noise, shape of x_t.
 
     Raises
     ------
@@ -105,20 +112,29 @@ def sample(
     for now, then in pairwise(grid[::-1]):
         with torch.no_grad():
             eps, x0_hat = denoise(x, int(now))
+        step = torch.zeros(()).to(eps)
         if gradient is not None and guidance is not None:
-            push = _push(eps, gradient(x, int(now)), guidance)
-            eps = eps - push
-            x0_hat = x0_hat + ((1 - alpha_bar[now]) / alpha_bar[now]).sqrt() * push
+            step = push(eps, gradient(x, int(now)), guidance)
+        if shift is not None:
+            step = step - shift(x, int(now))
+        eps = eps - step
+        x0_hat = x0_hat + ((1 - alpha_bar[now]) / alpha_bar[now]).sqrt() * step
         x = alpha_bar[then].sqrt() * x0_hat + (1 - alpha_bar[then]).sqrt() * eps
     return x
 
 
-def _push(eps: torch.Tensor, direction: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
-    """Return the direction scaled to `guidance` times the norm of eps, image by image."""
+def push(x: torch.Tensor, direction: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+    """Return the direction scaled to `guidance` times the norm of x, image by image.
+
+    Raises
+    ------
+    MigvisError
+        If the direction is not finite.
+    """
     if not torch.isfinite(direction).all():
         raise MigvisError(
             "the guidance is not finite; lower synthesis.guidance or train the critic for longer"
         )
     norm = direction.flatten(1).norm(dim=1).clamp_min(1e-12)
-    length = guidance * eps.flatten(1).norm(dim=1) / norm
+    length = guidance * x.flatten(1).norm(dim=1) / norm
     return length[:, None, None, None] * direction

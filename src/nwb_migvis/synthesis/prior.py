@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +13,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from nwb_migvis.config import PriorConfig
-from nwb_migvis.errors import MigvisError
 from nwb_migvis.packing import pack, unpack
-from nwb_migvis.progress import progress
 
 KIND = "prior"
-MIN_IMAGES = 20
+PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -39,43 +38,115 @@ class PixelScale:
         return pixels[:, 0].numpy() if grayscale else pixels.permute(0, 2, 3, 1).numpy()
 
 
+class LatentEmbedding(nn.Module):
+    """What a denoiser is told of the latents: one network a group, summed; nothing for a dropped group.
+
+    The last layers start at zero, so that conditioning begins as no conditioning.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Latents in each group, in order.
+    width : int
+        Of the denoiser's time embedding.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, sizes: Sequence[int], width: int):
+        super().__init__()
+        self.sizes = tuple(sizes)
+        self.groups = nn.ModuleList(
+            nn.Sequential(nn.Linear(size, 128), nn.SiLU(), nn.Linear(128, width)) for size in sizes
+        )
+        for group in self.groups:
+            nn.init.zeros_(group[-1].weight)
+            nn.init.zeros_(group[-1].bias)
+        self.register_buffer("mean", torch.zeros(sum(sizes)))
+        self.register_buffer("std", torch.ones(sum(sizes)))
+
+    def forward(self, z: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+        """Embed standardised latents z (n, latent) of the groups to keep (n, group) as (n, width)."""
+        parts = zip(z.split(list(self.sizes), dim=1), self.groups, keep.split(1, dim=1), strict=True)
+        return torch.stack([group(part) * kept for part, group, kept in parts]).sum(0)
+
+
 class Denoiser(nn.Module):
-    """A diffusers UNet that predicts v of images of any size, folded into patches.
+    """A diffusers UNet on images of any size, folded into patches.
+
+    Parameters
+    ----------
+    unet : UNet2DModel
+        On `n_channels * patch_px**2` channels; with `class_embed_type="identity"` where it is conditioned.
+    patch_px : int
+        Pixels are folded into channels in squares of this side.
+    precision : {"bfloat16", "float32"}
+        Arithmetic of the network.
+    sizes : sequence of int, optional
+        Latents in each group, where it is conditioned on them.
+    """
+
+    def __init__(
+        self, unet: UNet2DModel, *, patch_px: int, precision: str, sizes: Sequence[int] | None = None
+    ):
+        super().__init__()
+        self.unet = unet.to(memory_format=torch.channels_last)
+        self.patch_px = patch_px
+        self.precision = precision
+        self.multiple = patch_px * 2 ** (len(unet.config["block_out_channels"]) - 1)
+        self.width = unet.time_embedding.linear_2.out_features
+        self.latents = None if sizes is None else LatentEmbedding(sizes, self.width)
+
+    def forward(
+        self, x_t: torch.Tensor, t: torch.Tensor, condition: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the network's prediction, shape as x_t (n, channel, y, x), at integer time steps t (n,).
+
+        Parameters
+        ----------
+        x_t : torch.Tensor, shape (n, channel, y, x)
+        t : torch.Tensor of int, shape (n,)
+        condition : torch.Tensor, shape (n, width), optional
+            What `latents` returned; unconditional where it is None.
+        """
+        height, width = x_t.shape[-2:]
+        pad = (0, -width % self.multiple, 0, -height % self.multiple)
+        x = F.pad(x_t, pad, mode="replicate") if any(pad) else x_t
+        x = F.pixel_unshuffle(x, self.patch_px).contiguous(memory_format=torch.channels_last)
+        if condition is None and self.latents is not None:
+            condition = x.new_zeros(len(x), self.width)
+        dtype = PRECISIONS[self.precision]
+        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+            out = self.unet(x, t, class_labels=condition).sample
+        return F.pixel_shuffle(out.float(), self.patch_px)[..., :height, :width]
+
+
+def new_denoiser(n_channels: int, config: PriorConfig, *, sizes: Sequence[int] | None = None) -> Denoiser:
+    """Build an untrained denoiser.
 
     Parameters
     ----------
     n_channels : int
         Of the images.
     config : PriorConfig
+    sizes : sequence of int, optional
+        Latents in each group, for a denoiser that is conditioned on them.
     """
-
-    def __init__(self, n_channels: int, config: PriorConfig):
-        super().__init__()
-        depth = len(config.channels)
-        folded = n_channels * config.patch_px**2
-        self.patch_px = config.patch_px
-        self.multiple = config.patch_px * 2 ** (depth - 1)
-        self.precision = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
-        self.unet = UNet2DModel(
-            in_channels=folded,
-            out_channels=folded,
-            block_out_channels=config.channels,
-            layers_per_block=config.layers_per_block,
-            down_block_types=("DownBlock2D",) * depth,
-            up_block_types=("UpBlock2D",) * depth,
-            norm_num_groups=8,
-            add_attention=False,
-        )
-
-    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Return v, shape as x_t (n, channel, y, x), at integer time steps t (n,)."""
-        height, width = x_t.shape[-2:]
-        pad = (0, -width % self.multiple, 0, -height % self.multiple)
-        x = F.pad(x_t, pad, mode="replicate") if any(pad) else x_t
-        x = F.pixel_unshuffle(x, self.patch_px).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, self.precision, enabled=self.precision != torch.float32):
-            v = self.unet(x, t).sample
-        return F.pixel_shuffle(v.float(), self.patch_px)[..., :height, :width]
+    depth = len(config.channels)
+    folded = n_channels * config.patch_px**2
+    unet = UNet2DModel(
+        in_channels=folded,
+        out_channels=folded,
+        block_out_channels=config.channels,
+        layers_per_block=config.layers_per_block,
+        down_block_types=("DownBlock2D",) * depth,
+        up_block_types=("UpBlock2D",) * depth,
+        norm_num_groups=8,
+        add_attention=False,
+        class_embed_type=None if sizes is None else "identity",
+    )
+    return Denoiser(unet, patch_px=config.patch_px, precision=config.precision, sizes=sizes)
 
 
 @dataclass(frozen=True)
@@ -85,42 +156,83 @@ class Prior:
     Attributes
     ----------
     denoiser : Denoiser
-    config : PriorConfig
+        Its prediction is v, or the noise.
     scale : PixelScale
     shape : tuple of int
         (y, x) or (y, x, channel) of its images.
     alpha_bar : torch.Tensor, shape (T,)
         Cumulative signal fraction at each step.
+    predicts : {"v_prediction", "epsilon"}
+        What the network predicts, in the words of diffusers.
     """
 
     denoiser: Denoiser
-    config: PriorConfig
     scale: PixelScale
     shape: tuple[int, ...]
     alpha_bar: torch.Tensor
+    predicts: str = "v_prediction"
 
-    def eps_and_x0_hat(self, x_t: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
+    @property
+    def n_timesteps(self) -> int:
+        """T, the number of noise levels."""
+        return self.alpha_bar.numel()
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether it was trained with latents."""
+        return self.denoiser.latents is not None
+
+    def eps_and_x0_hat(
+        self, x_t: torch.Tensor, t: int, condition: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the predicted noise and the predicted clean image at one time step for a batch."""
         steps = torch.full((x_t.shape[0],), t, device=x_t.device, dtype=torch.long)
-        v = self.denoiser(x_t, steps)
+        out = self.denoiser(x_t, steps, condition)
         a, s = self.alpha_bar[t].sqrt(), (1 - self.alpha_bar[t]).sqrt()
-        return a * v + s * x_t, a * x_t - s * v
+        if self.predicts == "epsilon":
+            return out, (x_t - s * out) / a
+        return a * out + s * x_t, a * x_t - s * out
 
     def to_bytes(self) -> bytes:
-        """Return weights, settings and pixel scale as safetensors bytes."""
-        head = {"config": asdict(self.config), "scale": asdict(self.scale), "shape": list(self.shape)}
-        return pack(KIND, self.denoiser.state_dict(), head)
+        """Return weights, architecture, schedule and pixel scale as safetensors bytes."""
+        latents = self.denoiser.latents
+        head = {
+            "unet": unet_settings(self.denoiser.unet),
+            "patch_px": self.denoiser.patch_px,
+            "precision": self.denoiser.precision,
+            "sizes": None if latents is None else list(latents.sizes),
+            "scale": asdict(self.scale),
+            "shape": list(self.shape),
+            "predicts": self.predicts,
+        }
+        return pack(KIND, self.denoiser.state_dict() | {"alpha_bar": self.alpha_bar}, head)
+
+
+def unet_settings(unet: UNet2DModel) -> dict[str, Any]:
+    """Return what `UNet2DModel(**settings)` needs to build the same network."""
+    return {name: value for name, value in unet.config.items() if not name.startswith("_")}
 
 
 def load_prior(weights: bytes) -> Prior:
     """Rebuild a prior from the bytes that `Prior.to_bytes` returned."""
     head, state = unpack(KIND, weights)
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in head["config"].items()}
-    config, shape = PriorConfig(**values), tuple(head["shape"])
-    denoiser = Denoiser(_n_channels(shape), config)
-    denoiser.load_state_dict(state)
-    scale = PixelScale(**head["scale"])
-    return Prior(denoiser.eval(), config, scale, shape, cosine_alpha_bar(config.n_timesteps))
+    alpha_bar = state.pop("alpha_bar")
+    denoiser = Denoiser(
+        UNet2DModel(**head["unet"]),
+        patch_px=head["patch_px"],
+        precision=head["precision"],
+        sizes=head["sizes"],
+    )
+    return assemble(denoiser, state, head, alpha_bar=alpha_bar)
+
+
+def assemble(
+    denoiser: Denoiser, state: Mapping[str, torch.Tensor], head: Mapping[str, Any], *, alpha_bar: torch.Tensor
+) -> Prior:
+    """Return the prior of a denoiser with its trained weights, ready for use."""
+    denoiser.load_state_dict(dict(state))
+    denoiser.eval().requires_grad_(False)
+    return Prior(denoiser, PixelScale(**head["scale"]), tuple(head["shape"]), alpha_bar, head["predicts"])
 
 
 def cosine_alpha_bar(n_timesteps: int) -> torch.Tensor:
@@ -128,82 +240,6 @@ def cosine_alpha_bar(n_timesteps: int) -> torch.Tensor:
     return DDPMScheduler(n_timesteps, beta_schedule="squaredcos_cap_v2").alphas_cumprod.clone()
 
 
-def _n_channels(shape: tuple[int, ...]) -> int:
+def n_channels_of(shape: tuple[int, ...]) -> int:
+    """Return the number of channels of images of a shape (y, x (, channel))."""
     return 1 if len(shape) == 2 else shape[2]
-
-
-def train_prior(images: np.ndarray, *, config: PriorConfig, seed: int, device: str = "cpu") -> Prior:
-    """Train the prior on images (Ho et al. 2020; v-prediction: Salimans & Ho 2022).
-
-    Parameters
-    ----------
-    images : numpy.ndarray of uint8, shape (n, y, x) or (n, y, x, channel)
-        Training images at the size that the prior works with.
-    config : PriorConfig
-    seed : int
-    device : str
-
-    Returns
-    -------
-    Prior
-        With the exponential moving average of the weights.
-
-    Raises
-    ------
-    MigvisError
-        If there are too few images, or they are all of one value.
-    """
-    if len(images) < MIN_IMAGES:
-        raise MigvisError(f"{len(images)} training images; a prior needs at least {MIN_IMAGES}")
-    scale = PixelScale(float(images.mean()), float(images.std()))
-    if scale.std == 0:
-        raise MigvisError(
-            f"every pixel of the {len(images)} training images is {scale.mean:g}; expected pictures"
-        )
-    shape = images.shape[1:]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        denoiser = Denoiser(_n_channels(shape), config).to(device)
-    denoiser.unet.to(memory_format=torch.channels_last)
-    alpha_bar = cosine_alpha_bar(config.n_timesteps).to(device)
-    x = scale.to_x(images).to(device)
-    generator = torch.Generator(device=device).manual_seed(seed)
-    average = {name: tensor.clone() for name, tensor in denoiser.state_dict().items()}
-    optimiser = torch.optim.AdamW(denoiser.parameters(), lr=config.learning_rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warm_cosine(step, config.n_steps))
-    for step in progress(range(1, config.n_steps + 1), what="prior"):
-        batch = x[torch.randint(len(x), (config.batch_size,), generator=generator, device=device)]
-        optimiser.zero_grad(set_to_none=True)
-        _denoising_loss(denoiser, batch, alpha_bar, generator).backward()
-        torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        decay = min(config.ema_decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for name, tensor in denoiser.state_dict().items():
-                average[name].lerp_(tensor, 1 - decay)
-    denoiser.load_state_dict(average)
-    denoiser.eval().requires_grad_(False)
-    return Prior(denoiser, config, scale, shape, alpha_bar)
-
-
-def _warm_cosine(step: int, n_steps: int) -> float:
-    """Return the learning rate's factor: linear warm-up (200 steps or a tenth), then a cosine to zero."""
-    n_warm = min(200, max(1, n_steps // 10))
-    if step < n_warm:
-        return (step + 1) / n_warm
-    return 0.5 * (1 + math.cos(math.pi * (step - n_warm) / max(1, n_steps - n_warm)))
-
-
-def _denoising_loss(
-    denoiser: Denoiser, x: torch.Tensor, alpha_bar: torch.Tensor, generator: torch.Generator
-) -> torch.Tensor:
-    """Return the squared error of v at time steps stratified over the batch."""
-    n, n_timesteps = x.shape[0], alpha_bar.numel()
-    u = (torch.arange(n, device=x.device) + torch.rand(n, generator=generator, device=x.device)) / n
-    t = (u * n_timesteps).long().clamp_max(n_timesteps - 1)
-    a = alpha_bar[t].sqrt()[:, None, None, None]
-    s = (1 - alpha_bar[t]).sqrt()[:, None, None, None]
-    eps = torch.randn(x.shape, generator=generator, device=x.device)
-    v = denoiser(a * x + s * eps, t)
-    return (v - (a * eps - s * x)).square().mean()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,35 +10,51 @@ import torch
 import xarray as xr
 
 from nwb_migvis.config import GroupConfig, SynthesisConfig
-from nwb_migvis.progress import progress
+from nwb_migvis.synthesis.batches import in_batches
+from nwb_migvis.synthesis.conditioning import conditional_difference, tell
 from nwb_migvis.synthesis.critic import T_MAX_FRACTION, Critic
 from nwb_migvis.synthesis.editing import Gradient, invert, sample, time_grid
+from nwb_migvis.synthesis.guidance import GUIDANCE, Score, ascend, tempered_pmi
+from nwb_migvis.synthesis.maps import change_maps, critic_maps
 from nwb_migvis.synthesis.prior import Prior
-
-TEMPER = 0.5
-"""Factor on the marginal's term of the PMI that guides; the scores that are reported have none."""
 
 
 def goals(
-    plan: pd.DataFrame, latents: np.ndarray, critic: Critic, groups: Sequence[GroupConfig]
+    plan: pd.DataFrame,
+    latents: np.ndarray,
+    critic: Critic,
+    groups: Sequence[GroupConfig],
+    steps: Mapping[tuple[str, str], np.ndarray] | None = None,
 ) -> torch.Tensor:
     """Return the standardised latents that guide each edit, shape (edit, latent).
 
-    The edited group has the guide's latents, or the source's plus gamma standard deviations in every
-    latent; all other groups have the source's own.
+    The group that an edit is guided through has the guide's latents, or the source's plus gamma times the
+    step of its direction; all other groups have the source's own.
+
+    Parameters
+    ----------
+    plan : pandas.DataFrame
+        From `plan_edits`.
+    latents : numpy.ndarray, shape (n_stimuli, n_latents)
+    critic : Critic
+    groups : sequence of GroupConfig
+    steps : mapping of (group, direction) to array, optional
+        From `direction_vectors`; needed for every direction but "ones".
     """
     z = critic.standardise(latents)
-    goal = z[torch.as_tensor(plan["source"].to_numpy())].clone()
-    guide = torch.as_tensor(plan["guide"].to_numpy())
-    gamma = torch.as_tensor(plan["gamma"].to_numpy(), dtype=z.dtype, device=z.device)
+    goal = z[plan["source"].to_numpy(copy=True)]
+    guide = plan["guide"].to_numpy()
+    gamma = torch.tensor(plan["gamma"].to_numpy(), dtype=z.dtype, device=z.device)
     edges = np.cumsum([0, *critic.sizes])
     for g, group in enumerate(groups):
-        mine = torch.as_tensor((plan["group"] == group.name).to_numpy())
+        mine = (plan["through"] == group.name).to_numpy()
         part = slice(edges[g], edges[g + 1])
-        guided = mine & (guide >= 0)
+        guided = np.flatnonzero(mine & (guide >= 0))
         goal[guided, part] = z[guide[guided], part]
-        moved = mine & (guide < 0)
-        goal[moved, part] += gamma[moved, None]
+        for direction in plan["direction"][mine & (guide < 0)].unique():
+            moved = np.flatnonzero(mine & (guide < 0) & (plan["direction"] == direction).to_numpy())
+            step = np.ones(critic.sizes[g]) if steps is None else steps[group.name, direction]
+            goal[moved, part] += gamma[moved, None] * torch.as_tensor(step, dtype=z.dtype, device=z.device)
     return goal
 
 
@@ -53,6 +69,7 @@ def synthesize(
     groups: Sequence[GroupConfig],
     config: SynthesisConfig,
     seed: int,
+    steps: Mapping[tuple[str, str], np.ndarray] | None = None,
 ) -> xr.Dataset:
     """Make every edit of a plan.
 
@@ -72,43 +89,89 @@ def synthesize(
     config : SynthesisConfig
     seed : int
         Recorded with the edits; editing itself draws nothing at random.
+    steps : mapping of (group, direction) to array, optional
+        From `direction_vectors`; needed for every direction but "ones".
 
     Returns
     -------
     xarray.Dataset
         As `Results.synthesized`.
     """
-    goal = goals(plan, latents, critic, groups)
-    own = np.array([[group.name for group in groups].index(name) for name in plan["group"]])
-    weight = torch.full((len(plan), len(groups)), config.preservation, device=goal.device)
-    weight[torch.arange(len(plan)), torch.as_tensor(own)] = 1.0
-    guidance = plan["guidance"].to_numpy()
-    scale = torch.as_tensor(guidance, dtype=torch.float32, device=goal.device)
+    goal = goals(plan, latents, critic, groups, steps)
+    names = [group.name for group in groups]
+    source = plan["source"].to_numpy()
+    told = tell(prior, critic, goal, critic.standardise(latents)[source])
+    inputs = (goal, *_weights(plan, names, config.preservation, goal), told)
     edited = np.empty((len(plan), *prior.shape), dtype=np.uint8)
-    for strength, rows in plan.groupby("strength", sort=True).indices.items():
-        grid = time_grid(prior.config.n_timesteps, strength=strength, n_steps=config.n_steps)
-        sources, which = np.unique(plan["source"].to_numpy()[rows], return_inverse=True)
+    for strength in np.unique(plan["strength"]):
+        at = (plan["strength"] == strength).to_numpy()
+        grid = time_grid(prior.n_timesteps, strength=strength, n_steps=config.n_steps)
+        sources, which = np.unique(source[at], return_inverse=True)
         starts = _invert_all(prior, images[sources], grid, config.batch_size)
-        free = guidance[rows] == 0
-        once, back = np.unique(which[free], return_inverse=True)
-        if once.size:
-            parts = starts[once].split(config.batch_size)
-            edited[rows[free]] = np.concatenate([_denoise(prior, part, grid) for part in parts])[back]
-        guided, start_of = rows[~free], which[~free]
-        for first in progress(range(0, len(guided), config.batch_size), what=f"edits at {strength:g} T"):
-            part = guided[first : first + config.batch_size]
-            gradient = pmi_gradient(critic, goal[part], weight[part], prior.config.n_timesteps)
-            edited[part] = _denoise(
-                prior, starts[start_of[first : first + config.batch_size]], grid, gradient, scale[part]
-            )
-    source_images = images[plan["source"].to_numpy()]
-    before = _scores(prior, critic, source_images, goal, own, config.batch_size)
-    after = _scores(prior, critic, edited, goal, own, config.batch_size)
-    return _dataset(plan, edited, stimulus, before, after, seed)
+        start = np.full(len(plan), -1)
+        start[at] = which
+        for methods in _alike():
+            rows = np.flatnonzero(at & plan["method"].isin(methods).to_numpy())
+            method = GUIDANCE[methods[0]]
+            condition = config.condition if method.conditioned else 0.0
+            still = plan["guidance"].to_numpy()[rows] + condition == 0
+            free, guided = (rows, rows[:0]) if method.score is None else (rows[still], rows[~still])
+            if free.size:
+                once, back = np.unique(start[free], return_inverse=True)
+                edited[free] = _rebuild(prior, starts[once], grid, config.batch_size)[back]
+            if guided.size:
+                these = (part[guided] for part in inputs)
+                x = starts[start[guided]]
+                edited[guided] = _edit(
+                    prior, critic, x, grid, *these, method.score, condition, size=config.batch_size
+                )
+    for name in (name for name, method in GUIDANCE.items() if method.from_pixels):
+        rows = np.flatnonzero(plan["method"] == name)
+        if rows.size:
+            these = (part[rows] for part in inputs[:3])
+            score = GUIDANCE[name].score
+            edited[rows] = _climb(prior, critic, images[source[rows]], *these, score=score, config=config)
+    own = np.array([names.index(name) for name in plan["group"]])
+    wanted = goals(plan.assign(through=plan["group"]), latents, critic, groups, steps)
+    before, after = (
+        _scores(prior, critic, shown, wanted, own, config.batch_size) for shown in (images[source], edited)
+    )
+    made = _dataset(plan, edited, stimulus, before, after, seed)
+    if config.maps:
+        made["map"] = (("edit", "y", "x"), change_maps(images[source], edited))
+        saliency = critic_maps(prior, critic, images[source], wanted, own, size=config.batch_size)
+        made["critic_map"] = (("edit", "y", "x"), saliency)
+    return made
 
 
-def pmi_gradient(critic: Critic, goal: torch.Tensor, weight: torch.Tensor, n_timesteps: int) -> Gradient:
-    """Return the ascent direction of the weighted, tempered PMI of all groups with their goals.
+def _alike() -> list[list[str]]:
+    """Return the names of the methods that edit through the prior, those of one score together."""
+    by_score: dict[Score | None, list[str]] = {}
+    for name, method in GUIDANCE.items():
+        if not method.from_pixels:
+            by_score.setdefault(method.score, []).append(name)
+    return list(by_score.values())
+
+
+def _weights(
+    plan: pd.DataFrame, names: Sequence[str], preservation: float, like: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weights of the groups' scores (edit, group) and the length of the guidance (edit,)."""
+    keeps = np.array([GUIDANCE[method].preserves for method in plan["method"]])
+    weight = np.where(keeps[:, None], preservation, 0.0) * np.ones(len(names))
+    weight[np.arange(len(plan)), [names.index(name) for name in plan["through"]]] = 1.0
+    kind = {"dtype": like.dtype, "device": like.device}
+    return torch.as_tensor(weight, **kind), torch.tensor(plan["guidance"].to_numpy(), **kind)
+
+
+def pmi_gradient(
+    critic: Critic, goal: torch.Tensor, weight: torch.Tensor, n_timesteps: int, score: Score = tempered_pmi
+) -> Gradient:
+    """Return the ascent direction of the scores of all groups with their goals.
+
+    Each group's ascent is taken to length one in the space of its standardised latents before it is
+    weighted and carried back to the image. A group that is at its goal already, or that the critic reads
+    sharply, so has neither less nor more of a say than its weight.
 
     Parameters
     ----------
@@ -118,56 +181,108 @@ def pmi_gradient(critic: Critic, goal: torch.Tensor, weight: torch.Tensor, n_tim
         One for the edited group, the preservation weight for the others.
     n_timesteps : int
         T of the prior. Above the noise levels that the critic was trained on the direction is zero.
+    score : callable
+        What is raised: the tempered PMI, or the score of a control.
     """
+    sizes = list(critic.sizes)
 
     def gradient(x_t: torch.Tensor, t: int) -> torch.Tensor:
         if t > T_MAX_FRACTION * n_timesteps:
             return torch.zeros_like(x_t)
         with torch.enable_grad():
             x = x_t.detach().requires_grad_(True)
-            score = (weight * critic.pmi(x, t / n_timesteps, goal, marginal=TEMPER)).sum()
-            return torch.autograd.grad(score, x)[0]
+            read, log_precision = critic.read(x, t / n_timesteps)
+            at = read.detach().requires_grad_(True)
+            raised = score(*critic.scores(at, log_precision.detach(), goal))
+            ascent = torch.autograd.grad(raised.sum(), at)[0]
+            unit = [part / part.norm(dim=1, keepdim=True).clamp_min(1e-12) for part in ascent.split(sizes, 1)]
+            parts = [w * part for w, part in zip(weight.split(1, 1), unit, strict=True)]
+            return torch.autograd.grad(read, x, torch.cat(parts, 1))[0]
 
     return gradient
 
 
-def _invert_all(prior: Prior, images: np.ndarray, grid: np.ndarray, batch_size: int) -> torch.Tensor:
-    x0 = prior.scale.to_x(images).to(prior.alpha_bar.device)
-    parts = [
-        invert(prior.eps_and_x0_hat, part, alpha_bar=prior.alpha_bar, grid=grid)
-        for part in x0.split(batch_size)
-    ]
-    return torch.cat(parts)
+def _invert_all(prior: Prior, images: np.ndarray, grid: np.ndarray, size: int) -> torch.Tensor:
+    def inverted(x0: torch.Tensor) -> torch.Tensor:
+        return invert(prior.eps_and_x0_hat, x0, alpha_bar=prior.alpha_bar, grid=grid)
+
+    return in_batches(inverted, _x(prior, images), size=size, what="inversion")
 
 
-def _denoise(
+def _rebuild(prior: Prior, starts: torch.Tensor, grid: np.ndarray, size: int) -> np.ndarray:
+    def rebuilt(x: torch.Tensor) -> torch.Tensor:
+        return sample(prior.eps_and_x0_hat, x, alpha_bar=prior.alpha_bar, grid=grid)
+
+    return _images(prior, in_batches(rebuilt, starts, size=size))
+
+
+def _edit(
     prior: Prior,
+    critic: Critic,
     starts: torch.Tensor,
     grid: np.ndarray,
-    gradient: Gradient | None = None,
-    guidance: torch.Tensor | None = None,
+    goal: torch.Tensor,
+    weight: torch.Tensor,
+    guidance: torch.Tensor,
+    told: torch.Tensor,
+    score: Score,
+    condition: float,
+    *,
+    size: int,
 ) -> np.ndarray:
-    x = sample(
-        prior.eps_and_x0_hat,
-        starts,
-        alpha_bar=prior.alpha_bar,
-        grid=grid,
-        gradient=gradient,
-        guidance=guidance,
-    )
+    def guided(x: torch.Tensor, *its: torch.Tensor) -> torch.Tensor:
+        goal, weight, guidance, told = its
+        gradient = pmi_gradient(critic, goal, weight, prior.n_timesteps, score)
+        return sample(
+            prior.eps_and_x0_hat,
+            x,
+            alpha_bar=prior.alpha_bar,
+            grid=grid,
+            gradient=gradient,
+            guidance=guidance,
+            shift=conditional_difference(prior, told, condition) if condition else None,
+        )
+
+    return _images(prior, in_batches(guided, starts, goal, weight, guidance, told, size=size, what="edits"))
+
+
+def _climb(
+    prior: Prior,
+    critic: Critic,
+    images: np.ndarray,
+    goal: torch.Tensor,
+    weight: torch.Tensor,
+    guidance: torch.Tensor,
+    *,
+    score: Score,
+    config: SynthesisConfig,
+) -> np.ndarray:
+    bounds = tuple((pixel - prior.scale.mean) / prior.scale.std for pixel in (0.0, 255.0))
+
+    def climbed(x: torch.Tensor, *its: torch.Tensor) -> torch.Tensor:
+        goal, weight, guidance = its
+        gradient = pmi_gradient(critic, goal, weight, prior.n_timesteps, score)
+        return ascend(gradient, x, guidance=guidance, n_steps=config.n_steps, bounds=bounds)
+
+    x = _x(prior, images)
+    return _images(prior, in_batches(climbed, x, goal, weight, guidance, size=config.batch_size))
+
+
+def _x(prior: Prior, images: np.ndarray) -> torch.Tensor:
+    return prior.scale.to_x(images).to(prior.alpha_bar.device)
+
+
+def _images(prior: Prior, x: torch.Tensor) -> np.ndarray:
     return prior.scale.to_images(x, grayscale=len(prior.shape) == 2)
 
 
 @torch.no_grad()
 def _scores(
-    prior: Prior, critic: Critic, images: np.ndarray, goal: torch.Tensor, own: np.ndarray, batch_size: int
+    prior: Prior, critic: Critic, images: np.ndarray, goal: torch.Tensor, own: np.ndarray, size: int
 ) -> np.ndarray:
     """Return the PMI of clean images with the goal of the edited group, in nats, shape (edit,)."""
-    pmi = [
-        critic.pmi(prior.scale.to_x(images[first : first + batch_size]).to(goal.device), 0.0, part)
-        for first, part in zip(range(0, len(images), batch_size), goal.split(batch_size), strict=True)
-    ]
-    return torch.cat(pmi)[torch.arange(len(own)), torch.as_tensor(own)].cpu().numpy()
+    pmi = in_batches(lambda x, goal: critic.pmi(x, 0.0, goal), _x(prior, images), goal, size=size)
+    return pmi[torch.arange(len(own)), torch.as_tensor(own)].cpu().numpy()
 
 
 def _dataset(

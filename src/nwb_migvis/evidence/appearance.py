@@ -1,0 +1,263 @@
+"""What edits look like as images: copies of the training set or not, and how much is left of their source.
+
+Everything here needs images and edits only, no labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from nwb_migvis.evidence.realism import frechet_distance
+from nwb_migvis.evidence.transfer import Draws, Transfer, numeric_transfer
+
+Features = Callable[[np.ndarray], np.ndarray]
+"""uint8 images (n, y, x (, channel)) -> (n, feature)."""
+
+CLOSE = 0.01
+"""Quantile of the held-out images' distances below which an image counts as close to a training image."""
+
+N_COMPONENTS = 32
+"""Principal components of the features in which change is measured."""
+
+N_SPLITS = 5
+"""Random draws of equal numbers of images over which a Frechet distance is averaged."""
+
+_CHUNK = 64
+
+
+def nearest_distance(images: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Return the distance of each image to the nearest of others.
+
+    Root mean square over pixels after each image's own mean is taken away and its contrast set to 1, so that
+    a copy that is merely darker or paler is still found.
+
+    Parameters
+    ----------
+    images, among : array of uint8 (n, y, x (, channel))
+
+    Returns
+    -------
+    array (n,)
+        From 0 (a copy) to 2 (a negative); about 1.4 for unrelated images.
+    """
+    a, b = _standardised(images), _standardised(among)
+    parts = [(a[i : i + _CHUNK] @ b.T).max(axis=1) for i in range(0, len(a), _CHUNK)]
+    return np.sqrt(np.maximum(2 - 2 * np.concatenate(parts), 0)) if parts else np.zeros(0)
+
+
+def _standardised(images: np.ndarray) -> np.ndarray:
+    x = images.reshape(len(images), -1).astype(np.float32)
+    x = x - x.mean(axis=1, keepdims=True)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6)
+
+
+def memorisation(
+    sets: Mapping[str, np.ndarray], *, train: np.ndarray, held_out: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Compare sets of made images with the training images, real held-out images being the yardstick.
+
+    Parameters
+    ----------
+    sets : mapping of str to array of uint8 (n, y, x (, channel))
+    train, held_out : array of uint8 (n, y, x (, channel))
+        Real images.
+
+    Returns
+    -------
+    dict of str to dict
+        For each set and for "held_out": `n`, the median distance to the nearest training image
+        (`nearest_distance`), and `close`, the fraction nearer than all but 1 % of the held-out images are:
+        0.01 where nothing is memorised.
+    """
+    real = nearest_distance(held_out, train)
+    bound = np.quantile(real, CLOSE)
+    found = {"held_out": real} | {name: nearest_distance(images, train) for name, images in sets.items()}
+    return {
+        name: {
+            "n": len(distance),
+            "median": float(np.median(distance)),
+            "close": float((distance <= bound).mean()),
+        }
+        for name, distance in found.items()
+        if len(distance)
+    }
+
+
+def realism(
+    sets: Mapping[str, np.ndarray], *, held_out: np.ndarray, features: Mapping[str, Features], seed: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return Frechet distances of made images from real ones, with that between real halves beside it.
+
+    All distances are between sets of equal numbers: the most that leaves two disjoint sets of real held-out
+    images. Averaged over random draws of the sets.
+
+    Parameters
+    ----------
+    sets : mapping of str to array of uint8 (n, y, x (, channel))
+    held_out : array of uint8 (n, y, x (, channel))
+    features : mapping of str to callable
+    seed : int
+
+    Returns
+    -------
+    dict of feature space to dict of set to dict
+        `n`, `distance`, and `real`, the distance between two sets of n real images. Sets of fewer than
+        eight images are left out.
+    """
+    rng = np.random.default_rng(seed)
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for space, describe in features.items():
+        real = describe(held_out)
+        for name, images in sets.items():
+            n = min(len(images), len(real) // 2)
+            if n < 8:
+                continue
+            made = describe(images)
+            distances = []
+            for _ in range(N_SPLITS):
+                order = rng.permutation(len(real))
+                first, second = real[order[:n]], real[order[n : 2 * n]]
+                drawn = made[rng.permutation(len(made))[:n]]
+                distances.append([frechet_distance(drawn, first), frechet_distance(first, second)])
+            distance, between = np.mean(distances, axis=0)
+            found.setdefault(space, {})[name] = {
+                "n": n,
+                "distance": float(distance),
+                "real": float(between),
+            }
+    return found
+
+
+def feature_components(describe: Features, train: np.ndarray) -> Features:
+    """Return the leading principal components of features, as they vary over the training images."""
+    known = describe(train)
+    mean = known.mean(axis=0)
+    axes = np.linalg.svd(known - mean, full_matrices=False)[2][:N_COMPONENTS]
+    return lambda images: (describe(images) - mean) @ axes.T
+
+
+def feature_transfer(
+    edits: xr.Dataset,
+    *,
+    images: np.ndarray,
+    stimulus: Sequence[str],
+    components: Features,
+    draws: Draws,
+) -> dict[str, dict[str, Transfer]]:
+    """Measure, without labels, how far edits of each group and method move images towards their targets.
+
+    The joint regression of `numeric_transfer` with all components as columns: `transfer` is the share of the
+    target's appearance that edits take over, `retention` the share of the source's that they keep.
+
+    Parameters
+    ----------
+    edits : xarray.Dataset
+        Of role `main`.
+    images : array of uint8 (stimulus, y, x (, channel))
+    stimulus : sequence of str
+    components : callable
+        From `feature_components`.
+    draws : Draws
+
+    Returns
+    -------
+    dict of group to dict of method to Transfer
+    """
+    row = {str(name): i for i, name in enumerate(stimulus)}
+    ends = {
+        end: components(images[[row[str(name)] for name in edits[end].values]])
+        for end in ("source", "target")
+    }
+    made = components(edits["image"].values)
+    found: dict[str, dict[str, Transfer]] = {}
+    keys = list(zip(edits["group"].values, edits["method"].values, strict=True))
+    for group, method in dict.fromkeys(keys):
+        rows = np.array([key == (group, method) for key in keys])
+        found.setdefault(str(group), {})[str(method)] = numeric_transfer(
+            made[rows], ends["target"][rows], source=ends["source"][rows], **draws
+        )
+    return found
+
+
+def start_dependence(traversals: xr.Dataset, *, components: Features) -> dict[str, dict[str, float]]:
+    """Split the variance of traversals into what the start image and what the traversal explains.
+
+    Parameters
+    ----------
+    traversals : xarray.Dataset
+        Edits of role `traversal`: of every group, the same sources at the same lengths of each direction.
+    components : callable
+        From `feature_components`.
+
+    Returns
+    -------
+    dict of group to dict
+        Fractions of the variance over sources and steps: `between_sources` (the result depends on the start
+        image), `between_steps` (a change that all sources share), `within` (the rest: each source changes in
+        its own way). Averaged over the directions.
+    """
+    made = components(traversals["image"].values)
+    found: dict[str, dict[str, float]] = {}
+    for group in dict.fromkeys(traversals["group"].values.tolist()):
+        shares = []
+        for direction in dict.fromkeys(traversals["direction"].values.tolist()):
+            rows = ((traversals["group"] == group) & (traversals["direction"] == direction)).values
+            source, gamma = (traversals[name].values[rows] for name in ("source", "gamma"))
+            shares.append(_shares(made[rows], source, gamma))
+        names = ("between_sources", "between_steps", "within")
+        found[str(group)] = dict(zip(names, np.mean(shares, axis=0).tolist(), strict=True))
+    return found
+
+
+def _shares(made: np.ndarray, source: np.ndarray, step: np.ndarray) -> tuple[float, float, float]:
+    """Two-way split of the variance over a full grid of sources and steps; NaN where nothing varies."""
+    sources, i = np.unique(source, return_inverse=True)
+    steps, j = np.unique(step, return_inverse=True)
+    grid = np.full((len(sources), len(steps), made.shape[1]), np.nan)
+    grid[i, j] = made
+    grid = grid - grid.mean(axis=(0, 1))
+    total = (grid**2).mean(axis=(0, 1)).sum()
+    if not total > 0:
+        return np.nan, np.nan, np.nan
+    by_source = (grid.mean(axis=1) ** 2).mean(axis=0).sum() / total
+    by_step = (grid.mean(axis=0) ** 2).mean(axis=0).sum() / total
+    return float(by_source), float(by_step), float(1 - by_source - by_step)
+
+
+def extreme_stimuli(
+    latents: np.ndarray,
+    stimulus: Sequence[str],
+    *,
+    steps: Mapping[tuple[str, str], np.ndarray],
+    slices: Mapping[str, tuple[int, int]],
+    k: int = 5,
+) -> dict[str, dict[str, dict[str, list[str]]]]:
+    """Return the shown stimuli at both ends of each direction of each group.
+
+    Parameters
+    ----------
+    latents : array (stimulus, latent)
+        Standardised.
+    stimulus : sequence of str
+    steps : mapping of (group, direction) to array (size,)
+    slices : mapping of group to (first, size)
+    k : int
+        Stimuli at each end, the farthest first.
+
+    Returns
+    -------
+    dict of group to dict of direction to {"bottom": ids, "top": ids}
+    """
+    found: dict[str, Any] = {}
+    for (group, direction), step in steps.items():
+        first, size = slices[group]
+        order = np.argsort(latents[:, first : first + size] @ step, kind="stable")
+        found.setdefault(group, {})[direction] = {
+            "bottom": [str(stimulus[i]) for i in order[:k]],
+            "top": [str(stimulus[i]) for i in order[::-1][:k]],
+        }
+    return found

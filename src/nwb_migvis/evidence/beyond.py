@@ -1,0 +1,212 @@
+"""Response variance that a latent group explains beyond given features of the stimuli."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from nwb_migvis.evidence.labels import code_labels
+from nwb_migvis.evidence.reliability import column_correlation, spearman_brown
+from nwb_migvis.evidence.ridge import Ridge, fit_ridge
+from nwb_migvis.evidence.significance import permutation_p, permutations
+from nwb_migvis.evidence.variance import MIN_STIMULI
+
+N_FOURIER = 200
+"""Random Fourier features of labels."""
+N_COMPONENTS = 32
+"""Principal components of the pixels, and of the Gabor energies."""
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """Fraction of the repeatable variance that a group adds to given features.
+
+    Attributes
+    ----------
+    added : float
+        R2 of features and latents together minus that of the features alone, over the half reliability.
+    features : float
+        What the features explain alone, on the same scale.
+    p_value : float
+        Of the null that the group adds nothing, by exchange of test stimuli.
+    """
+
+    added: float
+    features: float
+    p_value: float
+
+
+def variance_beyond(
+    half_a: np.ndarray,
+    half_b: np.ndarray,
+    *,
+    latents_a: np.ndarray,
+    latents_b: np.ndarray,
+    features: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    min_reliability: float = 0.1,
+    n_permutations: int = 999,
+    seed: int,
+) -> Beyond:
+    """Measure the response variance that latents explain beyond features of the stimuli.
+
+    Responses and latents are first predicted from the features by ridge regression; what is left of the
+    latents of one half of the repeats then predicts what is left of the responses of the other half. All of
+    it is fitted on the training stimuli and measured on the test stimuli, averaged over both directions and
+    reliable units as in `variance.group_variance`. The p-value exchanges test stimuli between the
+    prediction from the latents and what the features leave over, in the direction a to b.
+
+    Parameters
+    ----------
+    half_a, half_b : array (stimulus, unit)
+        Mean responses of two halves of the repeats; NaN rows where a stimulus was not repeated.
+    latents_a, latents_b : array (stimulus, latent)
+        Of one group, for those halves.
+    features : array (stimulus, feature)
+    train, test : array of bool (stimulus,)
+    min_reliability, n_permutations, seed
+        As in `variance.group_variance`.
+
+    Returns
+    -------
+    Beyond
+        NaN with fewer than ten repeated stimuli on either side, or without a reliable unit.
+    """
+    repeated = np.isfinite(half_a).all(axis=1) & np.isfinite(half_b).all(axis=1)
+    train, test = np.asarray(train, dtype=bool) & repeated, np.asarray(test, dtype=bool) & repeated
+    nothing = Beyond(float("nan"), float("nan"), float("nan"))
+    if min(train.sum(), test.sum()) < MIN_STIMULI:
+        return nothing
+    with np.errstate(invalid="ignore"):
+        kept = spearman_brown(column_correlation(half_a[train], half_b[train])) >= min_reliability
+    ceiling = column_correlation(half_a[test], half_b[test])
+    kept &= np.isfinite(ceiling)
+    if not kept.any() or ceiling[kept].mean() <= 0:
+        return nothing
+    alone, added, agreements = [], [], []
+    for latents, responses in ((latents_a, half_b), (latents_b, half_a)):
+        y = responses[:, kept]
+        left = y - _fit(features, y, train).predict(features)
+        rest = latents - _fit(features, latents, train).predict(features)
+        gain = _fit(rest, left, train).predict(rest)
+        variance = ((y[test] - y[test].mean(axis=0)) ** 2).sum(axis=0)
+        before, after = (((x[test]) ** 2).sum(axis=0) / variance for x in (left, left - gain))
+        alone.append((1 - before).mean())
+        added.append((before - after).mean())
+        agreements.append((left[test] - left[test].mean(axis=0)) / variance @ gain[test].T)
+    pairings = permutations(int(test.sum()), n_permutations, rng=np.random.default_rng(seed))
+    agreement = agreements[0]
+    null = agreement[np.arange(len(agreement)), pairings].sum(axis=1)
+    scale = ceiling[kept].mean()
+    p = float(permutation_p(np.trace(agreement), null))
+    return Beyond(float(np.mean(added) / scale), float(np.mean(alone) / scale), p)
+
+
+def _fit(x: np.ndarray, y: np.ndarray, train: np.ndarray) -> Ridge:
+    return fit_ridge(x[train], y[train])
+
+
+def label_features(
+    labels: Mapping[str, np.ndarray],
+    *,
+    train: np.ndarray,
+    circular: Mapping[str, float] | None = None,
+    seed: int,
+) -> np.ndarray:
+    """Describe stimuli by their labels: the coded values, and random cosines of them.
+
+    Parameters
+    ----------
+    labels : mapping of str to array (stimulus,)
+        A missing value is coded as the mean with a column that says so.
+    train : array of bool (stimulus,)
+        Stimuli that the codes are chosen on.
+    circular : mapping of str to float, optional
+    seed : int
+
+    Returns
+    -------
+    array (stimulus, feature)
+        No columns where no label varies.
+    """
+    codes = code_labels({name: values[train] for name, values in labels.items()}, circular=circular)
+    columns = []
+    for code in codes:
+        coded = code.encode(labels[code.name]).astype(np.float64)
+        missing = np.logical_not(np.isfinite(coded).all(axis=1))
+        columns.append(np.where(missing[:, None], np.nanmean(coded[train], axis=0), coded))
+        if missing.any():
+            columns.append(missing[:, None].astype(np.float64))
+    if not columns:
+        return np.zeros((len(train), 0))
+    x = np.concatenate(columns, axis=1)
+    rng = np.random.default_rng(seed)
+    frequency = rng.normal(size=(x.shape[1], N_FOURIER)) / np.sqrt(2 * x.shape[1])
+    phase = rng.uniform(0, 2 * np.pi, N_FOURIER)
+    return np.concatenate([x, np.cos(x @ frequency + phase)], axis=1)
+
+
+def image_features(images: np.ndarray, *, train: np.ndarray) -> np.ndarray:
+    """Describe images by what early vision has: pixels, and Gabor energies, each as principal components.
+
+    Parameters
+    ----------
+    images : array of uint8 (stimulus, y, x) or (stimulus, y, x, channel)
+    train : array of bool (stimulus,)
+        Images that the components are fitted on.
+
+    Returns
+    -------
+    array (stimulus, feature)
+        At most `N_COMPONENTS` of each kind.
+    """
+    gray = np.asarray(images, dtype=np.float64)
+    gray = gray.mean(axis=3) if gray.ndim == 4 else gray
+    parts = [gray.reshape(len(gray), -1), gabor_energies(gray)]
+    return np.concatenate([_components(part, train) for part in parts], axis=1)
+
+
+def gabor_energies(
+    gray: np.ndarray, *, wavelengths_px: tuple[float, ...] = (3.0, 6.0, 12.0), n_orientations: int = 6
+) -> np.ndarray:
+    """Amplitude of Gabor filters of several wavelengths and orientations, on a grid of places.
+
+    Parameters
+    ----------
+    gray : array (stimulus, y, x)
+    wavelengths_px : tuple of float
+        The envelope's standard deviation is 0.56 of it (one octave), and a place is taken every wavelength.
+    n_orientations : int
+
+    Returns
+    -------
+    array (stimulus, feature)
+    """
+    spectrum = np.fft.fft2(gray - gray.mean(axis=(1, 2), keepdims=True))
+    fy, fx = np.meshgrid(np.fft.fftfreq(gray.shape[1]), np.fft.fftfreq(gray.shape[2]), indexing="ij")
+    features = []
+    for wavelength in wavelengths_px:
+        sd = 1 / (2 * np.pi * 0.56 * wavelength)
+        step = max(round(wavelength), 1)
+        for angle in np.pi * np.arange(n_orientations) / n_orientations:
+            y, x = np.sin(angle) / wavelength, np.cos(angle) / wavelength
+            passed = np.exp(-((fy - y) ** 2 + (fx - x) ** 2) / (2 * sd**2))
+            energy = np.abs(np.fft.ifft2(spectrum * passed))
+            features.append(energy[:, step // 2 :: step, step // 2 :: step].reshape(len(gray), -1))
+    return np.concatenate(features, axis=1)
+
+
+def _components(x: np.ndarray, train: np.ndarray) -> np.ndarray:
+    mean = x[train].mean(axis=0)
+    centred = x[train] - mean
+    n = min(N_COMPONENTS, *centred.shape)
+    small = centred.shape[0] < centred.shape[1]
+    squared, axes = np.linalg.eigh(centred @ centred.T if small else centred.T @ centred)
+    squared, axes = squared[::-1][:n], axes[:, ::-1][:, :n]
+    varies = squared > 1e-9 * max(squared[0], 1e-300)
+    axes = axes[:, varies]
+    directions = centred.T @ axes / np.sqrt(squared[varies]) if small else axes
+    return (x - mean) @ directions

@@ -1,0 +1,35 @@
+"""How much better than its mean rate a model predicts each unit's spikes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def bits_per_spike(
+    total: np.ndarray, exposure: np.ndarray, rate: np.ndarray, *, base_rate: np.ndarray
+) -> float:
+    """Poisson log likelihood beyond that of constant rates, in bits per spike.
+
+    Parameters
+    ----------
+    total : array (stimulus, unit)
+        Spikes in presentations that the prediction did not see.
+    exposure : array (stimulus,)
+        Number of those presentations.
+    rate : array (stimulus, unit)
+        Predicted spikes a presentation, above 0.
+    base_rate : array (unit,)
+        Constant rates to compare with: the means over training stimuli. Units at 0 are left out.
+
+    Returns
+    -------
+    float
+        NaN without a spike.
+    """
+    known = np.asarray(base_rate) > 0
+    total, rate, base = np.asarray(total)[:, known], np.asarray(rate)[:, known], base_rate[known]
+    n_spikes = total.sum()
+    if n_spikes == 0:
+        return float("nan")
+    gain = total * np.log(rate / base) - np.asarray(exposure)[:, None] * (rate - base)
+    return float(gain.sum() / n_spikes / np.log(2))

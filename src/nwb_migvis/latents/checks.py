@@ -1,0 +1,50 @@
+"""Responses that no model can be fitted to."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nwb_migvis.errors import MigvisError
+
+
+def check_counts(
+    spike_count: np.ndarray, stimulus_index: np.ndarray, *, training: np.ndarray, where: str = ""
+) -> None:
+    """Refuse counts that are not counts, and populations that never vary.
+
+    Parameters
+    ----------
+    spike_count : array (presentation, unit)
+    stimulus_index : array (presentation,)
+    training : array of bool (stimulus,)
+    where : str
+        What messages begin with.
+
+    Raises
+    ------
+    MigvisError
+        For a count that is NaN, infinite or negative, naming the first, and where no unit's count varies
+        over the presentations of the training stimuli.
+    """
+    spike_count = np.asarray(spike_count)
+    if spike_count.dtype.kind not in "ub":
+        wrong = ~np.isfinite(spike_count) | (spike_count < 0)
+        if wrong.any():
+            presentation, unit = (int(i) for i in np.argwhere(wrong)[0])
+            raise MigvisError(
+                f"{where}spike_count holds {int(wrong.sum())} values that are no counts, the first "
+                f"{spike_count[presentation, unit]} at presentation {presentation}, unit {unit}; expected "
+                "whole numbers from 0; leave those presentations or units out"
+            )
+    if constant_units(spike_count[training[stimulus_index]]).all():
+        raise MigvisError(
+            f"{where}none of the {spike_count.shape[1]} units ever changes its spike count over training "
+            "stimuli; expected units that respond; check the counting window and the units chosen"
+        )
+
+
+def constant_units(spike_count: np.ndarray) -> np.ndarray:
+    """Tell which units have the same count at every presentation, (unit,) bool."""
+    if not len(spike_count):
+        return np.ones(spike_count.shape[1], dtype=bool)
+    return (spike_count == spike_count[0]).all(axis=0)

@@ -1,0 +1,206 @@
+"""Dimension, disentanglement, matching, variance beyond features: closed forms and planted truth."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import stats
+
+from nwb_migvis.evidence.beyond import gabor_energies, image_features, label_features, variance_beyond
+from nwb_migvis.evidence.decoding import decode_labels
+from nwb_migvis.evidence.dimension import participation_ratio, twonn_dimension
+from nwb_migvis.evidence.disentanglement import group_mig, group_sap, mutual_information
+from nwb_migvis.evidence.likelihood import bits_per_spike
+from nwb_migvis.evidence.stability import linear_cka, match_groups, mean_cca
+from nwb_migvis.evidence.verdict import verdict
+
+
+def test_participation_ratio_of_known_covariances():
+    z = np.random.default_rng(0).normal(size=(20000, 4))
+    assert participation_ratio(z) == pytest.approx(4, abs=0.02)
+    sd = np.array([2.0, 1.0, 0.0, 0.0])
+    assert participation_ratio(z * sd) == pytest.approx((4 + 1) ** 2 / (16 + 1), abs=0.03)
+    assert np.isnan(participation_ratio(np.ones((5, 2))))
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 4])
+def test_twonn_counts_the_dimensions_of_a_curved_sheet(dimension):
+    u = np.random.default_rng(dimension).uniform(size=(3000, dimension))
+    bent = np.concatenate([u, np.sin(2 * u), u**2], axis=1)
+    assert twonn_dimension(bent) == pytest.approx(dimension, rel=0.08)
+
+
+def test_twonn_needs_different_points():
+    assert np.isnan(twonn_dimension(np.repeat(np.arange(5.0), 10)[:, None]))
+
+
+def test_mutual_information_of_known_tables():
+    rng = np.random.default_rng(1)
+    a = rng.integers(0, 4, 5000)
+    assert mutual_information(a, a) == pytest.approx(np.log(4), abs=0.01)
+    assert mutual_information(a, rng.integers(0, 4, 5000)) == pytest.approx(0, abs=0.003)
+    # A symmetric channel that errs in one of four cases, to any other value.
+    wrong = rng.random(5000) < 0.25
+    b = np.where(wrong, (a + rng.integers(1, 4, 5000)) % 4, a)
+    capacity = np.log(4) + 0.75 * np.log(0.75) + 0.25 * np.log(0.25 / 3)
+    assert mutual_information(a, b) == pytest.approx(capacity, abs=0.03)
+
+
+def test_gaps_are_one_for_a_label_held_alone_and_zero_for_one_held_twice():
+    rng = np.random.default_rng(2)
+    z = rng.normal(size=(600, 4))
+    z[:, 2] = z[:, 1]
+    kind = np.array(["a", "b", "c"], dtype=object)[rng.integers(0, 3, 600)]
+    z[:, 3] = np.select([kind == "a", kind == "b"], [-3.0, 0.0], 3.0) + 0.1 * z[:, 3]
+    labels = {"alone": z[:, 0], "twice": z[:, 1], "kind": kind}
+    found = decode_labels(z, labels, groups={"x": (0, 2), "y": (2, 2)}, seed=0)
+    mig = group_mig(found["information"], found["entropy"])
+    sap = group_sap(found["score"], xr.full_like(found["score"], 1 / 3).where(found["label"] == "kind", 0.0))
+    assert mig.sel(label="alone") > 0.85 and sap.sel(label="alone") > 0.95
+    assert mig.sel(label="twice") < 0.1 and sap.sel(label="twice") < 0.02
+    assert mig.sel(label="kind") > 0.9 and 0.55 < sap.sel(label="kind") <= 2 / 3
+    alone = found.isel(group=[0])
+    assert np.isnan(group_mig(alone["information"], alone["entropy"])).all()
+
+
+def test_own_labels_are_tested_together():
+    rng = np.random.default_rng(3)
+    z = rng.normal(size=(120, 4))
+    labels = {"x": z[:, 0] + 2 * rng.normal(size=120), "y": z[:, 1] + 2 * rng.normal(size=120)}
+    found = decode_labels(
+        z,
+        labels,
+        groups={"own": (0, 2), "other": (2, 2)},
+        supervised_by={"own": ("x", "y"), "other": ()},
+        n_permutations=199,
+        seed=0,
+    )
+    assert found["own_p"].sel(group="own") == 1 / 200
+    assert found["own_score"].sel(group="own") == pytest.approx(found["score"].sel(group="own").mean().item())
+    assert np.isnan(found["own_p"].sel(group="other"))
+    assert (found["q_value"] >= found["p_value"]).all()
+    assert abs(found["chance"]).max() < 0.2
+
+
+def test_matching_finds_the_permutation_of_groups():
+    rng = np.random.default_rng(4)
+    z = rng.normal(size=(500, 6))
+    turned = [z[:, 2 * g : 2 * g + 2] @ stats.ortho_group.rvs(2, random_state=g) for g in (2, 0, 1)]
+    groups = {"a": (0, 2), "b": (2, 2), "c": (4, 2)}
+    for measure in ("cka", "cca"):
+        found = match_groups(z, np.hstack(turned), groups_a=groups, groups_b=groups, measure=measure)
+        assert found.partner == {"a": "b", "b": "c", "c": "a"}
+        assert min(found.similarity.values()) == pytest.approx(1)
+
+
+def test_similarities_of_known_cases():
+    rng = np.random.default_rng(5)
+    z, w = rng.normal(size=(2, 4000, 3))
+    mixed = z @ rng.normal(size=(3, 3))
+    assert mean_cca(z, mixed) == pytest.approx(1) and linear_cka(z, mixed) < 1
+    assert mean_cca(z, w) < 0.06 and linear_cka(z, w) < 0.01
+    noisy = z + w
+    assert mean_cca(z, noisy) == pytest.approx(np.sqrt(0.5), abs=0.03)
+    assert linear_cka(z, np.ones((4000, 2))) == 0 and mean_cca(z, np.ones((4000, 2))) == 0
+
+
+def _responses(z, labels, *, rng, share):
+    """Halves of units that follow a label's square and, for a part `share` of the variance, a latent."""
+    signal = np.sqrt(1 - share) * (labels**2 - 1) / np.sqrt(0.8) + np.sqrt(share) * z[:, 0]
+    clean = signal[:, None] * rng.choice([-1, 1], 20)
+    return [clean + 0.7 * rng.normal(size=clean.shape) for _ in range(2)]
+
+
+def test_variance_beyond_labels_is_what_was_planted():
+    rng = np.random.default_rng(6)
+    n = 2000
+    label, hidden = rng.uniform(-np.sqrt(3), np.sqrt(3), (2, n))
+    train = np.arange(n) < 1400
+    a, b = _responses(hidden[:, None], label, rng=rng, share=0.3)
+    z = np.stack([hidden, label**2], axis=1)
+    features = label_features({"label": label}, train=train, seed=0)
+    arguments = {"features": features, "train": train, "test": ~train, "n_permutations": 199, "seed": 0}
+    found = variance_beyond(a, b, latents_a=z, latents_b=z, **arguments)
+    assert found.added == pytest.approx(0.3, abs=0.04)
+    assert found.features == pytest.approx(0.7, abs=0.05)
+    assert found.p_value == 1 / 200
+    only = variance_beyond(a, b, latents_a=z[:, 1:], latents_b=z[:, 1:], **arguments)
+    assert only.added == pytest.approx(0, abs=0.01)
+
+
+def test_nothing_beyond_is_not_called():
+    p = []
+    for seed in range(60):
+        rng = np.random.default_rng([7, seed])
+        label = rng.uniform(-np.sqrt(3), np.sqrt(3), 120)
+        a, b = _responses(np.zeros((120, 1)), label, rng=rng, share=0.0)
+        z = label[:, None] + rng.normal(size=(120, 2))
+        train = np.arange(120) < 80
+        features = np.stack([label, label**2], axis=1)
+        found = variance_beyond(
+            a, b, latents_a=z, latents_b=z, features=features, train=train, test=~train,
+            n_permutations=49, seed=seed,
+        )  # fmt: skip
+        p.append(found.p_value)
+    assert stats.kstest(p, "uniform", alternative="greater").pvalue > 0.01
+
+
+def test_missing_labels_have_a_column_of_their_own():
+    labels = {"x": np.array([1.0, 3.0, np.nan, 5.0]), "kind": np.array(["a", "b", "a", "b"], dtype=object)}
+    features = label_features(labels, train=np.ones(4, dtype=bool), seed=0)
+    assert np.isfinite(features).all()
+    np.testing.assert_allclose(features[2, :2], [0.0, 1.0], atol=1e-12)
+    assert label_features({"flat": np.zeros(4)}, train=np.ones(4, dtype=bool), seed=0).shape == (4, 0)
+
+
+def test_gabor_energy_is_largest_at_the_gratings_own_wavelength_and_orientation():
+    y, x = np.mgrid[:48, :48]
+    upright = np.cos(2 * np.pi * x / 6)[None]
+    tilted = np.cos(2 * np.pi * (x + y) / 6 / np.sqrt(2))[None]
+    wavelengths = (3.0, 6.0, 12.0)
+    sizes = [6 * len(range(round(w) // 2, 48, round(w))) ** 2 for w in wavelengths]
+    for image, angle in ((upright, 0), (tilted, 1)):
+        energies = np.split(
+            gabor_energies(image, wavelengths_px=wavelengths, n_orientations=4)[0],
+            np.cumsum([s * 4 // 6 for s in sizes])[:-1],
+        )
+        strongest = np.array([part.reshape(4, -1).mean(axis=1) for part in energies])
+        assert np.unravel_index(strongest.argmax(), strongest.shape) == (1, angle)
+
+
+def test_image_features_do_not_see_the_test_images():
+    images = np.random.default_rng(8).integers(0, 256, (60, 12, 12, 3), dtype=np.uint8)
+    train = np.arange(60) < 40
+    features = image_features(images, train=train)
+    spoiled = images.copy()
+    spoiled[50:] = 0
+    np.testing.assert_array_equal(image_features(spoiled, train=train)[:50], features[:50])
+    assert features.shape == (60, 64)
+
+
+def test_bits_per_spike_of_the_true_rate():
+    rng = np.random.default_rng(9)
+    rate = np.exp(rng.normal(0, 0.8, (4000, 5)))
+    total = rng.poisson(3 * rate)
+    base = rate.mean(axis=0)
+    expected = (rate * np.log(rate / base)).sum() / rate.sum() / np.log(2)
+    assert bits_per_spike(total, np.full(4000, 3), rate, base_rate=base) == pytest.approx(expected, rel=0.03)
+    flat = np.broadcast_to(base, rate.shape)
+    assert bits_per_spike(total, np.full(4000, 3), flat, base_rate=base) == pytest.approx(0)
+    assert np.isnan(bits_per_spike(0 * total, np.full(4000, 3), rate, base_rate=base))
+
+
+@pytest.mark.parametrize(
+    ("supervised", "decoding_q", "variance_q", "said"),
+    [
+        (True, 0.01, 0.01, "established"),
+        (True, 0.20, 0.01, "not established"),
+        (True, 0.01, 0.20, "not established"),
+        (True, 0.01, np.nan, "established"),
+        (True, np.nan, 0.01, "not measured"),
+        (False, np.nan, 0.01, "established"),
+        (False, np.nan, 0.05, "not established"),
+        (False, np.nan, np.nan, "not measured"),
+    ],
+)
+def test_verdicts(supervised, decoding_q, variance_q, said):
+    assert verdict(supervised=supervised, decoding_q=decoding_q, variance_q=variance_q) == said

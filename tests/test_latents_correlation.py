@@ -1,0 +1,51 @@
+"""The total correlation between independent groups, and in a fit with the default weights."""
+
+import numpy as np
+import torch
+
+from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
+from nwb_migvis.latents import split_stimuli
+from nwb_migvis.latents.fit import fit_latents
+from nwb_migvis.latents.total_correlation import total_correlation
+
+
+def _samples(covariance, *, n, noise, seed):
+    """Means and samples whose aggregate is a Gaussian with this covariance."""
+    generator = torch.Generator().manual_seed(seed)
+    d = len(covariance)
+    root = torch.linalg.cholesky(torch.as_tensor(covariance - noise**2 * np.eye(d), dtype=torch.float32))
+    mean = torch.randn(n, d, generator=generator) @ root.T
+    z = mean + noise * torch.randn(n, d, generator=generator)
+    return z, mean, torch.full((n, d), 2 * float(np.log(noise)))
+
+
+def test_independent_groups_have_none_but_its_bias():
+    runs = [_samples(np.eye(4), n=1000, noise=0.6, seed=s) for s in range(4)]
+    found = np.array([float(total_correlation(*run, sizes=[1, 1, 1, 1])) for run in runs])
+    # A finite batch leaves a bias of a few hundredths of a nat.
+    assert abs(found.mean()) < 0.03
+
+
+def test_the_estimate_is_not_saturated_at_the_default_weights():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(400, 3))
+    rate = 3 * np.exp(z @ rng.normal(0, 0.4, (3, 30)))
+    counts = rng.poisson(rate, (6, 400, 30)).astype(np.uint16)
+    split = split_stimuli(400, SplitConfig(), rng=rng)
+    groups = tuple(GroupConfig(name=name, size=2) for name in "abcd")
+    model = fit_latents(
+        counts.reshape(-1, 30),
+        np.tile(np.arange(400), 6),
+        labels={},
+        groups=groups,
+        split=split,
+        config=LatentsConfig(n_hidden=16, n_layers=1, n_steps=120, batch_size=96, learning_rate=1e-2),
+        seed=0,
+    )
+    mean, log_var = (torch.as_tensor(x[:192]) for x in model.encode(counts.mean(0)))
+    mean.requires_grad_(True)
+    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+    estimate = total_correlation(mean + noise * (0.5 * log_var).exp(), mean, log_var, sizes=[2] * 4)
+    (gradient,) = torch.autograd.grad(estimate, mean)
+    assert float(estimate.detach()) < 0.7 * 3 * np.log(192)
+    assert float(gradient.norm()) > 1e-2

@@ -1,0 +1,164 @@
+"""Priors that start from others, that are conditioned on latents, and their folders."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+from nwb_migvis import Config, MigvisError
+from nwb_migvis.config import PriorConfig, SynthesisConfig
+from nwb_migvis.synthesis.conditioning import conditional_difference, tell
+from nwb_migvis.synthesis.critic import Critic, LatentRegressor
+from nwb_migvis.synthesis.prior import load_prior
+from nwb_migvis.synthesis.prior_folder import open_prior, save_prior
+from nwb_migvis.synthesis.prior_training import Conditions, _draw_kept, train_prior
+
+TINY = PriorConfig(size_px=8, channels=(8, 16), n_steps=2, batch_size=16, learning_rate=3e-3)
+
+
+def shades(n, *, seed):
+    """Images of one shade each, and that shade as their only latent."""
+    shade = np.random.default_rng(seed).normal(size=(n, 1)).astype(np.float32)
+    pixels = np.clip(128 + 50 * shade, 0, 255).astype(np.uint8)
+    return np.broadcast_to(pixels[:, :, None], (n, 8, 8)).copy(), shade
+
+
+@pytest.fixture(scope="module")
+def conditional():
+    images, shade = shades(300, seed=0)
+    z = np.concatenate([shade, np.random.default_rng(1).normal(size=(300, 2)).astype(np.float32)], axis=1)
+    config = replace(TINY, n_steps=150, ema_decay=0.9, latent_noise=0.1)
+    return train_prior(images, config=config, seed=0, conditions=Conditions(z, (1, 2)))
+
+
+def _x0_hat(prior, z, keep, t=700):
+    x_t = torch.zeros(len(z), 1, 8, 8)
+    latents = prior.denoiser.latents
+    told = latents((torch.as_tensor(z) - latents.mean) / latents.std, torch.as_tensor(keep))
+    return prior.eps_and_x0_hat(x_t, t, told)[1].mean((1, 2, 3))
+
+
+def test_a_conditional_prior_draws_what_it_is_told(conditional):
+    z = np.array([[-1.5, 0, 0], [1.5, 0, 0], [-1.5, 0, 0], [1.5, 0, 0]], dtype=np.float32)
+    both, neither = [1.0, 1.0], [0.0, 0.0]
+    dark, light, *free = _x0_hat(conditional, z, np.array([both, both, neither, neither], np.float32))
+    assert light > dark + 0.5
+    assert free[0] == free[1]
+
+
+def test_told_nothing_is_unconditional_to_the_bit(conditional):
+    x_t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    nothing = conditional.denoiser.latents(torch.ones(2, 3), torch.zeros(2, 2))
+    for one, other in zip(
+        conditional.eps_and_x0_hat(x_t, 500), conditional.eps_and_x0_hat(x_t, 500, nothing), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_groups_are_dropped_as_often_as_said():
+    keep = _draw_kept(20_000, 3, torch.Generator().manual_seed(0)).numpy().astype(int)
+    counts = np.bincount(keep @ [1, 2, 4], minlength=8) / len(keep)
+    each = 0.55 / 8
+    expected = np.array([0.15 + each, *[each] * 6, 0.30 + each])
+    np.testing.assert_allclose(counts, expected, atol=0.012)
+
+
+def test_the_difference_points_from_the_source_to_the_goal(conditional):
+    network = LatentRegressor(1, 3, channels=(8, 8), dropout=0.0).eval()
+    critic = Critic(network, (1, 2), torch.zeros(3), torch.ones(3), torch.zeros(4, 3))
+    goal, own = torch.tensor([[1.5, 0.0, 0.0]] * 2), torch.tensor([[-1.5, 0.0, 0.0], [1.5, 0.0, 0.0]])
+    told = tell(conditional, critic, goal, own)
+    x_t = torch.zeros(2, 1, 8, 8)
+    change = conditional_difference(conditional, told, 2.0)(x_t, 700)
+    assert change[0].mean() < -0.05
+    assert not change[1].any()
+    once = conditional_difference(conditional, told, 1.0)(x_t, 700)
+    torch.testing.assert_close(change, 2 * once)
+
+
+def test_conditional_priors_come_back_from_bytes_and_folders(conditional, tmp_path):
+    x_t = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    told = conditional.denoiser.latents(torch.ones(3, 3), torch.ones(3, 2))
+    expected = conditional.eps_and_x0_hat(x_t, 300, told)
+    again = load_prior(conditional.to_bytes())
+    assert all(map(torch.equal, again.eps_and_x0_hat(x_t, 300, told), expected))
+    save_prior(conditional, tmp_path / "prior")
+    opened = open_prior(str(tmp_path / "prior"))
+    assert (opened.scale, opened.shape, opened.denoiser.latents.sizes) == (
+        conditional.scale,
+        conditional.shape,
+        (1, 2),
+    )
+    torch.testing.assert_close(opened.alpha_bar, conditional.alpha_bar)
+    for one, other in zip(opened.eps_and_x0_hat(x_t, 300, told), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.05, atol=0.05)
+
+
+def test_training_goes_on_from_a_prior():
+    images, shade = shades(60, seed=2)
+    first = train_prior(images, config=TINY, seed=0)
+    untouched = train_prior(images, config=replace(TINY, start="given", n_steps=0), seed=1, start=first)
+    x_t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = first.eps_and_x0_hat(x_t, 400)
+    assert all(map(torch.equal, untouched.eps_and_x0_hat(x_t, 400), expected))
+    config = replace(TINY, start="given", conditional=True)
+    grown = train_prior(images, config=config, seed=1, start=first, conditions=Conditions(shade, (1,)))
+    assert grown.scale == first.scale
+    assert grown.is_conditional and not first.is_conditional
+    assert not torch.equal(grown.eps_and_x0_hat(x_t, 400)[0], expected[0])
+    assert all(map(torch.equal, first.eps_and_x0_hat(x_t, 400), expected))
+
+
+def test_an_unconditional_pipeline_of_diffusers_is_a_prior(tmp_path):
+    unet = UNet2DModel(
+        sample_size=16,
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(8, 8),
+        down_block_types=("DownBlock2D",) * 2,
+        up_block_types=("UpBlock2D",) * 2,
+        norm_num_groups=8,
+    )
+    DDPMPipeline(unet, DDPMScheduler(100)).save_pretrained(tmp_path / "theirs")
+    prior = open_prior(str(tmp_path / "theirs"))
+    assert (prior.shape, prior.predicts, prior.n_timesteps) == ((16, 16, 3), "epsilon", 100)
+    x_t = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    eps, x0_hat = prior.eps_and_x0_hat(x_t, 50)
+    with torch.no_grad():
+        torch.testing.assert_close(eps, unet(x_t, 50).sample)
+    a = prior.alpha_bar[50]
+    torch.testing.assert_close(a.sqrt() * x0_hat + (1 - a).sqrt() * eps, x_t, rtol=1e-4, atol=1e-4)
+    assert prior.scale.to_x(np.array([[[[0, 255, 0]]]], np.uint8)).flatten().tolist() == [-1.0, 1.0, -1.0]
+
+
+def test_folders_that_hold_no_prior(tmp_path):
+    with pytest.raises(MigvisError, match="no such folder"):
+        open_prior(str(tmp_path / "absent"))
+    with pytest.raises(MigvisError, match="expected the folders 'unet'"):
+        open_prior(str(tmp_path))
+    DDPMScheduler(100, prediction_type="sample").save_pretrained(tmp_path / "scheduler")
+    small = {"block_out_channels": (8,), "down_block_types": ("DownBlock2D",), "norm_num_groups": 8}
+    UNet2DModel(up_block_types=("UpBlock2D",), **small).save_pretrained(tmp_path / "unet")
+    with pytest.raises(MigvisError, match="predicts 'sample'"):
+        open_prior(str(tmp_path))
+    DDPMScheduler(100).save_pretrained(tmp_path / "scheduler")
+    with pytest.raises(MigvisError, match="sample_size None"):
+        open_prior(str(tmp_path))
+    settings = json.loads((tmp_path / "unet" / "config.json").read_text())
+    settings["block_out_channels"] = [16]
+    (tmp_path / "unet" / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(MigvisError, match="expected the folders 'unet'"):
+        open_prior(str(tmp_path))
+
+
+def test_settings_that_do_not_fit_together():
+    with pytest.raises(MigvisError, match=r"without prior\.conditional"):
+        Config(synthesis=SynthesisConfig(condition=2.0))
+    with pytest.raises(MigvisError, match="n_steps"):
+        PriorConfig(n_steps=0)
+    with pytest.raises(MigvisError, match="n_steps"):
+        PriorConfig(n_steps=0, start="renders", conditional=True)
+    assert PriorConfig(n_steps=0, start="renders").n_steps == 0
