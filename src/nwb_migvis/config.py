@@ -1,359 +1,44 @@
 """Settings of a run: nested frozen records that round-trip through TOML and JSON.
 
-Every field is read by the stage it is named after; the config stored with a run holds the values that
-were really used (group defaults resolved, sizes of the session's images filled in).
+The config stored with a run holds the values that were really used (group defaults resolved, sizes of the
+session's images filled in).
 """
 
 from __future__ import annotations
 
 import json
-import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import as_path
-from nwb_migvis.settings import FrozenDict, check, merge, plain
+from nwb_migvis.settings import check, merge, plain
+from nwb_migvis.stage_settings import (
+    METHODS,
+    CriticConfig,
+    EvidenceConfig,
+    GroupConfig,
+    LatentsConfig,
+    PriorConfig,
+    SplitConfig,
+    SynthesisConfig,
+)
 
-METHODS = ("pmi", "none", "shuffled", "published", "likelihood", "activation", "wrong-group")
-"""Guidance of the pairs: the method proper, and its controls (see `SynthesisConfig`)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroupConfig:
-    """One latent group.
-
-    Parameters
-    ----------
-    name : str
-    size : int
-        Number of latents.
-    labels : tuple of str
-        Stimulus labels that supervise the group; none for a free group.
-    """
-
-    name: str
-    size: int = 6
-    labels: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        check(self, "latents.groups", at_least={"size": 1})
-        if not self.name or "," in self.name or "/" in self.name:
-            raise MigvisError(
-                f"latents.groups: found the name {self.name!r}; expected text without comma or slash"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitConfig:
-    """How stimuli are split, before any statistic is fitted (fractions of the stimuli)."""
-
-    validation: float = 0.1
-    test: float = 0.2
-
-    def __post_init__(self) -> None:
-        check(self, "split", above={"validation": 0, "test": 0})
-        if self.validation + self.test >= 1:
-            raise MigvisError(
-                f"split: found validation = {self.validation:g} and test = {self.test:g}; "
-                "expected less than 1 together"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatentsConfig:
-    """The group-wise VAE.
-
-    Parameters
-    ----------
-    groups : tuple of GroupConfig
-        Empty: all numeric labels make one group `numeric`, each categorical label a group of its own
-        name, then `free_1` and `free_2`; six latents each.
-    circular : mapping of str to float
-        Period of numeric labels that wrap (360 for degrees); 0 says that a label looks like an angle but
-        does not wrap.
-    likelihood : {"poisson", "gaussian"}
-        Of spike counts with exposure, or of z-scored averages.
-    n_hidden : int
-        Hidden units of the encoder.
-    n_layers : int
-        Hidden layers of the encoder.
-    kl_weight, tc_weight, label_weight : float
-        Weights of the KL divergence and of the total correlation between groups, both per unit, and of the
-        error of the label read-outs, against the negative log likelihood per unit and presentation.
-    n_steps : int
-        Most training steps.
-    batch_size : int
-        Stimuli a step.
-    learning_rate : float
-    patience : int
-        Training stops after this many validations (one every 100 steps) without gain.
-    """
-
-    groups: tuple[GroupConfig, ...] = ()
-    circular: Mapping[str, float] = FrozenDict()
-    likelihood: str = "poisson"
-    n_hidden: int = 256
-    n_layers: int = 2
-    kl_weight: float = 0.3
-    tc_weight: float = 0.5
-    label_weight: float = 0.3
-    n_steps: int = 2000
-    batch_size: int = 192
-    learning_rate: float = 3e-3
-    patience: int = 10
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            "latents",
-            at_least={
-                **dict.fromkeys(("n_hidden", "n_layers", "n_steps", "patience"), 1),
-                **dict.fromkeys(("kl_weight", "tc_weight", "label_weight"), 0),
-                "batch_size": 2,
-            },
-            above={"learning_rate": 0},
-            one_of={"likelihood": ("poisson", "gaussian")},
-        )
-        for name, period in self.circular.items():
-            if not 0 <= period < math.inf:
-                raise MigvisError(
-                    f"latents.circular: found {name} = {period:g}; expected the period of the label, "
-                    "or 0 if it does not wrap"
-                )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PriorConfig:
-    """The diffusion prior over images.
-
-    Parameters
-    ----------
-    size_px : int
-        Longest side of the images that the prior works with; the session's images are resized to it
-        unless they are smaller.
-    patch_px : int
-        Pixels are folded into channels in squares of this side before the network.
-    channels : tuple of int
-        Width of each resolution of the UNet.
-    layers_per_block : int
-    n_timesteps : int
-        T, noise levels of the training schedule (cosine).
-    n_steps : int
-        Training steps.
-    batch_size : int
-    learning_rate : float
-    ema_decay : float
-    precision : {"bfloat16", "float32"}
-        Arithmetic of the network (weights stay float32).
-    start : str
-        A trained prior to start from: "renders" (shipped; of the images that `simulate` makes) or the folder
-        of a diffusers model. Its network takes the place of `patch_px`, `channels` and `layers_per_block`,
-        and its size that of `size_px`. Empty: train from scratch.
-    conditional : bool
-        Condition the prior on the latent groups, each dropped at random in training.
-    latent_noise : float
-        Standard deviation of the noise added to standardised latents in training.
-    """
-
-    size_px: int = 32
-    patch_px: int = 2
-    channels: tuple[int, ...] = (64, 128, 128)
-    layers_per_block: int = 1
-    n_timesteps: int = 1000
-    n_steps: int = 3000
-    batch_size: int = 32
-    learning_rate: float = 5e-4
-    ema_decay: float = 0.999
-    precision: str = "bfloat16"
-    start: str = ""
-    conditional: bool = False
-    latent_noise: float = 0.25
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            "prior",
-            at_least={
-                **dict.fromkeys(("size_px", "patch_px", "layers_per_block", "batch_size"), 1),
-                "n_steps": 0 if self.start and not self.conditional else 1,
-                "n_timesteps": 10,
-                "ema_decay": 0,
-                "latent_noise": 0,
-            },
-            above={"learning_rate": 0},
-            below={"ema_decay": 1},
-            one_of={"precision": ("bfloat16", "float32")},
-            widths="channels",
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CriticConfig:
-    """The noise-aware critic that scores images against latents of each group.
-
-    Parameters
-    ----------
-    channels : tuple of int
-        Width of each convolution.
-    n_steps : int
-        Most training steps.
-    batch_size : int
-    learning_rate, weight_decay, dropout : float
-    latent_noise : float
-        Standard deviation of the noise added to standardised latents in training.
-    n_negatives : int
-        Size of the fixed bank of training stimuli that stand for the marginal.
-    """
-
-    channels: tuple[int, ...] = (32, 64, 64, 128, 128, 128)
-    n_steps: int = 800
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.03
-    dropout: float = 0.35
-    latent_noise: float = 0.25
-    n_negatives: int = 256
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            "critic",
-            at_least={
-                **dict.fromkeys(("n_steps", "batch_size"), 1),
-                **dict.fromkeys(("weight_decay", "dropout", "latent_noise"), 0),
-                "n_negatives": 2,
-            },
-            above={"learning_rate": 0},
-            below={"dropout": 1},
-            widths="channels",
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SynthesisConfig:
-    """Edits of shown images.
-
-    Parameters
-    ----------
-    n_steps : int
-        DDIM steps between clean image and start step, the same grid both ways.
-    strength : float
-        Start step / T, in (0, 1].
-    guidance : float
-        Length of the guidance relative to the prior's own prediction.
-    preservation : float
-        Weight of the score at the source's own latents of the other groups.
-    condition : float
-        Weight of the conditional prior's guidance: the difference of its predictions at the goal's and at
-        the source's latents. Above 0 it needs `prior.conditional`.
-    n_pairs : int
-        Held-out source-target pairs a group (role `main`).
-    methods : tuple of str
-        Guidance methods for the pairs: "pmi" (with preservation), "none" (no guidance), "shuffled" (guided
-        by another pair's target), "published" (InfoNCE score, no preservation), "likelihood" (regression on
-        the target's latents, no preservation), "activation" (gradient ascent from the source's pixels,
-        without the prior) and "wrong-group" (guided through the next group; left out where there is one).
-    dose : tuple of float
-        Strengths of the dose series (role `dose`).
-    n_dose : int
-        Pairs in the dose series.
-    n_traversal : int
-        Sources of the traversals.
-    gammas : tuple of float
-        Traversal lengths, in standard deviations of the group's latents.
-    directions : tuple of str
-        Directions of the traversals: "ones" (all latents of the group alike), "pc1", "pc2", ... (principal
-        axes of the group), a numeric label, or "label=value" for a category: the regression of the label on
-        the group's latents.
-    maps : bool
-        Whether to store, for every edit, where it changed the image and where the critic looked.
-    n_samples : int
-        Unguided samples of the prior that are compared with the training images.
-    batch_size : int
-        Images a forward pass; bounds memory. The last batch is filled up, so that an edit does not depend on
-        the others.
-    """
-
-    n_steps: int = 25
-    strength: float = 0.9
-    guidance: float = 0.3
-    preservation: float = 0.3
-    condition: float = 0.0
-    n_pairs: int = 64
-    methods: tuple[str, ...] = ("pmi", "none", "shuffled")
-    dose: tuple[float, ...] = (0.45, 0.6, 0.75, 0.9)
-    n_dose: int = 8
-    n_traversal: int = 8
-    gammas: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)
-    directions: tuple[str, ...] = ("ones",)
-    maps: bool = False
-    n_samples: int = 64
-    batch_size: int = 32
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            "synthesis",
-            at_least={
-                **dict.fromkeys(("n_steps", "n_pairs", "batch_size"), 1),
-                **dict.fromkeys(
-                    ("guidance", "preservation", "condition", "n_dose", "n_traversal", "n_samples"), 0
-                ),
-            },
-            each_of={"methods": METHODS},
-        )
-        if len(set(self.methods)) < len(self.methods):
-            raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected each once")
-        if "pmi" not in self.methods:
-            raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected 'pmi' among them")
-        for strength in (self.strength, *self.dose):
-            if not 0 < strength <= 1:
-                raise MigvisError(
-                    f"synthesis: found a strength of {strength:g}; expected more than 0, at most 1"
-                )
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvidenceConfig:
-    """Statistics of a run.
-
-    Parameters
-    ----------
-    n_permutations : int
-        B of the permutation nulls; p = (1 + k) / (1 + B).
-    n_bootstrap : int
-        Resamples over pairs for confidence intervals.
-    reader_steps : int
-        Training steps of the readers.
-    min_reader_score : float
-        A label read worse than this on real held-out images is not measurable.
-    min_reliability : float
-        Units under this split-half reliability are left out of variance explained.
-    stability_seeds : int
-        Further fits from other seeds that the groups' stability is measured on; 0 measures none.
-    """
-
-    n_permutations: int = 999
-    n_bootstrap: int = 1000
-    reader_steps: int = 1000
-    min_reader_score: float = 0.3
-    min_reliability: float = 0.1
-    stability_seeds: int = 0
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            "evidence",
-            at_least={
-                **dict.fromkeys(("n_permutations", "n_bootstrap", "reader_steps"), 1),
-                "stability_seeds": 0,
-            },
-            below={"min_reliability": 1},
-        )
+__all__ = [
+    "METHODS",
+    "PRESETS",
+    "Config",
+    "CriticConfig",
+    "EvidenceConfig",
+    "GroupConfig",
+    "LatentsConfig",
+    "PriorConfig",
+    "SplitConfig",
+    "SynthesisConfig",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,12 +61,12 @@ class Config:
     seed: int = 0
     device: str = "cpu"
     n_threads: int = 0
-    split: SplitConfig = SplitConfig()
-    latents: LatentsConfig = LatentsConfig()
-    prior: PriorConfig = PriorConfig()
-    critic: CriticConfig = CriticConfig()
-    synthesis: SynthesisConfig = SynthesisConfig()
-    evidence: EvidenceConfig = EvidenceConfig()
+    split: SplitConfig = field(default_factory=SplitConfig)
+    latents: LatentsConfig = field(default_factory=LatentsConfig)
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
 
     def __post_init__(self) -> None:
         check(self, "config", at_least={"seed": 0, "n_threads": 0}, below={"seed": 2**63})
