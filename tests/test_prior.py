@@ -1,7 +1,9 @@
 """Priors that start from others, that are conditioned on latents, and their folders."""
 
+import hashlib
 import json
 from dataclasses import replace
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from nwb_migvis import Config, MigvisError
 from nwb_migvis.config import PriorConfig, SynthesisConfig
+from nwb_migvis.simulate import draw_factors, render_stimuli
 from nwb_migvis.synthesis.conditioning import conditional_difference, tell
 from nwb_migvis.synthesis.critic import Critic, LatentRegressor
 from nwb_migvis.synthesis.prior import load_prior
@@ -162,3 +165,21 @@ def test_settings_that_do_not_fit_together():
     with pytest.raises(MigvisError, match="n_steps"):
         PriorConfig(n_steps=0, start="renders", conditional=True)
     assert PriorConfig(n_steps=0, start="renders").n_steps == 0
+
+
+def test_the_shipped_prior_knows_the_renders():
+    images = render_stimuli(draw_factors(48, seed=11), size_px=32, seed=11)
+    prior = open_prior("renders")
+    assert prior.shape == images.shape[1:]
+    x = prior.scale.to_x(images)
+    eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    a = prior.alpha_bar[500]
+    x_t = a.sqrt() * x + (1 - a).sqrt() * eps
+    found, x0_hat = prior.eps_and_x0_hat(x_t, 500)
+    assert float((x0_hat - x).square().mean()) < 0.1
+    assert float((found - eps).square().mean()) < 0.25
+    folder = files("nwb_migvis.synthesis") / "priors" / "renders"
+    weights = (folder / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
+    said = (folder.parent / "README.md").read_text(encoding="utf-8")
+    assert hashlib.sha256(weights).hexdigest() in said
+    assert len(weights) < 12_000_000
