@@ -27,7 +27,8 @@ from nwb_migvis.config import (
 from nwb_migvis.pipeline import analyse
 from nwb_migvis.report import draw_edits
 from nwb_migvis.results import EDIT_COORDS, GROUP_COLUMNS
-from nwb_migvis.store import validate_file
+from nwb_migvis.store import read_weights, validate_file
+from nwb_migvis.synthesis.prior import load_prior
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -270,3 +271,20 @@ def test_without_the_extra_the_command_says_what_to_install(session):
 def test_misuse_in_python_is_one_line(arguments, message):
     with pytest.raises(MigvisError, match=message):
         run(**arguments)
+
+
+def test_a_prior_to_start_from(session, tmp_path):
+    with pytest.raises(MigvisError, match="no such folder"):
+        run(session, out=tmp_path / "a.nwb", config=replace(TINY, prior=PriorConfig(start="absent")))
+    renders = replace(TINY, prior=PriorConfig(start="renders", n_steps=0))
+    with pytest.raises(MigvisError, match=r"32 x 32 px, grayscale; the session's are 16 x 16 px"):
+        run(session, out=tmp_path / "a.nwb", config=renders)
+    assert not list(tmp_path.iterdir())
+    larger = simulate_session(tmp_path / "larger.nwb", n_stimuli=120, n_repeats=2, units={"pose": 4})
+    synthesis = replace(TINY.synthesis, condition=1.0)
+    told = PriorConfig(start="renders", conditional=True, n_steps=1, batch_size=4)
+    results = run(larger, config=replace(TINY, prior=told, synthesis=synthesis))
+    used = results.provenance["config"]["prior"]
+    assert (used["start"], used["channels"], used["size_px"]) == ("renders", [64, 128, 128], 32)
+    assert results.synthesized["image"].shape[1:] == (32, 32)
+    assert load_prior(read_weights(tmp_path / "larger_migvis.nwb")["prior"]).is_conditional

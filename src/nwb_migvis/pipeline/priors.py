@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from nwb_migvis.synthesis.prior import Prior
 
 
+def check_start(settings: PriorConfig) -> None:
+    """Refuse a prior to start from that cannot be opened, before any work is done."""
+    from nwb_migvis.synthesis.prior_folder import open_prior
+
+    if settings.start:
+        open_prior(settings.start)
+
+
 def images_for_prior(image: xr.DataArray, settings: PriorConfig) -> tuple[np.ndarray, Prior | None]:
     """Read images at the size that the prior works with.
 

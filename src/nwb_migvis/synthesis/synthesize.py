@@ -99,7 +99,7 @@ def synthesize(
     """
     goal = goals(plan, latents, critic, groups, steps)
     names = [group.name for group in groups]
-    source = plan["source"].to_numpy()
+    source = plan["source"].to_numpy(copy=True)
     told = tell(prior, critic, goal, critic.standardise(latents)[source])
     inputs = (goal, *_weights(plan, names, config.preservation, goal), told)
     edited = np.empty((len(plan), *prior.shape), dtype=np.uint8)
