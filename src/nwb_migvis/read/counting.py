@@ -46,9 +46,11 @@ class Windows:
         self.edges, where = _sorted_edges(first, last)
         self._first, self._last = where[: len(first)], where[len(first) :]
         self._are_apart = bool((self._last - self._first == 1).all())
+        self._in_turn = self._are_apart and bool((self._first == 2 * np.arange(len(first))).all())
         n_cells = min(max(2 * len(self.edges), 1024), 2**24)
         span = self.edges[-1] - self.edges[0]
         self._cells_per_s = n_cells / span if span > 0 else np.inf
+        self._origin = self.edges[0] if not 0 <= self.edges[0] <= span else 0.0
         cells = np.zeros(len(self.edges), np.intp)
         if np.isfinite(self._cells_per_s):
             self._locate(self.edges, np.empty_like(self.edges), cells)
@@ -60,8 +62,9 @@ class Windows:
 
     def _locate(self, times: np.ndarray, buffer: np.ndarray, cells: np.ndarray) -> None:
         """Write the cell of each time to `cells`; times before and after all edges lie outside the grid."""
-        np.subtract(times, self.edges[0], out=buffer)
-        np.multiply(buffer, self._cells_per_s, out=buffer)
+        if self._origin:
+            times = np.subtract(times, self._origin, out=buffer)
+        np.multiply(times, self._cells_per_s, out=buffer)
         np.copyto(cells, buffer, casting="unsafe")
 
     def positions(self, times: np.ndarray) -> np.ndarray:
@@ -72,7 +75,7 @@ class Windows:
         ValueError
             If a time is not finite.
         """
-        low, high = times.min() - self.edges[0], times.max() - self.edges[0]
+        low, high = times.min() - self._origin, times.max() - self._origin
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ValueError("times hold NaN or infinity")
         if not self._has_grid or max(-low, high) * self._cells_per_s > 2**62:
@@ -111,6 +114,8 @@ class Windows:
             per_gap = per_gap + found if len(per_gap) else found
         if not len(per_gap):
             return np.zeros(len(self._first), np.int64)
+        if self._in_turn:  # every second gap is a window
+            return per_gap[1::2]
         if self._are_apart:  # a window is one gap between neighbouring edges
             return per_gap.take(self._last)
         before = np.cumsum(per_gap)
