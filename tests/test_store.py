@@ -190,6 +190,17 @@ def test_a_bit_flip_anywhere_is_a_result_or_one_line(written, tmp_path):
     assert outcomes == {"Results", "dict", "refused"}
 
 
+def test_a_size_that_cannot_be_true_asks_for_no_memory(written, tmp_path):
+    broken = tmp_path / "broken.nwb"
+    broken.write_bytes(written.read_bytes())
+    with h5py.File(broken, "r+") as file:
+        table = file["analysis/migvis/stimulus_latents/mean"]
+        table.resize(2**40, axis=0)
+    for read in (read_results, read_weights):
+        with pytest.raises(MigvisError, match=r"damaged .*stimulus_latents/mean is said to hold"):
+            read(broken)
+
+
 def test_reading_a_run_that_lacks_something_says_what(written, tmp_path):
     with pytest.raises(MigvisError, match="found no run 'other'; expected one of migvis"):
         read_results(written, "other")

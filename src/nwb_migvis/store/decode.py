@@ -27,6 +27,9 @@ from nwb_migvis.results import (
 )
 from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, Form
 
+_MOST_EXPANSION = 1100
+"""Deflate, the only compression that is written, makes data at most 1,032 times smaller."""
+
 
 def list_runs(path: str | Path) -> list[str]:
     """Return the names of the runs in an NWB file.
@@ -184,7 +187,26 @@ def _run_group(file: h5py.File, path: Path, name: str | None) -> h5py.Group:
             f"{path}: found no run {name!r}; expected one of {', '.join(names)}; name one of "
             "them with name= (--name)"
         )
-    return file["analysis"][names[0] if name is None else name]
+    group = file["analysis"][names[0] if name is None else name]
+    _check_sizes(group)
+    return group
+
+
+def _check_sizes(group: h5py.Group) -> None:
+    """Raise `ValueError` for a dataset that says it is larger than its bytes in the file can hold.
+
+    A damaged shape would otherwise ask for all of the memory, or more.
+    """
+
+    def check(_: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset) and item.shape is not None:
+            held = item.id.get_storage_size()
+            if item.nbytes > _MOST_EXPANSION * held:
+                raise ValueError(
+                    f"{item.name} is said to hold {item.nbytes} bytes and has {held} in the file"
+                )
+
+    group.visititems(check)
 
 
 def _text(dataset: h5py.Dataset) -> np.ndarray:
