@@ -15,6 +15,7 @@ from nwb_migvis.config import PriorConfig, SynthesisConfig
 from nwb_migvis.simulate import draw_factors, render_stimuli
 from nwb_migvis.synthesis.conditioning import conditional_difference, tell
 from nwb_migvis.synthesis.critic import Critic, LatentRegressor
+from nwb_migvis.synthesis.editing import sample, time_grid
 from nwb_migvis.synthesis.prior import load_prior
 from nwb_migvis.synthesis.prior_folder import open_prior, save_prior
 from nwb_migvis.synthesis.prior_training import Conditions, _draw_kept, train_prior
@@ -40,7 +41,7 @@ def conditional():
 def _x0_hat(prior, z, keep, t=700):
     x_t = torch.zeros(len(z), 1, 8, 8)
     latents = prior.denoiser.latents
-    told = latents((torch.as_tensor(z) - latents.mean) / latents.std, torch.as_tensor(keep))
+    told = latents(latents.standardise(torch.as_tensor(z)), torch.as_tensor(keep))
     return prior.eps_and_x0_hat(x_t, t, told)[1].mean((1, 2, 3))
 
 
@@ -80,6 +81,19 @@ def test_the_difference_points_from_the_source_to_the_goal(conditional):
     assert not change[1].any()
     once = conditional_difference(conditional, told, 1.0)(x_t, 700)
     torch.testing.assert_close(change, 2 * once)
+
+
+def test_the_difference_alone_carries_an_edit_to_its_goal(conditional):
+    network = LatentRegressor(1, 3, channels=(8, 8), dropout=0.0).eval()
+    critic = Critic(network, (1, 2), torch.zeros(3), torch.ones(3), torch.zeros(4, 3))
+    own = torch.tensor([[0.0, 0.0, 0.0]] * 3)
+    goal = torch.tensor([[-1.5, 0.0, 0.0], [0.0, 0.0, 0.0], [1.5, 0.0, 0.0]])
+    shift = conditional_difference(conditional, tell(conditional, critic, goal, own), 1.0)
+    x = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)).expand(3, -1, -1, -1)
+    grid = time_grid(1000, strength=0.9, n_steps=10)
+    made = sample(conditional.eps_and_x0_hat, x, alpha_bar=conditional.alpha_bar, grid=grid, shift=shift)
+    dark, same, light = made.mean((1, 2, 3))
+    assert dark < same - 0.1 and same + 0.1 < light
 
 
 def test_conditional_priors_come_back_from_bytes_and_folders(conditional, tmp_path):
@@ -132,6 +146,8 @@ def test_an_unconditional_pipeline_of_diffusers_is_a_prior(tmp_path):
     eps, x0_hat = prior.eps_and_x0_hat(x_t, 50)
     with torch.no_grad():
         torch.testing.assert_close(eps, unet(x_t, 50).sample)
+    save_prior(prior, tmp_path / "ours")
+    torch.testing.assert_close(open_prior(str(tmp_path / "ours")).alpha_bar, prior.alpha_bar)
     a = prior.alpha_bar[50]
     torch.testing.assert_close(a.sqrt() * x0_hat + (1 - a).sqrt() * eps, x_t, rtol=1e-4, atol=1e-4)
     assert prior.scale.to_x(np.array([[[[0, 255, 0]]]], np.uint8)).flatten().tolist() == [-1.0, 1.0, -1.0]

@@ -30,7 +30,7 @@ def tell(prior: Prior, critic: Critic, *goals: torch.Tensor) -> torch.Tensor:
         return goals[0].new_zeros(len(goals[0]), 0)
     keep = goals[0].new_ones(len(goals[0]), len(latents.sizes))
     plain = (goal * critic.std + critic.mean for goal in goals)
-    return torch.cat([latents((z - latents.mean) / latents.std, keep) for z in plain], dim=1)
+    return torch.cat([latents(latents.standardise(z), keep) for z in plain], dim=1)
 
 
 def conditional_difference(prior: Prior, told: torch.Tensor, weight: float) -> Gradient:

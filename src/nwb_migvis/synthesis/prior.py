@@ -66,6 +66,10 @@ class LatentEmbedding(nn.Module):
         self.register_buffer("mean", torch.zeros(sum(sizes)))
         self.register_buffer("std", torch.ones(sum(sizes)))
 
+    def standardise(self, z: torch.Tensor) -> torch.Tensor:
+        """Return latents (n, latent) in standard deviations of those that the denoiser was trained with."""
+        return (z - self.mean) / self.std
+
     def forward(self, z: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
         """Embed standardised latents z (n, latent) of the groups to keep (n, group) as (n, width)."""
         parts = zip(z.split(list(self.sizes), dim=1), self.groups, keep.split(1, dim=1), strict=True)

@@ -31,8 +31,10 @@ def save_prior(prior: Prior, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     copy.deepcopy(prior.denoiser.unet).half().save_pretrained(folder / "unet")
+    kept = prior.alpha_bar.double().cpu()
+    betas = 1 - kept / torch.cat([torch.ones(1, dtype=kept.dtype), kept[:-1]])
     DDPMScheduler(
-        prior.n_timesteps, beta_schedule="squaredcos_cap_v2", prediction_type=prior.predicts
+        prior.n_timesteps, trained_betas=betas.tolist(), prediction_type=prior.predicts
     ).save_pretrained(folder / "scheduler")
     latents = prior.denoiser.latents
     head = {

@@ -148,13 +148,16 @@ def train_prior(
         )
     shape = images.shape[1:]
     state = _start(n_channels_of(shape), config, seed, device, start, conditions)
-    digest = _digest(images, config, seed, start, conditions)
+    digest = "" if checkpoint is None else _digest(images, config, seed, start, conditions)
     if checkpoint is not None and checkpoint.exists():
         state.restore(checkpoint, digest)
     alpha_bar = cosine_alpha_bar(config.n_timesteps) if start is None else start.alpha_bar
     predicts = "v_prediction" if start is None else start.predicts
     alpha_bar = alpha_bar.to(device)
-    z = None if conditions is None else _standardised(conditions.z, state.denoiser)
+    latents = state.denoiser.latents
+    z = None
+    if conditions is not None and latents is not None:
+        z = latents.standardise(torch.as_tensor(conditions.z, dtype=torch.float32, device=device))
     for step in progress(range(state.step + 1, config.n_steps + 1), what="prior"):
         index = torch.randint(len(images), (config.batch_size,), generator=state.generator, device=device)
         x = scale.to_x(images[index.cpu().numpy()]).to(device)
@@ -202,13 +205,6 @@ def grow(denoiser: Denoiser, sizes: tuple[int, ...] | None) -> Denoiser:
     unet = UNet2DModel(**settings)
     unet.load_state_dict(denoiser.unet.state_dict())
     return Denoiser(unet, patch_px=denoiser.patch_px, precision=denoiser.precision, sizes=sizes)
-
-
-def _standardised(z: np.ndarray, denoiser: Denoiser) -> torch.Tensor:
-    latents = denoiser.latents
-    assert latents is not None
-    values = torch.as_tensor(z, dtype=torch.float32, device=latents.mean.device)
-    return (values - latents.mean) / latents.std
 
 
 def _digest(
