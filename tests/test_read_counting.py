@@ -5,15 +5,32 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from layouts import brute_counts
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read import count_spikes
+from nwb_migvis.read.compiled import has_numba
+
+LOOPS = [
+    pytest.param(False, id="numpy"),
+    pytest.param(
+        True, id="compiled", marks=pytest.mark.skipif(not has_numba(), reason="numba is not installed")
+    ),
+]
 
 seconds = st.floats(-50, 50, allow_nan=False) | st.integers(-20, 20).map(lambda k: k / 10)
 windows = st.tuples(seconds, seconds).filter(lambda w: w[0] < w[1])
+
+
+@pytest.fixture(params=LOOPS)
+def loop(request, monkeypatch):
+    """Count with numpy alone, or in the compiled loop whatever the number of spikes."""
+    monkeypatch.setattr("nwb_migvis.read.counting.WORTH_COMPILING", 0 if request.param else 10**12)
+
+
+pytestmark = pytest.mark.usefixtures("loop")
 
 
 def counted(trains, start_time, window_s, **options):
@@ -22,7 +39,7 @@ def counted(trains, start_time, window_s, **options):
     return count_spikes(times, ends, np.asarray(start_time, np.float64), window_s=window_s, **options)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.lists(seconds, max_size=40), min_size=1, max_size=4), st.lists(seconds, max_size=20), windows
 )
@@ -34,7 +51,7 @@ def test_counts_equal_one_comparison_at_a_time(trains, start_time, window_s):
     np.testing.assert_array_equal(counted(trains, start_time, window_s), expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32 - 1), st.floats(1e-3, 5) | st.floats(1e-3, 0.099), st.booleans())
 def test_spikes_on_the_edges_of_regular_windows(seed, width, is_in_order):
     rng = np.random.default_rng(seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,12 +12,10 @@ import numpy as np
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.progress import progress
+from nwb_migvis.read.compiled import WORTH_COMPILING, compiled_tally, has_numba
 
 _PIECE = 2**14
 """Spikes located at a time: few enough for the cache."""
-
-_ROWS = 2**12
-"""Presentations written at a time, which are rows of the counts."""
 
 _MOST_EDGES_PER_CELL = 8
 _UNITS_PER_BATCH = 32
@@ -38,9 +37,13 @@ class Windows:
         (presentation,) float64, seconds, in any order; at least one.
     window_s : (float, float)
         Start and end of the window relative to each start, seconds.
+    compiled : bool
+        Whether to count in a compiled loop, which needs numba; the counts are the same.
     """
 
-    def __init__(self, start_time: np.ndarray, window_s: tuple[float, float]) -> None:
+    def __init__(
+        self, start_time: np.ndarray, window_s: tuple[float, float], *, compiled: bool = False
+    ) -> None:
         start_time = np.asarray(start_time, np.float64)
         first, last = start_time + window_s[0], start_time + window_s[1]
         self.edges, where = _sorted_edges(first, last)
@@ -59,6 +62,8 @@ class Windows:
         self._most = int(per_cell.max())
         self._has_grid = np.isfinite(self._cells_per_s) and self._most <= _MOST_EDGES_PER_CELL
         self._padded = np.append(self.edges, np.inf)
+        self._tally = compiled_tally() if compiled and self._has_grid else None
+        self._own = threading.local()
 
     def _locate(self, times: np.ndarray, buffer: np.ndarray, cells: np.ndarray) -> None:
         """Write the cell of each time to `cells`; times before and after all edges lie outside the grid."""
@@ -99,27 +104,39 @@ class Windows:
         return positions
 
     def count(self, pieces: Iterable[np.ndarray]) -> np.ndarray:
-        """Return the spikes in each window, (presentation,) int64.
+        """Return the spikes in each window, (presentation,) int64, which hold until the thread's next count.
 
         Parameters
         ----------
         pieces : iterable of numpy.ndarray
             (spike,) float64, seconds: the spikes of one unit.
         """
-        per_gap = np.zeros(0, np.int64)
+        per_gap = self._cleared()
         for times in pieces:
-            if not len(times):
-                continue
-            found = np.bincount(self.positions(times), minlength=len(self.edges) + 1)
-            per_gap = per_gap + found if len(per_gap) else found
-        if not len(per_gap):
-            return np.zeros(len(self._first), np.int64)
+            if len(times):
+                self._add(times, per_gap)
         if self._in_turn:  # every second gap is a window
             return per_gap[1::2]
         if self._are_apart:  # a window is one gap between neighbouring edges
             return per_gap.take(self._last)
         before = np.cumsum(per_gap)
         return before.take(self._last) - before.take(self._first)
+
+    def _cleared(self) -> np.ndarray:
+        """Return zeros for every gap between edges, in memory that the thread keeps."""
+        if not hasattr(self._own, "per_gap"):
+            self._own.per_gap = np.empty(len(self._padded), np.int64)
+        self._own.per_gap.fill(0)
+        return self._own.per_gap
+
+    def _add(self, times: np.ndarray, per_gap: np.ndarray) -> None:
+        """Add the spikes to the gaps between edges that they lie in."""
+        if self._tally is None:
+            per_gap += np.bincount(self.positions(times), minlength=len(per_gap))
+            return
+        grid = self._origin, self._cells_per_s, self._before
+        if not self._tally(times, *grid, self._padded, self._most, per_gap):
+            raise ValueError("times hold NaN or infinity")
 
 
 def _sorted_edges(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -180,20 +197,25 @@ def count_spikes(
     Returns
     -------
     numpy.ndarray
-        (presentation, unit) uint16, or uint32 where a count needs it.
+        (presentation, unit) uint16, or uint32 where a count needs it; a unit's counts lie side by side.
 
     Raises
     ------
     MigvisError
         For a spike time that is not finite.
+
+    Notes
+    -----
+    Ten million spikes and more are counted in a compiled loop where numba is installed.
     """
     window_s = check_window(window_s)
     begins = np.concatenate([[0], np.asarray(ends, np.int64)])
     rows = np.arange(len(begins) - 1) if rows is None else np.asarray(rows)
-    counts = np.zeros((len(start_time), len(rows)), np.uint16)
+    counts = np.zeros((len(start_time), len(rows)), np.uint16, order="F")
     if not counts.size:
         return counts
-    windows = Windows(start_time, window_s)
+    n_spikes = int((begins[1:] - begins[:-1])[rows].sum())
+    windows = Windows(start_time, window_s, compiled=n_spikes >= WORTH_COMPILING and has_numba())
     held = _Held(spike_times, max(max_bytes // 8, 1024))
 
     def count(unit: tuple[int, Iterable[np.ndarray]]) -> np.ndarray:
@@ -211,8 +233,9 @@ def count_spikes(
         for batch in _batches(progress(rows, what="counting spikes", total=len(rows)), begins, held):
             found = list(pool.map(count, batch))
             counts = counts.astype(np.result_type(counts, *found), copy=False)
-            _put(found, counts[:, done : done + len(found)], pool)
-            done += len(found)
+            for column in found:
+                counts[:, done] = column
+                done += 1
     return counts
 
 
@@ -231,17 +254,6 @@ def _batches(
         batch.append((row, [held.values(first, last)] if is_small else held.pieces(first, last)))
         n_spikes += last - first
     yield batch
-
-
-def _put(columns: list[np.ndarray], out: np.ndarray, pool: ThreadPoolExecutor) -> None:
-    """Copy columns into rows of an array, some rows at a time for the sake of the cache."""
-
-    def put(i: int) -> None:
-        for k, column in enumerate(columns):
-            out[i : i + _ROWS, k] = column[i : i + _ROWS]
-
-    for _ in pool.map(put, range(0, len(out), _ROWS)):
-        pass
 
 
 class _Held:
