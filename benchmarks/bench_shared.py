@@ -70,7 +70,7 @@ def simulate(seed: int, n_own: int, n_shared: int, n_new: int) -> tuple[list[Ani
 def explained(model: LatentModel, latents: np.ndarray, animal: Animal) -> float:
     """Return the fraction of an animal's repeatable variance that its read-out predicts from latents."""
     with torch.no_grad():
-        rate = torch.exp(model.vae.decoder(torch.as_tensor(latents, dtype=torch.float32))).numpy()
+        rate = model.vae.rate(torch.as_tensor(latents, dtype=torch.float32)).numpy()
     y = animal.halves[1]
     r2 = 1 - ((y - rate) ** 2).sum(axis=0) / ((y - y.mean(axis=0)) ** 2).sum(axis=0)
     return float(r2.mean() / column_correlation(*animal.halves).mean())

@@ -190,7 +190,7 @@ GROUPS = (
 def fitted():
     counts, index, labels, hidden, rate = _population()
     split = split_stimuli(600, SplitConfig(), rng=np.random.default_rng(0))
-    config = LatentsConfig(groups=GROUPS, n_steps=500, n_hidden=64, batch_size=128)
+    config = LatentsConfig(groups=GROUPS, n_steps=1000, n_hidden=64, batch_size=128)
     arguments = {"labels": labels, "groups": GROUPS, "split": split, "seed": 1}
     model = fit_latents(counts, index, config=config, **arguments)
     return counts, index, labels, hidden, rate, split, config, arguments, model
@@ -222,7 +222,7 @@ def test_rates_of_held_out_stimuli_are_predicted(fitted):
     np.add.at(total, index, counts)
     mean, _ = model.encode(total / 6)
     with torch.no_grad():
-        predicted = model.vae.decoder(torch.as_tensor(mean)).exp().numpy()
+        predicted = model.vae.rate(torch.as_tensor(mean)).numpy()
     test = split == "test"
     error = ((np.log(predicted) - np.log(rate))[test] ** 2).mean()
     assert error < 0.15 * np.log(rate)[test].var()

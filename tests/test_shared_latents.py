@@ -115,7 +115,7 @@ def _encode(model, recording):
 
 def _r2(model, z, log_rate):
     with torch.no_grad():
-        predicted = model.vae.decoder(torch.as_tensor(z)).numpy()
+        predicted = model.vae.rate(torch.as_tensor(z)).log().numpy()
     return 1 - ((predicted - log_rate) ** 2).sum() / ((log_rate - log_rate.mean(0)) ** 2).sum()
 
 

@@ -72,9 +72,14 @@ class LatentsConfig:
         Hidden units of the encoder.
     n_layers : int
         Hidden layers of the encoder.
-    kl_weight, tc_weight, label_weight : float
-        Weights of the KL divergence and of the total correlation between groups, both per unit, and of the
-        error of the label read-outs, against the negative log likelihood per unit and presentation.
+    kl_weight, tc_weight : float
+        Weights of the KL divergence and of the total correlation between groups against the negative log
+        likelihood of a stimulus, summed over units and presentations.
+    label_weight : float
+        Weight of the error of the label read-outs against that likelihood per unit and presentation.
+    free_dropout : float
+        Share of the stimuli that a training step decodes from the first free groups alone. Nothing else tells
+        free groups apart: without it they divide what they hold by chance. 0 turns it off.
     n_steps : int
         Most training steps.
     batch_size : int
@@ -89,9 +94,10 @@ class LatentsConfig:
     likelihood: str = "poisson"
     n_hidden: int = 256
     n_layers: int = 2
-    kl_weight: float = 0.3
-    tc_weight: float = 0.5
+    kl_weight: float = 0.5
+    tc_weight: float = 1.0
     label_weight: float = 0.3
+    free_dropout: float = 0.1
     n_steps: int = 2000
     batch_size: int = 192
     learning_rate: float = 3e-3
@@ -103,10 +109,11 @@ class LatentsConfig:
             "latents",
             at_least={
                 **dict.fromkeys(("n_hidden", "n_layers", "n_steps", "patience"), 1),
-                **dict.fromkeys(("kl_weight", "tc_weight", "label_weight"), 0),
+                **dict.fromkeys(("kl_weight", "tc_weight", "label_weight", "free_dropout"), 0),
                 "batch_size": 2,
             },
             above={"learning_rate": 0},
+            below={"free_dropout": 1},
             one_of={"likelihood": ("poisson", "gaussian")},
         )
         for name, period in self.circular.items():

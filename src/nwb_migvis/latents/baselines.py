@@ -205,9 +205,9 @@ def _swap_loss(
     for own, other in ((0, 1), (1, 0)):
         (content, style), mean, log_var = codes[own]
         for chosen in (content, codes[other][0][0]):
-            log_rate = vae.decoder(torch.cat([chosen, style], dim=-1)).clamp(-12.0, 8.0)
-            loss = loss + 0.25 * (torch.exp(log_rate) - views[own] * log_rate).mean()
+            rate = vae.rate(torch.cat([chosen, style], dim=-1))
+            loss = loss + 0.25 * (rate - views[own] * rate.log()).mean()
         kl = kl_divergence(mean[:, n_content:], log_var[:, n_content:])
-        loss = loss + 0.5 * kl_weight * kl / first.shape[1]
+        loss = loss + 0.5 * kl_weight * kl / (first.shape[1] * n_second.float().mean())
     directions = [torch.nn.functional.normalize(z[0], dim=-1) for z, _, _ in codes]
     return loss + alignment * (directions[0] - directions[1]).square().sum(-1).mean() / first.shape[1]

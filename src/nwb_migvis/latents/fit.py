@@ -107,7 +107,10 @@ def fit_latents(
     -----
     Loss per stimulus: negative log likelihood of the second half of the repeats given a sample of the
     first half's latents, averaged over units and presentations, plus (`kl_weight` KL + `tc_weight` total
-    correlation) / unit count and `label_weight` times the error of the label read-outs.
+    correlation) / (units x presentations of the second half) and `label_weight` times the error of the
+    label read-outs. With a `kl_weight` of 1 and nothing else it is the negative evidence lower bound. Of
+    the free groups only the first ones, any number, are decoded for a random share `free_dropout` of the
+    stimuli (nested dropout: Rippel et al. 2014, arXiv 1402.0915).
     """
     check_counts(spike_count, stimulus_index, training=split == "train")
     check_enough(split, groups)
@@ -205,32 +208,41 @@ class Objective:
         config: LatentsConfig,
     ):
         self.vae, self.repeats, self.targets, self.config = vae, repeats, targets, config
+        self._free = [g for g, (numeric, classes) in enumerate(targets) if not (numeric.shape[1] or classes)]
 
     def __call__(self, stimuli: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return the training loss."""
-        z, mean, log_var, data, labels = self._terms(stimuli, generator, sample=True)
+        z, mean, log_var, second, n = self.encode_half(stimuli, generator, sample=True)
+        data = self._negative_log_likelihood(self._order(z, generator), second, n)
         kl, tc = regularisers(self.vae, z, mean, log_var)
         c = self.config
-        per_unit = (c.kl_weight * kl + c.tc_weight * tc) / self.repeats.counts.shape[2]
-        return data + per_unit + c.label_weight * labels
+        n_counts = second.shape[1] * n.float().mean()
+        return data + (c.kl_weight * kl + c.tc_weight * tc) / n_counts + self._label_loss(z, stimuli)
 
     @torch.no_grad()
     def held_out(self, stimuli: torch.Tensor, seed: int) -> float:
         """Return likelihood and label error at the posterior mean, over one fixed split of the repeats."""
         generator = torch.Generator(device=stimuli.device).manual_seed(seed)
-        _, _, _, data, labels = self._terms(stimuli, generator, sample=False)
-        return float(data + self.config.label_weight * labels)
+        z, _, _, second, n = self.encode_half(stimuli, generator, sample=False)
+        return float(self._negative_log_likelihood(z, second, n) + self._label_loss(z, stimuli))
 
-    def _terms(
-        self, stimuli: torch.Tensor, generator: torch.Generator, *, sample: bool
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return sample, mean and log variance of the posteriors, data term and label term."""
-        z, mean, log_var, second, n = self.encode_half(stimuli, generator, sample=sample)
-        data = self._negative_log_likelihood(self.vae.decoder(z), second, n)
+    def _label_loss(self, z: torch.Tensor, stimuli: torch.Tensor) -> torch.Tensor:
         here = [
             (numeric[stimuli], [index[stimuli] for index in classes]) for numeric, classes in self.targets
         ]
-        return z, mean, log_var, data, self.vae.label_loss(z, here)
+        return self.config.label_weight * self.vae.label_loss(z, here)
+
+    def _order(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Take the last of the free groups from some stimuli, so that the first one is filled first."""
+        n_free = len(self._free)
+        if n_free < 2 or not self.config.free_dropout:
+            return z
+        u = torch.rand((2, len(z), 1), generator=generator, device=z.device)
+        n_kept = torch.where(u[0] < self.config.free_dropout, 1 + (u[1] * (n_free - 1)).long(), n_free)
+        parts = list(z.split(self.vae.sizes, dim=-1))
+        for place, g in enumerate(self._free):
+            parts[g] = parts[g] * (place < n_kept)
+        return torch.cat(parts, dim=-1)
 
     def encode_half(
         self, stimuli: torch.Tensor, generator: torch.Generator, *, sample: bool
@@ -244,16 +256,14 @@ class Objective:
     def all_repeats(self, z: torch.Tensor, stimuli: torch.Tensor) -> torch.Tensor:
         """Return the negative log likelihood of all repeats of some stimuli given latents from elsewhere."""
         total, n = self.repeats.counts[stimuli].sum(1), self.repeats.n[stimuli, None]
-        return self._negative_log_likelihood(self.vae.decoder(z), total, n)
+        return self._negative_log_likelihood(z, total, n)
 
-    def _negative_log_likelihood(
-        self, output: torch.Tensor, total: torch.Tensor, n: torch.Tensor
-    ) -> torch.Tensor:
+    def _negative_log_likelihood(self, z: torch.Tensor, total: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
         if self.config.likelihood == "poisson":
-            log_rate = output.clamp(-12.0, 8.0)
-            return ((torch.exp(log_rate) * n - total * log_rate) / n).mean()
+            rate = self.vae.rate(z)
+            return (rate - total / n * rate.log()).mean()
         z_scored = ((total / n).sqrt() - self.vae.input_mean) / self.vae.input_std
-        return 0.5 * (output - z_scored).square().mean()
+        return 0.5 * (self.vae.decoder(z) - z_scored).square().mean()
 
 
 def initial_vae(
@@ -280,6 +290,6 @@ def initial_vae(
     root = average.sqrt()
     vae.input_mean.copy_(root.mean(0))
     vae.input_std.copy_(root.std(0).clamp_min(1e-3))
-    if config.likelihood == "poisson":
-        vae.decoder.bias.data.copy_(average.mean(0).clamp_min(1e-4).log())
+    vae.mean_rate.copy_(average.mean(0).clamp_min(1e-4))
+    torch.nn.init.zeros_(vae.decoder.bias)
     return vae

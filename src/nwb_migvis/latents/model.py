@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,13 +18,15 @@ from nwb_migvis.latents.total_correlation import total_correlation
 from nwb_migvis.packing import pack, unpack
 
 KIND = "group VAE"
+SOFTPLUS_OF_1 = math.log(1 + math.e)
 
 
 class GroupVae(nn.Module):
     """Gaussian latents in groups, an MLP encoder, a linear decoder and linear read-outs of the labels.
 
     The encoder sees square roots of the average spike counts of some repeats, z-scored with training
-    statistics; the decoder gives the log rate (Poisson) or the z-scored average (Gaussian) of each unit.
+    statistics; the decoder gives the drive of each unit, whose softplus, times the unit's mean rate, is its
+    rate (Poisson), or its z-scored root average (Gaussian).
 
     Parameters
     ----------
@@ -64,12 +67,17 @@ class GroupVae(nn.Module):
         )
         self.register_buffer("input_mean", torch.zeros(n_units))
         self.register_buffer("input_std", torch.ones(n_units))
+        self.register_buffer("mean_rate", torch.ones(n_units))
 
     def encode(self, average: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and log variance of the posterior for average counts (stimulus, unit)."""
         x = (average.clamp_min(0).sqrt() - self.input_mean) / self.input_std
         mean, log_var = self.posterior(self.trunk(x)).chunk(2, dim=-1)
         return mean, log_var.clamp(-8.0, 4.0)
+
+    def rate(self, z: torch.Tensor) -> torch.Tensor:
+        """Return the expected spike count of a presentation, (stimulus, unit); the mean at a drive of 0."""
+        return (self.mean_rate * F.softplus(self.decoder(z) + 1) / SOFTPLUS_OF_1).clamp_min(1e-6)
 
     def label_loss(
         self, z: torch.Tensor, targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]]
@@ -133,11 +141,12 @@ class LatentModel:
         """
         vae = self.vae
         with torch.no_grad():
-            output = vae.decoder(torch.as_tensor(z, dtype=torch.float32, device=vae.input_mean.device))
+            latents = torch.as_tensor(z, dtype=torch.float32, device=vae.input_mean.device)
             if self.likelihood == "poisson":
-                rate = torch.exp(output.clamp(-12.0, 8.0))
+                rate = vae.rate(latents)
             else:
-                rate = (output * vae.input_std + vae.input_mean).clamp_min(0).square().clamp_min(1e-3)
+                root = vae.decoder(latents) * vae.input_std + vae.input_mean
+                rate = root.clamp_min(0).square().clamp_min(1e-3)
         return rate.cpu().numpy().astype(np.float64)
 
     def loading(self) -> np.ndarray:
