@@ -98,7 +98,7 @@ class LatentsConfig:
     tc_weight: float = 1.0
     label_weight: float = 0.3
     free_dropout: float = 0.1
-    n_steps: int = 2000
+    n_steps: int = 2500
     batch_size: int = 192
     learning_rate: float = 3e-3
     patience: int = 10

@@ -174,7 +174,9 @@ def optimise(
     int
         The step of those weights.
     """
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, weight_decay=1e-4, fused=True
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimiser, config.n_steps, config.learning_rate / 20
     )

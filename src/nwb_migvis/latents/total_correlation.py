@@ -43,9 +43,19 @@ def total_correlation(
         ]
     )
     log_n = float(np.log(z.shape[0]))
-    joint = torch.logsumexp(by_group.sum(0), dim=1) - log_n
-    marginals = torch.logsumexp(by_group, dim=2) - log_n
+    joint = _log_sum_exp(by_group.sum(0)) - log_n
+    marginals = _log_sum_exp(by_group) - log_n
     return (joint - marginals.sum(0)).mean()
+
+
+def _log_sum_exp(x: torch.Tensor) -> torch.Tensor:
+    """Return the log of the summed exponentials along the last axis.
+
+    What is under e^-60 of the largest counts as that: numbers near the smallest that there are take many
+    times longer on a CPU.
+    """
+    largest = x.detach().amax(-1, keepdim=True)
+    return torch.logsumexp((x - largest).clamp_min(-60.0), dim=-1) + largest.squeeze(-1)
 
 
 def _log_densities(z: torch.Tensor, mean: torch.Tensor, log_var: torch.Tensor) -> torch.Tensor:
