@@ -95,8 +95,8 @@ class LatentsConfig:
     n_hidden: int = 256
     n_layers: int = 2
     kl_weight: float = 0.5
-    tc_weight: float = 1.0
-    label_weight: float = 0.3
+    tc_weight: float = 1.3
+    label_weight: float = 0.05
     free_dropout: float = 0.1
     n_steps: int = 2500
     batch_size: int = 192
