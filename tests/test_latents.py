@@ -12,6 +12,7 @@ from nwb_migvis.latents import label_targets, resolve_groups, split_stimuli
 from nwb_migvis.latents.fit import Repeats, fit_latents
 from nwb_migvis.latents.model import kl_divergence, load_latent_model
 from nwb_migvis.latents.total_correlation import gaussian_total_correlation, total_correlation
+from nwb_migvis.latents.training import _Training
 
 
 def _posteriors(covariance, *, n, noise, seed):
@@ -236,6 +237,34 @@ def test_the_same_seed_gives_the_same_bytes(fitted):
     other = fit_latents(counts, index, config=short, **(arguments | {"seed": 2})).to_bytes()
     assert first == second
     assert first != other
+
+
+def test_a_killed_fit_goes_on_and_ends_with_the_same_weights(fitted, tmp_path, monkeypatch):
+    counts, index, *_, config, arguments, _ = fitted
+    config = replace(config, n_steps=300)
+    expected = fit_latents(counts, index, config=config, **arguments).to_bytes()
+    advance = _Training.advance
+
+    def killed(self, loss):
+        if self.step == 230:
+            raise KeyboardInterrupt
+        advance(self, loss)
+
+    monkeypatch.setattr(_Training, "advance", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit_latents(counts, index, config=config, checkpoints=tmp_path, **arguments)
+    steps = []
+    monkeypatch.setattr(
+        _Training, "advance", lambda self, loss: (steps.append(self.step), advance(self, loss))
+    )
+    other = {**arguments, "seed": 2}
+    fit_latents(counts, index, config=replace(config, n_steps=100), checkpoints=tmp_path, **other)
+    assert steps[0] == 0
+    steps.clear()
+    found = fit_latents(counts, index, config=config, checkpoints=tmp_path, **arguments)
+    assert found.to_bytes() == expected
+    assert steps[0] == 200
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_comes_back_from_its_bytes(fitted):

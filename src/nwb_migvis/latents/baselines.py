@@ -9,9 +9,9 @@ import torch
 
 from nwb_migvis.config import GroupConfig, LatentsConfig
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.latents.fit import VALIDATE_EVERY, Repeats, fit_latents, initial_vae
+from nwb_migvis.latents.fit import Repeats, draw, fit_latents, initial_vae
 from nwb_migvis.latents.model import GroupVae, LatentModel, kl_divergence
-from nwb_migvis.progress import progress
+from nwb_migvis.latents.training import optimise
 
 
 @dataclass(frozen=True)
@@ -160,26 +160,22 @@ def fit_swap_vae(
         (torch.zeros(split.size, 0), []) for _ in groups
     ]
     vae = initial_vae(repeats, groups, no_targets, split, config, seed).to(where)
-    generator = torch.Generator(device=where).manual_seed(seed)
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=config.learning_rate, weight_decay=1e-4)
-    best, best_loss, waited, best_step = vae.state_dict(), float("inf"), 0, 0
-    for step in progress(range(1, config.n_steps + 1), what="Swap-VAE"):
-        batch = train[torch.randint(train.numel(), (config.batch_size,), generator=generator, device=where)]
-        optimiser.zero_grad(set_to_none=True)
-        _swap_loss(vae, repeats, batch, generator, config.kl_weight, alignment).backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 5.0)
-        optimiser.step()
-        if step % VALIDATE_EVERY == 0 or step == config.n_steps:
-            fixed = torch.Generator(device=where).manual_seed(seed)
-            with torch.no_grad():
-                loss = float(_swap_loss(vae, repeats, validation, fixed, config.kl_weight, alignment))
-            waited += 1
-            if loss < best_loss:
-                best = {name: value.clone() for name, value in vae.state_dict().items()}
-                best_loss, waited, best_step = loss, 0, step
-            if waited >= config.patience:
-                break
-    vae.load_state_dict(best)
+
+    def loss(stimuli: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return _swap_loss(vae, repeats, stimuli, generator, config.kl_weight, alignment)
+
+    @torch.no_grad()
+    def held_out() -> float:
+        return float(loss(validation, torch.Generator(device=where).manual_seed(seed)))
+
+    best_step = optimise(
+        vae,
+        lambda generator: loss(draw(train, config.batch_size, generator), generator),
+        held_out,
+        config=config,
+        generator=torch.Generator(device=where).manual_seed(seed),
+        what="Swap-VAE",
+    )
     return LatentModel(vae.eval(), groups, "poisson", best_step)
 
 

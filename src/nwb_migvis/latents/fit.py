@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,9 +14,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.latents.checks import check_counts
 from nwb_migvis.latents.design import label_targets
 from nwb_migvis.latents.model import GroupVae, LatentModel, regularisers, target_tensors
-from nwb_migvis.progress import progress
-
-VALIDATE_EVERY = 100
+from nwb_migvis.latents.training import checkpoint_path, optimise
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,7 @@ def fit_latents(
     config: LatentsConfig,
     seed: int,
     device: str = "cpu",
+    checkpoints: Path | None = None,
 ) -> LatentModel:
     """Fit the group VAE on the training stimuli, stopping early on the validation stimuli.
 
@@ -92,6 +91,9 @@ def fit_latents(
     seed : int
     device : str
         A torch device.
+    checkpoints : Path, optional
+        Folder that keeps the state of training while it lasts: a fit that was killed goes on from it and ends
+        with the weights of an uninterrupted one.
 
     Returns
     -------
@@ -129,6 +131,9 @@ def fit_latents(
         lambda: objective.held_out(validation, seed),
         config=config,
         generator=torch.Generator(device=where).manual_seed(seed),
+        checkpoint=checkpoint_path(
+            checkpoints, config, groups, seed, labels, spike_count, stimulus_index, split
+        ),
     )
     return LatentModel(vae.eval(), groups, config.likelihood, n_steps)
 
@@ -147,56 +152,6 @@ def check_enough(split: np.ndarray, groups: Sequence[GroupConfig], *, where: str
 def draw(stimuli: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
     """Draw n rows of an array of stimuli, with replacement."""
     return stimuli[torch.randint(len(stimuli), (n,), generator=generator, device=stimuli.device)]
-
-
-def optimise(
-    network: torch.nn.Module,
-    loss: Callable[[torch.Generator], torch.Tensor],
-    held_out: Callable[[], float],
-    *,
-    config: LatentsConfig,
-    generator: torch.Generator,
-) -> int:
-    """Train a network, leaving it with the weights of the least loss on the validation stimuli.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-    loss : callable
-        The training loss of one step, which draws from the generator that it is given.
-    held_out : callable
-        The loss on the validation stimuli.
-    config : LatentsConfig
-    generator : torch.Generator
-
-    Returns
-    -------
-    int
-        The step of those weights.
-    """
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=1e-4, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimiser, config.n_steps, config.learning_rate / 20
-    )
-    best, best_loss, best_step, waited = copy.deepcopy(network.state_dict()), float("inf"), 0, 0
-    for step in progress(range(1, config.n_steps + 1), what="latents"):
-        optimiser.zero_grad(set_to_none=True)
-        loss(generator).backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimiser.step()
-        schedule.step()
-        if step % VALIDATE_EVERY == 0 or step == config.n_steps:
-            found = held_out()
-            if found < best_loss:
-                best, best_loss, best_step, waited = copy.deepcopy(network.state_dict()), found, step, 0
-            else:
-                waited += 1
-            if waited >= config.patience:
-                break
-    network.load_state_dict(best)
-    return best_step
 
 
 class Objective:

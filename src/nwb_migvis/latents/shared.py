@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,8 +13,9 @@ from torch import nn
 from nwb_migvis.config import GroupConfig, LatentsConfig
 from nwb_migvis.latents.checks import check_counts
 from nwb_migvis.latents.design import label_targets
-from nwb_migvis.latents.fit import Objective, Repeats, check_enough, draw, initial_vae, optimise
+from nwb_migvis.latents.fit import Objective, Repeats, check_enough, draw, initial_vae
 from nwb_migvis.latents.model import GroupVae, LatentModel, target_tensors
+from nwb_migvis.latents.training import checkpoint_path, optimise
 
 CROSS_WEIGHT = 1.0
 """Weight of predicting one session's responses from another's latents, against a session's own loss."""
@@ -53,6 +55,7 @@ def fit_shared_latents(
     config: LatentsConfig,
     seed: int,
     device: str = "cpu",
+    checkpoints: Path | None = None,
 ) -> list[LatentModel]:
     """Fit one group VAE to several sessions, each with a read-in and a read-out of its own.
 
@@ -71,6 +74,8 @@ def fit_shared_latents(
     seed : int
     device : str
         A torch device.
+    checkpoints : Path, optional
+        As for `fit_latents`.
 
     Returns
     -------
@@ -121,6 +126,9 @@ def fit_shared_latents(
         lambda: validation.held_out(seed),
         config=config,
         generator=torch.Generator(device=where).manual_seed(seed),
+        checkpoint=checkpoint_path(
+            checkpoints, config, groups, seed, labels, split, list(pairs), *map(vars, recordings)
+        ),
     )
     return [LatentModel(o.vae.eval(), groups, config.likelihood, n_steps) for o in objectives]
 
