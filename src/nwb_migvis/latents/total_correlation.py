@@ -61,13 +61,14 @@ def _log_sum_exp(x: torch.Tensor) -> torch.Tensor:
 def _log_densities(z: torch.Tensor, mean: torch.Tensor, log_var: torch.Tensor) -> torch.Tensor:
     """Return the log density of every sample under every posterior, (sample, posterior).
 
-    The squares are multiplied out, so that two matrix products do what an array (sample, posterior, latent)
-    would take; in double precision, since what they leave is small where posteriors are narrow.
+    The squares are multiplied out, so that one matrix product does what an array (sample, posterior, latent)
+    would take; in double precision, since what it leaves is small where posteriors are narrow.
     """
     z, mean, precision = z.double(), mean.double(), torch.exp(-log_var.double())
-    constant = (mean.square() * precision + log_var + float(np.log(2 * np.pi))).sum(-1)
-    squares = z.square() @ precision.T - 2 * z @ (mean * precision).T + constant
-    return (-0.5 * squares).to(log_var.dtype)
+    constant = (mean.square() * precision + log_var + float(np.log(2 * np.pi))).sum(-1, keepdim=True)
+    samples = torch.cat([z.square(), z, torch.ones_like(z[:, :1])], dim=1)
+    posteriors = torch.cat([-0.5 * precision, mean * precision, -0.5 * constant], dim=1)
+    return (samples @ posteriors.T).to(log_var.dtype)
 
 
 def gaussian_total_correlation(covariance: np.ndarray, *, sizes: Sequence[int]) -> float:
