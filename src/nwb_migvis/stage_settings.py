@@ -95,10 +95,10 @@ class LatentsConfig:
     n_hidden: int = 256
     n_layers: int = 2
     kl_weight: float = 0.5
-    tc_weight: float = 1.3
+    tc_weight: float = 1.15
     label_weight: float = 0.05
-    free_dropout: float = 0.1
-    n_steps: int = 2500
+    free_dropout: float = 0.04
+    n_steps: int = 3000
     batch_size: int = 192
     learning_rate: float = 3e-3
     patience: int = 10
