@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -98,7 +98,7 @@ def obtain_prior(
     if config.prior.conditional:
         conditions = Conditions(latents[train[shown]], tuple(sizes))
         used = shown[train[shown]]
-    training = {
+    training: dict[str, Any] = {
         "config": config.prior,
         "seed": seed,
         "device": config.device,
