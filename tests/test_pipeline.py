@@ -206,11 +206,18 @@ def test_figures_that_cannot_be_written(name, ran, tmp_path):
         draw_edits(out, out=tmp_path / name)
 
 
-def test_images_smaller_than_the_network_are_padded(tmp_path):
+def test_images_smaller_than_the_network_are_padded_and_traversals_may_be_left_out(tmp_path):
     units = {"pose": 8, "category": 8, "content": 4, "mixed": 4}
     path = simulate_session(tmp_path / "s.nwb", n_stimuli=120, n_repeats=2, size_px=8, units=units)
-    config = replace(TINY, prior=replace(TINY.prior, size_px=5, patch_px=2))
-    assert run(path, config=config).synthesized["image"].shape[1:] == (5, 5)
+    config = replace(
+        TINY,
+        prior=replace(TINY.prior, size_px=5, patch_px=2),
+        synthesis=replace(TINY.synthesis, n_traversal=0, n_dose=0),
+    )
+    results = run(path, config=config)
+    assert results.synthesized["image"].shape[1:] == (5, 5)
+    assert set(results.synthesized["role"].values) == {"main"}
+    assert results.provenance["appearance"]["start"] == {}
 
 
 def test_a_device_that_is_not_there(session, tmp_path):
