@@ -48,7 +48,9 @@ def test_it_is_a_pipeline_of_diffusers(pipeline):
     assert isinstance(pipeline, DiffusionPipeline)
     assert set(pipeline.components) == {"unet", "scheduler"}
     assert pipeline.unet is pipeline.prior.denoiser.unet
-    assert pipeline.to("cpu") is pipeline
+    assert pipeline.to("cpu", torch.float32) is pipeline
+    with pytest.raises(MigvisError, match="weights stay float32"):
+        pipeline.to(torch.float16)
     torch.testing.assert_close(pipeline.scheduler.alphas_cumprod, pipeline.prior.alpha_bar)
 
 

@@ -87,7 +87,19 @@ class EditingPipeline(DiffusionPipeline):
         self.save_config(save_directory)
 
     def to(self, *args: Any, **kwargs: Any) -> EditingPipeline:
-        """Move to a device; the arithmetic's precision is the prior's own."""
+        """Move to a device. Weights stay float32: the arithmetic's precision is the prior's own.
+
+        Raises
+        ------
+        MigvisError
+            For another type than float32.
+        """
+        types = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.dtype)]
+        if types and types[0] != torch.float32:
+            raise MigvisError(
+                f"found {types[0]}; expected a device alone: weights stay float32, and prior.precision says "
+                "what the network computes in"
+            )
         super().to(*args, **kwargs)
         self.prior = self.prior.to(self.device)
         return self
