@@ -52,7 +52,7 @@ def main() -> None:
         start=start,
         checkpoint=given.folder / "checkpoint.pt",
     )
-    save_prior(prior, given.folder / "renders")
+    save_prior(prior, given.folder / "renders", half=True)
 
 
 if __name__ == "__main__":

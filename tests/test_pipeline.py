@@ -28,6 +28,7 @@ from nwb_migvis.pipeline import analyse
 from nwb_migvis.report import draw_edits
 from nwb_migvis.results import EDIT_COORDS, GROUP_COLUMNS
 from nwb_migvis.store import read_weights, validate_file
+from nwb_migvis.synthesis import prior_training
 from nwb_migvis.synthesis.prior import load_prior
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -205,11 +206,18 @@ def test_figures_that_cannot_be_written(name, ran, tmp_path):
         draw_edits(out, out=tmp_path / name)
 
 
-def test_images_smaller_than_the_network_are_padded(tmp_path):
+def test_images_smaller_than_the_network_are_padded_and_traversals_may_be_left_out(tmp_path):
     units = {"pose": 8, "category": 8, "content": 4, "mixed": 4}
     path = simulate_session(tmp_path / "s.nwb", n_stimuli=120, n_repeats=2, size_px=8, units=units)
-    config = replace(TINY, prior=replace(TINY.prior, size_px=5, patch_px=2))
-    assert run(path, config=config).synthesized["image"].shape[1:] == (5, 5)
+    config = replace(
+        TINY,
+        prior=replace(TINY.prior, size_px=5, patch_px=2),
+        synthesis=replace(TINY.synthesis, n_traversal=0, n_dose=0),
+    )
+    results = run(path, config=config)
+    assert results.synthesized["image"].shape[1:] == (5, 5)
+    assert set(results.synthesized["role"].values) == {"main"}
+    assert results.provenance["appearance"]["start"] == {}
 
 
 def test_a_device_that_is_not_there(session, tmp_path):
@@ -288,3 +296,34 @@ def test_a_prior_to_start_from(session, tmp_path):
     assert (used["start"], used["channels"], used["size_px"]) == ("renders", [64, 128, 128], 32)
     assert results.synthesized["image"].shape[1:] == (32, 32)
     assert load_prior(read_weights(tmp_path / "larger_migvis.nwb")["prior"]).is_conditional
+
+
+def test_a_killed_run_goes_on_from_its_cache_to_the_same_results(ran, session, tmp_path, monkeypatch):
+    cached = replace(TINY, prior=replace(TINY.prior, cache=str(tmp_path / "new" / "cache")))
+    monkeypatch.setattr(prior_training, "CHECKPOINT_EVERY", 2)
+    loss, steps = prior_training.denoising_loss, []
+
+    def counted(*arguments, **more):
+        steps.append(0)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return loss(*arguments, **more)
+
+    monkeypatch.setattr(prior_training, "denoising_loss", counted)
+    out = tmp_path / "out.nwb"
+    with pytest.raises(KeyboardInterrupt):
+        run(session, out=out, config=cached)
+    again = run(session, out=out, config=cached)
+    assert len(steps) == 4 + 2
+    assert again.synthesized.identical(ran[0].synthesized)
+    assert again.provenance["weights"] == ran[0].provenance["weights"]
+    assert again.provenance["config"] == ran[0].provenance["config"]
+    (entry,) = (tmp_path / "new" / "cache").iterdir()
+    assert entry.is_dir()
+
+
+def test_a_cache_that_is_no_folder_is_refused_before_any_work(session, tmp_path):
+    (tmp_path / "file").write_text("")
+    cached = replace(TINY, prior=replace(TINY.prior, cache=str(tmp_path / "file")))
+    with pytest.raises(MigvisError, match=r"prior cache .*file: File exists; give another folder"):
+        run(session, out=tmp_path / "out.nwb", config=cached)

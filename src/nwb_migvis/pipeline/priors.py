@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
     from nwb_migvis.synthesis.prior import Prior
 
 
-def check_start(settings: PriorConfig) -> None:
-    """Refuse a prior to start from that cannot be opened, before any work is done."""
+def check_prior(settings: PriorConfig) -> None:
+    """Refuse a prior to start from or a cache that cannot be used, before any work is done."""
+    from nwb_migvis.synthesis.prior_cache import check_cache
     from nwb_migvis.synthesis.prior_folder import open_prior
 
     if settings.start:
         open_prior(settings.start)
+    if settings.cache:
+        check_cache(Path(settings.cache))
 
 
 def images_for_prior(image: xr.DataArray, settings: PriorConfig) -> tuple[np.ndarray, Prior | None]:
@@ -69,7 +73,7 @@ def obtain_prior(
     config: Config,
     seed: int,
 ) -> Prior:
-    """Train the prior that the settings ask for, on the training images.
+    """Train the prior that the settings ask for on the training images, or take it from their cache.
 
     Parameters
     ----------
@@ -87,15 +91,23 @@ def obtain_prior(
     config : Config
     seed : int
     """
+    from nwb_migvis.synthesis.prior_cache import cached_prior
     from nwb_migvis.synthesis.prior_training import Conditions, train_prior
 
     conditions, used = None, np.flatnonzero(train)
     if config.prior.conditional:
         conditions = Conditions(latents[train[shown]], tuple(sizes))
         used = shown[train[shown]]
-    return train_prior(
-        images[used], config=config.prior, seed=seed, device=config.device, start=start, conditions=conditions
-    )
+    training: dict[str, Any] = {
+        "config": config.prior,
+        "seed": seed,
+        "device": config.device,
+        "start": start,
+        "conditions": conditions,
+    }
+    if config.prior.cache and config.prior.n_steps:
+        return cached_prior(Path(config.prior.cache), images[used], **training)
+    return train_prior(images[used], **training)
 
 
 def really_used(settings: PriorConfig, prior: Prior) -> PriorConfig:

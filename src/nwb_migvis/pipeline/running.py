@@ -15,7 +15,7 @@ from nwb_migvis.files import as_path
 from nwb_migvis.pipeline.analysing import analyse, analyse_together
 from nwb_migvis.pipeline.destinations import choose_destinations
 from nwb_migvis.pipeline.environment import Clock, digest_of, json_value
-from nwb_migvis.pipeline.priors import check_start
+from nwb_migvis.pipeline.priors import check_prior
 from nwb_migvis.pipeline.stages import MAX_PRIOR_BYTES
 from nwb_migvis.read import read_session, read_sessions
 from nwb_migvis.results import Results
@@ -148,7 +148,7 @@ def _run_all(
     started = datetime.now(UTC)
     clock = Clock()
     destinations = choose_destinations(sources, **destination, name=name, expected_bytes=2 * MAX_PRIOR_BYTES)
-    check_start(config.prior)
+    check_prior(config.prior)
     found = [fingerprint(source) for source in sources]
     with clock.of("reading"):
         alone = len(sources) == 1

@@ -16,6 +16,9 @@ Denoise = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 Gradient = Callable[[torch.Tensor, int], torch.Tensor]
 """(x_t, t) -> ascent direction of the guidance, shape of x_t."""
 
+Watch = Callable[[int, int, torch.Tensor], torch.Tensor]
+"""(number of the step, its t, x at its end) -> the x to go on with."""
+
 
 def time_grid(n_timesteps: int, *, strength: float, n_steps: int) -> np.ndarray:
     """Return the steps visited between the clean image and the start step, rising, shape (n_steps + 1,).
@@ -84,6 +87,7 @@ def sample(
     gradient: Gradient | None = None,
     guidance: torch.Tensor | None = None,
     shift: Gradient | None = None,
+    watch: Watch | None = None,
 ) -> torch.Tensor:
     """Denoise from the last step of the grid to the first, deterministically, under guidance.
 
@@ -102,6 +106,8 @@ def sample(
         Length of the guidance of each image. Zero leaves an image exactly as without guidance.
     shift : callable, optional
         (x_t, t) -> what is added to the predicted noise, shape of x_t.
+    watch : callable, optional
+        Called at the end of every step.
 
     Raises
     ------
@@ -109,7 +115,7 @@ def sample(
         If the gradient is not finite.
     """
     x = x_start
-    for now, then in pairwise(grid[::-1]):
+    for i, (now, then) in enumerate(pairwise(grid[::-1])):
         with torch.no_grad():
             eps, x0_hat = denoise(x, int(now))
         step = torch.zeros(()).to(eps)
@@ -120,6 +126,8 @@ def sample(
         eps = eps - step
         x0_hat = x0_hat + ((1 - alpha_bar[now]) / alpha_bar[now]).sqrt() * step
         x = alpha_bar[then].sqrt() * x0_hat + (1 - alpha_bar[then]).sqrt() * eps
+        if watch is not None:
+            x = watch(i, int(now), x)
     return x
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -196,6 +196,10 @@ class Prior:
         if self.predicts == "epsilon":
             return out, (x_t - s * out) / a
         return a * out + s * x_t, a * x_t - s * out
+
+    def to(self, device: str | torch.device) -> Prior:
+        """Return the prior on a device; its network is moved there."""
+        return replace(self, denoiser=self.denoiser.to(device), alpha_bar=self.alpha_bar.to(device))
 
     def to_bytes(self) -> bytes:
         """Return weights, architecture, schedule and pixel scale as safetensors bytes."""

@@ -148,7 +148,7 @@ def train_prior(
         )
     shape = images.shape[1:]
     state = _start(n_channels_of(shape), config, seed, device, start, conditions)
-    digest = "" if checkpoint is None else _digest(images, config, seed, start, conditions)
+    digest = "" if checkpoint is None else training_digest(images, config, seed, start, conditions)
     if checkpoint is not None and checkpoint.exists():
         state.restore(checkpoint, digest)
     alpha_bar = cosine_alpha_bar(config.n_timesteps) if start is None else start.alpha_bar
@@ -207,11 +207,12 @@ def grow(denoiser: Denoiser, sizes: tuple[int, ...] | None) -> Denoiser:
     return Denoiser(unet, patch_px=denoiser.patch_px, precision=denoiser.precision, sizes=sizes)
 
 
-def _digest(
+def training_digest(
     images: np.ndarray, config: PriorConfig, seed: int, start: Prior | None, conditions: Conditions | None
 ) -> str:
-    """Return the digest of all that decides the weights."""
-    head = json.dumps({"config": asdict(config), "seed": seed, "shape": images.shape}, sort_keys=True)
+    """Return the digest of all that decides the weights but for the machine and its libraries."""
+    settings = {name: value for name, value in asdict(config).items() if name != "cache"}
+    head = json.dumps({"config": settings, "seed": seed, "shape": images.shape}, sort_keys=True)
     digest = hashlib.sha256(head.encode() + np.ascontiguousarray(images).tobytes())
     if start is not None:
         digest.update(start.to_bytes())

@@ -1,0 +1,260 @@
+"""Guided edits per second beside the published procedure's, the share of each factor, and what it costs.
+
+    python benchmarks/bench_edits.py [--threads N] [--pairs 64] [--only speed|quality]
+    python benchmarks/bench_edits.py --tiny
+
+The published procedure inverts the source anew for every edit, in 150 steps, and edits one pair and one group
+at a time; ours takes 25 steps with two corrections in each step of inversion, inverts a source once for all
+its edits, and edits in batches, in bfloat16. Both use the same networks (the shipped prior, a critic trained
+here) and the same guidance by the critic alone, on held-out pairs of a simulated session. Each factor is
+switched by itself, starting from either procedure. Quality: selectivity of our edits in 25 and in 150 steps,
+by both readers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+
+from nwb_migvis import read_session, simulate_session
+from nwb_migvis.config import Config, SynthesisConfig
+from nwb_migvis.demo import demo_config
+from nwb_migvis.pipeline.environment import Clock, stage_seeds
+from nwb_migvis.pipeline.priors import images_for_prior
+from nwb_migvis.pipeline.stages import (
+    Edits,
+    Fitted,
+    Guides,
+    edit_selectivity,
+    fit,
+    fit_edit_readers,
+    train_guides,
+)
+from nwb_migvis.synthesis.batches import in_batches
+from nwb_migvis.synthesis.editing import invert, sample, time_grid
+from nwb_migvis.synthesis.plan import plan_edits
+from nwb_migvis.synthesis.synthesize import goals, pmi_gradient, synthesize
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """How edits are computed; what guides them is the same for all."""
+
+    n_steps: int = 25
+    n_corrections: int = 2
+    shared: bool = True
+    batch_size: int = 32
+    precision: str = "bfloat16"
+
+
+OURS = Procedure()
+PUBLISHED = Procedure(n_steps=150, n_corrections=0, shared=False, batch_size=1, precision="float32")
+FULL = {"n_stimuli": 5760, "n_repeats": 20}
+FACTORS = {
+    "steps": ("n_steps", "n_corrections"),
+    "shared inversions": ("shared",),
+    "batches": ("batch_size",),
+    "precision": ("precision",),
+}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A simulated session, what was fitted to it, and the settings of its edits."""
+
+    session: xr.Dataset
+    fitted: Fitted
+    images: np.ndarray
+    guides: Guides
+    config: Config
+
+    @classmethod
+    def make(cls, config: Config, *, n_stimuli: int, n_repeats: int) -> Bench:
+        """Simulate a session, and fit its latents and a critic."""
+        seeds, clock = stage_seeds(config.seed), Clock()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "session.nwb"
+            simulate_session(path, seed=config.seed, n_stimuli=n_stimuli, n_repeats=n_repeats)
+            session = read_session(path)
+            images, start = images_for_prior(session["image"], config.prior)
+        fitted = fit(session, config, seeds, clock)
+        guides = train_guides(
+            images,
+            fitted.mean,
+            shown=np.arange(len(images)),
+            split=fitted.split,
+            sizes=[group.size for group in fitted.model.groups],
+            start=start,
+            config=config,
+            seeds=seeds,
+            clock=clock,
+        )
+        return cls(session, fitted, images, guides, config)
+
+    def plan(self, settings: SynthesisConfig) -> pd.DataFrame:
+        """Lay out the edits of held-out pairs by the method proper, pair by pair."""
+        plan = plan_edits(
+            np.flatnonzero(self.fitted.split == "test"),
+            self.fitted.model.groups,
+            labels=self.fitted.labels,
+            config=settings,
+            rng=np.random.default_rng(stage_seeds(self.config.seed)["pairs"]),
+        )
+        pair = plan.groupby("group", sort=False).cumcount()
+        return plan.iloc[np.argsort(pair.to_numpy(), kind="stable")].reset_index(drop=True)
+
+    def edit(self, plan: pd.DataFrame, how: Procedure) -> np.ndarray:
+        """Make the edits of a plan by a procedure."""
+        prior, critic, groups = self.guides.prior, self.guides.critic, self.fitted.model.groups
+        settings = self.config.synthesis
+        prior.denoiser.precision = how.precision
+        grid = time_grid(prior.n_timesteps, strength=settings.strength, n_steps=how.n_steps)
+        path = {"alpha_bar": prior.alpha_bar, "grid": grid}
+        names = [group.name for group in groups]
+        goal = goals(plan, self.fitted.mean, critic, groups)
+        weight = torch.full((len(plan), len(names)), settings.preservation)
+        weight[torch.arange(len(plan)), [names.index(name) for name in plan["group"]]] = 1.0
+
+        def guided(x: torch.Tensor, goal: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+            gradient = pmi_gradient(critic, goal, weight, prior.n_timesteps)
+            guidance = torch.full((len(x),), settings.guidance)
+            return sample(prior.eps_and_x0_hat, x, **path, gradient=gradient, guidance=guidance)
+
+        source = plan["source"].to_numpy()
+        inverted, which = np.unique(source, return_inverse=True) if how.shared else (source, ...)
+        towards = partial(invert, prior.eps_and_x0_hat, **path, n_corrections=how.n_corrections)
+        starts = in_batches(towards, prior.scale.to_x(self.images[inverted]), size=how.batch_size)
+        edited = in_batches(guided, starts[which], goal, weight, size=how.batch_size)
+        return prior.scale.to_images(edited, grayscale=len(prior.shape) == 2)
+
+    def made(self, plan: pd.DataFrame, settings: SynthesisConfig) -> xr.Dataset:
+        """Make the edits of a plan as a run does."""
+        self.guides.prior.denoiser.precision = OURS.precision
+        return synthesize(
+            plan,
+            self.images,
+            self.fitted.mean,
+            self.session["stimulus"].values,
+            prior=self.guides.prior,
+            critic=self.guides.critic,
+            groups=self.fitted.model.groups,
+            config=settings,
+            seed=self.config.seed,
+        )
+
+    def seconds_an_edit(self, plan: pd.DataFrame, how: Procedure, *, repeats: int) -> float:
+        """Time edits: the least of some repeats, after a short one that warms up."""
+        self.edit(plan, replace(how, n_steps=1))
+        found = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            self.edit(plan, how)
+            found.append(time.perf_counter() - start)
+        return min(found) / len(plan)
+
+
+def switched(how: Procedure, other: Procedure, factor: str) -> Procedure:
+    """Return a procedure with one factor of another."""
+    return replace(how, **{name: getattr(other, name) for name in FACTORS[factor]})
+
+
+def speed(bench: Bench, ours: Procedure, published: Procedure, *, repeats: int) -> None:
+    """Print edits per second of both procedures and with each factor switched."""
+    few = bench.plan(replace(bench.config.synthesis, n_pairs=1))
+    settings = replace(bench.config.synthesis, n_steps=ours.n_steps, batch_size=ours.batch_size)
+    same = np.array_equal(bench.edit(few, ours), bench.made(few, settings)["image"].values)
+    print(f"what is timed as ours makes the edits of a run, bit for bit: {same}", flush=True)
+
+    def measure(how: Procedure) -> float:
+        n_groups = len(bench.fitted.model.groups)
+        n_pairs = how.batch_size if how.shared else how.batch_size // n_groups
+        plan = bench.plan(replace(bench.config.synthesis, n_pairs=1 if how.batch_size == 1 else n_pairs))
+        return bench.seconds_an_edit(plan, how, repeats=repeats)
+
+    base, best = measure(published), measure(ours)
+    print(f"\n{'published procedure':32s}{base:10.3f} s an edit{1 / base:10.3f} edits/s")
+    print(f"{'ours':32s}{best:10.3f} s an edit{1 / best:10.3f} edits/s    ratio {base / best:.1f}\n")
+    print(f"{'factor':24s}{'published with it':>20s}{'ours without it':>20s}")
+    for factor in FACTORS:
+        gain = base / measure(switched(published, ours, factor))
+        loss = measure(switched(ours, published, factor)) / best
+        print(f"{factor:24s}{gain:>13.2f} faster{loss:>13.2f} slower", flush=True)
+
+
+def quality(bench: Bench, n_steps: Sequence[int]) -> None:
+    """Print the selectivity of our edits at each number of steps, by each reader."""
+    seed, stimulus = stage_seeds(bench.config.seed)["evidence"], bench.session["stimulus"].values
+    readers, first = None, None
+    print(f"\n{bench.config.synthesis.n_pairs} held-out pairs a group")
+    heads = ("steps", "reader", "SI_t", "SI_strict", "SI_t lost", "SI_strict lost")
+    print("".join(f"{head:>16s}" for head in heads))
+    for n in n_steps:
+        settings = replace(bench.config.synthesis, n_steps=n)
+        edits = Edits(bench.images, bench.made(bench.plan(settings), settings))
+        readers = readers or fit_edit_readers(bench.fitted, edits, bench.config, seed)
+        found = edit_selectivity(stimulus, bench.fitted, edits, readers, bench.config, seed)
+        indices = found[["si_transfer", "si_strict"]].sel({"method": "pmi"})
+        first = indices if first is None else first
+        for reader in found["reader"].values:
+            transfer, strict = (float(indices[name].sel(reader=reader)) for name in indices)
+            lost = [float((first[name] - indices[name]).sel(reader=reader)) for name in indices]
+            print(f"{n:16d}{reader:>16s}" + "".join(f"{v:16.3f}" for v in (transfer, strict, *lost)))
+
+
+def settings_of(seed: int, pairs: int, *, tiny: bool) -> Config:
+    """Return the demo's settings, for edits of pairs by the method proper alone."""
+    config = demo_config(seed)
+    edits = replace(
+        config.synthesis, n_pairs=pairs, methods=("pmi",), n_dose=0, n_traversal=0, n_samples=0, condition=0.0
+    )
+    evidence = replace(config.evidence, n_permutations=19, n_bootstrap=19)
+    config = replace(config, synthesis=edits, evidence=evidence)
+    if not tiny:
+        return config
+    return replace(
+        config,
+        latents=replace(config.latents, n_steps=50),
+        critic=replace(config.critic, n_steps=5, batch_size=16),
+        synthesis=replace(edits, n_pairs=min(pairs, 10), batch_size=4),
+        evidence=replace(evidence, reader_steps=5, min_reader_score=-1e9),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--pairs", type=int, default=64, help="held-out pairs a group whose quality is read")
+    parser.add_argument("--repeats", type=int, default=2, help="of which the fastest counts")
+    parser.add_argument("--only", choices=("speed", "quality"))
+    parser.add_argument("--tiny", action="store_true", help="a minute's run that shows that all of it works")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    config = settings_of(given.seed, given.pairs, tiny=given.tiny)
+    ours, published, size = OURS, PUBLISHED, FULL
+    if given.tiny:
+        ours, published = replace(OURS, n_steps=2, batch_size=4), replace(PUBLISHED, n_steps=4)
+        size = {"n_stimuli": 200, "n_repeats": 2}
+    bench = Bench.make(config, **size)
+    print(f"torch {torch.__version__}, {given.threads} threads, seed {given.seed}", flush=True)
+    if given.only != "quality":
+        speed(bench, ours, published, repeats=given.repeats)
+    if given.only != "speed":
+        quality(bench, (published.n_steps, ours.n_steps))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Editing as a pipeline of diffusers: the function core's own bits, and what it refuses."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline, UNet2DModel
+from PIL import Image
+
+from nwb_migvis import MigvisError
+from nwb_migvis.config import GroupConfig, PriorConfig, SynthesisConfig
+from nwb_migvis.synthesis.critic import Critic, LatentRegressor
+from nwb_migvis.synthesis.diffusion_pipeline import EditingPipeline
+from nwb_migvis.synthesis.editing import invert, sample, time_grid
+from nwb_migvis.synthesis.plan import COLUMNS, pair_rows
+from nwb_migvis.synthesis.prior_training import Conditions, train_prior
+from nwb_migvis.synthesis.samples import sample_prior
+from nwb_migvis.synthesis.synthesize import pmi_gradient, synthesize
+
+IMAGES = np.random.default_rng(0).integers(0, 255, (24, 8, 8), dtype=np.uint8)
+TINY = PriorConfig(size_px=8, channels=(8, 16), n_steps=2, batch_size=8, learning_rate=3e-3)
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return EditingPipeline.from_prior(train_prior(IMAGES, config=TINY, seed=0))
+
+
+@pytest.fixture(scope="module")
+def critic():
+    torch.manual_seed(0)
+    network = LatentRegressor(1, 2, channels=(8, 8), dropout=0.0).eval().requires_grad_(False)
+    return Critic(network, (1, 1), torch.zeros(2), torch.ones(2), torch.randn(16, 2))
+
+
+def guide(pipeline, critic, n):
+    return pmi_gradient(critic, torch.ones(n, 2), torch.ones(n, 2), pipeline.prior.n_timesteps)
+
+
+def bright(x_t, t):
+    return torch.ones_like(x_t)
+
+
+def test_it_is_a_pipeline_of_diffusers(pipeline):
+    assert isinstance(pipeline, DiffusionPipeline)
+    assert set(pipeline.components) == {"unet", "scheduler"}
+    assert pipeline.unet is pipeline.prior.denoiser.unet
+    assert pipeline.to("cpu", torch.float32) is pipeline
+    with pytest.raises(MigvisError, match="weights stay float32"):
+        pipeline.to(torch.float16)
+    torch.testing.assert_close(pipeline.scheduler.alphas_cumprod, pipeline.prior.alpha_bar)
+
+
+def test_without_guidance_it_is_the_reconstruction_to_the_bit(pipeline, critic):
+    prior, shown = pipeline.prior, IMAGES[:4]
+    made = pipeline(shown, strength=0.6, n_steps=5, output_type="pt").images
+    grid = time_grid(prior.n_timesteps, strength=0.6, n_steps=5)
+    start = invert(prior.eps_and_x0_hat, prior.scale.to_x(shown), alpha_bar=prior.alpha_bar, grid=grid)
+    assert torch.equal(made, sample(prior.eps_and_x0_hat, start, alpha_bar=prior.alpha_bar, grid=grid))
+    zero = pipeline(
+        shown, gradient=guide(pipeline, critic, 4), guidance=0, strength=0.6, n_steps=5, output_type="pt"
+    )
+    assert torch.equal(zero.images, made)
+    rows = pair_rows("a", [(i, 0) for i in range(4)], role="main", strength=0.6, guidance=0.0)
+    plan = pd.DataFrame(rows, columns=list(COLUMNS)).assign(method="none")
+    edits = synthesize(
+        plan,
+        shown,
+        np.zeros((4, 2)),
+        np.array(list("wxyz")),
+        prior=prior,
+        critic=critic,
+        groups=(GroupConfig(name="a", size=1), GroupConfig(name="b", size=1)),
+        config=SynthesisConfig(n_steps=5, strength=0.6, batch_size=4),
+        seed=0,
+    )
+    np.testing.assert_array_equal(pipeline(shown, strength=0.6, n_steps=5).images, edits["image"].values)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_saved_pipeline_makes_the_same_bytes(conditional, critic, tmp_path):
+    conditions = Conditions(np.random.default_rng(1).normal(size=(24, 2)), (1, 1)) if conditional else None
+    config = replace(TINY, conditional=conditional)
+    pipeline = EditingPipeline.from_prior(train_prior(IMAGES, config=config, seed=0, conditions=conditions))
+    pipeline.save_pretrained(tmp_path / "saved")
+    again = EditingPipeline.from_pretrained(tmp_path / "saved")
+    assert again.prior.to_bytes() == pipeline.prior.to_bytes()
+    edits = [p(IMAGES[:3], gradient=guide(p, critic, 3), n_steps=5).images for p in (pipeline, again)]
+    assert edits[0].tobytes() == edits[1].tobytes()
+    assert edits[0].tobytes() != pipeline(IMAGES[:3], n_steps=5).images.tobytes()
+    index = json.loads((tmp_path / "saved" / "model_index.json").read_text())
+    assert (index["_class_name"], index["unet"]) == ("EditingPipeline", ["diffusers", "UNet2DModel"])
+    assert not list((tmp_path / "saved").rglob("*.bin"))
+    pipeline.save_pretrained(tmp_path / "half", half=True)
+    sizes = [
+        sum(f.stat().st_size for f in (tmp_path / name / "unet").iterdir()) for name in ("saved", "half")
+    ]
+    assert sizes[1] < 0.7 * sizes[0]
+
+
+def test_a_pipeline_of_others(tmp_path):
+    unet = UNet2DModel(
+        sample_size=8,
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(8, 8),
+        down_block_types=("DownBlock2D",) * 2,
+        up_block_types=("UpBlock2D",) * 2,
+        norm_num_groups=8,
+    )
+    theirs = DDPMPipeline(unet, DDPMScheduler(100))
+    theirs.save_pretrained(tmp_path / "theirs")
+    images = np.repeat(IMAGES[:2, :, :, None], 3, axis=3)
+    opened = EditingPipeline.from_pretrained(tmp_path / "theirs")(images, n_steps=5).images
+    assert opened.shape == (2, 8, 8, 3)
+    composed = EditingPipeline(theirs.unet, theirs.scheduler)(images, n_steps=5).images
+    np.testing.assert_array_equal(composed, opened)
+    with pytest.raises(MigvisError, match="no such folder"):
+        EditingPipeline.from_pretrained(tmp_path / "absent")
+
+
+def test_only_the_noise_of_samples_is_random(pipeline):
+    generator = torch.Generator().manual_seed(3)
+    before = generator.get_state()
+    edits = pipeline(IMAGES[:2], n_steps=5, generator=generator).images
+    assert torch.equal(generator.get_state(), before)
+    np.testing.assert_array_equal(edits, pipeline(IMAGES[:2], n_steps=5).images)
+    drawn = pipeline(n_images=3, n_steps=5, generator=generator).images
+    expected = sample_prior(pipeline.prior, 3, n_steps=5, seed=3, size=3)
+    np.testing.assert_array_equal(drawn, expected)
+    assert (pipeline(n_images=3, n_steps=5, generator=generator).images != drawn).any()
+
+
+def test_the_callback_sees_every_step_and_may_change_it(pipeline):
+    seen = []
+
+    def look(its, step, t, held):
+        assert its is pipeline
+        seen.append((step, t, held["x_t"].shape))
+
+    plain = pipeline(IMAGES[:2], strength=0.5, n_steps=5).images
+    watched = pipeline(IMAGES[:2], strength=0.5, n_steps=5, callback_on_step_end=look).images
+    np.testing.assert_array_equal(watched, plain)
+    assert seen == [(i, 500 - 100 * i, (2, 1, 8, 8)) for i in range(5)]
+    erased = pipeline(
+        IMAGES[:2],
+        n_steps=5,
+        output_type="pt",
+        callback_on_step_end=lambda its, step, t, held: {"x_t": torch.zeros_like(held["x_t"])},
+    )
+    assert not erased.images.any()
+
+
+def test_guidance_is_of_each_image(pipeline):
+    plain = pipeline(IMAGES[:2], n_steps=5, output_type="pt").images
+    moved = pipeline(IMAGES[:2], gradient=bright, guidance=[0.0, 0.4], n_steps=5, output_type="pt").images
+    assert torch.equal(moved[0], plain[0])
+    assert moved[1].mean() > plain[1].mean()
+    shifted = pipeline(IMAGES[:2], shift=lambda x, t: -bright(x, t), n_steps=5, output_type="pt").images
+    assert (shifted.mean((1, 2, 3)) > plain.mean((1, 2, 3))).all()
+
+
+def test_pictures_in_and_out(pipeline):
+    pictures = [Image.fromarray(image) for image in IMAGES[:2]]
+    made = pipeline(pictures, n_steps=5, output_type="pil").images
+    expected = pipeline(IMAGES[:2], n_steps=5).images
+    np.testing.assert_array_equal(np.stack([np.asarray(picture) for picture in made]), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images": IMAGES[:2].astype(float)}, "type float64; expected images of shape"),
+        ({"images": IMAGES[:2, :4]}, r"shape \(4, 8\)"),
+        ({"images": IMAGES[:0]}, "found no image;"),
+        ({"images": IMAGES[:2], "strength": 1.2}, "strength is 1.2"),
+        ({"images": IMAGES[:2], "n_steps": 901}, "901 steps do not fit"),
+        ({"images": IMAGES[:2], "guidance": [0.1] * 3}, "each of the 2 images"),
+        ({"images": IMAGES[:2], "guidance": float("nan")}, "one finite number"),
+        ({"images": IMAGES[:2], "gradient": lambda x, t: x * torch.nan}, "not finite"),
+        ({"images": IMAGES[:2], "output_type": "latent"}, "expected one of np, pil, pt"),
+        ({}, "no generator"),
+        ({"n_images": 0, "generator": torch.Generator()}, "n_images = 0"),
+    ],
+)
+def test_what_it_refuses(pipeline, arguments, message):
+    with pytest.raises(MigvisError, match=message):
+        pipeline(**arguments)
