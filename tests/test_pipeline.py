@@ -299,7 +299,7 @@ def test_a_prior_to_start_from(session, tmp_path):
 
 
 def test_a_killed_run_goes_on_from_its_cache_to_the_same_results(ran, session, tmp_path, monkeypatch):
-    cached = replace(TINY, prior=replace(TINY.prior, cache=str(tmp_path / "new" / "cache")))
+    cached = replace(TINY, cache=str(tmp_path / "new" / "cache"))
     monkeypatch.setattr(prior_training, "CHECKPOINT_EVERY", 2)
     loss, steps = prior_training.denoising_loss, []
 
@@ -324,6 +324,6 @@ def test_a_killed_run_goes_on_from_its_cache_to_the_same_results(ran, session, t
 
 def test_a_cache_that_is_no_folder_is_refused_before_any_work(session, tmp_path):
     (tmp_path / "file").write_text("")
-    cached = replace(TINY, prior=replace(TINY.prior, cache=str(tmp_path / "file")))
-    with pytest.raises(MigvisError, match=r"prior cache .*file: File exists; give another folder"):
+    cached = replace(TINY, cache=str(tmp_path / "file"))
+    with pytest.raises(MigvisError, match=r"cache .*file: File exists; give another folder"):
         run(session, out=tmp_path / "out.nwb", config=cached)

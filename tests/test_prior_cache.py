@@ -51,7 +51,7 @@ def test_a_prior_is_trained_once_and_comes_back_to_the_bit(conditions, tmp_path,
 def test_whatever_decides_the_weights_decides_the_key():
     given = {"config": TINY, "seed": 0, "device": "cpu", "start": None, "conditions": None}
     key = cache_key(IMAGES, **given)
-    assert cache_key(IMAGES.copy(), **given | {"config": replace(TINY, cache="elsewhere")}) == key
+    assert cache_key(IMAGES.copy(), **given) == key
     start = train_prior(IMAGES, config=TINY, seed=0)
     other = Conditions(TOLD.z + 1e-6, TOLD.sizes)
     changes = (
@@ -165,5 +165,5 @@ def test_a_cache_that_vanished(tmp_path):
 
 def test_the_command_line_names_the_cache(tmp_path):
     options = dict.fromkeys(("config_path", "preset", "batch_size", "seed", "device"))
-    assert _config(options | {"prior_cache": str(tmp_path)}).prior.cache == str(tmp_path)
-    assert _config(options | {"prior_cache": None}).prior.cache == ""
+    assert _config(options | {"cache": str(tmp_path)}).checkpoints == tmp_path
+    assert _config(options | {"cache": None}).checkpoints is None

@@ -228,7 +228,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
     assert train_prior(images, config=config, seed=3, checkpoint=checkpoint).to_bytes() == whole
     assert [path.name for path in tmp_path.iterdir()] == ["prior.pt"]
 
-    with pytest.raises(MigvisError, match="other images or settings"):
+    with pytest.raises(MigvisError, match="other data or settings"):
         train_prior(images, config=config, seed=4, checkpoint=checkpoint)
     checkpoint.write_bytes(b"cut short")
     with pytest.raises(MigvisError, match="cannot be read"):

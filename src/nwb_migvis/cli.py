@@ -250,10 +250,10 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
 @click.option("--device", help="torch device, such as cpu or cuda.")
 @click.option("--batch-size", type=int, help="Images that are edited in one forward pass; bounds memory.")
 @click.option(
-    "--prior-cache",
+    "--cache",
     type=click.Path(),
     metavar="DIR",
-    help="Folder that keeps trained priors for later runs; a killed training goes on from there.",
+    help="Folder that keeps trained priors for later runs; a killed run goes on from there.",
 )
 @click.option(
     "--sweep",
@@ -303,9 +303,8 @@ def _config(options: dict[str, Any]) -> Any:
         config = Config.from_preset(options["preset"] or "quick")
     if options["batch_size"] is not None:
         config = replace(config, synthesis=replace(config.synthesis, batch_size=options["batch_size"]))
-    if options["prior_cache"]:
-        config = replace(config, prior=replace(config.prior, cache=options["prior_cache"]))
-    return replace(config, **{key: options[key] for key in ("seed", "device") if options[key] is not None})
+    given = {key: options[key] for key in ("seed", "device", "cache") if options[key] is not None}
+    return replace(config, **given)
 
 
 @cli.command()

@@ -55,12 +55,17 @@ class Config:
         A torch device.
     n_threads : int
         Threads of torch on the CPU; 0 keeps torch's own choice. A run records the number really used.
+    cache : str
+        Folder that keeps trained priors for later runs, and the state of training of latents and prior while
+        it lasts, so that a killed run goes on from it. Empty: nothing is kept. It changes no result, and is
+        not recorded with the run.
     """
 
     preset: str = "quick"
     seed: int = 0
     device: str = "cpu"
     n_threads: int = 0
+    cache: str = ""
     split: SplitConfig = field(default_factory=SplitConfig)
     latents: LatentsConfig = field(default_factory=LatentsConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
@@ -82,6 +87,11 @@ class Config:
                     f"prior.n_timesteps = {self.prior.n_timesteps}; expected at most "
                     f"{int(strength * self.prior.n_timesteps)} steps; lower n_steps or raise the strength"
                 )
+
+    @property
+    def checkpoints(self) -> Path | None:
+        """The folder of the cache, if there is one."""
+        return Path(self.cache) if self.cache else None
 
     @classmethod
     def from_preset(cls, name: str = "quick") -> Config:

@@ -155,9 +155,6 @@ class PriorConfig:
         Condition the prior on the latent groups, each dropped at random in training.
     latent_noise : float
         Standard deviation of the noise added to standardised latents in training.
-    cache : str
-        Folder that keeps trained priors for later runs, and the state of training, so that a killed run
-        goes on from it. Empty: nothing is kept. It changes no result, and is not recorded with the run.
     """
 
     size_px: int = 32
@@ -173,7 +170,6 @@ class PriorConfig:
     start: str = ""
     conditional: bool = False
     latent_noise: float = 0.25
-    cache: str = ""
 
     def __post_init__(self) -> None:
         check(

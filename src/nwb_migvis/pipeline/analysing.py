@@ -151,7 +151,7 @@ def _conclude(
     weights = {"vae": fitted.model.to_bytes()} | edits.weights
     notes = [*_notes(session, measured, weights), *(agreement_note(record) for record in shared_with)]
     provenance = {
-        "config": replace(config, prior=replace(config.prior, cache="")).to_dict(),
+        "config": replace(config, cache="").to_dict(),
         "versions": {p: version(p) for p in _RECORDED} | {"python": platform.python_version()},
         "seeds": stage_seeds(config.seed),
         "n_threads": config.n_threads,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,15 +17,15 @@ if TYPE_CHECKING:
     from nwb_migvis.synthesis.prior import Prior
 
 
-def check_prior(settings: PriorConfig) -> None:
+def check_prior(config: Config) -> None:
     """Refuse a prior to start from or a cache that cannot be used, before any work is done."""
     from nwb_migvis.synthesis.prior_cache import check_cache
     from nwb_migvis.synthesis.prior_folder import open_prior
 
-    if settings.start:
-        open_prior(settings.start)
-    if settings.cache:
-        check_cache(Path(settings.cache))
+    if config.prior.start:
+        open_prior(config.prior.start)
+    if config.checkpoints:
+        check_cache(config.checkpoints)
 
 
 def images_for_prior(image: xr.DataArray, settings: PriorConfig) -> tuple[np.ndarray, Prior | None]:
@@ -105,8 +104,8 @@ def obtain_prior(
         "start": start,
         "conditions": conditions,
     }
-    if config.prior.cache and config.prior.n_steps:
-        return cached_prior(Path(config.prior.cache), images[used], **training)
+    if config.checkpoints and config.prior.n_steps:
+        return cached_prior(config.checkpoints, images[used], **training)
     return train_prior(images[used], **training)
 
 

@@ -148,7 +148,7 @@ def _run_all(
     started = datetime.now(UTC)
     clock = Clock()
     destinations = choose_destinations(sources, **destination, name=name, expected_bytes=2 * MAX_PRIOR_BYTES)
-    check_prior(config.prior)
+    check_prior(config)
     found = [fingerprint(source) for source in sources]
     with clock.of("reading"):
         alone = len(sources) == 1

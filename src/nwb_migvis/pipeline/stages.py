@@ -88,6 +88,7 @@ def fit(session: xr.Dataset, config: Config, seeds: Mapping[str, int], clock: Cl
             config=config.latents,
             seed=seeds["latents"],
             device=config.device,
+            checkpoints=config.checkpoints,
         )
         return encode_all(model, session, split=split, labels=labels)
 

@@ -86,6 +86,7 @@ def fit_together(together: Together, config: Config, seeds: Mapping[str, int], c
             config=config.latents,
             seed=seeds["latents"],
             device=config.device,
+            checkpoints=config.checkpoints,
         )
         return [
             encode_all(model, session, split=split[rows], labels=together.labels_of(i, labels))

@@ -28,9 +28,9 @@ def check_cache(cache: Path) -> None:
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MigvisError(f"prior cache {cache}: {error.strerror}; give another folder") from None
+        raise MigvisError(f"cache {cache}: {error.strerror}; give another folder") from None
     if not os.access(cache, os.W_OK):
-        raise MigvisError(f"prior cache {cache} cannot be written to; give another folder")
+        raise MigvisError(f"cache {cache} cannot be written to; give another folder")
 
 
 def cached_prior(
@@ -131,8 +131,7 @@ def _keep(prior: Prior, entry: Path) -> None:
     except (OSError, SafetensorError) as error:
         if not entry.exists():
             raise MigvisError(
-                f"prior cache {entry.parent} could not be written: {error}; make room there, or give another "
-                "folder"
+                f"cache {entry.parent} could not be written: {error}; make room there, or give another folder"
             ) from None
     finally:
         if temporary is not None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +24,7 @@ from nwb_migvis.synthesis.prior import (
     new_denoiser,
     unet_settings,
 )
+from nwb_migvis.training_state import load_state, save_state
 
 MIN_IMAGES = 20
 CHECKPOINT_EVERY = 500
@@ -45,7 +44,6 @@ class _State:
     def save(self, path: Path, digest: str) -> None:
         """Write a checkpoint: whole or not at all."""
         content = {
-            "digest": digest,
             "step": self.step,
             "denoiser": self.denoiser.state_dict(),
             "average": self.average,
@@ -53,29 +51,11 @@ class _State:
             "schedule": self.schedule.state_dict(),
             "generator": self.generator.get_state(),
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            torch.save(content, temporary)
-            temporary.replace(path)
-        except (OSError, RuntimeError) as error:
-            raise MigvisError(f"checkpoint {path} could not be written: {error}") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        save_state(path, content, digest=digest)
 
     def restore(self, path: Path, digest: str) -> None:
         """Go on from a checkpoint of the same images, settings and seed."""
-        try:
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            found = content["digest"]
-        except Exception as error:
-            what = " ".join(str(error).split())[:120]
-            raise MigvisError(
-                f"checkpoint {path} cannot be read ({what}); remove it to start afresh"
-            ) from None
-        if found != digest:
-            raise MigvisError(
-                f"checkpoint {path} is of other images or settings; remove it, or train with those it is of"
-            )
+        content = load_state(path, digest=digest)
         self.denoiser.load_state_dict(content["denoiser"])
         for name, tensor in content["average"].items():
             self.average[name].copy_(tensor)
@@ -211,8 +191,7 @@ def training_digest(
     images: np.ndarray, config: PriorConfig, seed: int, start: Prior | None, conditions: Conditions | None
 ) -> str:
     """Return the digest of all that decides the weights but for the machine and its libraries."""
-    settings = {name: value for name, value in asdict(config).items() if name != "cache"}
-    head = json.dumps({"config": settings, "seed": seed, "shape": images.shape}, sort_keys=True)
+    head = json.dumps({"config": asdict(config), "seed": seed, "shape": images.shape}, sort_keys=True)
     digest = hashlib.sha256(head.encode() + np.ascontiguousarray(images).tobytes())
     if start is not None:
         digest.update(start.to_bytes())
