@@ -210,6 +210,7 @@ def train_guides(
             alpha_bar=prior.alpha_bar,
             config=config.critic,
             seed=seeds["critic"],
+            prior=prior,
         )
     samples = NO_IMAGES
     if options.n_samples:
