@@ -277,7 +277,7 @@ TINY = Config(
     prior=PriorConfig(size_px=16, channels=(8, 16), n_steps=2, batch_size=8),
     critic=CriticConfig(n_steps=3, batch_size=16, n_negatives=16, features="prior"),
     synthesis=SynthesisConfig(
-        n_steps=3, n_pairs=2, n_dose=1, n_traversal=1, n_samples=2, methods=("pmi",), batch_size=4
+        n_steps=3, n_pairs=2, n_dose=0, n_traversal=0, n_samples=0, methods=("pmi",), batch_size=4
     ),
     evidence=EvidenceConfig(n_permutations=9, n_bootstrap=9, reader_steps=2, min_reader_score=-1e9),
 )
