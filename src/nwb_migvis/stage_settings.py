@@ -361,6 +361,9 @@ class EvidenceConfig:
         Units under this split-half reliability are left out of variance explained.
     stability_seeds : int
         Further fits from other seeds that the groups' stability is measured on; 0 measures none.
+    information_draws : int
+        Noise levels for each image on which a conditional prior's errors are compared, with each group and
+        without; 0 compares none. A prior that is not conditional has none to compare.
     """
 
     n_permutations: int = 999
@@ -369,6 +372,7 @@ class EvidenceConfig:
     min_reader_score: float = 0.3
     min_reliability: float = 0.1
     stability_seeds: int = 0
+    information_draws: int = 8
 
     def __post_init__(self) -> None:
         check(
@@ -376,7 +380,7 @@ class EvidenceConfig:
             "evidence",
             at_least={
                 **dict.fromkeys(("n_permutations", "n_bootstrap", "reader_steps"), 1),
-                "stability_seeds": 0,
+                **dict.fromkeys(("stability_seeds", "information_draws"), 0),
             },
             below={"min_reliability": 1},
         )
