@@ -11,6 +11,8 @@ import pytest
 from nwb_migvis import Config, MigvisError
 from nwb_migvis.config import PRESETS, GroupConfig
 
+TIMM = "[critic]\nfeatures = 'timm'\nfeatures_model = '{}'\nfeatures_path = 'w'\nfeatures_sha256 = '{}'"
+
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_toml_and_json_round_trip(preset, tmp_path):
@@ -58,6 +60,11 @@ def test_values_not_given_keep_the_presets_own(tmp_path):
         ("[latents]\ncircular = {yaw = inf}", "yaw = inf; expected the period"),
         ("[synthesis]\nmethods = ['none']", "'pmi' among them"),
         ("seed = ", "not valid TOML"),
+        ("[critic]\nfeatures = 'dino'", "'dino'; expected one of trained, prior, timm"),
+        ("[critic]\nfeatures = 'timm'", "no features_model with features = 'timm'"),
+        ("[critic]\nfeatures_path = 'w.pth'", "'w.pth' with features = 'trained'; expected it with 'timm'"),
+        (TIMM.format("hf_hub:a/b", "0" * 64), "'hf_hub:a/b'; expected the name of an architecture"),
+        (TIMM.format("resnet18", "0" * 63), "expected 64 digits"),
     ],
 )
 def test_a_wrong_setting_is_named(text, found, tmp_path):

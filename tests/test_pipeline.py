@@ -59,7 +59,8 @@ def ran(session):
 def test_results_are_what_the_contract_says(ran, session):
     results, _ = ran
     n_stimuli, n_units = 120, 24
-    assert list(results.groups.columns) == [c for c in GROUP_COLUMNS if c != "stability"]
+    unmeasured = {"stability", "information_nats", "information_p"}
+    assert list(results.groups.columns) == [c for c in GROUP_COLUMNS if c not in unmeasured]
     assert list(results.groups.index) == ["numeric", "category", "free_1", "free_2"]
     assert results.groups.loc["category", "supervised_by"] == "category"
     assert results.groups.loc["free_1", "supervised_by"] == ""
@@ -291,11 +292,16 @@ def test_a_prior_to_start_from(session, tmp_path):
     larger = simulate_session(tmp_path / "larger.nwb", n_stimuli=120, n_repeats=2, units={"pose": 4})
     synthesis = replace(TINY.synthesis, condition=1.0)
     told = PriorConfig(start="renders", conditional=True, n_steps=1, batch_size=4)
-    results = run(larger, config=replace(TINY, prior=told, synthesis=synthesis))
+    evidence = replace(TINY.evidence, information_draws=1)
+    results = run(larger, config=replace(TINY, prior=told, synthesis=synthesis, evidence=evidence))
     used = results.provenance["config"]["prior"]
     assert (used["start"], used["channels"], used["size_px"]) == ("renders", [64, 128, 128], 32)
     assert results.synthesized["image"].shape[1:] == (32, 32)
     assert load_prior(read_weights(tmp_path / "larger_migvis.nwb")["prior"]).is_conditional
+    assert np.isfinite(results.groups["information_nats"]).all()
+    assert results.groups["information_p"].between(0.05, 1).all()
+    again = read_results(tmp_path / "larger_migvis.nwb").groups
+    pd.testing.assert_frame_equal(again, results.groups, check_exact=True)
 
 
 def test_a_killed_run_goes_on_from_its_cache_to_the_same_results(ran, session, tmp_path, monkeypatch):

@@ -24,6 +24,8 @@ GROUP_COLUMNS: dict[str, type] = {
     "variance_explained_q": np.float64,
     "variance_unique_q": np.float64,
     "mi_q": np.float64,
+    "information_nats": np.float64,
+    "information_p": np.float64,
     "variance_beyond_labels": np.float64,
     "variance_beyond_labels_p": np.float64,
     "variance_beyond_images": np.float64,
@@ -119,8 +121,8 @@ class Results:
         of latents, labels that supervise the group (joined by commas, "" if free), fraction of the
         reliable response variance explained alone and uniquely on test stimuli with p-values, held-out
         InfoNCE bound and its cap in nats with a p-value, and where measured `stability`, p-values adjusted
-        over the groups (`..._q`), variance beyond labels and image features, decoding of the group's own
-        labels, its dimension, and the `verdict` on it.
+        over the groups (`..._q`), the information that a conditional prior estimates, variance beyond labels
+        and image features, decoding of the group's own labels, its dimension, and the `verdict` on it.
     latents : xarray.Dataset
         Dims (stimulus, latent): `mean`, `log_var` (log variance of the posterior). Coordinates
         `group` (latent), `split` (stimulus; "train", "validation" or "test") and `n_presentations`

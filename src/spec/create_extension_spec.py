@@ -160,6 +160,12 @@ def group_evidence(held_out: str) -> list[tuple[str, str, str]]:
         ("variance_unique_q", f"`variance_unique_p` {adjusted}"),
         ("mi_q", f"`mi_p` {adjusted}"),
         (
+            "information_nats",
+            "Mutual information between the group's latents and the image on held-out stimuli, in nats, "
+            "estimated from the denoising errors of the conditional prior with and without the group.",
+        ),
+        ("information_p", "Permutation p-value of `information_nats`."),
+        (
             "variance_beyond_labels",
             f"{beyond} the labels that supervised it {held_out}. NaN for a free group.",
         ),

@@ -198,8 +198,10 @@ def start_dependence(traversals: xr.Dataset, *, components: Features) -> dict[st
     dict of group to dict
         Fractions of the variance over sources and steps: `between_sources` (the result depends on the start
         image), `between_steps` (a change that all sources share), `within` (the rest: each source changes in
-        its own way). Averaged over the directions.
+        its own way). Averaged over the directions. Nothing where there are no traversals.
     """
+    if traversals.sizes["edit"] == 0:
+        return {}
     made = components(traversals["image"].values)
     found: dict[str, dict[str, float]] = {}
     for group in dict.fromkeys(traversals["group"].values.tolist()):

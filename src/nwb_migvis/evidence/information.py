@@ -66,8 +66,32 @@ def infonce_bound(scores: np.ndarray, *, n_permutations: int = 999, seed: int) -
     if n < 2:
         return InformationBound(float("nan"), cap, float("nan"))
     pointwise = scores - logsumexp(scores, axis=0, keepdims=True) + cap
+    bound, p_value = paired_mean(pointwise, n_permutations=n_permutations, seed=seed)
+    return InformationBound(bound, cap, p_value)
+
+
+def paired_mean(pointwise: np.ndarray, *, n_permutations: int = 999, seed: int) -> tuple[float, float]:
+    """Average what stimuli's latents and images have in common, and test it against other pairings.
+
+    Parameters
+    ----------
+    pointwise : array (stimulus, image)
+        Pointwise information of the latents of stimulus i with the image of stimulus j.
+    n_permutations : int
+        B; p = (1 + k) / (1 + B).
+    seed : int
+
+    Returns
+    -------
+    mean : float
+        Of the diagonal.
+    p_value : float
+        Of the null that latents and images have nothing to do with each other: the images are permuted
+        against the stimuli whole.
+    """
+    n = len(pointwise)
     rows = np.arange(n)
     images = permutations(n, n_permutations, rng=np.random.default_rng(seed))
-    bound = float(np.trace(pointwise) / n)
+    mean = float(np.trace(pointwise) / n)
     null = pointwise[rows, images].mean(axis=1)
-    return InformationBound(bound, cap, float(permutation_p(bound, null)))
+    return mean, float(permutation_p(mean, null))

@@ -66,7 +66,7 @@ def describe_edits(
         "feature_transfer": {
             group: {name: asdict(cell) for name, cell in cells.items()} for group, cells in change.items()
         },
-        "start": start_dependence(traversals, components=components) if traversals.sizes["edit"] else {},
+        "start": start_dependence(traversals, components=components),
         "extremes": extreme_stimuli(edits.latents, stimulus, steps=edits.steps, slices=fitted.slices),
     }
     if readers:

@@ -191,7 +191,7 @@ def make_further(
     from nwb_migvis.synthesis.synthesize import synthesize
 
     prior = _moved(load_prior(weights["prior"]), config.device)
-    critic = _moved(load_critic(weights["critic"]), config.device)
+    critic = _moved(load_critic(weights["critic"], prior=prior), config.device)
     strengths = request.strength or (config.synthesis.strength,)
     for strength in strengths:
         time_grid(prior.n_timesteps, strength=strength, n_steps=config.synthesis.n_steps)

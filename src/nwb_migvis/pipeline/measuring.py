@@ -112,8 +112,8 @@ def _notes(fitted: Fitted, groups: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _information(fitted: Fitted, edits: Edits, config: Config, seed: int) -> pd.DataFrame:
-    """Bound the information between each group and the images."""
-    from nwb_migvis.evidence.information import infonce_bound
+    """Bound the information between each group and the images, and estimate it where the prior can."""
+    from nwb_migvis.evidence.information import infonce_bound, paired_mean
 
     rows = {group: dict.fromkeys(("mi_bound_nats", "mi_cap_nats", "mi_p"), np.nan) for group in fitted.slices}
     if edits.scores is not None:
@@ -124,7 +124,12 @@ def _information(fitted: Fitted, edits: Edits, config: Config, seed: int) -> pd.
                 "mi_cap_nats": bound.cap_nats,
                 "mi_p": bound.p_value,
             }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    found = pd.DataFrame.from_dict(rows, orient="index")
+    if edits.information is not None:
+        draws = {"n_permutations": config.evidence.n_permutations, "seed": seed}
+        found["information_nats"] = edits.information.own.mean(axis=0)
+        found["information_p"] = [paired_mean(pairs, **draws)[1] for pairs in edits.information.crossed]
+    return found
 
 
 def _dimensions(fitted: Fitted) -> pd.DataFrame:

@@ -145,10 +145,13 @@ def _run_all(
 ) -> list[tuple[Path, Results]]:
     """Run on one session or several; what is given is as for `run_file`."""
     require(MODELS, what="fitting")
+    from nwb_migvis.synthesis.features import check_features
+
     started = datetime.now(UTC)
     clock = Clock()
     destinations = choose_destinations(sources, **destination, name=name, expected_bytes=2 * MAX_PRIOR_BYTES)
     check_prior(config)
+    check_features(config.critic)
     found = [fingerprint(source) for source in sources]
     with clock.of("reading"):
         alone = len(sources) == 1

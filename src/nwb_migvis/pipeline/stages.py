@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from nwb_migvis.evidence.readers import Reader
     from nwb_migvis.latents.model import LatentModel
     from nwb_migvis.synthesis.critic import Critic
+    from nwb_migvis.synthesis.information import DenoisingInformation
     from nwb_migvis.synthesis.prior import Prior
 
 MAX_PRIOR_BYTES = 20_000_000
 """Priors of this size and more are not stored in the NWB file."""
+
+N_INFORMATION, N_CROSSED = 128, 24
+"""Most test stimuli whose information a conditional prior estimates, and is tested on."""
 
 NO_IMAGES = np.zeros((0, 0, 0), np.uint8)
 
@@ -54,7 +58,8 @@ class Edits:
 
     `images` are the stimuli at the prior's size, `scores` the critic's on the test stimuli, `samples`
     unguided ones of the prior, `latents` standardised ones of all stimuli, `steps` those of the directions,
-    `prior` the settings that the prior really has, `trained_on` the images that it was trained on.
+    `prior` the settings that the prior really has, `trained_on` the images that it was trained on,
+    `information` what a conditional prior says of test stimuli.
     """
 
     images: np.ndarray = field(default_factory=lambda: NO_IMAGES)
@@ -66,6 +71,7 @@ class Edits:
     steps: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     prior: PriorConfig = field(default_factory=PriorConfig)
     trained_on: np.ndarray = field(default_factory=lambda: NO_IMAGES)
+    information: DenoisingInformation | None = None
 
 
 def fit(session: xr.Dataset, config: Config, seeds: Mapping[str, int], clock: Clock) -> Fitted:
@@ -211,6 +217,7 @@ def train_guides(
             alpha_bar=prior.alpha_bar,
             config=config.critic,
             seed=seeds["critic"],
+            prior=prior,
         )
     samples = NO_IMAGES
     if options.n_samples:
@@ -284,7 +291,30 @@ def edit_images(
         steps,
         really_used(config.prior, prior),
         guides.trained_on,
+        _information(images, fitted, prior, config, seeds["evidence"], clock),
     )
+
+
+def _information(
+    images: np.ndarray, fitted: Fitted, prior: Prior, config: Config, seed: int, clock: Clock
+) -> DenoisingInformation | None:
+    """Estimate the information of test images with each group, where the prior is conditional."""
+    from nwb_migvis.synthesis.information import denoising_information
+
+    n_draws = config.evidence.information_draws
+    if not (prior.is_conditional and n_draws):
+        return None
+    test = np.random.default_rng(seed).permutation(np.flatnonzero(fitted.split == "test"))[:N_INFORMATION]
+    with clock.of("evidence"):
+        return denoising_information(
+            prior,
+            prior.scale.to_x(images[test]).to(prior.alpha_bar.device),
+            fitted.mean[test],
+            n_draws=n_draws,
+            n_crossed=N_CROSSED,
+            seed=seed,
+            size=config.synthesis.batch_size,
+        )
 
 
 def fit_edit_readers(fitted: Fitted, edits: Edits, config: Config, seed: int) -> list[Reader]:

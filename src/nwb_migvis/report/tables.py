@@ -27,6 +27,8 @@ def group_table(results: Results) -> str:
     table["unique"] = _starred(groups["variance_unique"], groups[f"variance_unique_{p}"])
     cap = groups["mi_cap_nats"].iloc[0]
     table["information"] = _starred(groups["mi_bound_nats"], groups[f"mi_{p}"])
+    if "information_nats" in groups:
+        table["estimated"] = [_number(value) for value in groups["information_nats"]]
     for column, title in (("decoding", "own labels"), ("own_group_gap", "gap")):
         if column in groups:
             table[title] = _starred(groups[column], groups[f"{column}_q"] if column == "decoding" else None)
@@ -54,6 +56,8 @@ def group_table(results: Results) -> str:
         lines.append(
             f"information: InfoNCE lower bound, nats between group and image (cannot exceed {cap:.2f})"
         )
+    if "information_nats" in groups:
+        lines.append("estimated: the same information by the conditional prior, nats (no bound)")
     lines += ["", *_decoding_lines(results), *_selectivity_lines(results)]
     lines += [f"note: {note}" for note in results.provenance.get("notes", [])]
     return "\n".join(lines).rstrip()

@@ -4,30 +4,79 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from nwb_migvis.config import CriticConfig
 from nwb_migvis.packing import pack, unpack
 from nwb_migvis.progress import progress
+from nwb_migvis.synthesis.features import (
+    N_CODE,
+    ConvolutionalFeatures,
+    Features,
+    features_record,
+    open_features,
+)
+from nwb_migvis.synthesis.prior import Prior
 
 KIND = "critic"
 T_MAX_FRACTION = 0.92
 VALIDATE_EVERY = 50
-_POOL = 4
 _N_HIDDEN = 256
+_FEATURES = "features."
+_FROZEN = "features.body."
 
 
-class LatentRegressor(nn.Module):
-    """A convolutional network that reads every latent off a noisy image, with a precision for each step.
+class LatentReader(nn.Module):
+    """A network that reads every latent off features of a noisy image, with a precision for each step.
 
-    Convolutions train in bfloat16; once trained, everything is computed in single precision.
+    Parameters
+    ----------
+    features : Features
+    n_latents : int
+    dropout : float
+    """
+
+    def __init__(self, features: Features, n_latents: int, *, dropout: float):
+        super().__init__()
+        self.features = features
+        self.head = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(features.n_features, _N_HIDDEN),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(_N_HIDDEN, n_latents),
+        )
+        self.log_precision = nn.Linear(N_CODE, n_latents)
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the latents read off x_t (n, latent) and the log precision of the reading, same shape.
+
+        Parameters
+        ----------
+        x_t : torch.Tensor, shape (n, channel, y, x)
+        t : torch.Tensor, shape (n,)
+            Step / T, in [0, 1].
+        """
+        features, code = self.features(x_t, t)
+        return self.head(features), self.log_precision(code).clamp(-4.0, 6.0)
+
+    def learned(self) -> dict[str, torch.Tensor]:
+        """Return the tensors that are trained with the critic: all but those of a frozen network."""
+        return {n: tensor for n, tensor in self.state_dict().items() if not n.startswith(_FROZEN)}
+
+    def load_learned(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take back what `learned` returned."""
+        frozen = {n: tensor for n, tensor in self.state_dict().items() if n.startswith(_FROZEN)}
+        self.load_state_dict({**frozen, **state})
+
+
+class LatentRegressor(LatentReader):
+    """A reader whose features are convolutions that are trained with it.
 
     Parameters
     ----------
@@ -40,43 +89,7 @@ class LatentRegressor(nn.Module):
     """
 
     def __init__(self, n_channels: int, n_latents: int, *, channels: Sequence[int], dropout: float):
-        super().__init__()
-        widths = [n_channels, *channels]
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=1 + i % 2, padding=1) for i, (a, b) in enumerate(pairwise(widths))
-        )
-        self.norms = nn.ModuleList(nn.GroupNorm(8, width) for width in channels)
-        self.embedding = nn.Sequential(nn.Linear(64, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU())
-        self.films = nn.ModuleList(nn.Linear(128, 2 * width) for width in channels)
-        self.head = nn.Sequential(
-            nn.Dropout(dropout),
-            nn.Linear(channels[-1] * _POOL**2, _N_HIDDEN),
-            nn.SiLU(),
-            nn.Dropout(dropout),
-            nn.Linear(_N_HIDDEN, n_latents),
-        )
-        self.log_precision = nn.Linear(128, n_latents)
-        self.to(memory_format=torch.channels_last)
-
-    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the latents read off x_t (n, latent) and the log precision of the reading, same shape.
-
-        Parameters
-        ----------
-        x_t : torch.Tensor, shape (n, channel, y, x)
-        t : torch.Tensor, shape (n,)
-            Step / T, in [0, 1].
-        """
-        frequency = torch.exp(torch.arange(32, device=t.device) * (math.log(1000.0) / 31))
-        angle = t[:, None] * frequency
-        code = self.embedding(torch.cat([angle.sin(), angle.cos()], dim=-1))
-        h = x_t.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(h.device.type, torch.bfloat16, enabled=self.training):
-            for convolution, norm, film in zip(self.convolutions, self.norms, self.films, strict=True):
-                scale, shift = film(code)[:, :, None, None].chunk(2, dim=1)
-                h = F.silu(norm(convolution(h)) * (1 + scale) + shift)
-            h = F.adaptive_avg_pool2d(h, _POOL).flatten(1)
-        return self.head(h.float()), self.log_precision(code).clamp(-4.0, 6.0)
+        super().__init__(ConvolutionalFeatures(n_channels, channels=channels), n_latents, dropout=dropout)
 
 
 @dataclass(frozen=True)
@@ -88,7 +101,7 @@ class Critic:
 
     Attributes
     ----------
-    network : LatentRegressor
+    network : LatentReader
     sizes : tuple of int
         Latents in each group, in order.
     mean, std : torch.Tensor, shape (latent,)
@@ -97,7 +110,7 @@ class Critic:
         Standardised latents of training stimuli that stand for the marginal.
     """
 
-    network: LatentRegressor
+    network: LatentReader
     sizes: tuple[int, ...]
     mean: torch.Tensor
     std: torch.Tensor
@@ -176,23 +189,35 @@ class Critic:
         return -self._by_group(squared).permute(2, 0, 1).cpu().numpy()
 
     def to_bytes(self) -> bytes:
-        """Return weights, bank and architecture as safetensors bytes."""
-        head = {
-            "sizes": list(self.sizes),
-            "n_channels": self.network.convolutions[0].in_channels,
-            "channels": [c.out_channels for c in self.network.convolutions],
-        }
-        state = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        """Return weights, bank and architecture as safetensors bytes, without those of a frozen network."""
+        head = {"sizes": list(self.sizes)} | self.network.features.record()
+        learned = self.network.learned()
+        state = {f"network.{name.removeprefix(_FEATURES)}": tensor for name, tensor in learned.items()}
         state |= {"mean": self.mean, "std": self.std, "bank": self.bank}
         return pack(KIND, state, head)
 
 
-def load_critic(weights: bytes) -> Critic:
-    """Rebuild a critic from the bytes that `Critic.to_bytes` returned."""
+def load_critic(weights: bytes, *, prior: Prior | None = None) -> Critic:
+    """Rebuild a critic from the bytes that `Critic.to_bytes` returned.
+
+    Parameters
+    ----------
+    weights : bytes
+    prior : Prior, optional
+        The one that it was trained with; needed where its features are those of a frozen network, which is
+        opened, and its digest checked, again.
+
+    Raises
+    ------
+    MigvisError
+        If the bytes are no critic's, or a frozen network cannot be opened.
+    """
     head, state = unpack(KIND, weights)
     mean, std, bank = (state.pop(name) for name in ("mean", "std", "bank"))
-    network = LatentRegressor(head["n_channels"], mean.numel(), channels=head["channels"], dropout=0.0)
-    network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in state.items()})
+    network = LatentReader(open_features(head, prior=prior), mean.numel(), dropout=0.0)
+    learned = {name.removeprefix("network."): tensor for name, tensor in state.items()}
+    ours = ("head.", "log_precision.")
+    network.load_learned({n if n.startswith(ours) else _FEATURES + n: t for n, t in learned.items()})
     return Critic(network.eval().requires_grad_(False), tuple(head["sizes"]), mean, std, bank)
 
 
@@ -205,6 +230,7 @@ def train_critic(
     alpha_bar: torch.Tensor,
     config: CriticConfig,
     seed: int,
+    prior: Prior | None = None,
 ) -> Critic:
     """Train the critic on images of training stimuli at every noise level.
 
@@ -223,6 +249,14 @@ def train_critic(
     alpha_bar : torch.Tensor, shape (T,)
     config : CriticConfig
     seed : int
+    prior : Prior, optional
+        Whose noise levels and pixel scale these are; needed for features that are not trained with the
+        critic.
+
+    Raises
+    ------
+    MigvisError
+        If the network that the features are taken from cannot be opened.
     """
     device = x.device
     train = np.flatnonzero(split == "train")
@@ -231,9 +265,8 @@ def train_critic(
     z_all = (z_all - mean) / std
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = LatentRegressor(
-            x.shape[1], latents.shape[1], channels=config.channels, dropout=config.dropout
-        ).to(device)
+        features = open_features(features_record(config, x.shape[1]), prior=prior)
+        network = LatentReader(features, latents.shape[1], dropout=config.dropout).to(device)
         dropout_seed = torch.random.get_rng_state()
     generator = torch.Generator(device=device).manual_seed(seed)
     optimiser = torch.optim.AdamW(
@@ -244,7 +277,7 @@ def train_critic(
     )
     validation = torch.as_tensor(np.flatnonzero(split == "validation"), device=device)
     train_index = torch.as_tensor(train, device=device)
-    best, best_loss = copy.deepcopy(network.state_dict()), float("inf")
+    best, best_loss = copy.deepcopy(network.learned()), float("inf")
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(dropout_seed)
         for step in progress(range(1, config.n_steps + 1), what="critic"):
@@ -261,15 +294,15 @@ def train_critic(
             if step % VALIDATE_EVERY == 0 or step == config.n_steps:
                 loss = _held_out(network, x[validation], z_all[validation], alpha_bar, seed)
                 if loss < best_loss:
-                    best, best_loss = copy.deepcopy(network.state_dict()), loss
-    network.load_state_dict(best)
+                    best, best_loss = copy.deepcopy(network.learned()), loss
+    network.load_learned(best)
     chosen = np.random.default_rng(seed).permutation(train)[: config.n_negatives]
     bank = z_all[torch.as_tensor(np.sort(chosen), device=device)]
     return Critic(network.eval().requires_grad_(False), tuple(sizes), mean, std, bank)
 
 
 def _surprise(
-    network: LatentRegressor,
+    network: LatentReader,
     x: torch.Tensor,
     z: torch.Tensor,
     alpha_bar: torch.Tensor,
@@ -287,7 +320,7 @@ def _surprise(
 
 @torch.no_grad()
 def _held_out(
-    network: LatentRegressor, x: torch.Tensor, z: torch.Tensor, alpha_bar: torch.Tensor, seed: int
+    network: LatentReader, x: torch.Tensor, z: torch.Tensor, alpha_bar: torch.Tensor, seed: int
 ) -> float:
     network.eval()
     generator = torch.Generator(device=x.device).manual_seed(seed)

