@@ -125,9 +125,13 @@ def optimise(
 
 
 def checkpoint_path(folder: Path | None, *parts: Any) -> Path | None:
-    """Return the file of a training's state, named by all that decides how it ends; None without a folder."""
+    """Return the file of a training's state, named by all that decides how it ends; None without a folder.
+
+    The last bits of the weights depend on the number of threads and the version of torch.
+    """
     if folder is None:
         return None
+    parts = (*parts, torch.get_num_threads(), torch.__version__)
     digest = hashlib.sha256(b"".join(_bytes_of(part) for part in parts)).hexdigest()
     return folder / f"latents-{digest}.checkpoint.pt"
 
