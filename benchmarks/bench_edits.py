@@ -30,7 +30,6 @@ from nwb_migvis import read_session, simulate_session
 from nwb_migvis.config import Config, SynthesisConfig
 from nwb_migvis.demo import demo_config
 from nwb_migvis.pipeline.environment import Clock, stage_seeds
-from nwb_migvis.pipeline.priors import images_for_prior
 from nwb_migvis.pipeline.stages import (
     Edits,
     Fitted,
@@ -38,7 +37,7 @@ from nwb_migvis.pipeline.stages import (
     edit_selectivity,
     fit,
     fit_edit_readers,
-    train_guides,
+    own_guides,
 )
 from nwb_migvis.synthesis.batches import in_batches
 from nwb_migvis.synthesis.editing import invert, sample, time_grid
@@ -86,19 +85,8 @@ class Bench:
             path = Path(folder) / "session.nwb"
             simulate_session(path, seed=config.seed, n_stimuli=n_stimuli, n_repeats=n_repeats)
             session = read_session(path)
-            images, start = images_for_prior(session["image"], config.prior)
-        fitted = fit(session, config, seeds, clock)
-        guides = train_guides(
-            images,
-            fitted.mean,
-            shown=np.arange(len(images)),
-            split=fitted.split,
-            sizes=[group.size for group in fitted.model.groups],
-            start=start,
-            config=config,
-            seeds=seeds,
-            clock=clock,
-        )
+            fitted = fit(session, config, seeds, clock)
+            images, guides = own_guides(session, fitted, config, seeds, clock)
         return cls(session, fitted, images, guides, config)
 
     def plan(self, settings: SynthesisConfig) -> pd.DataFrame:

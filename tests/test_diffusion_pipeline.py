@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline, UNet2DModel
+from diffusers import DiffusionPipeline
+from networks import save_other_pipeline
 from PIL import Image
 
 from nwb_migvis import MigvisError
@@ -102,17 +103,7 @@ def test_a_saved_pipeline_makes_the_same_bytes(conditional, critic, tmp_path):
 
 
 def test_a_pipeline_of_others(tmp_path):
-    unet = UNet2DModel(
-        sample_size=8,
-        in_channels=3,
-        out_channels=3,
-        block_out_channels=(8, 8),
-        down_block_types=("DownBlock2D",) * 2,
-        up_block_types=("UpBlock2D",) * 2,
-        norm_num_groups=8,
-    )
-    theirs = DDPMPipeline(unet, DDPMScheduler(100))
-    theirs.save_pretrained(tmp_path / "theirs")
+    theirs = save_other_pipeline(tmp_path / "theirs", size_px=8)
     images = np.repeat(IMAGES[:2, :, :, None], 3, axis=3)
     opened = EditingPipeline.from_pretrained(tmp_path / "theirs")(images, n_steps=5).images
     assert opened.shape == (2, 8, 8, 3)

@@ -9,8 +9,8 @@ import torch
 from nwb_migvis import MigvisError
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
 from nwb_migvis.latents import label_targets, resolve_groups, split_stimuli
-from nwb_migvis.latents.fit import Repeats, fit_latents
-from nwb_migvis.latents.model import kl_divergence, load_latent_model
+from nwb_migvis.latents.fit import Objective, Repeats, fit_latents, initial_vae
+from nwb_migvis.latents.model import GroupVae, kl_divergence, load_latent_model
 from nwb_migvis.latents.total_correlation import gaussian_total_correlation, total_correlation
 from nwb_migvis.latents.training import _Training
 
@@ -237,6 +237,38 @@ def test_the_same_seed_gives_the_same_bytes(fitted):
     other = fit_latents(counts, index, config=short, **(arguments | {"seed": 2})).to_bytes()
     assert first == second
     assert first != other
+
+
+def test_the_loss_is_the_negative_evidence_lower_bound(fitted):
+    counts, index, *_, config, arguments, _ = fitted
+    where, stimuli = torch.device("cpu"), torch.arange(40)
+    repeats = Repeats.of(counts, index, 600, where)
+    plain = replace(config, kl_weight=1.0, tc_weight=0.0, label_weight=0.0, free_dropout=0.0)
+    targets = [(torch.zeros(600, 0), []) for _ in GROUPS]
+    vae = initial_vae(repeats, GROUPS, targets, arguments["split"], plain, 0)
+    loss = Objective(vae, repeats, targets, plain)(stimuli, torch.Generator().manual_seed(3))
+    z, mean, log_var, total, n = Objective(vae, repeats, targets, plain).encode_half(
+        stimuli, torch.Generator().manual_seed(3), sample=True
+    )
+    given = torch.distributions.Poisson(n * vae.rate(z)).log_prob(total) - (
+        total * n.log() - torch.lgamma(total + 1)
+    )
+    posterior = torch.distributions.Normal(mean, torch.exp(0.5 * log_var))
+    kl = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    expected = (kl - given.sum(1)).mean() / (3 * counts.shape[1])
+    assert (n == 3).all()
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_free_groups_are_left_out_from_the_last():
+    groups = (GroupConfig(name="a", size=2), *(GroupConfig(name=f"f{k}", size=1) for k in range(3)))
+    targets = [(torch.zeros(1, 1), [])] + [(torch.zeros(1, 0), [])] * 3
+    vae = GroupVae(4, groups, n_hidden=8, n_layers=1, n_targets=[(1, ())] + [(0, ())] * 3)
+    objective = Objective(vae, None, targets, LatentsConfig(free_dropout=0.5))
+    kept = objective._order(torch.ones(2000, 5), torch.Generator().manual_seed(0))
+    assert (kept[:, :3] == 1).all()
+    assert (kept[:, 3] >= kept[:, 4]).all()
+    assert [float(kept[:, k].mean()) for k in (3, 4)] == pytest.approx([0.75, 0.5], abs=0.04)
 
 
 def test_a_killed_fit_goes_on_and_ends_with_the_same_weights(fitted, tmp_path, monkeypatch):

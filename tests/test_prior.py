@@ -8,7 +8,8 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDPMScheduler, UNet2DModel
+from networks import save_other_pipeline
 
 from nwb_migvis import Config, MigvisError
 from nwb_migvis.config import PriorConfig, SynthesisConfig
@@ -130,16 +131,7 @@ def test_training_goes_on_from_a_prior():
 
 
 def test_an_unconditional_pipeline_of_diffusers_is_a_prior(tmp_path):
-    unet = UNet2DModel(
-        sample_size=16,
-        in_channels=3,
-        out_channels=3,
-        block_out_channels=(8, 8),
-        down_block_types=("DownBlock2D",) * 2,
-        up_block_types=("UpBlock2D",) * 2,
-        norm_num_groups=8,
-    )
-    DDPMPipeline(unet, DDPMScheduler(100)).save_pretrained(tmp_path / "theirs")
+    unet = save_other_pipeline(tmp_path / "theirs", size_px=16).unet
     prior = open_prior(str(tmp_path / "theirs"))
     assert (prior.shape, prior.predicts, prior.n_timesteps) == ((16, 16, 3), "epsilon", 100)
     x_t = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))

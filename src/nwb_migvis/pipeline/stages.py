@@ -135,6 +135,14 @@ def make_edits(
 ) -> Edits:
     """Train prior and critic on the training stimuli's images and edit held-out ones."""
     check_steps(fitted, config)
+    images, guides = own_guides(session, fitted, config, seeds, clock)
+    return edit_images(session, images, fitted, guides, config, seeds, clock)
+
+
+def own_guides(
+    session: xr.Dataset, fitted: Fitted, config: Config, seeds: Mapping[str, int], clock: Clock
+) -> tuple[np.ndarray, Guides]:
+    """Return a session's images at the prior's size, and prior and critic trained on its training stimuli."""
     with clock.of("prior"):
         images, start = images_for_prior(session["image"], config.prior)
     guides = train_guides(
@@ -148,7 +156,7 @@ def make_edits(
         seeds=seeds,
         clock=clock,
     )
-    return edit_images(session, images, fitted, guides, config, seeds, clock)
+    return images, guides
 
 
 def check_steps(fitted: Fitted, config: Config) -> None:

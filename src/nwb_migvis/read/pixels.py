@@ -16,6 +16,7 @@ over the channels.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -248,15 +249,15 @@ class Decoder:
         return hashlib.sha256(head + b":" + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16]
 
 
-class LazyImages(BackendArray):
+class LazyImages(BackendArray, ABC):
     """Images as one array (stimulus, y, x[, channel]) of uint8 that reads the rows it is indexed with."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
 
+    @abstractmethod
     def read_rows(self, rows: np.ndarray) -> np.ndarray:
         """Return the images of some rows, (row, y, x[, channel])."""
-        raise NotImplementedError
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
