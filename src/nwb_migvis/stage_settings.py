@@ -78,7 +78,7 @@ class LatentsConfig:
         Hidden layers of the encoder.
     kl_weight, tc_weight : float
         Weights of the KL divergence and of the total correlation between groups against the negative log
-        likelihood of a stimulus, summed over units and (Poisson) presentations.
+        likelihood of a stimulus, summed over units and presentations.
     label_weight : float
         Weight of the error of the label read-outs against that likelihood per unit and presentation.
     free_dropout : float

@@ -109,8 +109,8 @@ def fit_latents(
     -----
     Loss per stimulus: negative log likelihood of the second half of the repeats given a sample of the
     first half's latents, averaged over units and presentations, plus (`kl_weight` KL + `tc_weight` total
-    correlation) / (units x presentations of the second half; units alone for the Gaussian likelihood, which
-    sees their averages) and `label_weight` times the error of the label read-outs. With a `kl_weight` of 1
+    correlation) / (units x presentations of the second half; for the Gaussian likelihood, too, as if the
+    noise of one presentation had the variance of the averages) and `label_weight` times the error of the label read-outs. With a `kl_weight` of 1
     and nothing else it is the negative evidence lower bound over their number. Of the free groups only the
     first ones, any number, are decoded for a random share `free_dropout` of the stimuli (nested dropout:
     Rippel et al. 2014, arXiv 1402.0915).
@@ -174,8 +174,8 @@ class Objective:
         data = self._negative_log_likelihood(self._order(z, generator), second, n)
         kl, tc = regularisers(self.vae, z, mean, log_var)
         c = self.config
-        n_values = second.shape[1] * (n.float().mean() if c.likelihood == "poisson" else 1)
-        return data + (c.kl_weight * kl + c.tc_weight * tc) / n_values + self._label_loss(z, stimuli)
+        n_counts = second.shape[1] * n.float().mean()
+        return data + (c.kl_weight * kl + c.tc_weight * tc) / n_counts + self._label_loss(z, stimuli)
 
     @torch.no_grad()
     def held_out(self, stimuli: torch.Tensor, seed: int) -> float:
