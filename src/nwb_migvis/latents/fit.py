@@ -109,11 +109,11 @@ def fit_latents(
     -----
     Loss per stimulus: negative log likelihood of the second half of the repeats given a sample of the
     first half's latents, averaged over units and presentations, plus (`kl_weight` KL + `tc_weight` total
-    correlation) / (units x presentations of the second half; for the Gaussian likelihood, too, as if the
-    noise of one presentation had the variance of the averages) and `label_weight` times the error of the label read-outs. With a `kl_weight` of 1
-    and nothing else it is the negative evidence lower bound over their number. Of the free groups only the
-    first ones, any number, are decoded for a random share `free_dropout` of the stimuli (nested dropout:
-    Rippel et al. 2014, arXiv 1402.0915).
+    correlation) / (units x presentations of the second half) and `label_weight` times the error of the
+    label read-outs. With a `kl_weight` of 1 and nothing else it is the negative evidence lower bound over
+    their number; with the Gaussian likelihood, where the noise of one presentation has the variance of the
+    averages. Of the free groups only the first ones, any number, are decoded for a random share
+    `free_dropout` of the stimuli (nested dropout: Rippel et al. 2014, arXiv 1402.0915).
     """
     check_counts(spike_count, stimulus_index, training=split == "train")
     check_enough(split, groups)
