@@ -11,6 +11,7 @@ group of the content is the free group that decodes it best on the validation st
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,7 @@ from nwb_migvis.latents import label_targets, resolve_groups, split_stimuli
 from nwb_migvis.latents.baselines import fit_linear, fit_plain_vae, fit_swap_vae
 from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.latents.model import GroupVae, LatentModel, regularisers, target_tensors
+from nwb_migvis.latents.trust import LabelTrust
 from nwb_migvis.simulate.population import draw_counts, draw_population
 from nwb_migvis.simulate.render import POSE, SHAPE, draw_factors
 
@@ -95,6 +97,10 @@ class PublishedForm:
         self.counts_of = [(numeric.shape[1], len(classes)) for numeric, classes in tensors]
         average = torch.as_tensor(session.averages()[train], dtype=torch.float32)
         columns = [x[train] for numeric, classes in tensors for x in (numeric, *classes)]
+        self.plain = [
+            LabelTrust(torch.full((n,), 0.5), tuple(math.log(k) for k in classes))
+            for n, classes in self.sizes
+        ]
         data = torch.utils.data.TensorDataset(average, *columns)
         self.loader = torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=True)
         self.vae = GroupVae(average.shape[1], groups, n_hidden=64, n_layers=2, n_targets=self.sizes)
@@ -118,7 +124,7 @@ class PublishedForm:
         x = (average.sqrt() - self.vae.input_mean) / self.vae.input_std
         kl, tc = regularisers(self.vae, z, mean, log_var)
         error = (self.vae.decoder(z) - x).square().mean()
-        return error + 0.002 * kl + 0.01 * tc + self.vae.label_loss(z, targets)
+        return error + 0.002 * kl + 0.01 * tc + self.vae.label_loss(z, targets, self.plain)
 
 
 def measure(model: Any, session: Session, *, seed: int) -> dict[str, float]:

@@ -150,7 +150,7 @@ def test_guidance_is_of_each_image(pipeline):
     moved = pipeline(IMAGES[:2], gradient=bright, guidance=[0.0, 0.4], n_steps=5, output_type="pt").images
     assert torch.equal(moved[0], plain[0])
     assert moved[1].mean() > plain[1].mean()
-    shifted = pipeline(IMAGES[:2], shift=lambda x, t: -bright(x, t), n_steps=5, output_type="pt").images
+    shifted = pipeline(IMAGES[:2], shift=lambda x, t, eps: -bright(x, t), n_steps=5, output_type="pt").images
     assert (shifted.mean((1, 2, 3)) > plain.mean((1, 2, 3))).all()
 
 

@@ -12,7 +12,10 @@ from nwb_migvis.latents import label_targets, resolve_groups, split_stimuli
 from nwb_migvis.latents.fit import Objective, Repeats, fit_latents, initial_vae
 from nwb_migvis.latents.model import GroupVae, kl_divergence, load_latent_model
 from nwb_migvis.latents.total_correlation import gaussian_total_correlation, total_correlation
-from nwb_migvis.latents.training import _Training
+from nwb_migvis.latents.training import _Training, optimise
+from nwb_migvis.latents.trust import N_PRESUMED, LabelTrust, label_trust
+
+NO_LABELS = [LabelTrust(torch.zeros(0), ())]
 
 
 def _posteriors(covariance, *, n, noise, seed):
@@ -246,10 +249,9 @@ def test_the_loss_is_the_negative_evidence_lower_bound(fitted):
     plain = replace(config, kl_weight=1.0, tc_weight=0.0, label_weight=0.0, free_dropout=0.0)
     targets = [(torch.zeros(600, 0), []) for _ in GROUPS]
     vae = initial_vae(repeats, GROUPS, targets, arguments["split"], plain, 0)
-    loss = Objective(vae, repeats, targets, plain)(stimuli, torch.Generator().manual_seed(3))
-    z, mean, log_var, total, n = Objective(vae, repeats, targets, plain).encode_half(
-        stimuli, torch.Generator().manual_seed(3), sample=True
-    )
+    objective = Objective(vae, repeats, targets, plain, NO_LABELS * len(GROUPS))
+    loss = objective(stimuli, torch.Generator().manual_seed(3))
+    z, mean, log_var, total, n = objective.encode_half(stimuli, torch.Generator().manual_seed(3), sample=True)
     given = torch.distributions.Poisson(n * vae.rate(z)).log_prob(total) - (
         total * n.log() - torch.lgamma(total + 1)
     )
@@ -260,11 +262,78 @@ def test_the_loss_is_the_negative_evidence_lower_bound(fitted):
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
+def test_a_label_counts_as_far_as_responses_tell_it_of_stimuli_left_out():
+    rng = np.random.default_rng(0)
+    x, n = torch.as_tensor(rng.normal(size=(60, 5))), 40
+    told = x @ torch.as_tensor(rng.normal(size=5)) + 0.6 * torch.as_tensor(rng.normal(size=60))
+    other = torch.as_tensor(rng.normal(size=60))
+    told[3] = torch.nan
+    rows = torch.arange(n)
+    kind = (x[:, 0] > 0).long()
+    targets = [(torch.stack([told, other], dim=1), [kind]), (torch.zeros(60, 0), [])]
+    trust = label_trust(x, targets, rows)
+    known = np.flatnonzero(np.isfinite(told[:n].numpy()))
+    best = max(_left_out(x[known].numpy(), told[known].numpy(), p) for p in (1e-3, 1e-2, 1e-1, 1.0))
+    assert float(trust[0].numeric[0]) == pytest.approx((39 * best + N_PRESUMED) / (39 + N_PRESUMED), abs=1e-6)
+    assert trust[0].numeric[1] < N_PRESUMED / (n + N_PRESUMED) + 0.1
+    assert 0.4 < trust[0].classes[0] < 1
+    assert trust[1].classes == () and trust[1].numeric.numel() == 0
+    spoiled = [(torch.where(torch.arange(60)[:, None] < n, targets[0][0], 1e6), [kind]), targets[1]]
+    torch.testing.assert_close(label_trust(x, spoiled, rows)[0].numeric, trust[0].numeric)
+
+
+def _left_out(x, y, penalty):
+    """Explained fraction of y, each row predicted from a ridge regression of all others, centred on all."""
+    x, y = x - x.mean(0), y - y.mean()
+    rows = np.arange(len(x))
+    error = 0.0
+    for row in rows:
+        a, b = x[rows != row], y[rows != row]
+        design = np.column_stack([a, np.ones(len(a))])
+        ridge = design.T @ design + penalty * len(x) * np.diag([1.0] * x.shape[1] + [0.0])
+        weight = np.linalg.solve(ridge, design.T @ b)
+        error += (y[row] - np.append(x[row], 1) @ weight) ** 2
+    return 1 - error / (y**2).sum()
+
+
+def test_training_keeps_averaged_weights_and_decays_matrices_alone():
+    network = torch.nn.Linear(2, 1)
+    first = {name: weight.clone() for name, weight in network.state_dict().items()}
+    config = LatentsConfig(n_steps=100, learning_rate=0.01, weight_decay=50.0)
+    seen = []
+
+    def flat(generator):
+        seen.append(float(network.weight.detach()[0, 0]))
+        return 0.0 * (network.weight.sum() + network.bias.sum())
+
+    def optimised(n_train):
+        return optimise(
+            network,
+            flat,
+            lambda: 0.0,
+            config=config,
+            n_train=n_train,
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    assert optimised(200) == 100
+    assert network.bias.item() == first["bias"].item()
+    shrunk = first["weight"][0, 0].item() * np.cumprod(
+        [1 - 0.25 * (0.01 / 20 + 0.475 * 0.01 * (1 + np.cos(np.pi * k / 100))) for k in range(100)]
+    )
+    assert seen[1:] == pytest.approx(shrunk[:-1].tolist(), rel=1e-4)
+    average = first["weight"][0, 0].item()
+    for step, weight in enumerate(shrunk, start=1):
+        kept = min(0.99, step / (10 + step))
+        average = kept * average + (1 - kept) * weight
+    assert network.weight[0, 0].item() == pytest.approx(average, rel=1e-4)
+
+
 def test_free_groups_are_left_out_from_the_last():
     groups = (GroupConfig(name="a", size=2), *(GroupConfig(name=f"f{k}", size=1) for k in range(3)))
     targets = [(torch.zeros(1, 1), [])] + [(torch.zeros(1, 0), [])] * 3
     vae = GroupVae(4, groups, n_hidden=8, n_layers=1, n_targets=[(1, ())] + [(0, ())] * 3)
-    objective = Objective(vae, None, targets, LatentsConfig(free_dropout=0.5))
+    objective = Objective(vae, None, targets, LatentsConfig(free_dropout=0.5), NO_LABELS * 4)
     kept = objective._order(torch.ones(2000, 5), torch.Generator().manual_seed(0))
     assert (kept[:, :3] == 1).all()
     assert (kept[:, 3] >= kept[:, 4]).all()

@@ -14,7 +14,7 @@ from networks import save_other_pipeline
 from nwb_migvis import Config, MigvisError
 from nwb_migvis.config import PriorConfig, SynthesisConfig
 from nwb_migvis.simulate import draw_factors, render_stimuli
-from nwb_migvis.synthesis.conditioning import conditional_difference, tell
+from nwb_migvis.synthesis.conditioning import conditional_shift, tell
 from nwb_migvis.synthesis.critic import Critic, LatentRegressor
 from nwb_migvis.synthesis.editing import sample, time_grid
 from nwb_migvis.synthesis.prior import load_prior
@@ -77,11 +77,28 @@ def test_the_difference_points_from_the_source_to_the_goal(conditional):
     goal, own = torch.tensor([[1.5, 0.0, 0.0]] * 2), torch.tensor([[-1.5, 0.0, 0.0], [1.5, 0.0, 0.0]])
     told = tell(conditional, critic, goal, own)
     x_t = torch.zeros(2, 1, 8, 8)
-    change = conditional_difference(conditional, told, 2.0)(x_t, 700)
+    nothing, _ = conditional.eps_and_x0_hat(x_t, 700)
+    change = conditional_shift(conditional, told, condition=2.0)(x_t, 700, nothing)
     assert change[0].mean() < -0.05
     assert not change[1].any()
-    once = conditional_difference(conditional, told, 1.0)(x_t, 700)
+    once = conditional_shift(conditional, told, condition=1.0)(x_t, 700, nothing)
     torch.testing.assert_close(change, 2 * once)
+
+
+def test_adherence_adds_the_difference_from_the_prediction_that_was_told_nothing(conditional):
+    network = LatentRegressor(1, 3, channels=(8, 8), dropout=0.0).eval()
+    critic = Critic(network, (1, 2), torch.zeros(3), torch.ones(3), torch.zeros(4, 3))
+    goal, own = torch.tensor([[1.5, 0.0, 0.0]] * 2), torch.zeros(2, 3)
+    told = tell(conditional, critic, goal, own)
+    x_t = torch.zeros(2, 1, 8, 8)
+    nothing, _ = conditional.eps_and_x0_hat(x_t, 700)
+    at_goal, _ = conditional.eps_and_x0_hat(x_t, 700, told[:, : conditional.denoiser.width])
+    alone = conditional_shift(conditional, told, adherence=3.0)(x_t, 700, nothing)
+    torch.testing.assert_close(alone, 3 * (at_goal - nothing))
+    both = conditional_shift(conditional, told, condition=1.0, adherence=3.0)(x_t, 700, nothing)
+    difference = conditional_shift(conditional, told, condition=1.0)(x_t, 700, nothing)
+    torch.testing.assert_close(both, alone + difference, atol=1e-5, rtol=1e-4)
+    assert alone.abs().max() > 0.05
 
 
 def test_the_difference_alone_carries_an_edit_to_its_goal(conditional):
@@ -89,7 +106,7 @@ def test_the_difference_alone_carries_an_edit_to_its_goal(conditional):
     critic = Critic(network, (1, 2), torch.zeros(3), torch.ones(3), torch.zeros(4, 3))
     own = torch.tensor([[0.0, 0.0, 0.0]] * 3)
     goal = torch.tensor([[-1.5, 0.0, 0.0], [0.0, 0.0, 0.0], [1.5, 0.0, 0.0]])
-    shift = conditional_difference(conditional, tell(conditional, critic, goal, own), 1.0)
+    shift = conditional_shift(conditional, tell(conditional, critic, goal, own), condition=1.0)
     x = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)).expand(3, -1, -1, -1)
     grid = time_grid(1000, strength=0.9, n_steps=10)
     made = sample(conditional.eps_and_x0_hat, x, alpha_bar=conditional.alpha_bar, grid=grid, shift=shift)
@@ -168,6 +185,8 @@ def test_folders_that_hold_no_prior(tmp_path):
 def test_settings_that_do_not_fit_together():
     with pytest.raises(MigvisError, match=r"without prior\.conditional"):
         Config(synthesis=SynthesisConfig(condition=2.0))
+    with pytest.raises(MigvisError, match=r"adherence = 2 without prior\.conditional"):
+        Config(synthesis=SynthesisConfig(adherence=2.0))
     with pytest.raises(MigvisError, match="n_steps"):
         PriorConfig(n_steps=0)
     with pytest.raises(MigvisError, match="n_steps"):

@@ -75,10 +75,10 @@ class Config:
 
     def __post_init__(self) -> None:
         check(self, "config", at_least={"seed": 0, "n_threads": 0}, below={"seed": 2**63})
-        if self.synthesis.condition and not self.prior.conditional:
+        if self.synthesis.is_conditioned and not self.prior.conditional:
             raise MigvisError(
-                f"synthesis: found condition = {self.synthesis.condition:g} without prior.conditional; set "
-                "prior.conditional, or condition to 0"
+                f"synthesis: found condition = {self.synthesis.condition:g} and adherence = "
+                f"{self.synthesis.adherence:g} without prior.conditional; set prior.conditional, or both to 0"
             )
         for strength in (self.synthesis.strength, *self.synthesis.dose):
             if strength * self.prior.n_timesteps < self.synthesis.n_steps:

@@ -20,8 +20,8 @@ POSE = ("rotation_x", "rotation_y", "rotation_z", "position_x", "position_y", "s
 def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
     """Return the preset `quick` with the groups "pose", "category" and two free ones.
 
-    The prior is the shipped one, which was trained on other renders of the same kind; or it is trained from
-    scratch on the session's own images, as for any other session.
+    The prior is the shipped one, which was trained on other renders of the same kind, taught the session's
+    latents on its own images; or it is trained from scratch on those, as for any other session.
     """
     quick = Config.from_preset("quick")
     groups = (
@@ -33,7 +33,12 @@ def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
     config = replace(quick, seed=seed, latents=replace(quick.latents, groups=groups))
     if train_prior:
         return config
-    return replace(config, prior=replace(quick.prior, start="renders", n_steps=0))
+    return replace(
+        config,
+        prior=replace(quick.prior, start="renders", conditional=True, n_steps=400, ema_decay=0.99),
+        synthesis=replace(quick.synthesis, adherence=3.0),
+        evidence=replace(quick.evidence, information_draws=2),
+    )
 
 
 def run_demo(
@@ -74,7 +79,7 @@ def run_demo(
             raise MigvisError(f"{path} exists already; remove it, or give another folder with --out")
     say("1/4 simulating a session of 5,760 images and 160 units ...")
     simulate_session(session, seed=seed)
-    minutes = "18" if train_prior else "8"
+    minutes = "18" if train_prior else "10"
     say(f"2/4 learning latent groups, training, editing (some {minutes} minutes on two cores) ...")
     ((_, results),) = run_files([session], out=out, config=demo_config(seed, train_prior=train_prior))
     say("3/4 validating the file ...")

@@ -76,11 +76,12 @@ class LatentsConfig:
         Hidden units of the encoder.
     n_layers : int
         Hidden layers of the encoder.
-    kl_weight, tc_weight : float
-        Weights of the KL divergence and of the total correlation between groups against the negative log
-        likelihood of a stimulus, summed over units and presentations.
-    label_weight : float
-        Weight of the error of the label read-outs against that likelihood per unit and presentation.
+    kl_weight : float
+        Weight of the KL divergence against the negative log likelihood of a stimulus, summed over units and
+        presentations.
+    tc_weight, label_weight : float
+        Weights of the total correlation between groups and of the error of the label read-outs, relative to
+        that of guessing, against that likelihood divided by the square root of the number of its counts.
     free_dropout : float
         Share of the stimuli that a training step decodes from the first free groups alone. Nothing else tells
         free groups apart: without it they divide what they hold by chance. 0 turns it off.
@@ -89,6 +90,8 @@ class LatentsConfig:
     batch_size : int
         Stimuli a step.
     learning_rate : float
+    weight_decay : float
+        Decay of the network's matrices, for one training stimulus; it falls with their number.
     patience : int
         Training stops after this many validations (one every 100 steps) without gain.
     """
@@ -97,14 +100,15 @@ class LatentsConfig:
     circular: Mapping[str, float] = FrozenDict()
     likelihood: str = "poisson"
     n_hidden: int = 256
-    n_layers: int = 2
+    n_layers: int = 1
     kl_weight: float = 0.5
-    tc_weight: float = 1.15
-    label_weight: float = 0.05
+    tc_weight: float = 0.025
+    label_weight: float = 2.4
     free_dropout: float = 0.04
-    n_steps: int = 3000
+    n_steps: int = 2200
     batch_size: int = 192
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
+    weight_decay: float = 300.0
     patience: int = 10
 
     def __post_init__(self) -> None:
@@ -113,7 +117,9 @@ class LatentsConfig:
             "latents",
             at_least={
                 **dict.fromkeys(("n_hidden", "n_layers", "n_steps", "patience"), 1),
-                **dict.fromkeys(("kl_weight", "tc_weight", "label_weight", "free_dropout"), 0),
+                **dict.fromkeys(
+                    ("kl_weight", "tc_weight", "label_weight", "free_dropout", "weight_decay"), 0
+                ),
                 "batch_size": 2,
             },
             above={"learning_rate": 0},
@@ -280,9 +286,10 @@ class SynthesisConfig:
         Length of the guidance relative to the prior's own prediction.
     preservation : float
         Weight of the score at the source's own latents of the other groups.
-    condition : float
-        Weight of the conditional prior's guidance: the difference of its predictions at the goal's and at
-        the source's latents. Above 0 it needs `prior.conditional`.
+    condition, adherence : float
+        Weights of the conditional prior's guidance: of the difference of its predictions at the goal's and
+        at the source's latents, and of that at the goal's latents and at none (classifier-free guidance).
+        Above 0 they need `prior.conditional`.
     n_pairs : int
         Held-out source-target pairs a group (role `main`).
     methods : tuple of str
@@ -316,6 +323,7 @@ class SynthesisConfig:
     guidance: float = 0.3
     preservation: float = 0.3
     condition: float = 0.0
+    adherence: float = 0.0
     n_pairs: int = 64
     methods: tuple[str, ...] = ("pmi", "none", "shuffled")
     dose: tuple[float, ...] = (0.45, 0.6, 0.75, 0.9)
@@ -334,7 +342,16 @@ class SynthesisConfig:
             at_least={
                 **dict.fromkeys(("n_steps", "n_pairs", "batch_size"), 1),
                 **dict.fromkeys(
-                    ("guidance", "preservation", "condition", "n_dose", "n_traversal", "n_samples"), 0
+                    (
+                        "guidance",
+                        "preservation",
+                        "condition",
+                        "adherence",
+                        "n_dose",
+                        "n_traversal",
+                        "n_samples",
+                    ),
+                    0,
                 ),
             },
             each_of={"methods": METHODS},
@@ -348,6 +365,11 @@ class SynthesisConfig:
                 raise MigvisError(
                     f"synthesis: found a strength of {strength:g}; expected more than 0, at most 1"
                 )
+
+    @property
+    def is_conditioned(self) -> bool:
+        """Whether the conditional prior guides."""
+        return self.condition + self.adherence > 0
 
 
 @dataclass(frozen=True, kw_only=True)

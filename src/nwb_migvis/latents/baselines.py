@@ -173,6 +173,7 @@ def fit_swap_vae(
         lambda generator: loss(draw(train, config.batch_size, generator), generator),
         held_out,
         config=config,
+        n_train=len(train),
         generator=torch.Generator(device=where).manual_seed(seed),
         what="Swap-VAE",
     )

@@ -15,6 +15,7 @@ from nwb_migvis.latents.checks import check_counts
 from nwb_migvis.latents.design import label_targets
 from nwb_migvis.latents.model import GroupVae, LatentModel, regularisers, target_tensors
 from nwb_migvis.latents.training import checkpoint_path, optimise
+from nwb_migvis.latents.trust import LabelTrust, label_trust
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Repeats:
 
     counts: torch.Tensor
     n: torch.Tensor
+
+    def average(self) -> torch.Tensor:
+        """Return the mean count of a presentation, (stimulus, unit)."""
+        return self.counts.sum(1) / self.n[:, None]
 
     @classmethod
     def of(
@@ -108,12 +113,15 @@ def fit_latents(
     Notes
     -----
     Loss per stimulus: negative log likelihood of the second half of the repeats given a sample of the
-    first half's latents, averaged over units and presentations, plus (`kl_weight` KL + `tc_weight` total
-    correlation) / (units x presentations of the second half) and `label_weight` times the error of the
-    label read-outs. With a `kl_weight` of 1 and nothing else it is the negative evidence lower bound over
-    their number; with the Gaussian likelihood, where the noise of one presentation has the variance of the
-    averages. Of the free groups only the first ones, any number, are decoded for a random share
-    `free_dropout` of the stimuli (nested dropout: Rippel et al. 2014, arXiv 1402.0915).
+    first half's latents, averaged over units and presentations, plus `kl_weight` KL / n and (`tc_weight`
+    total correlation + `label_weight` error of the label read-outs) / sqrt(n), n being units x presentations
+    of the second half. By the square root these two may move latents by as many standard deviations of the
+    posterior whatever the data: twice the data make the posterior narrower by sqrt(2) and hold a latent
+    twice as fast. A label's error is relative to guessing, and counts as much as the responses of the
+    training stimuli tell the label (`label_trust`). With a `kl_weight` of 1 and nothing else it is the
+    negative evidence lower bound over n; with the Gaussian likelihood, where the noise of one presentation
+    has the variance of the averages. Of the free groups only the first ones, any number, are decoded for a
+    random share `free_dropout` of the stimuli (nested dropout: Rippel et al. 2014, arXiv 1402.0915).
     """
     check_counts(spike_count, stimulus_index, training=split == "train")
     check_enough(split, groups)
@@ -123,14 +131,16 @@ def fit_latents(
     )
     repeats = Repeats.of(spike_count, stimulus_index, split.size, where)
     vae = initial_vae(repeats, groups, targets, split, config, seed).to(where)
-    objective = Objective(vae, repeats, targets, config)
     train = torch.as_tensor(np.flatnonzero(split == "train"), device=where)
+    trust = label_trust(vae.scaled(repeats.average()), targets, train)
+    objective = Objective(vae, repeats, targets, config, trust)
     validation = torch.as_tensor(np.flatnonzero(split == "validation"), device=where)
     n_steps = optimise(
         vae,
         lambda generator: objective(draw(train, config.batch_size, generator), generator),
         lambda: objective.held_out(validation, seed),
         config=config,
+        n_train=len(train),
         generator=torch.Generator(device=where).manual_seed(seed),
         checkpoint=checkpoint_path(
             checkpoints, config, groups, seed, labels, spike_count, stimulus_index, split
@@ -164,8 +174,9 @@ class Objective:
         repeats: Repeats,
         targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]],
         config: LatentsConfig,
+        trust: Sequence[LabelTrust],
     ):
-        self.vae, self.repeats, self.targets, self.config = vae, repeats, targets, config
+        self.vae, self.repeats, self.targets, self.config, self.trust = vae, repeats, targets, config, trust
         self._free = [g for g, (numeric, classes) in enumerate(targets) if not (numeric.shape[1] or classes)]
 
     def __call__(self, stimuli: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -175,20 +186,22 @@ class Objective:
         kl, tc = regularisers(self.vae, z, mean, log_var)
         c = self.config
         n_counts = second.shape[1] * n.float().mean()
-        return data + (c.kl_weight * kl + c.tc_weight * tc) / n_counts + self._label_loss(z, stimuli)
+        soft = c.tc_weight * tc + self._label_loss(z, stimuli)
+        return data + c.kl_weight * kl / n_counts + soft / n_counts.sqrt()
 
     @torch.no_grad()
     def held_out(self, stimuli: torch.Tensor, seed: int) -> float:
         """Return likelihood and label error at the posterior mean, over one fixed split of the repeats."""
         generator = torch.Generator(device=stimuli.device).manual_seed(seed)
         z, _, _, second, n = self.encode_half(stimuli, generator, sample=False)
-        return float(self._negative_log_likelihood(z, second, n) + self._label_loss(z, stimuli))
+        labels = self._label_loss(z, stimuli) / (second.shape[1] * n.float().mean()).sqrt()
+        return float(self._negative_log_likelihood(z, second, n) + labels)
 
     def _label_loss(self, z: torch.Tensor, stimuli: torch.Tensor) -> torch.Tensor:
         here = [
             (numeric[stimuli], [index[stimuli] for index in classes]) for numeric, classes in self.targets
         ]
-        return self.config.label_weight * self.vae.label_loss(z, here)
+        return self.config.label_weight * self.vae.label_loss(z, here, self.trust)
 
     def _order(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Take the last of the free groups from some stimuli, so that the first one is filled first."""
@@ -244,7 +257,7 @@ def initial_vae(
             n_targets=n_targets,
         )
     train = torch.as_tensor(np.flatnonzero(split == "train"), device=repeats.counts.device)
-    average = repeats.counts[train].sum(1) / repeats.n[train, None]
+    average = repeats.average()[train]
     root = average.sqrt()
     vae.input_mean.copy_(root.mean(0))
     vae.input_std.copy_(root.std(0).clamp_min(1e-3))

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from nwb_migvis.config import GroupConfig
 from nwb_migvis.latents.design import LabelTargets
 from nwb_migvis.latents.total_correlation import total_correlation
+from nwb_migvis.latents.trust import LabelTrust
 from nwb_migvis.packing import pack, unpack
 
 KIND = "group VAE"
@@ -69,10 +70,13 @@ class GroupVae(nn.Module):
         self.register_buffer("input_std", torch.ones(n_units))
         self.register_buffer("mean_rate", torch.ones(n_units))
 
+    def scaled(self, average: torch.Tensor) -> torch.Tensor:
+        """Return z-scored square roots of average counts."""
+        return (average.clamp_min(0).sqrt() - self.input_mean) / self.input_std
+
     def encode(self, average: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and log variance of the posterior for average counts (stimulus, unit)."""
-        x = (average.clamp_min(0).sqrt() - self.input_mean) / self.input_std
-        mean, log_var = self.posterior(self.trunk(x)).chunk(2, dim=-1)
+        mean, log_var = self.posterior(self.trunk(self.scaled(average))).chunk(2, dim=-1)
         return mean, log_var.clamp(-8.0, 4.0)
 
     def rate(self, z: torch.Tensor) -> torch.Tensor:
@@ -80,21 +84,38 @@ class GroupVae(nn.Module):
         return (self.mean_rate * F.softplus(self.decoder(z) + 1) / SOFTPLUS_OF_1).clamp_min(1e-6)
 
     def label_loss(
-        self, z: torch.Tensor, targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]]
+        self,
+        z: torch.Tensor,
+        targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]],
+        weights: Sequence[LabelTrust],
     ) -> torch.Tensor:
-        """Return squared error plus cross entropy of the label read-outs, averaged over known labels."""
+        """Return squared error plus cross entropy of the label read-outs, averaged over known labels.
+
+        Both are relative to guessing, at 1: numeric targets are standardised, and the cross entropy is
+        divided by the log of the number of classes.
+
+        Parameters
+        ----------
+        z : torch.Tensor, shape (stimulus, latent)
+        targets : sequence of (torch.Tensor, list of torch.Tensor)
+            For each group, as `target_tensors` returned them.
+        weights : sequence of LabelTrust
+            For each group.
+        """
         loss = z.new_zeros(())
         parts = z.split(self.sizes, dim=-1)
-        for part, (numeric, classes), head, heads in zip(
-            parts, targets, self.numeric_heads, self.class_heads, strict=True
+        for part, (numeric, classes), head, heads, trust in zip(
+            parts, targets, self.numeric_heads, self.class_heads, weights, strict=True
         ):
             if numeric.shape[1]:
                 known = torch.isfinite(numeric)
                 error = torch.where(known, head(part) - torch.nan_to_num(numeric), 0.0)
-                loss = loss + error.square().sum() / known.sum().clamp_min(1) * 0.5
-            for index, class_head in zip(classes, heads, strict=True):
+                by_column = error.square().sum(0) / known.sum(0).clamp_min(1)
+                loss = loss + (trust.numeric * by_column).mean()
+            for index, class_head, weight in zip(classes, heads, trust.classes, strict=True):
                 if (index >= 0).any():
-                    loss = loss + F.cross_entropy(class_head(part), index, ignore_index=-1)
+                    surprise = F.cross_entropy(class_head(part), index, ignore_index=-1)
+                    loss = loss + weight * surprise / math.log(class_head.out_features)
         return loss
 
 

@@ -16,6 +16,7 @@ from nwb_migvis.latents.design import label_targets
 from nwb_migvis.latents.fit import Objective, Repeats, check_enough, draw, initial_vae
 from nwb_migvis.latents.model import GroupVae, LatentModel, target_tensors
 from nwb_migvis.latents.training import checkpoint_path, optimise
+from nwb_migvis.latents.trust import label_trust
 
 CROSS_WEIGHT = 1.0
 """Weight of predicting one session's responses from another's latents, against a session's own loss."""
@@ -115,7 +116,9 @@ def fit_shared_latents(
         if objectives:
             _share(vae, objectives[0].vae)
         own_targets = [(numeric[rows], [index[rows] for index in classes]) for numeric, classes in targets]
-        objectives.append(Objective(vae, repeats, own_targets, config))
+        own_train = torch.as_tensor(np.flatnonzero(own_split == "train"), device=where)
+        trust = label_trust(vae.scaled(repeats.average()), own_targets, own_train)
+        objectives.append(Objective(vae, repeats, own_targets, config, trust))
     train, validation = (
         _Together(objectives, recordings, pairs, np.flatnonzero(split == part))
         for part in ("train", "validation")
@@ -125,6 +128,7 @@ def fit_shared_latents(
         train,
         lambda: validation.held_out(seed),
         config=config,
+        n_train=int((split == "train").sum()),
         generator=torch.Generator(device=where).manual_seed(seed),
         checkpoint=checkpoint_path(
             checkpoints, config, groups, seed, labels, split, list(pairs), *map(vars, recordings)

@@ -17,6 +17,8 @@ from nwb_migvis.progress import progress
 from nwb_migvis.training_state import load_state, save_state
 
 VALIDATE_EVERY = 100
+AVERAGING = 0.99
+"""Share of the averaged weights that a step leaves, once there were enough steps."""
 
 
 @dataclass
@@ -27,6 +29,7 @@ class _Training:
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     generator: torch.Generator
+    average: dict[str, torch.Tensor]
     step: int = 0
     best: dict[str, Any] = field(default_factory=dict)
     best_loss: float = float("inf")
@@ -41,12 +44,19 @@ class _Training:
         self.optimiser.step()
         self.schedule.step()
         self.step += 1
+        kept = min(AVERAGING, self.step / (10 + self.step))
+        for name, weight in self.network.state_dict().items():
+            self.average[name].lerp_(weight, 1 - kept)
 
-    def judge(self, loss: float) -> None:
-        """Keep the weights if their loss on the validation stimuli is the least so far."""
+    def judge(self, held_out: Callable[[], float]) -> None:
+        """Keep the averaged weights if their loss on the validation stimuli is the least so far."""
+        now = copy.deepcopy(self.network.state_dict())
+        self.network.load_state_dict(self.average)
+        loss = held_out()
+        self.network.load_state_dict(now)
         self.n_waited += 1
         if loss < self.best_loss:
-            self.best = copy.deepcopy(self.network.state_dict())
+            self.best = copy.deepcopy(self.average)
             self.best_loss, self.best_step, self.n_waited = loss, self.step, 0
 
     def save(self, path: Path) -> None:
@@ -65,7 +75,7 @@ class _Training:
         self.generator.set_state(content["generator"])
 
 
-_PLAIN = ("step", "best", "best_loss", "best_step", "n_waited")
+_PLAIN = ("average", "step", "best", "best_loss", "best_step", "n_waited")
 _STATEFUL = ("network", "optimiser", "schedule")
 
 
@@ -75,11 +85,15 @@ def optimise(
     held_out: Callable[[], float],
     *,
     config: LatentsConfig,
+    n_train: int,
     generator: torch.Generator,
     checkpoint: Path | None = None,
     what: str = "latents",
 ) -> int:
     """Train a network, leaving it with the weights of the least loss on the validation stimuli.
+
+    The weights are running averages over steps. Matrices decay by `weight_decay` / n_train, whatever the
+    gradient (Loshchilov & Hutter 2019, arXiv 1711.05101): what few stimuli say counts less against zero.
 
     Parameters
     ----------
@@ -89,6 +103,8 @@ def optimise(
     held_out : callable
         The loss on the validation stimuli.
     config : LatentsConfig
+    n_train : int
+        Number of training stimuli.
     generator : torch.Generator
     checkpoint : Path, optional
         File that keeps the state of training at every validation and is removed at the end. Where it exists,
@@ -101,19 +117,27 @@ def optimise(
     int
         The step of those weights.
     """
+    matrices = [weight for weight in network.parameters() if weight.ndim > 1]
+    vectors = [weight for weight in network.parameters() if weight.ndim <= 1]
     optimiser = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=1e-4, fused=True
+        [
+            {"params": matrices, "weight_decay": min(config.weight_decay / n_train, 1.0)},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+        fused=True,
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimiser, config.n_steps, config.learning_rate / 20
     )
-    training = _Training(network, optimiser, schedule, generator)
+    average = copy.deepcopy(network.state_dict())
+    training = _Training(network, optimiser, schedule, generator, average)
     if checkpoint is not None and checkpoint.exists():
         training.restore(checkpoint)
     for step in progress(range(training.step + 1, config.n_steps + 1), what=what):
         training.advance(loss)
         if step % VALIDATE_EVERY == 0 or step == config.n_steps:
-            training.judge(held_out())
+            training.judge(held_out)
             if training.n_waited >= config.patience:
                 break
             if checkpoint is not None:

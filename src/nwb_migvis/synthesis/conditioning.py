@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from nwb_migvis.synthesis.critic import Critic
-from nwb_migvis.synthesis.editing import Gradient
+from nwb_migvis.synthesis.editing import Shift
 from nwb_migvis.synthesis.prior import Prior
 
 
@@ -33,25 +33,32 @@ def tell(prior: Prior, critic: Critic, *goals: torch.Tensor) -> torch.Tensor:
     return torch.cat([latents(latents.standardise(z), keep) for z in plain], dim=1)
 
 
-def conditional_difference(prior: Prior, told: torch.Tensor, weight: float) -> Gradient:
-    """Return what an edit's goal adds to the predicted noise, beyond the source's own latents.
+def conditional_shift(
+    prior: Prior, told: torch.Tensor, *, condition: float = 0.0, adherence: float = 0.0
+) -> Shift:
+    """Return what an edit's goal adds to the predicted noise.
 
-    `weight * (eps(x_t | goal) - eps(x_t | source))`, minus the scaled difference of two scores: a gradient
-    of the pointwise information of the image with the edited group, given the others.
+    condition * (eps(x_t | goal) - eps(x_t | source)) + adherence * (eps(x_t | goal) - eps(x_t))
+
+    The first is, up to a factor, a gradient of the pointwise information of the image with the edited group,
+    given the others. The second is classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598): the same
+    with all groups together, which holds the others at the source's own latents as it moves the edited one.
 
     Parameters
     ----------
     prior : Prior
     told : torch.Tensor, shape (n, 2 * width)
         What `tell` returned for the goals and the sources' own latents.
-    weight : float
+    condition, adherence : float
     """
     goal, own = told.chunk(2, dim=1)
+    embedded = [goal, own] if condition else [goal]
 
     @torch.no_grad()
-    def difference(x_t: torch.Tensor, t: int) -> torch.Tensor:
-        eps, _ = prior.eps_and_x0_hat(torch.cat([x_t, x_t]), t, torch.cat([goal, own]))
-        towards, here = eps.chunk(2)
-        return weight * (towards - here)
+    def shift(x_t: torch.Tensor, t: int, eps: torch.Tensor) -> torch.Tensor:
+        told_eps, _ = prior.eps_and_x0_hat(torch.cat([x_t] * len(embedded)), t, torch.cat(embedded))
+        towards, *here = told_eps.chunk(len(embedded))
+        moved = adherence * (towards - eps)
+        return moved + condition * (towards - here[0]) if here else moved
 
-    return difference
+    return shift

@@ -13,7 +13,7 @@ from PIL import Image
 
 from nwb_migvis.config import SynthesisConfig
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.synthesis.editing import Gradient, Watch, invert, sample, time_grid
+from nwb_migvis.synthesis.editing import Gradient, Shift, Watch, invert, sample, time_grid
 from nwb_migvis.synthesis.prior import Prior
 from nwb_migvis.synthesis.prior_folder import foreign_prior, open_prior, save_prior, scheduler_of
 from nwb_migvis.synthesis.samples import draw_noise
@@ -44,7 +44,7 @@ class EditingPipeline(DiffusionPipeline):
     Attributes
     ----------
     prior : Prior
-        With its `n_timesteps`, `shape` and `scale` (see `pmi_gradient`, `conditional_difference`).
+        With its `n_timesteps`, `shape` and `scale` (see `pmi_gradient`, `conditional_shift`).
     """
 
     def __init__(self, unet: UNet2DModel, scheduler: Any, prior: Prior | None = None):
@@ -111,7 +111,7 @@ class EditingPipeline(DiffusionPipeline):
         *,
         gradient: Gradient | None = None,
         guidance: float | Sequence[float] | torch.Tensor = DEFAULT.guidance,
-        shift: Gradient | None = None,
+        shift: Shift | None = None,
         strength: float = DEFAULT.strength,
         n_steps: int = DEFAULT.n_steps,
         n_images: int = 1,
@@ -131,7 +131,7 @@ class EditingPipeline(DiffusionPipeline):
         guidance : float, or one for each image
             Length of the guidance relative to the prior's own prediction.
         shift : callable, optional
-            (x_t, t) -> what is added to the predicted noise, such as `conditional_difference` returns.
+            (x_t, t, eps) -> what is added to the predicted noise eps, such as `conditional_shift` returns.
         strength : float
             Start step / T of edits, in (0, 1]. Drawn images start from T.
         n_steps : int

@@ -16,6 +16,9 @@ Denoise = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 Gradient = Callable[[torch.Tensor, int], torch.Tensor]
 """(x_t, t) -> ascent direction of the guidance, shape of x_t."""
 
+Shift = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
+"""(x_t, t, predicted noise) -> what is added to the predicted noise, shape of x_t."""
+
 Watch = Callable[[int, int, torch.Tensor], torch.Tensor]
 """(number of the step, its t, x at its end) -> the x to go on with."""
 
@@ -86,7 +89,7 @@ def sample(
     grid: np.ndarray,
     gradient: Gradient | None = None,
     guidance: torch.Tensor | None = None,
-    shift: Gradient | None = None,
+    shift: Shift | None = None,
     watch: Watch | None = None,
 ) -> torch.Tensor:
     """Denoise from the last step of the grid to the first, deterministically, under guidance.
@@ -105,7 +108,6 @@ def sample(
     guidance : torch.Tensor, shape (n,), optional
         Length of the guidance of each image. Zero leaves an image exactly as without guidance.
     shift : callable, optional
-        (x_t, t) -> what is added to the predicted noise, shape of x_t.
     watch : callable, optional
         Called at the end of every step.
 
@@ -122,7 +124,7 @@ def sample(
         if gradient is not None and guidance is not None:
             step = push(eps, gradient(x, int(now)), guidance)
         if shift is not None:
-            step = step - shift(x, int(now))
+            step = step - shift(x, int(now), eps)
         eps = eps - step
         x0_hat = x0_hat + ((1 - alpha_bar[now]) / alpha_bar[now]).sqrt() * step
         x = alpha_bar[then].sqrt() * x0_hat + (1 - alpha_bar[then]).sqrt() * eps

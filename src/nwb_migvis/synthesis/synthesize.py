@@ -11,7 +11,7 @@ import xarray as xr
 
 from nwb_migvis.config import GroupConfig, SynthesisConfig
 from nwb_migvis.synthesis.batches import in_batches
-from nwb_migvis.synthesis.conditioning import conditional_difference, tell
+from nwb_migvis.synthesis.conditioning import conditional_shift, tell
 from nwb_migvis.synthesis.critic import T_MAX_FRACTION, Critic
 from nwb_migvis.synthesis.editing import Gradient, invert, sample, time_grid
 from nwb_migvis.synthesis.guidance import GUIDANCE, Score, ascend, tempered_pmi
@@ -113,8 +113,8 @@ def synthesize(
         for methods in _alike():
             rows = np.flatnonzero(at & plan["method"].isin(methods).to_numpy())
             method = GUIDANCE[methods[0]]
-            condition = config.condition if method.conditioned else 0.0
-            still = plan["guidance"].to_numpy()[rows] + condition == 0
+            conditioned = method.conditioned and config.is_conditioned
+            still = (plan["guidance"].to_numpy()[rows] == 0) & (not conditioned)
             free, guided = (rows, rows[:0]) if method.score is None else (rows[still], rows[~still])
             if free.size:
                 once, back = np.unique(start[free], return_inverse=True)
@@ -123,7 +123,7 @@ def synthesize(
                 these = (part[guided] for part in inputs)
                 x = starts[start[guided]]
                 edited[guided] = _edit(
-                    prior, critic, x, grid, *these, method.score, condition, size=config.batch_size
+                    prior, critic, x, grid, *these, method.score, conditioned=conditioned, config=config
                 )
     for name in (name for name, method in GUIDANCE.items() if method.from_pixels):
         rows = np.flatnonzero(plan["method"] == name)
@@ -226,10 +226,12 @@ def _edit(
     guidance: torch.Tensor,
     told: torch.Tensor,
     score: Score,
-    condition: float,
     *,
-    size: int,
+    conditioned: bool,
+    config: SynthesisConfig,
 ) -> np.ndarray:
+    weights = {"condition": config.condition, "adherence": config.adherence}
+
     def guided(x: torch.Tensor, *its: torch.Tensor) -> torch.Tensor:
         goal, weight, guidance, told = its
         gradient = pmi_gradient(critic, goal, weight, prior.n_timesteps, score)
@@ -240,10 +242,11 @@ def _edit(
             grid=grid,
             gradient=gradient,
             guidance=guidance,
-            shift=conditional_difference(prior, told, condition) if condition else None,
+            shift=conditional_shift(prior, told, **weights) if conditioned else None,
         )
 
-    return _images(prior, in_batches(guided, starts, goal, weight, guidance, told, size=size, what="edits"))
+    given = (starts, goal, weight, guidance, told)
+    return _images(prior, in_batches(guided, *given, size=config.batch_size, what="edits"))
 
 
 def _climb(

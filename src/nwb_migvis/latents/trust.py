@@ -1,0 +1,92 @@
+"""How far a population tells its labels: what supervision by them should count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
+"""Of the ridge regressions, times stimuli."""
+
+N_PRESUMED = 10
+"""Stimuli more that count as predicted perfectly: few stimuli say little against a label."""
+
+
+@dataclass(frozen=True)
+class LabelTrust:
+    """Weights of one group's labels in the loss, in [0, 1].
+
+    Attributes
+    ----------
+    numeric : torch.Tensor, shape (k,)
+        Of each column of the numeric targets.
+    classes : tuple of float
+        Of each categorical label.
+    """
+
+    numeric: torch.Tensor
+    classes: tuple[float, ...]
+
+
+def label_trust(
+    responses: torch.Tensor,
+    targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]],
+    training: torch.Tensor,
+) -> list[LabelTrust]:
+    """Return, for every label, the fraction of its variance that a linear read-out of responses predicts.
+
+    Each training stimulus is predicted from all others: leave-one-out ridge regression, in closed form
+    (Golub, Heath & Wahba 1979, Technometrics 21:215), with the best of `PENALTIES`. A network that is made
+    to predict a label which the responses hardly tell learns by heart which stimulus has which, at the
+    expense of what the latents tell of the population.
+
+    Parameters
+    ----------
+    responses : torch.Tensor, shape (n_stimuli, n_units)
+        On the scale that the encoder sees.
+    targets : sequence of (torch.Tensor, list of torch.Tensor)
+        For each group, as `model.target_tensors` returned them.
+    training : torch.Tensor of int
+        Training stimuli.
+    """
+    x = responses[training].double()
+
+    def of_class(index: torch.Tensor) -> float:
+        index = index[training]
+        known = index >= 0
+        return _predicted(x[known], F.one_hot(index[known]).double())
+
+    def of_column(y: torch.Tensor) -> float:
+        known = torch.isfinite(y[training])
+        return _predicted(x[known], y[training][known, None].double())
+
+    return [
+        LabelTrust(
+            torch.tensor([of_column(y) for y in numeric.T], dtype=numeric.dtype, device=numeric.device),
+            tuple(of_class(index) for index in classes),
+        )
+        for numeric, classes in targets
+    ]
+
+
+def _predicted(x: torch.Tensor, y: torch.Tensor) -> float:
+    """Return the fraction of the variance of y (n, k) that x (n, unit) predicts with each row left out.
+
+    On top of the rows there are, `N_PRESUMED` count as predicted perfectly.
+    """
+    n = len(x)
+    if n < 3:
+        return 0.0
+    x, y = x - x.mean(0), y - y.mean(0)
+    u, s, _ = torch.linalg.svd(x, full_matrices=False)
+    in_u = u.T @ y
+    best = 0.0
+    for penalty in PENALTIES:
+        shrunk = s.square() / (s.square() + penalty * n)
+        leverage = (u.square() @ shrunk + 1 / n).clamp_max(1 - 1e-6)
+        left_out = (y - u @ (shrunk[:, None] * in_u)) / (1 - leverage)[:, None]
+        best = max(best, float(1 - left_out.square().sum() / y.square().sum().clamp_min(1e-12)))
+    return (n * best + N_PRESUMED) / (n + N_PRESUMED)
