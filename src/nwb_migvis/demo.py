@@ -16,6 +16,8 @@ from nwb_migvis.store import validate_file
 
 POSE = ("rotation_x", "rotation_y", "rotation_z", "position_x", "position_y", "size")
 
+DOSE = (0.5, 0.65, 0.8, 0.95)
+
 
 def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
     """Return the preset `quick` with the groups "pose", "category" and two free ones.
@@ -36,7 +38,7 @@ def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
     return replace(
         config,
         prior=replace(quick.prior, start="renders", conditional=True, n_steps=400, ema_decay=0.99),
-        synthesis=replace(quick.synthesis, adherence=3.0),
+        synthesis=replace(quick.synthesis, strength=0.95, adherence=3.0, dose=DOSE),
         evidence=replace(quick.evidence, information_draws=2),
     )
 

@@ -101,11 +101,11 @@ class LatentsConfig:
     likelihood: str = "poisson"
     n_hidden: int = 256
     n_layers: int = 1
-    kl_weight: float = 0.5
-    tc_weight: float = 0.025
+    kl_weight: float = 0.4
+    tc_weight: float = 0.026
     label_weight: float = 2.4
     free_dropout: float = 0.04
-    n_steps: int = 2200
+    n_steps: int = 2700
     batch_size: int = 192
     learning_rate: float = 5e-3
     weight_decay: float = 300.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,12 @@ class Repeats:
 
     def average(self) -> torch.Tensor:
         """Return the mean count of a presentation, (stimulus, unit)."""
-        return self.counts.sum(1) / self.n[:, None]
+        return self.total / self.n[:, None]
+
+    @cached_property
+    def total(self) -> torch.Tensor:
+        """Summed counts of each stimulus, (stimulus, unit)."""
+        return self.counts.sum(1)
 
     @classmethod
     def of(
@@ -63,10 +69,9 @@ class Repeats:
         shown = torch.arange(counts.shape[1], device=counts.device) < n
         rank = draw.masked_fill(~shown, 2.0).argsort(dim=1).argsort(dim=1)
         n_first = torch.div(n + 1, 2, rounding_mode="floor")
-        first = rank < n_first
-        second = torch.where(n > 1, (rank >= n_first) & shown, shown)
-        mean = torch.einsum("sr,sru->su", first.to(counts.dtype), counts) / n_first
-        return mean, torch.einsum("sr,sru->su", second.to(counts.dtype), counts), second.sum(1, keepdim=True)
+        first = torch.einsum("sr,sru->su", (rank < n_first).to(counts.dtype), counts)
+        second = torch.where(n > 1, self.total[stimuli] - first, first)
+        return first / n_first, second, torch.where(n > 1, n - n_first, n)
 
 
 def fit_latents(
@@ -226,7 +231,7 @@ class Objective:
 
     def all_repeats(self, z: torch.Tensor, stimuli: torch.Tensor) -> torch.Tensor:
         """Return the negative log likelihood of all repeats of some stimuli given latents from elsewhere."""
-        total, n = self.repeats.counts[stimuli].sum(1), self.repeats.n[stimuli, None]
+        total, n = self.repeats.total[stimuli], self.repeats.n[stimuli, None]
         return self._negative_log_likelihood(z, total, n)
 
     def _negative_log_likelihood(self, z: torch.Tensor, total: torch.Tensor, n: torch.Tensor) -> torch.Tensor:

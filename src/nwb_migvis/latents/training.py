@@ -45,8 +45,9 @@ class _Training:
         self.schedule.step()
         self.step += 1
         kept = min(AVERAGING, self.step / (10 + self.step))
-        for name, weight in self.network.state_dict().items():
-            self.average[name].lerp_(weight, 1 - kept)
+        with torch.no_grad():
+            weights = dict(self.network.named_parameters(remove_duplicate=False))
+            torch._foreach_lerp_([self.average[name] for name in weights], list(weights.values()), 1 - kept)
 
     def judge(self, held_out: Callable[[], float]) -> None:
         """Keep the averaged weights if their loss on the validation stimuli is the least so far."""
