@@ -39,7 +39,7 @@ def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
         config,
         prior=replace(quick.prior, start="renders", conditional=True, n_steps=400, ema_decay=0.99),
         synthesis=replace(quick.synthesis, strength=0.95, adherence=3.0, dose=DOSE),
-        evidence=replace(quick.evidence, information_draws=2),
+        evidence=replace(quick.evidence, information_draws=0),
     )
 
 
