@@ -282,6 +282,14 @@ def test_a_label_counts_as_far_as_responses_tell_it_of_stimuli_left_out():
     torch.testing.assert_close(label_trust(x, spoiled, rows)[0].numeric, trust[0].numeric)
 
 
+def test_a_label_that_no_training_stimulus_has_does_not_count():
+    x = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    kind = torch.where(torch.arange(30) < 25, -1, torch.arange(30) % 2)
+    size = torch.where(torch.arange(30) < 25, torch.nan, 1.0)[:, None]
+    (trust,) = label_trust(x, [(size, [kind])], torch.arange(20))
+    assert trust.classes == (0.0,) and trust.numeric.tolist() == [0.0]
+
+
 def _left_out(x, y, penalty):
     """Explained fraction of y, each row predicted from a ridge regression of all others, centred on all."""
     x, y = x - x.mean(0), y - y.mean()

@@ -91,7 +91,7 @@ class LatentsConfig:
         Stimuli a step.
     learning_rate : float
     weight_decay : float
-        Decay of the network's matrices, for one training stimulus; it falls with their number.
+        Decay of the network's matrices, divided by the number of training stimuli; 1 at most.
     patience : int
         Training stops after this many validations (one every 100 steps) without gain.
     """

@@ -57,11 +57,11 @@ def label_trust(
     def of_class(index: torch.Tensor) -> float:
         index = index[training]
         known = index >= 0
-        return _predicted(x[known], F.one_hot(index[known]).double())
+        return _predicted(x[known], F.one_hot(index[known], int(index.max()) + 1 if known.any() else 1))
 
     def of_column(y: torch.Tensor) -> float:
         known = torch.isfinite(y[training])
-        return _predicted(x[known], y[training][known, None].double())
+        return _predicted(x[known], y[training][known, None])
 
     return [
         LabelTrust(
@@ -80,7 +80,7 @@ def _predicted(x: torch.Tensor, y: torch.Tensor) -> float:
     n = len(x)
     if n < 3:
         return 0.0
-    x, y = x - x.mean(0), y - y.mean(0)
+    x, y = x - x.mean(0), y.double() - y.double().mean(0)
     u, s, _ = torch.linalg.svd(x, full_matrices=False)
     in_u = u.T @ y
     best = 0.0
