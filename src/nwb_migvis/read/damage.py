@@ -24,6 +24,8 @@ _UNKNOWN_VARIABLE_LENGTH = re.compile(
     rb"[\x19\x29\x39\x49]"  # class 9, versions 1 to 4
     rb"[\x02-\x0f\x12-\x1f\x22-\x2f]"  # neither sequence (0) nor text (1), under the three paddings
     rb"[\x00\x01]\x00\x10\x00\x00\x00"  # character set; 16 bytes, as all such types have
+    rb"[\x10-\x1a\x20-\x2a\x30-\x3a][\x00-\xff]{3}"  # what its entries are: class and version, bits
+    rb"[\x01\x02\x04\x08\x0c\x10]\x00\x00\x00"  # and their size, without which numbers look like this
 )
 
 
