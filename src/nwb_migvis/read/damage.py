@@ -15,6 +15,8 @@ import re
 import struct
 from pathlib import Path
 
+import h5py
+
 LARGEST_FILE = 2**25
 """Files above this size, in bytes, are not looked through: that would cost more than the reading."""
 
@@ -24,8 +26,6 @@ _UNKNOWN_VARIABLE_LENGTH = re.compile(
     rb"[\x19\x29\x39\x49]"  # class 9, versions 1 to 4
     rb"[\x02-\x0f\x12-\x1f\x22-\x2f]"  # neither sequence (0) nor text (1), under the three paddings
     rb"[\x00\x01]\x00\x10\x00\x00\x00"  # character set; 16 bytes, as all such types have
-    rb"[\x10-\x1a\x20-\x2a\x30-\x3a][\x00-\xff]{3}"  # what its entries are: class and version, bits
-    rb"[\x01\x02\x04\x08\x0c\x10]\x00\x00\x00"  # and their size, without which numbers look like this
 )
 
 
@@ -34,7 +34,7 @@ def fatal_damage(path: Path) -> str | None:
     if path.stat().st_size > LARGEST_FILE:
         return None
     data = path.read_bytes()
-    if _UNKNOWN_VARIABLE_LENGTH.search(data):
+    if _UNKNOWN_VARIABLE_LENGTH.search(data) and _has_unknown_type(path):  # the bytes may be of an array
         return "a variable-length datatype is neither a sequence nor text"
     place = data.find(_HEAP)
     while place >= 0:
@@ -42,6 +42,31 @@ def fatal_damage(path: Path) -> str | None:
             return "a global heap has an entry of no size"
         place = data.find(_HEAP, place + len(_HEAP))
     return None
+
+
+def _has_unknown_type(path: Path) -> bool:
+    """Return whether a dataset or attribute of the file is of an unknown variable-length datatype.
+
+    Only the types are looked at, which the library survives; a file whose types cannot be listed has one.
+    """
+    found = False
+
+    def look(_name: str, item: h5py.Group | h5py.Dataset | h5py.Datatype) -> bool | None:
+        nonlocal found
+        types = [h5py.h5a.open(item.id, index=i).get_type() for i in range(h5py.h5a.get_num_attrs(item.id))]
+        if isinstance(item, h5py.Dataset):
+            types.append(item.id.get_type())
+        found = any(_UNKNOWN_VARIABLE_LENGTH.search(kind.encode()) for kind in types)
+        return True if found else None  # anything but None ends the walk
+
+    try:
+        with h5py.File(path, "r") as file:
+            look("/", file)
+            if not found:
+                file.visititems(look)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
+        return True
+    return found
 
 
 def _is_endless(data: bytes, place: int) -> bool:

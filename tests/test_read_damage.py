@@ -1,0 +1,49 @@
+"""Damage that would end the process is found, and numbers are not taken for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from nwb_migvis.read.damage import fatal_damage
+
+LIKE_A_DATATYPE = np.array([0x0219 | 0x10 << 32, 0x10, 0x04], "<i8")
+"""As bytes in a file these are a variable-length datatype that is neither a sequence nor text."""
+
+
+def make(path: Path) -> Path:
+    with h5py.File(path, "w") as file:
+        file["counts"] = LIKE_A_DATATYPE
+        file["words"] = ["one", "two"]
+        file["values"] = np.arange(3.0)
+        file["values"].attrs["unit"] = "volts"
+        file.create_dataset("ragged", (2,), h5py.vlen_dtype(np.int32))
+    return path
+
+
+def test_numbers_that_look_like_damage_are_read(tmp_path: Path):
+    assert fatal_damage(make(tmp_path / "whole.h5")) is None
+
+
+@pytest.mark.parametrize(
+    ("whole", "base"),
+    [
+        pytest.param(b"\x19\x01\x01\x00\x10\x00\x00\x00", b"", id="text"),
+        pytest.param(b"\x19\x00\x00\x00\x10\x00\x00\x00", b"\x10\x08", id="sequence"),
+    ],
+)
+def test_an_unknown_variable_length_type_is_found(tmp_path: Path, whole: bytes, base: bytes):
+    path = make(tmp_path / "damaged.h5")
+    data = path.read_bytes()
+    n_types = data.count(whole + base)
+    assert n_types > 0
+    at = -1
+    for _ in range(n_types):
+        at = data.index(whole + base, at + 1)
+        broken = bytearray(data)
+        broken[at + 1] |= 0x02
+        path.write_bytes(broken)
+        assert "neither a sequence nor text" in str(fatal_damage(path))
