@@ -382,6 +382,23 @@ def test_edits_are_the_same_twice_and_zero_guidance_is_the_reconstruction(traine
     torch.testing.assert_close(zero, plain, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(("method", "n"), [("pmi", 5), ("published", 10)])
+def test_the_critic_guides_the_noisiest_steps_only_where_it_is_asked_to(trained, method, n):
+    images, z, _, prior, critic = trained
+    stimulus = np.array([f"im{i}" for i in range(len(images))])
+    few = {"n_pairs": 2, "n_dose": 0, "n_traversal": 0, "n_steps": 10, "guided_steps": 0.5}
+    config = SynthesisConfig(**few, methods=("pmi", "published"))
+    plan = _plan(config)
+    rows = plan[plan["method"] == method].reset_index(drop=True)
+    arguments = {"prior": prior, "critic": critic, "groups": GROUPS, "config": config, "seed": 0}
+    seen = []
+    hook = critic.network.register_forward_hook(lambda _net, given, _out: seen.append(float(given[1][0])))
+    synthesize(rows, images, z, stimulus, **arguments)
+    hook.remove()
+    guided = [t for t in seen if t > 0]  # the scores that are stored are of clean images
+    np.testing.assert_allclose(guided, [0.9 - 0.09 * i for i in range(n)], atol=1e-6)
+
+
 def test_edits_carry_their_provenance(edited):
     plan, stimulus, _, made = edited
     assert made["image"].dtype == np.uint8

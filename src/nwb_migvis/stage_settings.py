@@ -286,6 +286,9 @@ class SynthesisConfig:
         Length of the guidance relative to the prior's own prediction.
     preservation : float
         Weight of the score at the source's own latents of the other groups.
+    guided_steps : float
+        Share of the steps, from the noisiest on, at which the critic guides, in (0, 1]; "published",
+        "likelihood" and "activation" are guided at all.
     condition, adherence : float
         Weights of the conditional prior's guidance: of the difference of its predictions at the goal's and
         at the source's latents, and of that at the goal's latents and at none (classifier-free guidance).
@@ -322,6 +325,7 @@ class SynthesisConfig:
     strength: float = 0.9
     guidance: float = 0.3
     preservation: float = 0.3
+    guided_steps: float = 1.0
     condition: float = 0.0
     adherence: float = 0.0
     n_pairs: int = 64
@@ -360,6 +364,10 @@ class SynthesisConfig:
             raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected each once")
         if "pmi" not in self.methods:
             raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected 'pmi' among them")
+        if not 0 < self.guided_steps <= 1:
+            raise MigvisError(
+                f"synthesis: found guided_steps = {self.guided_steps:g}; expected more than 0, at most 1"
+            )
         for strength in (self.strength, *self.dose):
             if not 0 < strength <= 1:
                 raise MigvisError(

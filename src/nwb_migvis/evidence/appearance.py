@@ -88,12 +88,18 @@ def memorisation(
 
 
 def realism(
-    sets: Mapping[str, np.ndarray], *, held_out: np.ndarray, features: Mapping[str, Features], seed: int
+    sets: Mapping[str, np.ndarray],
+    *,
+    held_out: np.ndarray,
+    features: Mapping[str, Features],
+    seed: int,
+    sources: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Return Frechet distances of made images from real ones, with that between real halves beside it.
 
     All distances are between sets of equal numbers: the most that leaves two disjoint sets of real held-out
-    images. Averaged over random draws of the sets.
+    images. Averaged over random draws of the sets. A draw takes one image made from each source: several
+    from one are alike in what was not edited, and would lie further from real ones for that alone.
 
     Parameters
     ----------
@@ -101,6 +107,8 @@ def realism(
     held_out : array of uint8 (n, y, x (, channel))
     features : mapping of str to callable
     seed : int
+    sources : mapping of str to array (n,), optional
+        What each image of a set was made from; without it each is taken for one of its own.
 
     Returns
     -------
@@ -113,7 +121,8 @@ def realism(
     for space, describe in features.items():
         real = describe(held_out)
         for name, images in sets.items():
-            n = min(len(images), len(real) // 2)
+            origin = np.arange(len(images)) if sources is None or name not in sources else sources[name]
+            n = min(len(np.unique(origin)), len(real) // 2)
             if n < 8:
                 continue
             made = describe(images)
@@ -121,7 +130,9 @@ def realism(
             for _ in range(N_SPLITS):
                 order = rng.permutation(len(real))
                 first, second = real[order[:n]], real[order[n : 2 * n]]
-                drawn = made[rng.permutation(len(made))[:n]]
+                mixed = rng.permutation(len(made))
+                one_each = mixed[np.sort(np.unique(origin[mixed], return_index=True)[1])]
+                drawn = made[one_each[:n]]
                 distances.append([frechet_distance(drawn, first), frechet_distance(first, second)])
             distance, between = np.mean(distances, axis=0)
             found.setdefault(space, {})[name] = {

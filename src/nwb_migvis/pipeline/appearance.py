@@ -43,6 +43,7 @@ def describe_edits(
     traversals = made.isel(edit=np.flatnonzero(made["role"].values == "traversal"))
     method = main["method"].values
     sets = {str(name): main["image"].values[method == name] for name in dict.fromkeys(method)}
+    sources = {name: main["source"].values[method == name] for name in sets}
     if len(edits.samples):
         sets["samples"] = edits.samples
     train, test = (edits.images[fitted.split == part] for part in ("train", "test"))
@@ -62,6 +63,7 @@ def describe_edits(
             held_out=test,
             features={reader.kind: reader.features for reader in readers} or {"edges": edge_features},
             seed=seed,
+            sources=sources,
         ),
         "feature_transfer": {
             group: {name: asdict(cell) for name, cell in cells.items()} for group, cells in change.items()

@@ -14,7 +14,7 @@ from nwb_migvis.synthesis.batches import in_batches
 from nwb_migvis.synthesis.conditioning import conditional_shift, tell
 from nwb_migvis.synthesis.critic import T_MAX_FRACTION, Critic
 from nwb_migvis.synthesis.editing import Gradient, invert, sample, time_grid
-from nwb_migvis.synthesis.guidance import GUIDANCE, Score, ascend, tempered_pmi
+from nwb_migvis.synthesis.guidance import GUIDANCE, Method, Score, ascend, tempered_pmi
 from nwb_migvis.synthesis.maps import change_maps, critic_maps
 from nwb_migvis.synthesis.prior import Prior
 
@@ -123,7 +123,7 @@ def synthesize(
                 these = (part[guided] for part in inputs)
                 x = starts[start[guided]]
                 edited[guided] = _edit(
-                    prior, critic, x, grid, *these, method.score, conditioned=conditioned, config=config
+                    prior, critic, x, grid, *these, method, conditioned=conditioned, config=config
                 )
     for name in (name for name, method in GUIDANCE.items() if method.from_pixels):
         rows = np.flatnonzero(plan["method"] == name)
@@ -165,7 +165,13 @@ def _weights(
 
 
 def pmi_gradient(
-    critic: Critic, goal: torch.Tensor, weight: torch.Tensor, n_timesteps: int, score: Score = tempered_pmi
+    critic: Critic,
+    goal: torch.Tensor,
+    weight: torch.Tensor,
+    n_timesteps: int,
+    score: Score = tempered_pmi,
+    *,
+    t_min: int = 0,
 ) -> Gradient:
     """Return the ascent direction of the scores of all groups with their goals.
 
@@ -183,11 +189,13 @@ def pmi_gradient(
         T of the prior. Above the noise levels that the critic was trained on the direction is zero.
     score : callable
         What is raised: the tempered PMI, or the score of a control.
+    t_min : int
+        Below this step, too, the direction is zero.
     """
     sizes = list(critic.sizes)
 
     def gradient(x_t: torch.Tensor, t: int) -> torch.Tensor:
-        if t > T_MAX_FRACTION * n_timesteps:
+        if not t_min <= t <= T_MAX_FRACTION * n_timesteps:
             return torch.zeros_like(x_t)
         with torch.enable_grad():
             x = x_t.detach().requires_grad_(True)
@@ -225,16 +233,18 @@ def _edit(
     weight: torch.Tensor,
     guidance: torch.Tensor,
     told: torch.Tensor,
-    score: Score,
+    method: Method,
     *,
     conditioned: bool,
     config: SynthesisConfig,
 ) -> np.ndarray:
     weights = {"condition": config.condition, "adherence": config.adherence}
+    n_guided = max(1, round(config.guided_steps * config.n_steps))
+    t_min = int(grid[-n_guided]) if method.preserves else 0
 
     def guided(x: torch.Tensor, *its: torch.Tensor) -> torch.Tensor:
         goal, weight, guidance, told = its
-        gradient = pmi_gradient(critic, goal, weight, prior.n_timesteps, score)
+        gradient = pmi_gradient(critic, goal, weight, prior.n_timesteps, method.score, t_min=t_min)
         return sample(
             prior.eps_and_x0_hat,
             x,
