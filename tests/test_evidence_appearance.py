@@ -63,6 +63,23 @@ def test_realism_stands_beside_two_real_sets_of_the_same_size():
     assert again == found
 
 
+def test_several_images_of_one_source_are_no_further_from_real_ones():
+    held_out = pictures(120, seed=0, shape=(3, 3))
+    once = pictures(30, seed=1, shape=(3, 3))
+    four = np.concatenate([once] * 4)
+    found = realism(
+        {"once": once, "four": four, "taken as apart": four},
+        held_out=held_out,
+        features={"pixels": pixels},
+        seed=0,
+        sources={"once": np.arange(30), "four": np.tile(np.arange(30), 4)},
+    )["pixels"]
+    assert (found["once"]["n"], found["four"]["n"], found["taken as apart"]["n"]) == (30, 30, 60)
+    ratio = {name: cell["distance"] / cell["real"] for name, cell in found.items()}
+    assert ratio["four"] == pytest.approx(ratio["once"], rel=0.1)
+    assert ratio["taken as apart"] > 1.2 * ratio["four"]
+
+
 def _edits(images, **coords):
     return xr.Dataset(
         {"image": (("edit", "y", "x"), images)}, coords={k: ("edit", v) for k, v in coords.items()}

@@ -1,0 +1,119 @@
+"""Read edits through the planted tuning of a simulated session: which units' rates do they move?
+
+    nwb-migvis demo --out DIR
+    python benchmarks/bench_tuning.py DIR/session_migvis.nwb --seed 0
+
+A reader that took no part in editing, trained on real images, reads pose, category and shape off
+sources, targets and edits; the planted tuning turns what was read into rates. For the edits of each
+group and the units of each planted kind: transfer (to the target's rates) and retention (of the
+source's), by the joint regression that labels are measured with, one column a unit. An edit of pose
+should move units tuned to pose and no others. `rendered anew` are objects drawn with the target's pose,
+category or shape in place of the source's: what flawless edits score.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nwb_migvis import read_results, read_session
+from nwb_migvis.evidence.readers import Reader, fit_readers
+from nwb_migvis.evidence.transfer import numeric_transfer
+from nwb_migvis.simulate.ground_truth import read_ground_truth
+from nwb_migvis.simulate.population import Population, draw_population
+from nwb_migvis.simulate.render import FACTORS, POSE, SHAPE, draw_factors, render_stimuli
+
+SWAPPED = {"pose": POSE, "category": ("category",), "content": SHAPE}
+KINDS = tuple(SWAPPED)
+
+
+def planted(path: Path, seed: int) -> tuple[pd.DataFrame, Population]:
+    """Return the factors of the stimuli and the population, checked against the rates in the file."""
+    truth = read_ground_truth(path)
+    kind, n = np.unique(truth["planted_group"].values, return_counts=True)
+    population = draw_population(dict(zip(kind.tolist(), n.tolist(), strict=True)), seed=seed)
+    factors = draw_factors(truth.sizes["stimulus"], seed=seed)
+    np.testing.assert_allclose(
+        population.rate_hz(factors), truth["rate_hz"], rtol=1e-5, err_msg="the session has another seed"
+    )
+    return factors, population
+
+
+def read_factors(reader: Reader, images: np.ndarray) -> pd.DataFrame:
+    """Return what a reader takes the factors of images to be; for a category the likeliest."""
+    found = {}
+    classes = {code.name: code.classes for code in reader.codes if code.classes}
+    for name, values in reader.read(images).items():
+        found[name] = np.asarray(classes[name])[values.argmax(1)] if values.ndim > 1 else values
+    return pd.DataFrame(found)[list(FACTORS)]
+
+
+def rendered(factors: pd.DataFrame, source: np.ndarray, target: np.ndarray, kind: str) -> np.ndarray:
+    """Draw the sources' objects with the targets' pose, category or shape."""
+    swapped = factors.iloc[source].reset_index(drop=True)
+    for name in SWAPPED[kind]:
+        swapped[name] = factors[name].to_numpy()[target]
+    return render_stimuli(swapped, size_px=32, seed=10**6)
+
+
+def row(
+    population: Population, reader: Reader, edited: np.ndarray, source: np.ndarray, target: np.ndarray
+) -> str:
+    """Return transfer and retention of the rates of the units of each kind."""
+    rates = [population.rate_hz(read_factors(reader, shown)) for shown in (edited, target, source)]
+    cells = []
+    for kind in KINDS:
+        mine = population.planted_group == kind
+        spread = rates[1][:, mine].std(0)
+        edit, goal, own = (rate[:, mine] / spread for rate in rates)
+        found = numeric_transfer(edit, goal, source=own, seed=0)
+        cells.append(f"{found.transfer:6.2f} / {found.retention:5.2f} (p {found.p_value:.3f})")
+    return "   ".join(cells)
+
+
+def main() -> None:
+    """Print one table for each reader."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("file", type=Path, help="a simulated session with results")
+    parser.add_argument("--seed", type=int, default=0, help="of the simulation")
+    asked = parser.parse_args()
+    factors, population = planted(asked.file, asked.seed)
+    results = read_results(asked.file)
+    session = read_session(asked.file)
+    images, edits = session["image"].values, results.synthesized
+    split = results.latents["split"].values
+    train, validation = split == "train", split == "validation"
+    labels = {name: factors[name].to_numpy() for name in FACTORS}
+    readers = fit_readers(
+        images[train],
+        {name: values[train] for name, values in labels.items()},
+        images_validation=images[validation],
+        labels_validation={name: values[validation] for name, values in labels.items()},
+        seed=asked.seed,
+    )
+    index = {name: i for i, name in enumerate(session["stimulus"].values.tolist())}
+    main_edits = edits.isel(edit=np.flatnonzero(edits["role"].values == "main"))
+    for reader in readers:
+        print(f"reader {reader.kind}: transfer / retention of the rates of units of each planted kind")
+        print(" " * 24 + "".join(f"{kind:26s}" for kind in KINDS))
+        for group in dict.fromkeys(main_edits["group"].values.tolist()):
+            for method in ("pmi", "shuffled"):
+                chosen = (main_edits["group"].values == group) & (main_edits["method"].values == method)
+                source, target = (
+                    np.array([index[name] for name in main_edits[end].values[chosen]])
+                    for end in ("source", "target")
+                )
+                made = main_edits["image"].values[chosen]
+                cells = row(population, reader, made, images[source], images[target])
+                print(f"{group:12s}{method:10s}{cells}")
+        for kind in KINDS:
+            made = rendered(factors, source, target, kind)
+            cells = row(population, reader, made, images[source], images[target])
+            print(f"{'rendered anew':14s}{kind:8s}{cells}")
+
+
+if __name__ == "__main__":
+    main()
