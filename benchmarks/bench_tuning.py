@@ -74,6 +74,21 @@ def row(
     return "   ".join(cells)
 
 
+def readers_of_factors(
+    images: np.ndarray, factors: pd.DataFrame, split: np.ndarray, seed: int
+) -> list[Reader]:
+    """Train readers of all factors, shape included, on the images that trained the latents."""
+    labels = {name: factors[name].to_numpy() for name in FACTORS}
+    train, validation = split == "train", split == "validation"
+    return fit_readers(
+        images[train],
+        {name: values[train] for name, values in labels.items()},
+        images_validation=images[validation],
+        labels_validation={name: values[validation] for name, values in labels.items()},
+        seed=seed,
+    )
+
+
 def main() -> None:
     """Print one table for each reader."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -81,38 +96,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the simulation")
     asked = parser.parse_args()
     factors, population = planted(asked.file, asked.seed)
-    results = read_results(asked.file)
-    session = read_session(asked.file)
-    images, edits = session["image"].values, results.synthesized
-    split = results.latents["split"].values
-    train, validation = split == "train", split == "validation"
-    labels = {name: factors[name].to_numpy() for name in FACTORS}
-    readers = fit_readers(
-        images[train],
-        {name: values[train] for name, values in labels.items()},
-        images_validation=images[validation],
-        labels_validation={name: values[validation] for name, values in labels.items()},
-        seed=asked.seed,
-    )
+    results, session = read_results(asked.file), read_session(asked.file)
+    images = session["image"].values
+    edits = results.synthesized
+    edits = edits.isel(edit=np.flatnonzero(edits["role"].values == "main"))
     index = {name: i for i, name in enumerate(session["stimulus"].values.tolist())}
-    main_edits = edits.isel(edit=np.flatnonzero(edits["role"].values == "main"))
-    for reader in readers:
+    source, target = (np.array([index[name] for name in edits[end].values]) for end in ("source", "target"))
+    for reader in readers_of_factors(images, factors, results.latents["split"].values, asked.seed):
         print(f"reader {reader.kind}: transfer / retention of the rates of units of each planted kind")
         print(" " * 24 + "".join(f"{kind:26s}" for kind in KINDS))
-        for group in dict.fromkeys(main_edits["group"].values.tolist()):
+        for group in dict.fromkeys(edits["group"].values.tolist()):
             for method in ("pmi", "shuffled"):
-                chosen = (main_edits["group"].values == group) & (main_edits["method"].values == method)
-                source, target = (
-                    np.array([index[name] for name in main_edits[end].values[chosen]])
-                    for end in ("source", "target")
-                )
-                made = main_edits["image"].values[chosen]
-                cells = row(population, reader, made, images[source], images[target])
-                print(f"{group:12s}{method:10s}{cells}")
-        for kind in KINDS:
-            made = rendered(factors, source, target, kind)
-            cells = row(population, reader, made, images[source], images[target])
-            print(f"{'rendered anew':14s}{kind:8s}{cells}")
+                chosen = (edits["group"].values == group) & (edits["method"].values == method)
+                shown = (edits["image"].values[chosen], images[source[chosen]], images[target[chosen]])
+                print(f"{group:12s}{method:10s}{row(population, reader, *shown)}")
+        for kind in KINDS:  # of the pairs of the last group; all groups have the same
+            made = rendered(factors, source[chosen], target[chosen], kind)
+            print(f"rendered anew {kind:8s}{row(population, reader, made, *shown[1:])}")
 
 
 if __name__ == "__main__":
