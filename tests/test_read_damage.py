@@ -47,3 +47,10 @@ def test_an_unknown_variable_length_type_is_found(tmp_path: Path, whole: bytes, 
         broken[at + 1] |= 0x02
         path.write_bytes(broken)
         assert "neither a sequence nor text" in str(fatal_damage(path))
+
+
+def test_a_file_that_does_not_open_is_not_called_damaged(tmp_path: Path):
+    path = make(tmp_path / "cut.h5")
+    path.write_bytes(path.read_bytes()[8:])
+    with pytest.raises(OSError, match="signature"):
+        fatal_damage(path)

@@ -288,7 +288,7 @@ class SynthesisConfig:
         Weight of the score at the source's own latents of the other groups.
     guided_steps : float
         Share of the steps, from the noisiest on, at which the critic guides, in (0, 1]; "published",
-        "likelihood" and "activation" are guided at all.
+        "likelihood" and "activation" are guided at every step.
     condition, adherence : float
         Weights of the conditional prior's guidance: of the difference of its predictions at the goal's and
         at the source's latents, and of that at the goal's latents and at none (classifier-free guidance).

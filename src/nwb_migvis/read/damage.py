@@ -30,7 +30,13 @@ _UNKNOWN_VARIABLE_LENGTH = re.compile(
 
 
 def fatal_damage(path: Path) -> str | None:
-    """Return what in a small HDF5 file would hang or crash the library, or None."""
+    """Return what in a small HDF5 file would hang or crash the library, or None.
+
+    Raises
+    ------
+    OSError
+        If the library does not open it.
+    """
     if path.stat().st_size > LARGEST_FILE:
         return None
     data = path.read_bytes()
@@ -59,13 +65,13 @@ def _has_unknown_type(path: Path) -> bool:
         found = any(_UNKNOWN_VARIABLE_LENGTH.search(kind.encode()) for kind in types)
         return True if found else None  # anything but None ends the walk
 
-    try:
-        with h5py.File(path, "r") as file:
+    with h5py.File(path, "r") as file:
+        try:
             look("/", file)
             if not found:
                 file.visititems(look)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
-        return True
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError):
+            return True
     return found
 
 
