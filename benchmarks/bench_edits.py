@@ -200,13 +200,14 @@ def quality(bench: Bench, n_steps: Sequence[int]) -> None:
 
 
 def settings_of(seed: int, pairs: int, *, tiny: bool) -> Config:
-    """Return the demo's settings, for edits of pairs by the method proper alone."""
+    """Return the demo's settings, for edits of pairs guided by the critic alone, at every step."""
     config = demo_config(seed)
-    edits = replace(
-        config.synthesis, n_pairs=pairs, methods=("pmi",), n_dose=0, n_traversal=0, n_samples=0, condition=0.0
-    )
+    critic_alone = {"condition": 0.0, "adherence": 0.0, "guided_steps": 1.0}
+    only_pairs = {"n_pairs": pairs, "methods": ("pmi",), "n_dose": 0, "n_traversal": 0, "n_samples": 0}
+    edits = replace(config.synthesis, **critic_alone, **only_pairs)
     evidence = replace(config.evidence, n_permutations=19, n_bootstrap=19)
-    config = replace(config, synthesis=edits, evidence=evidence)
+    shipped = replace(config.prior, conditional=False, n_steps=0)
+    config = replace(config, prior=shipped, synthesis=edits, evidence=evidence)
     if not tiny:
         return config
     return replace(
