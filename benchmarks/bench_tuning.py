@@ -67,6 +67,9 @@ def row(
     cells = []
     for kind in KINDS:
         mine = population.planted_group == kind
+        if not mine.any():
+            cells.append(f"{'no such units':24s}")
+            continue
         spread = rates[1][:, mine].std(0)
         edit, goal, own = (rate[:, mine] / spread for rate in rates)
         found = numeric_transfer(edit, goal, source=own, seed=0)
