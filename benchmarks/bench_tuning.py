@@ -3,8 +3,9 @@
     nwb-migvis demo --out DIR
     python benchmarks/bench_tuning.py DIR/session_migvis.nwb --seed 0
 
-A reader that took no part in editing, trained on real images, reads pose, category and shape off
-sources, targets and edits; the planted tuning turns what was read into rates. For the edits of each
+Readers that took no part in editing, trained on fresh renders of the same kind (shape is subtle: it takes
+more of them than a session shows), read pose, category and shape off sources, targets and edits; the planted
+tuning turns what was read into rates. For the edits of each
 group and the units of each planted kind: transfer (to the target's rates) and retention (of the
 source's), by the joint regression that labels are measured with, one column a unit. An edit of pose
 should move units tuned to pose and no others. `rendered anew` are objects drawn with the target's pose,
@@ -25,6 +26,12 @@ from nwb_migvis.evidence.transfer import numeric_transfer
 from nwb_migvis.simulate.ground_truth import read_ground_truth
 from nwb_migvis.simulate.population import Population, draw_population
 from nwb_migvis.simulate.render import FACTORS, POSE, SHAPE, draw_factors, render_stimuli
+
+SEED = 800_000_000
+"""Of the renders that readers learn from: nobody's session, nor those that trained the shipped prior."""
+
+N_STEPS = 5000
+"""Training steps of the network that reads."""
 
 SWAPPED = {"pose": POSE, "category": ("category",), "content": SHAPE}
 KINDS = tuple(SWAPPED)
@@ -77,18 +84,19 @@ def row(
     return "   ".join(cells)
 
 
-def readers_of_factors(
-    images: np.ndarray, factors: pd.DataFrame, split: np.ndarray, seed: int
-) -> list[Reader]:
-    """Train readers of all factors, shape included, on the images that trained the latents."""
+def readers_of_factors(n_renders: int) -> list[Reader]:
+    """Train readers of all factors, shape included, on renders with a tenth of them for validation."""
+    factors = draw_factors(n_renders, seed=SEED)
+    images = render_stimuli(factors, seed=SEED)
     labels = {name: factors[name].to_numpy() for name in FACTORS}
-    train, validation = split == "train", split == "validation"
+    train, validation = np.split(np.arange(n_renders), [n_renders * 9 // 10])
     return fit_readers(
         images[train],
         {name: values[train] for name, values in labels.items()},
         images_validation=images[validation],
         labels_validation={name: values[validation] for name, values in labels.items()},
-        seed=seed,
+        seed=SEED,
+        n_steps=N_STEPS,
     )
 
 
@@ -97,6 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("file", type=Path, help="a simulated session with results")
     parser.add_argument("--seed", type=int, default=0, help="of the simulation")
+    parser.add_argument("--renders", type=int, default=20_000, help="that the readers learn from")
     asked = parser.parse_args()
     factors, population = planted(asked.file, asked.seed)
     results, session = read_results(asked.file), read_session(asked.file)
@@ -105,7 +114,7 @@ def main() -> None:
     edits = edits.isel(edit=np.flatnonzero(edits["role"].values == "main"))
     index = {name: i for i, name in enumerate(session["stimulus"].values.tolist())}
     source, target = (np.array([index[name] for name in edits[end].values]) for end in ("source", "target"))
-    for reader in readers_of_factors(images, factors, results.latents["split"].values, asked.seed):
+    for reader in readers_of_factors(asked.renders):
         print(f"reader {reader.kind}: transfer / retention of the rates of units of each planted kind")
         print(" " * 24 + "".join(f"{kind:26s}" for kind in KINDS))
         for group in dict.fromkeys(edits["group"].values.tolist()):

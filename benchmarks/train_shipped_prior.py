@@ -5,10 +5,11 @@
 
 The state of training is kept in WORK_FOLDER every 500 steps; run the same command again to go on. The prior
 ends up in WORK_FOLDER/renders: its place in the package is src/nwb_migvis/synthesis/priors/renders. The
-second form trains a prior on, here the one that the package has. With --told it is told what was rendered
-(pose, category and shape, dropped at random like latent groups), so that it learns to listen: a session that
-conditions it on its latents has only the meaning of those left to teach. What is kept is the network without
-the embedding of what it was told.
+second form trains a prior on, here the one that the package has; --draw K draws other batches and noise
+than the training before. With --told it is told what was rendered (pose, category and shape, dropped at
+random like latent groups), so that it learns to listen: a session that conditions it on its latents has
+only the meaning of those left to teach. What is kept is the network without the embedding of what it was
+told.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--start", default="", help="prior to train on: its name or folder")
     parser.add_argument("--learning-rate", type=float, default=PriorConfig().learning_rate)
+    parser.add_argument("--draw", type=int, default=0, help="of batches and noise")
     parser.add_argument("--told", action="store_true", help="tell it what was rendered")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -68,7 +70,7 @@ def main() -> None:
     prior = train_prior(
         np.load(rendered),
         config=config,
-        seed=SEED + (start is not None) + given.told,
+        seed=SEED + (start is not None) + given.told + given.draw,
         start=start,
         conditions=told(factors) if given.told else None,
         checkpoint=given.folder / "checkpoint.pt",
