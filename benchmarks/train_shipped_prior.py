@@ -4,12 +4,11 @@
     python benchmarks/train_shipped_prior.py OTHER_FOLDER --steps N --start renders --learning-rate R [--told]
 
 The state of training is kept in WORK_FOLDER every 500 steps; run the same command again to go on. The prior
-ends up in WORK_FOLDER/renders: its place in the package is src/nwb_migvis/synthesis/priors/renders. The
-second form trains a prior on, here the one that the package has; --draw K draws other batches and noise
-than the training before. With --told it is told what was rendered (pose, category and shape, dropped at
-random like latent groups), so that it learns to listen: a session that conditions it on its latents has
-only the meaning of those left to teach. What is kept is the network without the embedding of what it was
-told.
+ends up in WORK_FOLDER/renders; its `unet` goes into src/nwb_migvis/synthesis/priors/renders. The second
+form trains a prior on, here the one that the package has; --draw K draws other batches and noise than the
+training before. With --told it is told what was rendered (pose, category and shape, dropped at random like
+latent groups), so that it learns to listen: a session that conditions it on its latents has only the
+meaning of those left to teach. What is kept is the network without the embedding of what it was told.
 """
 
 from __future__ import annotations
