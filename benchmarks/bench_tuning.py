@@ -30,7 +30,7 @@ from nwb_migvis.simulate.render import FACTORS, POSE, SHAPE, draw_factors, rende
 SEED = 800_000_000
 """Of the renders that readers learn from: nobody's session, nor those that trained the shipped prior."""
 
-N_STEPS = 5000
+N_STEPS = 3000
 """Training steps of the network that reads."""
 
 SWAPPED = {"pose": POSE, "category": ("category",), "content": SHAPE}
