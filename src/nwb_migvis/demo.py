@@ -40,7 +40,13 @@ def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
         prior=replace(quick.prior, start="renders", conditional=True, n_steps=600, ema_decay=0.99),
         critic=replace(quick.critic, n_steps=900, batch_size=64),
         synthesis=replace(
-            quick.synthesis, n_steps=30, strength=0.95, adherence=2.5, guided_steps=0.7, dose=DOSE
+            quick.synthesis,
+            n_steps=30,
+            strength=0.95,
+            adherence=2.5,
+            guided_steps=0.7,
+            dose=DOSE,
+            n_traversal=4,
         ),
         evidence=replace(quick.evidence, information_draws=0),
     )
