@@ -137,7 +137,9 @@ def test_the_schema_is_checked_too(copy):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         findings = validate_file(copy)
-    assert any(f.importance == "error" and "session_description" in f.message for f in findings)
+    found = [f for f in findings if f.importance == "error" and "session_description" in f.message]
+    assert found
+    assert not set(found) & set(validate_file(copy, schema=False))
 
 
 def test_a_file_without_results_can_be_valid_and_what_is_no_file_is_refused(session, tmp_path):

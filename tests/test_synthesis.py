@@ -361,6 +361,21 @@ def test_scores_rise_under_guidance_and_unguided_edits_are_reconstructions(edite
     np.testing.assert_array_equal(by_group[0], by_group[1])
 
 
+def test_edits_that_come_out_the_same_are_made_once(trained, edited):
+    images, z, *_, critic = trained
+    plan, stimulus, arguments, made = edited
+    rows = np.flatnonzero((plan["method"] == "pmi") & (plan["role"] == "main"))[:12]
+    twice = pd.concat([plan.iloc[rows], plan.iloc[rows].assign(role="dose")], ignore_index=True)
+    seen = []
+    hook = critic.network.register_forward_hook(lambda _net, given, _out: seen.append(float(given[1][0])))
+    again = synthesize(twice, images, z, stimulus, **arguments)
+    hook.remove()
+    assert sum(t > 0 for t in seen) == arguments["config"].n_steps  # one batch of 16, not two
+    assert again["role"].values.tolist() == ["main"] * 12 + ["dose"] * 12
+    np.testing.assert_array_equal(again["image"][:12], again["image"][12:])
+    np.testing.assert_array_equal(again["image"][:12], made["image"][rows])
+
+
 def test_edits_are_the_same_twice_and_zero_guidance_is_the_reconstruction(trained, edited):
     images, z, _, prior, critic = trained
     plan, stimulus, arguments, made = edited

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,17 @@ _PLAIN = ("average", "step", "best", "best_loss", "best_step", "n_waited")
 _STATEFUL = ("network", "optimiser", "schedule")
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: a step is many small operations, which several threads only slow down."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
 def optimise(
     network: torch.nn.Module,
     loss: Callable[[torch.Generator], torch.Tensor],
@@ -135,14 +147,15 @@ def optimise(
     training = _Training(network, optimiser, schedule, generator, average)
     if checkpoint is not None and checkpoint.exists():
         training.restore(checkpoint)
-    for step in progress(range(training.step + 1, config.n_steps + 1), what=what):
-        training.advance(loss)
-        if step % VALIDATE_EVERY == 0 or step == config.n_steps:
-            training.judge(held_out)
-            if training.n_waited >= config.patience:
-                break
-            if checkpoint is not None:
-                training.save(checkpoint)
+    with _one_thread():
+        for step in progress(range(training.step + 1, config.n_steps + 1), what=what):
+            training.advance(loss)
+            if step % VALIDATE_EVERY == 0 or step == config.n_steps:
+                training.judge(held_out)
+                if training.n_waited >= config.patience:
+                    break
+                if checkpoint is not None:
+                    training.save(checkpoint)
     network.load_state_dict(training.best)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)

@@ -51,12 +51,22 @@ def quiet_libraries() -> Iterator[None]:
         yield
 
 
-def validate_file(path: str | Path) -> list[Finding]:
+def validate_file(path: str | Path, *, schema: bool = True) -> list[Finding]:
     """Check a file against the NWB schema and best practices, and its results for consistency.
 
     A file without results can be valid: `list_runs` says what it holds.
 
     The best practices are nwbinspector's, with the archive's configuration (DANDI), where it is installed.
+
+    Parameters
+    ----------
+    path : path
+    schema : bool
+        False leaves out the NWB schema, which writing has checked already of a file that was just written.
+
+    Returns
+    -------
+    list of Finding
 
     Raises
     ------
@@ -68,10 +78,10 @@ def validate_file(path: str | Path) -> list[Finding]:
         own = list(own_findings(file))
     with quiet_libraries():
         try:
-            schema = schema_findings(path)
+            of_schema = schema_findings(path) if schema else []
         except (ConstructError, KeyError, ValueError, TypeError, OSError, AttributeError) as error:
-            schema = [Finding("error", f"pynwb cannot validate the file: {error!r}", "/")]
-        return [*schema, *own, *_inspector_findings(path)]
+            of_schema = [Finding("error", f"pynwb cannot validate the file: {error!r}", "/")]
+        return [*of_schema, *own, *_inspector_findings(path)]
 
 
 def schema_findings(path: Path, *, unlike: Path | None = None) -> list[Finding]:

@@ -18,6 +18,9 @@ from nwb_migvis.synthesis.guidance import GUIDANCE, Method, Score, ascend, tempe
 from nwb_migvis.synthesis.maps import change_maps, critic_maps
 from nwb_migvis.synthesis.prior import Prior
 
+_MAKES = ("source", "guide", "through", "method", "strength", "guidance", "gamma", "direction")
+"""Columns of a plan that decide what an edit comes out as."""
+
 
 def goals(
     plan: pd.DataFrame,
@@ -73,7 +76,7 @@ def synthesize(
 ) -> xr.Dataset:
     """Make every edit of a plan.
 
-    Inversions are shared by all edits of a source; edits without guidance are made once for a source.
+    Inversions are shared by all edits of a source; edits that come out the same are made once.
 
     Parameters
     ----------
@@ -97,6 +100,37 @@ def synthesize(
     xarray.Dataset
         As `Results.synthesized`.
     """
+    same = plan.groupby(list(_MAKES), sort=False, dropna=False).ngroup().to_numpy()
+    _, first = np.unique(same, return_index=True)
+    edited = _make(
+        plan.iloc[first].reset_index(drop=True), images, latents, prior, critic, groups, config, steps
+    )[same]
+    names = [group.name for group in groups]
+    source = plan["source"].to_numpy(copy=True)
+    own = np.array([names.index(name) for name in plan["group"]])
+    wanted = goals(plan.assign(through=plan["group"]), latents, critic, groups, steps)
+    before, after = (
+        _scores(prior, critic, shown, wanted, own, config.batch_size) for shown in (images[source], edited)
+    )
+    made = _dataset(plan, edited, stimulus, before, after, seed)
+    if config.maps:
+        made["map"] = (("edit", "y", "x"), change_maps(images[source], edited))
+        saliency = critic_maps(prior, critic, images[source], wanted, own, size=config.batch_size)
+        made["critic_map"] = (("edit", "y", "x"), saliency)
+    return made
+
+
+def _make(
+    plan: pd.DataFrame,
+    images: np.ndarray,
+    latents: np.ndarray,
+    prior: Prior,
+    critic: Critic,
+    groups: Sequence[GroupConfig],
+    config: SynthesisConfig,
+    steps: Mapping[tuple[str, str], np.ndarray] | None,
+) -> np.ndarray:
+    """Return the edited images (edit, y, x (, channel)); parameters as in `synthesize`."""
     goal = goals(plan, latents, critic, groups, steps)
     names = [group.name for group in groups]
     source = plan["source"].to_numpy(copy=True)
@@ -131,17 +165,7 @@ def synthesize(
             these = (part[rows] for part in inputs[:3])
             score = GUIDANCE[name].score
             edited[rows] = _climb(prior, critic, images[source[rows]], *these, score=score, config=config)
-    own = np.array([names.index(name) for name in plan["group"]])
-    wanted = goals(plan.assign(through=plan["group"]), latents, critic, groups, steps)
-    before, after = (
-        _scores(prior, critic, shown, wanted, own, config.batch_size) for shown in (images[source], edited)
-    )
-    made = _dataset(plan, edited, stimulus, before, after, seed)
-    if config.maps:
-        made["map"] = (("edit", "y", "x"), change_maps(images[source], edited))
-        saliency = critic_maps(prior, critic, images[source], wanted, own, size=config.batch_size)
-        made["critic_map"] = (("edit", "y", "x"), saliency)
-    return made
+    return edited
 
 
 def _alike() -> list[list[str]]:
