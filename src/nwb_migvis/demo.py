@@ -41,7 +41,7 @@ def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
         critic=replace(quick.critic, n_steps=900, batch_size=64),
         synthesis=replace(
             quick.synthesis,
-            n_steps=30,
+            n_steps=45,
             strength=0.95,
             adherence=2.5,
             guided_steps=0.7,
