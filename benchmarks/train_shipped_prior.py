@@ -1,20 +1,23 @@
 """Train the prior that ships with the package, on renders that no demo or test shows.
 
-    python benchmarks/train_shipped_prior.py WORK_FOLDER [--threads N] [--steps N]
-    python benchmarks/train_shipped_prior.py OTHER_FOLDER --steps N --start renders --learning-rate R [--told]
+    python benchmarks/train_shipped_prior.py FOLDER --device cuda [--steps N] [--batch-size N] [--workers N]
 
-The state of training is kept in WORK_FOLDER every 500 steps; run the same command again to go on. The prior
-ends up in WORK_FOLDER/renders; its `unet` goes into src/nwb_migvis/synthesis/priors/renders. The second
-form trains a prior on, here the one that the package has; --draw K draws other batches and noise than the
-training before. With --told it is told what was rendered (pose, category and shape, dropped at random like
-latent groups), so that it learns to listen: a session that conditions it on its latents has only the
-meaning of those left to teach. What is kept is the network without the embedding of what it was told.
+Worker processes render while the network learns: chunk k has the seed SEED + k and joins the pool that
+batches are drawn from after k * `--every` steps, whether rendering is fast or slow. The network is told what
+was rendered (pose, category and shape, dropped at random like latent groups), so that it learns to listen:
+a session that conditions it on its latents has only the meaning of those left to teach. What is kept, in
+FOLDER/renders, is the network with the averaged weights, without the embedding of what it was told. It is
+written every `--keep` steps, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +27,15 @@ import torch
 from nwb_migvis.config import PriorConfig
 from nwb_migvis.simulate import draw_factors, render_stimuli
 from nwb_migvis.simulate.render import POSE, SHAPE
-from nwb_migvis.synthesis.prior_folder import open_prior, save_prior
-from nwb_migvis.synthesis.prior_training import Conditions, grow, train_prior
+from nwb_migvis.synthesis.prior import PixelScale
+from nwb_migvis.synthesis.prior_folder import save_prior
+from nwb_migvis.synthesis.prior_training import Conditions, PriorTraining, denoising_loss, grow
 
 SEED = 700_000_000
 """Far from the seeds that people choose: the renders are nobody's session."""
 
-N_IMAGES = 48_000
+N_CHUNK = 8192
 SIZE_PX = 32
-
-
 LATENT_NOISE = 0.15
 """Standard deviation of the noise on what the prior is told, in those of each value."""
 
@@ -42,40 +44,98 @@ def told(factors: pd.DataFrame) -> Conditions:
     """Return what was rendered as three groups: pose, category (one of eight), shape."""
     pose, shape = factors[list(POSE)], factors[list(SHAPE)]
     category = pd.get_dummies(factors["category"])
-    parts = [part.to_numpy(float) for part in (pose, category, shape)]
+    parts = [part.to_numpy(np.float32) for part in (pose, category, shape)]
     return Conditions(np.concatenate(parts, axis=1), tuple(part.shape[1] for part in parts))
 
 
+def rendered(k: int) -> tuple[np.ndarray, Conditions]:
+    """Render chunk k; chunk -1 is for validation."""
+    factors = draw_factors(N_CHUNK, seed=SEED + k)
+    images = render_stimuli(factors, size_px=SIZE_PX, seed=SEED + k, background="textured", n_threads=1)
+    return images, told(factors)
+
+
+def chunks(n: int, *, workers: int) -> Iterator[tuple[np.ndarray, Conditions]]:
+    """Render the chunk for validation and n others, in order, ahead of their use."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+        yield from pool.map(rendered, range(-1, n))
+
+
+@torch.no_grad()
+def held_out(training: PriorTraining, images: np.ndarray, z: np.ndarray, *, device: str) -> str:
+    """Return the denoising errors of renders that trained nothing, told nothing and told all, as text."""
+    prior = training.prior()
+    x = training.scale.to_x(images[:2048]).to(device)
+    latents, found = prior.denoiser.latents, []
+    for kept in (0.0, 1.0):
+        keep = torch.full((len(x), len(latents.sizes)), kept, device=device)
+        given = latents(latents.standardise(torch.as_tensor(z[: len(x)], device=device)), keep)
+        generator = torch.Generator(device=device).manual_seed(0)
+        loss = denoising_loss(prior.denoiser, x, prior.alpha_bar, generator, condition=given)
+        found.append(float(loss))
+    return f"denoising error told nothing {found[0]:.4f}, told all {found[1]:.4f}"
+
+
+def keep(training: PriorTraining, folder: Path) -> None:
+    """Write the prior so far, in half precision."""
+    prior = training.prior().to("cpu")
+    save_prior(replace(prior, denoiser=grow(prior.denoiser, None)), folder / "renders", half=True)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--steps", type=int, default=10_000)
-    parser.add_argument("--start", default="", help="prior to train on: its name or folder")
-    parser.add_argument("--learning-rate", type=float, default=PriorConfig().learning_rate)
-    parser.add_argument("--draw", type=int, default=0, help="of batches and noise")
-    parser.add_argument("--told", action="store_true", help="tell it what was rendered")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--batch-size", type=int, default=1024)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--every", type=int, default=100, help="steps between two chunks of renders")
+    parser.add_argument("--workers", type=int, default=15)
+    parser.add_argument("--keep", type=int, default=5000, help="steps between two copies of the prior")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
     given.folder.mkdir(parents=True, exist_ok=True)
-    rendered = given.folder / "renders.npy"
-    factors = draw_factors(N_IMAGES, seed=SEED)
-    if not rendered.exists():
-        np.save(rendered, render_stimuli(factors, size_px=SIZE_PX, seed=SEED, background="textured"))
+    n_chunks = 1 + (given.steps - 1) // given.every
+    coming = chunks(n_chunks, workers=given.workers)
+    validation, first = next(coming), next(coming)
+    images, conditions = first
     config = replace(
-        PriorConfig(), n_steps=given.steps, learning_rate=given.learning_rate, latent_noise=LATENT_NOISE
+        PriorConfig(),
+        n_steps=given.steps,
+        batch_size=given.batch_size,
+        learning_rate=given.learning_rate,
+        latent_noise=LATENT_NOISE,
+        ema_decay=0.9995,
     )
-    start = open_prior(given.start) if given.start else None
-    prior = train_prior(
-        np.load(rendered),
+    training = PriorTraining(
+        images.shape[1:],
+        PixelScale(float(images.mean()), float(images.std())),
         config=config,
-        seed=SEED + (start is not None) + given.told + given.draw,
-        start=start,
-        conditions=told(factors) if given.told else None,
-        checkpoint=given.folder / "checkpoint.pt",
+        seed=SEED,
+        device=given.device,
+        conditions=conditions,
     )
-    prior = replace(prior, denoiser=grow(prior.denoiser, None))
-    save_prior(prior, given.folder / "renders", half=True)
+    latents = training.denoiser.latents
+    pool = torch.empty((n_chunks * N_CHUNK, SIZE_PX, SIZE_PX), dtype=torch.uint8, device=given.device)
+    pool_z = torch.empty((len(pool), conditions.z.shape[1]), device=given.device)
+    begin, n_ready = time.perf_counter(), 0
+    for step in range(given.steps):
+        if step % given.every == 0:
+            images, conditions = first if step == 0 else next(coming)
+            new = slice(n_ready, n_ready + len(images))
+            pool[new] = torch.as_tensor(images).to(given.device)
+            pool_z[new] = latents.standardise(torch.as_tensor(conditions.z).to(given.device))
+            n_ready = new.stop
+        index = torch.randint(n_ready, (given.batch_size,), generator=training.generator, device=given.device)
+        training.advance(
+            (pool[index, None].float() - training.scale.mean) / training.scale.std, pool_z[index]
+        )
+        if (step + 1) % given.keep == 0 or step + 1 == given.steps:
+            score = held_out(training, validation[0], validation[1].z, device=given.device)
+            keep(training, given.folder)
+            spent = time.perf_counter() - begin
+            print(f"step {step + 1}, {n_ready} renders, {spent:.0f} s: {score}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nwb_migvis.dropout import SeededDropout
 from nwb_migvis.evidence.labels import LabelCode
 from nwb_migvis.evidence.resolution import reduced
 from nwb_migvis.progress import progress
@@ -121,29 +122,15 @@ def _network(n_channels: int, n_columns: int, *, generator: torch.Generator) -> 
         *block(d, b, side=1),
         nn.AdaptiveAvgPool2d(4),
         nn.Flatten(),
-        _Dropout(0.5, generator),
+        SeededDropout(0.5, generator),
         nn.Linear(b * 16, 256),
         nn.BatchNorm1d(256),
         nn.ReLU(),
-        _Dropout(0.3, generator),
+        SeededDropout(0.3, generator),
         nn.Linear(256, n_columns),
     ]
     net = nn.Sequential(*layers)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-class _Dropout(nn.Module):
-    """Dropout that draws from a generator of its own."""
-
-    def __init__(self, rate: float, generator: torch.Generator) -> None:
-        super().__init__()
-        self._rate, self._generator = rate, generator
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        kept = torch.rand(x.shape, generator=self._generator) >= self._rate
-        return x * kept.to(x.dtype) / (1 - self._rate)
 
 
 def _stack(targets: Mapping[str, np.ndarray], codes: tuple[LabelCode, ...]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ def torch_settings(config: Config) -> Iterator[int]:
     """Set threads and determinism for the duration of a run; yield the number of threads."""
     import torch
 
+    # cuBLAS is deterministic only with a fixed workspace, which it reads when a process first uses it.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if config.device.split(":")[0] not in ("cpu", "cuda", "mps"):
         raise MigvisError(f"found device {config.device!r}; expected cpu, cuda or mps; give --device cpu")
     try:
@@ -51,14 +54,17 @@ def torch_settings(config: Config) -> Iterator[int]:
             f"device {config.device!r} cannot be used: {str(error).splitlines()[0]}; give --device cpu"
         ) from None
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
     try:
         if config.n_threads:
             torch.set_num_threads(config.n_threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
 def digest_of(path: Path) -> dict[str, str]:

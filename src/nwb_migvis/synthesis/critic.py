@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from nwb_migvis.config import CriticConfig
+from nwb_migvis.dropout import SeededDropout
 from nwb_migvis.packing import pack, unpack
 from nwb_migvis.progress import progress
 from nwb_migvis.synthesis.features import (
@@ -39,16 +40,20 @@ class LatentReader(nn.Module):
     features : Features
     n_latents : int
     dropout : float
+    generator : torch.Generator, optional
+        What dropout draws from, on the device of the training.
     """
 
-    def __init__(self, features: Features, n_latents: int, *, dropout: float):
+    def __init__(
+        self, features: Features, n_latents: int, *, dropout: float, generator: torch.Generator | None = None
+    ):
         super().__init__()
         self.features = features
         self.head = nn.Sequential(
-            nn.Dropout(dropout),
+            SeededDropout(dropout, generator),
             nn.Linear(features.n_features, _N_HIDDEN),
             nn.SiLU(),
-            nn.Dropout(dropout),
+            SeededDropout(dropout, generator),
             nn.Linear(_N_HIDDEN, n_latents),
         )
         self.log_precision = nn.Linear(N_CODE, n_latents)
@@ -263,12 +268,12 @@ def train_critic(
     z_all = torch.as_tensor(latents, dtype=torch.float32, device=device)
     mean, std = z_all[train].mean(0), z_all[train].std(0).clamp_min(1e-6)
     z_all = (z_all - mean) / std
+    generator = torch.Generator(device=device).manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         features = open_features(features_record(config, x.shape[1]), prior=prior)
-        network = LatentReader(features, latents.shape[1], dropout=config.dropout).to(device)
-        dropout_seed = torch.random.get_rng_state()
-    generator = torch.Generator(device=device).manual_seed(seed)
+        network = LatentReader(features, z_all.shape[1], dropout=config.dropout, generator=generator)
+    network = network.to(device)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
@@ -278,23 +283,21 @@ def train_critic(
     validation = torch.as_tensor(np.flatnonzero(split == "validation"), device=device)
     train_index = torch.as_tensor(train, device=device)
     best, best_loss = copy.deepcopy(network.learned()), float("inf")
-    with torch.random.fork_rng(devices=[]):
-        torch.random.set_rng_state(dropout_seed)
-        for step in progress(range(1, config.n_steps + 1), what="critic"):
-            batch = train_index[
-                torch.randint(len(train), (config.batch_size,), generator=generator, device=device)
-            ]
-            z = z_all[batch]
-            z = z + config.latent_noise * torch.randn(z.shape, generator=generator, device=device)
-            optimiser.zero_grad(set_to_none=True)
-            _surprise(network, x[batch], z, alpha_bar, generator).backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-            if step % VALIDATE_EVERY == 0 or step == config.n_steps:
-                loss = _held_out(network, x[validation], z_all[validation], alpha_bar, seed)
-                if loss < best_loss:
-                    best, best_loss = copy.deepcopy(network.learned()), loss
+    for step in progress(range(1, config.n_steps + 1), what="critic"):
+        batch = train_index[
+            torch.randint(len(train), (config.batch_size,), generator=generator, device=device)
+        ]
+        z = z_all[batch]
+        z = z + config.latent_noise * torch.randn(z.shape, generator=generator, device=device)
+        optimiser.zero_grad(set_to_none=True)
+        _surprise(network, x[batch], z, alpha_bar, generator).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        if step % VALIDATE_EVERY == 0 or step == config.n_steps:
+            loss = _held_out(network, x[validation], z_all[validation], alpha_bar, seed)
+            if loss < best_loss:
+                best, best_loss = copy.deepcopy(network.learned()), loss
     network.load_learned(best)
     chosen = np.random.default_rng(seed).permutation(train)[: config.n_negatives]
     bank = z_all[torch.as_tensor(np.sort(chosen), device=device)]

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nwb_migvis.synthesis.pooling import grid_average
+
 SIZE_PX = 224
 MEAN, STD = 127 / 255, 128 / 255
 """Of pixels from 0 to 1, the same for each colour, as the network was trained."""
@@ -20,8 +22,6 @@ _STAGES = (
     (1, 3, 1, 6, 320),
 )
 """Blocks, kernel, stride of the first block, expansion and channels of each stage."""
-
-_POOL = 4
 
 
 class _SameConv(nn.Conv2d):
@@ -88,4 +88,4 @@ class EfficientNetLite0(nn.Module):
         h = F.relu6(self.bn0(self.conv_stem(x)))
         for block in self.blocks:
             h = block(h)
-        return F.adaptive_avg_pool2d(h, _POOL).flatten(1)
+        return grid_average(h)

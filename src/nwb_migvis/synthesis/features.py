@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from nwb_migvis.config import CriticConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.synthesis.image_networks import ImageNetwork, open_image_network
+from nwb_migvis.synthesis.pooling import N_PLACES, grid_average
 from nwb_migvis.synthesis.prior import Prior, n_channels_of
 
 N_CODE = 128
 """Width of the code of the noise level that goes with every image's features."""
 
 TRAINED = "trained"
-_POOL = 4
 _N_ADAPTED = 256
 _AT_ONCE = 64
 
@@ -77,7 +77,7 @@ class ConvolutionalFeatures(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(8, width) for width in channels)
         self.embedding = _embedding()
         self.films = nn.ModuleList(nn.Linear(N_CODE, 2 * width) for width in channels)
-        self.n_features = channels[-1] * _POOL**2
+        self.n_features = channels[-1] * N_PLACES**2
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,7 +88,7 @@ class ConvolutionalFeatures(nn.Module):
             for convolution, norm, film in zip(self.convolutions, self.norms, self.films, strict=True):
                 scale, shift = film(code)[:, :, None, None].chunk(2, dim=1)
                 h = F.silu(norm(convolution(h)) * (1 + scale) + shift)
-            h = F.adaptive_avg_pool2d(h, _POOL).flatten(1)
+            h = grid_average(h)
         return h.float(), code
 
     def record(self) -> dict[str, Any]:
@@ -177,7 +177,7 @@ class PriorBody(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
-        return torch.cat([F.adaptive_avg_pool2d(h.float(), _POOL).flatten(1) for h in kept], dim=1)
+        return torch.cat([grid_average(h.float()) for h in kept], dim=1)
 
 
 class ImageBody(nn.Module):

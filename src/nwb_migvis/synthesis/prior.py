@@ -26,8 +26,8 @@ class PixelScale:
     mean: float
     std: float
 
-    def to_x(self, images: np.ndarray) -> torch.Tensor:
-        """Return (n, channel, y, x) float32 for uint8 images (n, y, x (, channel))."""
+    def to_x(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Return (n, channel, y, x) float32 for uint8 images (n, y, x (, channel)), on their device."""
         x = torch.as_tensor(images).to(torch.float32)
         x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
         return (x - self.mean) / self.std

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import UNet2DModel
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from nwb_migvis.config import PriorConfig
 from nwb_migvis.errors import MigvisError
@@ -28,18 +32,147 @@ from nwb_migvis.training_state import load_state, save_state
 
 MIN_IMAGES = 20
 CHECKPOINT_EVERY = 500
+MAX_BYTES_ON_DEVICE = 2**31
+"""Training images that take more than this stay in the computer's memory."""
 
 
-@dataclass
-class _State:
-    """Everything that training changes."""
+@dataclass(frozen=True)
+class Conditions:
+    """The latents that a prior is conditioned on in training.
 
-    denoiser: Denoiser
-    average: dict[str, torch.Tensor]
-    optimiser: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    generator: torch.Generator
-    step: int = 0
+    Attributes
+    ----------
+    z : numpy.ndarray, shape (n, latent)
+        Of each training image.
+    sizes : tuple of int
+        Latents in each group, in order.
+    """
+
+    z: np.ndarray
+    sizes: tuple[int, ...]
+
+
+class _Passes(nn.Module):
+    """A denoiser whose passes can be recorded without changing the denoiser itself."""
+
+    def __init__(self, denoiser: Denoiser):
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, *given: torch.Tensor) -> torch.Tensor:
+        return self.denoiser(*given)
+
+
+class PriorTraining:
+    """A prior in training, which takes one batch after another.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (y, x) or (y, x, channel) of the images.
+    scale : PixelScale
+        The one of `start` takes its place.
+    config : PriorConfig
+    seed : int
+    device : str
+    start : Prior, optional
+        Trained already: its network is trained on, with its schedule and pixel scale.
+    conditions : Conditions, optional
+        Latents that stand for all that it will be told: they fix how latents are standardised.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        scale: PixelScale,
+        *,
+        config: PriorConfig,
+        seed: int,
+        device: str = "cpu",
+        start: Prior | None = None,
+        conditions: Conditions | None = None,
+    ):
+        self.shape, self.config, self.step = shape, config, 0
+        self.scale = scale if start is None else start.scale
+        self.predicts = "v_prediction" if start is None else start.predicts
+        alpha_bar = cosine_alpha_bar(config.n_timesteps) if start is None else start.alpha_bar
+        self.alpha_bar = alpha_bar.to(device)
+        sizes = None if conditions is None else conditions.sizes
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            denoiser = (
+                new_denoiser(n_channels_of(shape), config, sizes=sizes)
+                if start is None
+                else grow(start.denoiser, sizes)
+            )
+        self.denoiser = denoiser.to(device).train().requires_grad_(True)
+        if conditions is not None and self.denoiser.latents is not None:
+            z = torch.as_tensor(conditions.z, dtype=torch.float32, device=device)
+            self.denoiser.latents.mean.copy_(z.mean(0))
+            self.denoiser.latents.std.copy_(z.std(0).clamp_min(1e-6))
+        self.average = {name: tensor.clone() for name, tensor in self.denoiser.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(
+            self.denoiser.parameters(), lr=config.learning_rate, weight_decay=0.01
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda step: _warm_cosine(step, config.n_steps)
+        )
+        self.generator = torch.Generator(device=device).manual_seed(seed)
+        self._passes: Callable[..., torch.Tensor] = self.denoiser
+        if self.alpha_bar.is_cuda:
+            self._passes = self._recorded()
+
+    def _recorded(self) -> Callable[..., torch.Tensor]:
+        """Return the denoiser with its passes, forward and backward, recorded as CUDA graphs.
+
+        Most of a step would else be spent on launching some thousand small kernels.
+        """
+        size, latents = self.config.batch_size, self.denoiser.latents
+        like = {"device": self.alpha_bar.device}
+        given = [
+            torch.zeros(size, n_channels_of(self.shape), *self.shape[:2], **like),
+            torch.zeros(size, dtype=torch.long, **like),
+        ]
+        if latents is not None:
+            given.append(torch.zeros(size, self.denoiser.width, requires_grad=True, **like))
+        graphed = torch.cuda.make_graphed_callables(
+            _Passes(self.denoiser), tuple(given), allow_unused_input=True
+        )
+        return lambda x_t, t, told: graphed(*(part for part in (x_t, t, told) if part is not None))
+
+    def advance(self, x: torch.Tensor, z: torch.Tensor | None = None) -> None:
+        """Take one training step.
+
+        Parameters
+        ----------
+        x : torch.Tensor, shape (n, channel, y, x)
+            A batch of the settings' size, on the pixel scale, on the device.
+        z : torch.Tensor, shape (n, latent), optional
+            Their standardised latents.
+        """
+        condition = None
+        latents = self.denoiser.latents
+        if latents is not None and z is not None:
+            noise = torch.randn(z.shape, generator=self.generator, device=z.device)
+            keep = _draw_kept(len(z), len(latents.sizes), self.generator)
+            condition = latents(z + self.config.latent_noise * noise, keep)
+        self.optimiser.zero_grad(set_to_none=True)
+        denoising_loss(
+            self._passes, x, self.alpha_bar, self.generator, condition=condition, predicts=self.predicts
+        ).backward()
+        torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), 1.0)
+        self.optimiser.step()
+        self.schedule.step()
+        self.step += 1
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        get_ema_multi_avg_fn(decay)(list(self.average.values()), list(self.denoiser.state_dict().values()), 0)
+
+    def prior(self) -> Prior:
+        """Return the prior so far, with the averaged weights and a network of its own."""
+        denoiser = copy.deepcopy(self.denoiser)
+        denoiser.load_state_dict(self.average)
+        denoiser.eval().requires_grad_(False)
+        return Prior(denoiser, self.scale, self.shape, self.alpha_bar, self.predicts)
 
     def save(self, path: Path, digest: str) -> None:
         """Write a checkpoint: whole or not at all."""
@@ -63,22 +196,6 @@ class _State:
         self.schedule.load_state_dict(content["schedule"])
         self.generator.set_state(content["generator"])
         self.step = content["step"]
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """The latents that a prior is conditioned on in training.
-
-    Attributes
-    ----------
-    z : numpy.ndarray, shape (n, latent)
-        Of each training image.
-    sizes : tuple of int
-        Latents in each group, in order.
-    """
-
-    z: np.ndarray
-    sizes: tuple[int, ...]
 
 
 def train_prior(
@@ -126,57 +243,33 @@ def train_prior(
         raise MigvisError(
             f"every pixel of the {len(images)} training images is {scale.mean:g}; expected pictures"
         )
-    shape = images.shape[1:]
-    state = _start(n_channels_of(shape), config, seed, device, start, conditions)
+    training = PriorTraining(
+        images.shape[1:],
+        scale,
+        config=config,
+        seed=seed,
+        device=device,
+        start=start,
+        conditions=conditions,
+    )
     digest = "" if checkpoint is None else training_digest(images, config, seed, start, conditions)
     if checkpoint is not None and checkpoint.exists():
-        state.restore(checkpoint, digest)
-    alpha_bar = cosine_alpha_bar(config.n_timesteps) if start is None else start.alpha_bar
-    predicts = "v_prediction" if start is None else start.predicts
-    alpha_bar = alpha_bar.to(device)
-    latents = state.denoiser.latents
+        training.restore(checkpoint, digest)
+    latents = training.denoiser.latents
     z = None
     if conditions is not None and latents is not None:
         z = latents.standardise(torch.as_tensor(conditions.z, dtype=torch.float32, device=device))
-    for step in progress(range(state.step + 1, config.n_steps + 1), what="prior"):
-        index = torch.randint(len(images), (config.batch_size,), generator=state.generator, device=device)
-        x = scale.to_x(images[index.cpu().numpy()]).to(device)
-        _step(state, x, None if z is None else z[index], alpha_bar, predicts, config)
-        state.step = step
+    size, generator = (config.batch_size,), training.generator
+    shown = torch.as_tensor(images)
+    if shown.nbytes <= MAX_BYTES_ON_DEVICE:
+        shown = shown.to(device)
+    for step in progress(range(training.step + 1, config.n_steps + 1), what="prior"):
+        index = torch.randint(len(images), size, generator=generator, device=device)
+        x = scale.to_x(shown[index.to(shown.device)]).to(device)
+        training.advance(x, None if z is None else z[index])
         if checkpoint is not None and (step % CHECKPOINT_EVERY == 0 or step == config.n_steps):
-            state.save(checkpoint, digest)
-    state.denoiser.load_state_dict(state.average)
-    state.denoiser.eval().requires_grad_(False)
-    return Prior(state.denoiser, scale, shape, alpha_bar, predicts)
-
-
-def _start(
-    n_channels: int,
-    config: PriorConfig,
-    seed: int,
-    device: str,
-    start: Prior | None,
-    conditions: Conditions | None,
-) -> _State:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        sizes = None if conditions is None else conditions.sizes
-        denoiser = (
-            new_denoiser(n_channels, config, sizes=sizes) if start is None else grow(start.denoiser, sizes)
-        )
-    denoiser = denoiser.to(device).train().requires_grad_(True)
-    if conditions is not None and denoiser.latents is not None:
-        z = torch.as_tensor(conditions.z, dtype=torch.float32, device=device)
-        denoiser.latents.mean.copy_(z.mean(0))
-        denoiser.latents.std.copy_(z.std(0).clamp_min(1e-6))
-    optimiser = torch.optim.AdamW(denoiser.parameters(), lr=config.learning_rate, weight_decay=0.01)
-    return _State(
-        denoiser,
-        {name: tensor.clone() for name, tensor in denoiser.state_dict().items()},
-        optimiser,
-        torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warm_cosine(step, config.n_steps)),
-        torch.Generator(device=device).manual_seed(seed),
-    )
+            training.save(checkpoint, digest)
+    return training.prior()
 
 
 def grow(denoiser: Denoiser, sizes: tuple[int, ...] | None) -> Denoiser:
@@ -200,34 +293,6 @@ def training_digest(
     return digest.hexdigest()
 
 
-def _step(
-    state: _State,
-    x: torch.Tensor,
-    z: torch.Tensor | None,
-    alpha_bar: torch.Tensor,
-    predicts: str,
-    config: PriorConfig,
-) -> None:
-    condition = None
-    latents = state.denoiser.latents
-    if latents is not None and z is not None:
-        noise = torch.randn(z.shape, generator=state.generator, device=z.device)
-        keep = _draw_kept(len(z), len(latents.sizes), state.generator)
-        condition = latents(z + config.latent_noise * noise, keep)
-    state.optimiser.zero_grad(set_to_none=True)
-    denoising_loss(
-        state.denoiser, x, alpha_bar, state.generator, condition=condition, predicts=predicts
-    ).backward()
-    torch.nn.utils.clip_grad_norm_(state.denoiser.parameters(), 1.0)
-    state.optimiser.step()
-    state.schedule.step()
-    n_done = state.step + 1
-    decay = min(config.ema_decay, (1 + n_done) / (10 + n_done))
-    with torch.no_grad():
-        for name, tensor in state.denoiser.state_dict().items():
-            state.average[name].lerp_(tensor, 1 - decay)
-
-
 def _draw_kept(n: int, n_groups: int, generator: torch.Generator) -> torch.Tensor:
     """Draw the groups that images are conditioned on: none (15 %), all (30 %), or each by a coin."""
     device = generator.device
@@ -245,7 +310,7 @@ def _warm_cosine(step: int, n_steps: int) -> float:
 
 
 def denoising_loss(
-    denoiser: Denoiser,
+    denoiser: Callable[..., torch.Tensor],
     x: torch.Tensor,
     alpha_bar: torch.Tensor,
     generator: torch.Generator,
