@@ -1,16 +1,20 @@
 """The demo's edits beside those of every control method, on simulated sessions with known answers.
 
     python benchmarks/bench_controls.py FOLDER --seeds 0 1 2 [--threads N]
+    python benchmarks/bench_controls.py FOLDER --seeds 0 1 2 --train-prior [--methods pmi published ...]
     python benchmarks/bench_controls.py FOLDER --seeds 7 --blind
 
 Each seed simulates a session and runs all stages on it with the demo's settings and all methods, into
 FOLDER/SEED; what is there already is read, so that seeds can run side by side and be tabulated together.
-With --blind the population is tuned to category and shape only, though pose is a label all the same.
+With --train-prior the prior is trained on the session's own images, as the preset `quick` does, instead of
+starting from the one that comes with the package. With --blind the population is tuned to category and shape
+only, though pose is a label all the same.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +31,7 @@ BLIND = {"category": 60, "content": 60}
 COLUMNS = ("pose transfer", "category kept", "category transfer", "pose kept", "SI_t", "SI_strict")
 
 
-def results_of(folder: Path, seed: int, *, blind: bool) -> Results:
+def results_of(folder: Path, seed: int, *, methods: Sequence[str], blind: bool, train_prior: bool) -> Results:
     """Read a seed's results, or make them."""
     session, out = folder / "session.nwb", folder / "session_migvis.nwb"
     if out.exists():
@@ -35,8 +39,8 @@ def results_of(folder: Path, seed: int, *, blind: bool) -> Results:
     folder.mkdir(parents=True, exist_ok=True)
     if not session.exists():
         simulate_session(session, seed=seed, **({"units": BLIND} if blind else {}))
-    config = demo_config(seed)
-    config = replace(config, synthesis=replace(config.synthesis, methods=tuple(METHODS)))
+    config = demo_config(seed, train_prior=train_prior)
+    config = replace(config, synthesis=replace(config.synthesis, methods=tuple(methods)))
     ((_, results),) = run_files([session], out=out, config=config)
     print(group_table(results))
     return results
@@ -102,9 +106,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--blind", action="store_true")
+    parser.add_argument("--train-prior", action="store_true")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    runs = {seed: results_of(given.folder / str(seed), seed, blind=given.blind) for seed in given.seeds}
+    how = {"methods": given.methods, "blind": given.blind, "train_prior": given.train_prior}
+    runs = {seed: results_of(given.folder / str(seed), seed, **how) for seed in given.seeds}
     print_table(runs)
     print_realism(runs)
     print_tests(runs)

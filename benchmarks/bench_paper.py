@@ -5,7 +5,7 @@
 Renders of 128 px, and the factors they were drawn from in place of latents, through the preset's own networks
 and settings. Networks are trained for some steps only: what is timed is the arithmetic, not the result. Each
 timing begins after a warm-up and ends when the device has finished; memory is the most that torch had
-allocated on the device. With --tiny everything is small and short, on any device; its numbers mean nothing.
+reserved on the device. With --tiny everything is small and short, on any device; its numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -64,13 +64,14 @@ class Device:
         """Return the seconds that work takes, and the most memory it holds (GB; NaN on a CPU)."""
         if self.is_cuda:
             torch.cuda.synchronize()
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         begin = time.perf_counter()
         work()
         if self.is_cuda:
             torch.cuda.synchronize()
         spent = time.perf_counter() - begin
-        return spent, torch.cuda.max_memory_allocated() / 1e9 if self.is_cuda else float("nan")
+        return spent, torch.cuda.max_memory_reserved() / 1e9 if self.is_cuda else float("nan")
 
 
 def time_prior(stimuli: Stimuli, settings: PriorConfig, device: Device, n: int) -> Prior:

@@ -183,18 +183,10 @@ PRESETS: dict[str, Config] = {
             n_steps=100_000,
             learning_rate=2e-4,
             ema_decay=0.9999,
-            conditional=True,
         ),
         critic=CriticConfig(channels=(64, 128, 128, 256, 256, 256), n_steps=3000),
         synthesis=SynthesisConfig(
-            n_steps=50,
-            strength=0.95,
-            adherence=2.5,
-            guided_steps=0.7,
-            methods=METHODS,
-            directions=("ones", "pc1", "pc2"),
-            maps=True,
-            batch_size=64,
+            n_steps=50, methods=METHODS, directions=("ones", "pc1", "pc2"), maps=True, batch_size=64
         ),
     ),
 }

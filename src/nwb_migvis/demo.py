@@ -16,8 +16,6 @@ from nwb_migvis.store import validate_file
 
 POSE = ("rotation_x", "rotation_y", "rotation_z", "position_x", "position_y", "size")
 
-DOSE = (0.5, 0.65, 0.8, 0.95)
-
 
 def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
     """Return the preset `quick` with the groups "pose", "category" and two free ones.
@@ -37,17 +35,9 @@ def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
         return config
     return replace(
         config,
-        prior=replace(quick.prior, start="renders", conditional=True, n_steps=600, ema_decay=0.99),
+        prior=replace(quick.prior, start="renders", n_steps=600, ema_decay=0.99),
         critic=replace(quick.critic, n_steps=900, batch_size=64),
-        synthesis=replace(
-            quick.synthesis,
-            n_steps=45,
-            strength=0.95,
-            adherence=2.5,
-            guided_steps=0.7,
-            dose=DOSE,
-            n_traversal=4,
-        ),
+        synthesis=replace(quick.synthesis, n_steps=45, n_traversal=4),
         evidence=replace(quick.evidence, information_draws=0),
     )
 

@@ -178,7 +178,7 @@ class PriorConfig:
     ema_decay: float = 0.999
     precision: str = "bfloat16"
     start: str = ""
-    conditional: bool = False
+    conditional: bool = True
     latent_noise: float = 0.25
 
     def __post_init__(self) -> None:
@@ -322,15 +322,15 @@ class SynthesisConfig:
     """
 
     n_steps: int = 25
-    strength: float = 0.9
+    strength: float = 0.95
     guidance: float = 0.3
     preservation: float = 0.3
-    guided_steps: float = 1.0
+    guided_steps: float = 0.7
     condition: float = 0.0
-    adherence: float = 0.0
+    adherence: float = 2.5
     n_pairs: int = 64
     methods: tuple[str, ...] = ("pmi", "none", "shuffled")
-    dose: tuple[float, ...] = (0.45, 0.6, 0.75, 0.9)
+    dose: tuple[float, ...] = (0.5, 0.65, 0.8, 0.95)
     n_dose: int = 8
     n_traversal: int = 8
     gammas: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)
