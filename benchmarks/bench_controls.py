@@ -4,7 +4,7 @@
     python benchmarks/bench_controls.py FOLDER --seeds 0 1 2 --train-prior [--methods pmi published ...]
     python benchmarks/bench_controls.py FOLDER --seeds 7 --blind
 
-Each seed simulates a session and runs all stages on it with the demo's settings and all methods, into
+Each seed simulates a session and runs all stages on it with the demo's settings and all methods, pairs only, into
 FOLDER/SEED; what is there already is read, so that seeds can run side by side and be tabulated together.
 With --train-prior the prior is trained on the session's own images, as the preset `quick` does, instead of
 starting from the one that comes with the package. With --blind the population is tuned to category and shape
@@ -40,7 +40,12 @@ def results_of(folder: Path, seed: int, *, methods: Sequence[str], blind: bool, 
     if not session.exists():
         simulate_session(session, seed=seed, **({"units": BLIND} if blind else {}))
     config = demo_config(seed, train_prior=train_prior)
-    config = replace(config, synthesis=replace(config.synthesis, methods=tuple(methods)))
+    only_pairs = {"methods": tuple(methods), "n_dose": 0, "n_traversal": 0, "n_samples": 0}
+    config = replace(
+        config,
+        synthesis=replace(config.synthesis, **only_pairs),
+        evidence=replace(config.evidence, information_draws=0),
+    )
     ((_, results),) = run_files([session], out=out, config=config)
     print(group_table(results))
     return results

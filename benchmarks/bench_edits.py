@@ -4,11 +4,11 @@
     python benchmarks/bench_edits.py --tiny
 
 The published procedure inverts the source anew for every edit, in 150 steps, and edits one pair and one group
-at a time; ours takes 45 steps with two corrections in each step of inversion, inverts a source once for all
+at a time; ours takes 30 steps with two corrections in each step of inversion, inverts a source once for all
 its edits, and edits in batches, in bfloat16. Both use the same networks (the demo's prior, a critic trained
 here) and the same guidance by the critic alone, on held-out pairs of a simulated session; beside them, edits
 that the conditional prior guides too, as the demo's are. Each factor is switched by itself, starting from
-either procedure. Quality: selectivity of our edits in 45 and in 150 steps, by both readers.
+either procedure. Quality: selectivity of our edits in 30 and in 150 steps, by both readers.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from nwb_migvis.synthesis.synthesize import goals, pmi_gradient, synthesize
 class Procedure:
     """How edits are computed; what guides them is the same for all."""
 
-    n_steps: int = 45
+    n_steps: int = 30
     n_corrections: int = 2
     shared: bool = True
     batch_size: int = 32

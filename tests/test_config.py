@@ -55,7 +55,7 @@ def test_values_not_given_keep_the_presets_own(tmp_path):
         ("[synthesis]\nguided_steps = 0.0", "guided_steps = 0"),
         ("[synthesis]\nmethods = ['pmi', 'magic']", "'magic'"),
         ("seed = 9223372036854775808", "seed = 9223372036854775808; expected less than"),
-        ("[prior]\nn_timesteps = 30", "n_steps = 25 for a strength of 0.45"),
+        ("[prior]\nn_timesteps = 30", "n_steps = 25 for a strength of 0.5"),
         ("[synthesis]\nmethods = ['pmi', 'none', 'pmi']", "expected each once"),
         ("[latents]\ncircular = {yaw = -360}", "yaw = -360; expected the period"),
         ("[latents]\ncircular = {yaw = inf}", "yaw = inf; expected the period"),

@@ -168,7 +168,7 @@ def test_pictures_in_and_out(pipeline):
         ({"images": IMAGES[:2, :4]}, r"shape \(4, 8\)"),
         ({"images": IMAGES[:0]}, "found no image;"),
         ({"images": IMAGES[:2], "strength": 1.2}, "strength is 1.2"),
-        ({"images": IMAGES[:2], "n_steps": 901}, "901 steps do not fit"),
+        ({"images": IMAGES[:2], "n_steps": 951}, "951 steps do not fit"),
         ({"images": IMAGES[:2], "guidance": [0.1] * 3}, "each of the 2 images"),
         ({"images": IMAGES[:2], "guidance": float("nan")}, "one finite number"),
         ({"images": IMAGES[:2], "gradient": lambda x, t: x * torch.nan}, "not finite"),

@@ -69,7 +69,7 @@ def test_edits_of_the_run_come_out_the_same_bit_for_bit(home, written):
     n = theirs.sizes["edit"]
     for i in (0, 5):
         pair = {end: str(theirs[end].values[i]) for end in ("source", "target")}
-        more = synthesize_more(written, group="category", **pair, strength=0.9, in_place=True)
+        more = synthesize_more(written, group="category", **pair, strength=0.95, in_place=True)
         new = more.synthesized.isel(edit=slice(-1, None))
         assert (new["role"].item(), new["method"].item()) == ("further", "pmi")
         for name in ("image", "map", "critic_map", "score_before", "score_after"):

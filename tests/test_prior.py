@@ -135,7 +135,9 @@ def test_conditional_priors_come_back_from_bytes_and_folders(conditional, tmp_pa
 def test_training_goes_on_from_a_prior():
     images, shade = shades(60, seed=2)
     first = train_prior(images, config=TINY, seed=0)
-    untouched = train_prior(images, config=replace(TINY, start="given", n_steps=0), seed=1, start=first)
+    untouched = train_prior(
+        images, config=replace(TINY, start="given", n_steps=0, conditional=False), seed=1, start=first
+    )
     x_t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     expected = first.eps_and_x0_hat(x_t, 400)
     assert all(map(torch.equal, untouched.eps_and_x0_hat(x_t, 400), expected))
@@ -183,15 +185,16 @@ def test_folders_that_hold_no_prior(tmp_path):
 
 
 def test_settings_that_do_not_fit_together():
+    unconditional = PriorConfig(conditional=False)
     with pytest.raises(MigvisError, match=r"without prior\.conditional"):
-        Config(synthesis=SynthesisConfig(condition=2.0))
+        Config(prior=unconditional, synthesis=SynthesisConfig(condition=2.0))
     with pytest.raises(MigvisError, match=r"adherence = 2 without prior\.conditional"):
-        Config(synthesis=SynthesisConfig(adherence=2.0))
+        Config(prior=unconditional, synthesis=SynthesisConfig(adherence=2.0))
     with pytest.raises(MigvisError, match="n_steps"):
         PriorConfig(n_steps=0)
-    with pytest.raises(MigvisError, match="n_steps"):
-        PriorConfig(n_steps=0, start="renders", conditional=True)
-    assert PriorConfig(n_steps=0, start="renders").n_steps == 0
+    with pytest.raises(MigvisError, match="conditional"):
+        PriorConfig(n_steps=0, start="renders")
+    assert PriorConfig(n_steps=0, start="renders", conditional=False).n_steps == 0
 
 
 def test_the_shipped_prior_knows_the_renders():

@@ -324,7 +324,17 @@ def test_goals_move_one_group_and_hold_the_rest(trained):
 @pytest.fixture(scope="module")
 def edited(trained):
     images, z, _, prior, critic = trained
-    config = SynthesisConfig(n_pairs=20, n_dose=3, n_traversal=2, n_steps=10, strength=0.9, batch_size=16)
+    config = SynthesisConfig(
+        n_pairs=20,
+        n_dose=3,
+        n_traversal=2,
+        n_steps=10,
+        strength=0.9,
+        condition=0.0,
+        adherence=0.0,
+        guided_steps=1.0,
+        batch_size=16,
+    )
     stimulus = np.array([f"im{i}" for i in range(len(images))])
     arguments = {"prior": prior, "critic": critic, "groups": GROUPS, "config": config, "seed": 0}
     plan = _plan(config)
@@ -401,8 +411,9 @@ def test_edits_are_the_same_twice_and_zero_guidance_is_the_reconstruction(traine
 def test_the_critic_guides_the_noisiest_steps_only_where_it_is_asked_to(trained, method, n):
     images, z, _, prior, critic = trained
     stimulus = np.array([f"im{i}" for i in range(len(images))])
-    few = {"n_pairs": 2, "n_dose": 0, "n_traversal": 0, "n_steps": 10, "guided_steps": 0.5}
-    config = SynthesisConfig(**few, methods=("pmi", "published"))
+    few = {"n_pairs": 2, "n_dose": 0, "n_traversal": 0, "n_steps": 10}
+    how = {"guided_steps": 0.5, "strength": 0.9, "adherence": 0.0, "condition": 0.0}
+    config = SynthesisConfig(**few, **how, methods=("pmi", "published"))
     plan = _plan(config)
     rows = plan[plan["method"] == method].reset_index(drop=True)
     arguments = {"prior": prior, "critic": critic, "groups": GROUPS, "config": config, "seed": 0}

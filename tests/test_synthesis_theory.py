@@ -145,7 +145,16 @@ def make(shape, *, rows=None, **settings):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (12, *shape), dtype=np.uint8)
     config = SynthesisConfig(
-        **{"n_steps": 3, "n_pairs": 3, "n_dose": 1, "n_traversal": 1, "batch_size": 4} | settings
+        **{
+            "n_steps": 3,
+            "n_pairs": 3,
+            "n_dose": 1,
+            "n_traversal": 1,
+            "batch_size": 4,
+            "condition": 0.0,
+            "adherence": 0.0,
+        }
+        | settings
     )
     plan = plan_edits(np.arange(12), GROUPS, labels={}, config=config, rng=np.random.default_rng(1))
     plan = plan if rows is None else plan.iloc[rows].reset_index(drop=True)

@@ -182,12 +182,18 @@ class PriorConfig:
     latent_noise: float = 0.25
 
     def __post_init__(self) -> None:
+        if self.start and self.n_steps == 0 and self.conditional:
+            raise MigvisError(
+                "prior: found n_steps = 0 with conditional = true; expected a step or more, in which a prior "
+                "learns what the latents mean, or conditional = false (and synthesis.condition and "
+                "synthesis.adherence 0) to use the one to start from as it is"
+            )
         check(
             self,
             "prior",
             at_least={
                 **dict.fromkeys(("size_px", "patch_px", "layers_per_block", "batch_size"), 1),
-                "n_steps": 0 if self.start and not self.conditional else 1,
+                "n_steps": 0 if self.start else 1,
                 "n_timesteps": 10,
                 "ema_decay": 0,
                 "latent_noise": 0,
@@ -326,7 +332,7 @@ class SynthesisConfig:
     guidance: float = 0.3
     preservation: float = 0.3
     guided_steps: float = 0.7
-    condition: float = 0.0
+    condition: float = 2.0
     adherence: float = 2.5
     n_pairs: int = 64
     methods: tuple[str, ...] = ("pmi", "none", "shuffled")
