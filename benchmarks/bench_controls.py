@@ -4,8 +4,9 @@
     python benchmarks/bench_controls.py FOLDER --seeds 0 1 2 --train-prior [--methods pmi published ...]
     python benchmarks/bench_controls.py FOLDER --seeds 7 --blind
 
-Each seed simulates a session and runs all stages on it with the demo's settings and all methods, pairs only, into
-FOLDER/SEED; what is there already is read, so that seeds can run side by side and be tabulated together.
+Each seed simulates a session and runs all stages on it with the demo's settings and all methods, on pairs
+alone, into FOLDER/SEED; what is there already is read, so that seeds can run side by side and be tabulated
+together.
 With --train-prior the prior is trained on the session's own images, as the preset `quick` does, instead of
 starting from the one that comes with the package. With --blind the population is tuned to category and shape
 only, though pose is a label all the same.
@@ -68,18 +69,18 @@ def scores(results: Results, method: str, reader: str) -> list[float]:
 
 def print_table(runs: dict[int, Results]) -> None:
     """Print the method proper for each seed and every method's mean over them, readers side by side."""
-    first = next(iter(runs.values())).selectivity
-    readers, methods = first["reader"].values.tolist(), first["method"].values.tolist()
+    readers = next(iter(runs.values())).selectivity["reader"].values.tolist()
     print("| method | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|")
 
     def line(name: str, values: np.ndarray) -> None:
         cells = (" / ".join(f"{value:.2f}" for value in column) for column in values.T)
         print(f"| {name} | " + " | ".join(cells) + " |")
 
-    by_method = {
-        method: np.array([[scores(run, method, reader) for reader in readers] for run in runs.values()])
-        for method in methods
-    }
+    by_method = {}
+    for method in METHODS:
+        having = [run for run in runs.values() if method in run.selectivity["method"].values]
+        if having:
+            by_method[method] = np.array([[scores(run, method, r) for r in readers] for run in having])
     for seed, values in zip(runs, by_method["pmi"], strict=True):
         line(f"`pmi`, seed {seed}", values)
     for method, values in by_method.items():

@@ -136,7 +136,9 @@ def edited(renders, device, precision):
     )
     parts = {name: getattr(critic, name).to(device) for name in ("network", "mean", "std", "bank")}
     groups = (GroupConfig(name="pose"), GroupConfig(name="category", size=8))
-    config = SynthesisConfig(n_pairs=10, methods=("pmi",), n_dose=0, n_traversal=0)
+    config = SynthesisConfig(
+        n_pairs=10, methods=("pmi",), n_dose=0, n_traversal=0, condition=0.0, adherence=0.0
+    )
     plan = plan_edits(
         np.flatnonzero(split == "test"), groups, labels={}, config=config, rng=np.random.default_rng(0)
     )
