@@ -144,18 +144,9 @@ def make(shape, *, rows=None, **settings):
     """Edits of random images by untrained networks; only some rows of the plan where they are given."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (12, *shape), dtype=np.uint8)
-    config = SynthesisConfig(
-        **{
-            "n_steps": 3,
-            "n_pairs": 3,
-            "n_dose": 1,
-            "n_traversal": 1,
-            "batch_size": 4,
-            "condition": 0.0,
-            "adherence": 0.0,
-        }
-        | settings
-    )
+    few = {"n_steps": 3, "n_pairs": 3, "n_dose": 1, "n_traversal": 1, "batch_size": 4}
+    critic_alone = {"strength": 0.9, "condition": 0.0, "adherence": 0.0, "guided_steps": 1.0}
+    config = SynthesisConfig(**few | critic_alone | settings)
     plan = plan_edits(np.arange(12), GROUPS, labels={}, config=config, rng=np.random.default_rng(1))
     plan = plan if rows is None else plan.iloc[rows].reset_index(drop=True)
     prior, critic = tiny(shape)
