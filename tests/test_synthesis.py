@@ -70,8 +70,9 @@ def test_inversion_and_sampling_undo_each_other():
     x0 = SPREAD * torch.randn(4, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     grid = time_grid(1000, strength=0.9, n_steps=25)
     errors = []
+    search = {"alpha_bar": ALPHA_BAR, "grid": grid, "tolerance": 1e-6}
     for n_corrections in (0, 2, 8):
-        there = invert(gaussian_denoiser, x0, alpha_bar=ALPHA_BAR, grid=grid, n_corrections=n_corrections)
+        there = invert(gaussian_denoiser, x0, n_corrections=n_corrections, **search)
         back = sample(gaussian_denoiser, there, alpha_bar=ALPHA_BAR, grid=grid)
         errors.append(float((back - x0).norm() / x0.norm()))
     assert errors[1] < 0.2 * errors[0]

@@ -186,7 +186,12 @@ PRESETS: dict[str, Config] = {
         ),
         critic=CriticConfig(channels=(64, 128, 128, 256, 256, 256), n_steps=3000),
         synthesis=SynthesisConfig(
-            n_steps=50, methods=METHODS, directions=("ones", "pc1", "pc2"), maps=True, batch_size=64
+            n_steps=50,
+            condition=2.0,
+            methods=METHODS,
+            directions=("ones", "pc1", "pc2"),
+            maps=True,
+            batch_size=64,
         ),
     ),
 }

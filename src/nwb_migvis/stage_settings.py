@@ -332,7 +332,7 @@ class SynthesisConfig:
     guidance: float = 0.3
     preservation: float = 0.3
     guided_steps: float = 0.7
-    condition: float = 2.0
+    condition: float = 1.0
     adherence: float = 2.5
     n_pairs: int = 64
     methods: tuple[str, ...] = ("pmi", "none", "shuffled")

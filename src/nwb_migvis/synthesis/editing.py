@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import torch
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.synthesis.fixed_point import fixed_point
 
 Denoise = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 """(x_t, t) -> predicted noise and predicted clean image."""
@@ -52,13 +54,21 @@ def time_grid(n_timesteps: int, *, strength: float, n_steps: int) -> np.ndarray:
 
 @torch.no_grad()
 def invert(
-    denoise: Denoise, x0: torch.Tensor, *, alpha_bar: torch.Tensor, grid: np.ndarray, n_corrections: int = 2
+    denoise: Denoise,
+    x0: torch.Tensor,
+    *,
+    alpha_bar: torch.Tensor,
+    grid: np.ndarray,
+    n_corrections: int = 8,
+    tolerance: float = 3e-4,
 ) -> torch.Tensor:
     """Carry clean images to the last step of the grid along the deterministic DDIM path.
 
     Song, Meng & Ermon 2021 (arXiv 2010.02502), eq. 13 run towards noise. A step back starts from the noise
-    predicted at the noisier image, which is not known on the way there: it is found by fixed-point
-    iteration from the prediction at the cleaner one, so that `sample` undoes each step closely.
+    predicted at the noisier image, which is not known on the way there: it is found as a fixed point, from
+    the prediction at the cleaner one, so that `sample` undoes each step closely. At some steps a sharp prior
+    decides what an image will show: there sampling magnifies whatever error is left, and plain iteration runs
+    away.
 
     Parameters
     ----------
@@ -68,17 +78,25 @@ def invert(
     grid : numpy.ndarray of int
         As `time_grid` returned it.
     n_corrections : int
-        Fixed-point iterations in each step.
+        Most evaluations of the denoiser in the search at each step.
+    tolerance : float
+        An image whose last correction was smaller, relative to its norm, is not corrected further.
     """
     x = x0
     for now, then in pairwise(grid):
-        root, spread = alpha_bar[now].sqrt(), (1 - alpha_bar[now]).sqrt()
-        root_then, spread_then = alpha_bar[then].sqrt(), (1 - alpha_bar[then]).sqrt()
-        eps, _ = denoise(x, int(now))
-        for _ in range(n_corrections):
-            eps, _ = denoise(root_then * (x - spread * eps) / root + spread_then * eps, int(then))
-        x = root_then * (x - spread * eps) / root + spread_then * eps
+        kept = (alpha_bar[then] / alpha_bar[now]).sqrt()
+        weight = (1 - alpha_bar[then]).sqrt() - kept * (1 - alpha_bar[now]).sqrt()
+        back = partial(_back, denoise=denoise, rest=kept * x, weight=weight)
+        first = back(x, t=int(now))
+        x = fixed_point(partial(back, t=int(then)), first, n_most=n_corrections, tolerance=tolerance)
     return x
+
+
+def _back(
+    at: torch.Tensor, *, t: int, denoise: Denoise, rest: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """Return the noisier image of a step, by the noise that is predicted at `at`."""
+    return rest + weight * denoise(at, t)[0]
 
 
 def sample(
