@@ -6,9 +6,9 @@
 The published procedure inverts the source anew for every edit, in 150 steps, and edits one pair and one group
 at a time; ours takes 30 steps with up to eight corrections in each step of inversion, inverts a source once
 for all its edits, and edits in batches, in bfloat16. Both use the same networks (the demo's prior, a critic
-trained here) and the same guidance by the critic alone, on held-out pairs of a simulated session; beside them, edits
-that the conditional prior guides too, as the demo's are. Each factor is switched by itself, starting from
-either procedure. Quality: selectivity of our edits in 30 and in 150 steps, by both readers.
+trained here) and the same guidance by the critic alone, on held-out pairs of a simulated session; beside
+them, edits that the conditional prior guides too, as the demo's are. Each factor is switched by itself,
+starting from either procedure. Quality: selectivity of our edits in 30 and in 150 steps, by both readers.
 """
 
 from __future__ import annotations
