@@ -43,7 +43,7 @@ def test_larger_images_in_grayscale_and_colour(size_px, patch_px, channels, colo
     )
     rows = [
         row
-        for strength in (0.0, EDITS.guidance)
+        for strength in (0.0, EDITS.guidance, 0.0)
         for row in pair_rows("a", [(22, 23)], role="main", strength=0.9, guidance=strength)
     ]
     plan = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -59,11 +59,12 @@ def test_larger_images_in_grayscale_and_colour(size_px, patch_px, channels, colo
         config=EDITS,
         seed=0,
     )
-    free, guided = made["image"].values
+    free, guided, still = made["image"].values
     assert (free.shape, free.dtype) == ((size_px, size_px, *colour), np.uint8)
     assert (free != guided).any()
+    np.testing.assert_array_equal(free, still)
     assert np.isfinite(made["score_after"].values).all()
-    assert made["map"].shape == (2, size_px, size_px)
+    assert made["map"].shape == (3, size_px, size_px)
 
 
 def test_a_size_that_does_not_halve_evenly_is_padded_and_cut_again():

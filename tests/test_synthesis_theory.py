@@ -206,6 +206,13 @@ def test_zero_guidance_is_the_reconstruction_bit_for_bit():
         assert (made["image"].values[rows] == made["image"].values[rows[0]]).all()
 
 
+def test_no_guided_steps_turn_off_the_critic():
+    plan, made = make((16, 16), guided_steps=0.0, methods=("pmi", "none"))
+    main = plan[(plan["role"] == "main") & (plan["group"] == "a")]
+    ours, plain = (made["image"].values[main.index[main["method"] == name]] for name in ("pmi", "none"))
+    assert np.array_equal(ours, plain)
+
+
 def test_every_method_has_its_record():
     assert tuple(GUIDANCE) == METHODS
     one = GROUPS[:1]

@@ -289,11 +289,13 @@ class SynthesisConfig:
     strength : float
         Start step / T, in (0, 1].
     guidance : float
-        Length of the guidance relative to the prior's own prediction.
+        Length of the critic's guidance relative to the prior's own prediction. At 0 nothing guides, the
+        conditional prior neither: edits are unguided reconstructions. (`guided_steps` 0 turns off the critic
+        alone.)
     preservation : float
         Weight of the score at the source's own latents of the other groups.
     guided_steps : float
-        Share of the steps, from the noisiest on, at which the critic guides, in (0, 1]; "published",
+        Share of the steps, from the noisiest on, at which the critic guides, in [0, 1]; "published",
         "likelihood" and "activation" are guided at every step.
     condition, adherence : float
         Weights of the conditional prior's guidance: of the difference of its predictions at the goal's and
@@ -370,10 +372,8 @@ class SynthesisConfig:
             raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected each once")
         if "pmi" not in self.methods:
             raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected 'pmi' among them")
-        if not 0 < self.guided_steps <= 1:
-            raise MigvisError(
-                f"synthesis: found guided_steps = {self.guided_steps:g}; expected more than 0, at most 1"
-            )
+        if not 0 <= self.guided_steps <= 1:
+            raise MigvisError(f"synthesis: found guided_steps = {self.guided_steps:g}; expected 0 to 1")
         for strength in (self.strength, *self.dose):
             if not 0 < strength <= 1:
                 raise MigvisError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -148,7 +149,7 @@ def _make(
             rows = np.flatnonzero(at & plan["method"].isin(methods).to_numpy())
             method = GUIDANCE[methods[0]]
             conditioned = method.conditioned and config.is_conditioned
-            still = (plan["guidance"].to_numpy()[rows] == 0) & (not conditioned)
+            still = plan["guidance"].to_numpy()[rows] == 0
             free, guided = (rows, rows[:0]) if method.score is None else (rows[still], rows[~still])
             if free.size:
                 once, back = np.unique(start[free], return_inverse=True)
@@ -263,8 +264,9 @@ def _edit(
     config: SynthesisConfig,
 ) -> np.ndarray:
     weights = {"condition": config.condition, "adherence": config.adherence}
-    n_guided = max(1, round(config.guided_steps * config.n_steps))
-    t_min = int(grid[-n_guided]) if method.preserves else 0
+    n_guided = math.ceil(config.guided_steps * config.n_steps)
+    first = int(grid[-n_guided]) if n_guided else prior.n_timesteps
+    t_min = first if method.preserves else 0
 
     def guided(x: torch.Tensor, *its: torch.Tensor) -> torch.Tensor:
         goal, weight, guidance, told = its
