@@ -80,7 +80,7 @@ def run_demo(
             raise MigvisError(f"{path} exists already; remove it, or give another folder with --out")
     say("1/4 simulating a session of 5,760 images and 160 units ...")
     simulate_session(session, seed=seed)
-    minutes = "18" if train_prior else "10"
+    minutes = "20" if train_prior else "10"
     say(f"2/4 learning latent groups, training, editing (some {minutes} minutes on two cores) ...")
     ((_, results),) = run_files([session], out=out, config=demo_config(seed, train_prior=train_prior))
     say("3/4 validating the file ...")
