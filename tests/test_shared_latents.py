@@ -219,7 +219,8 @@ def test_a_conditional_prior_learns_from_every_session_and_any_other_from_each_i
     wanted = {"start": None, "train": train, "sizes": (2, 2), "seed": 0}
 
     def trained(rows, z, conditional):
-        config = replace(TINY, prior=replace(TINY.prior, conditional=conditional))
+        plain = replace(TINY.synthesis, condition=0.0, adherence=0.0)
+        config = replace(TINY, prior=replace(TINY.prior, conditional=conditional), synthesis=plain)
         return obtain_prior(images, z, shown=rows, config=config, **wanted).to_bytes()
 
     only_second, unseen = latents.copy(), latents.copy()
