@@ -1,15 +1,17 @@
 """Read edits through the planted tuning of a simulated session: which units' rates do they move?
 
     nwb-migvis demo --out DIR
-    python benchmarks/bench_tuning.py DIR/session_migvis.nwb --seed 0
+    python benchmarks/bench_tuning.py DIR/session_migvis.nwb --seeds 0
 
 Readers that took no part in editing, trained on fresh renders of the same kind (shape is subtle: it takes
 more of them than a session shows), read pose, category and shape off sources, targets and edits; the planted
-tuning turns what was read into rates. For the edits of each
-group and the units of each planted kind: transfer (to the target's rates) and retention (of the
-source's), by the joint regression that labels are measured with, one column a unit. An edit of pose
-should move units tuned to pose and no others. `rendered anew` are objects drawn with the target's pose,
-category or shape in place of the source's: what flawless edits score.
+tuning turns what was read into rates. For the edits of each group and the units of each planted kind:
+transfer (to the target's rates) and retention (of the source's), by the joint regression that labels are
+measured with, one column a unit; the last column has the two shape parameters themselves, as they were read.
+An edit of pose should move units tuned to pose and no others. `rendered anew` are objects drawn with the
+target's pose, category or shape in place of the source's: what flawless edits score.
+
+Several files, each of a session of its own seed, are read by the same readers.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ N_STEPS = 3000
 
 SWAPPED = {"pose": POSE, "category": ("category",), "content": SHAPE}
 KINDS = tuple(SWAPPED)
+COLUMNS = (*KINDS, "shape")
 
 
 def planted(path: Path, seed: int) -> tuple[pd.DataFrame, Population]:
@@ -69,16 +72,21 @@ def rendered(factors: pd.DataFrame, source: np.ndarray, target: np.ndarray, kind
 def row(
     population: Population, reader: Reader, edited: np.ndarray, source: np.ndarray, target: np.ndarray
 ) -> str:
-    """Return transfer and retention of the rates of the units of each kind."""
-    rates = [population.rate_hz(read_factors(reader, shown)) for shown in (edited, target, source)]
-    cells = []
+    """Return transfer and retention of the rates of the units of each kind, and of the shape parameters."""
+    read = [read_factors(reader, shown) for shown in (edited, target, source)]
+    rates = [population.rate_hz(factors) for factors in read]
+    measured = {}
     for kind in KINDS:
         mine = population.planted_group == kind
-        if not mine.any():
+        if mine.any():
+            measured[kind] = [rate[:, mine] / rates[1][:, mine].std(0) for rate in rates]
+    measured["shape"] = [factors[list(SHAPE)].to_numpy() for factors in read]
+    cells = []
+    for kind in COLUMNS:
+        if kind not in measured:
             cells.append(f"{'no such units':24s}")
             continue
-        spread = rates[1][:, mine].std(0)
-        edit, goal, own = (rate[:, mine] / spread for rate in rates)
+        edit, goal, own = measured[kind]
         found = numeric_transfer(edit, goal, source=own, seed=0)
         cells.append(f"{found.transfer:6.2f} / {found.retention:5.2f} (p {found.p_value:.3f})")
     return "   ".join(cells)
@@ -100,31 +108,47 @@ def readers_of_factors(n_renders: int) -> list[Reader]:
     )
 
 
-def main() -> None:
+def print_table(path: Path, seed: int, readers: list[Reader]) -> None:
     """Print one table for each reader."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("file", type=Path, help="a simulated session with results")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulation")
-    parser.add_argument("--renders", type=int, default=20_000, help="that the readers learn from")
-    asked = parser.parse_args()
-    factors, population = planted(asked.file, asked.seed)
-    results, session = read_results(asked.file), read_session(asked.file)
+    factors, population = planted(path, seed)
+    results, session = read_results(path), read_session(path)
     images = session["image"].values
     edits = results.synthesized
     edits = edits.isel(edit=np.flatnonzero(edits["role"].values == "main"))
     index = {name: i for i, name in enumerate(session["stimulus"].values.tolist())}
     source, target = (np.array([index[name] for name in edits[end].values]) for end in ("source", "target"))
-    for reader in readers_of_factors(asked.renders):
-        print(f"reader {reader.kind}: transfer / retention of the rates of units of each planted kind")
-        print(" " * 24 + "".join(f"{kind:26s}" for kind in KINDS))
-        for group in dict.fromkeys(edits["group"].values.tolist()):
+    for reader in readers:
+        print(
+            f"seed {seed}, reader {reader.kind}: transfer / retention of rates of units of each planted kind"
+        )
+        print(" " * 24 + "".join(f"{kind:26s}" for kind in COLUMNS))
+        groups, methods = edits["group"].values, edits["method"].values
+        for group in dict.fromkeys(groups.tolist()):
             for method in ("pmi", "shuffled"):
-                chosen = (edits["group"].values == group) & (edits["method"].values == method)
-                shown = (edits["image"].values[chosen], images[source[chosen]], images[target[chosen]])
-                print(f"{group:12s}{method:10s}{row(population, reader, *shown)}")
-        for kind in KINDS:  # of the pairs of the last group; all groups have the same
-            made = rendered(factors, source[chosen], target[chosen], kind)
-            print(f"rendered anew {kind:8s}{row(population, reader, made, *shown[1:])}")
+                chosen = (groups == group) & (methods == method)
+                if chosen.any():
+                    shown = (edits["image"].values[chosen], images[source[chosen]], images[target[chosen]])
+                    print(f"{group:12s}{method:10s}{row(population, reader, *shown)}")
+        pairs = (groups == group) & (methods == "pmi")  # of the last group; all groups have the same
+        real = images[source[pairs]], images[target[pairs]]
+        for kind in KINDS:
+            made = rendered(factors, source[pairs], target[pairs], kind)
+            print(f"rendered anew {kind:8s}{row(population, reader, made, real[0], real[1])}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("files", type=Path, nargs="+", help="simulated sessions with results")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the simulations, in order")
+    parser.add_argument("--renders", type=int, default=20_000, help="that the readers learn from")
+    asked = parser.parse_args()
+    if len(asked.files) != len(asked.seeds):
+        parser.error(
+            f"found {len(asked.files)} files and {len(asked.seeds)} seeds; expected a seed for each file"
+        )
+    readers = readers_of_factors(asked.renders)
+    for path, seed in zip(asked.files, asked.seeds, strict=True):
+        print_table(path, seed, readers)
 
 
 if __name__ == "__main__":

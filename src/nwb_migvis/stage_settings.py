@@ -332,7 +332,7 @@ class SynthesisConfig:
     n_steps: int = 25
     strength: float = 0.95
     guidance: float = 0.3
-    preservation: float = 0.3
+    preservation: float = 0.2
     guided_steps: float = 0.7
     condition: float = 1.0
     adherence: float = 2.5

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_PRIOR_BYTES = 20_000_000
 """Priors of this size and more are not stored in the NWB file."""
 
-N_INFORMATION, N_CROSSED = 128, 24
+N_INFORMATION, N_CROSSED = 128, 16
 """Most test stimuli whose information a conditional prior estimates, and is tested on."""
 
 NO_IMAGES = np.zeros((0, 0, 0), np.uint8)
