@@ -52,6 +52,7 @@ def test_values_not_given_keep_the_presets_own(tmp_path):
         ("[latents]\ngroups = [{name = 'a', size = 0}]", "size = 0; expected at least 1"),
         ("[split]\ntest = 0.95", "less than 1 together"),
         ("[synthesis]\nstrength = 1.5", "strength of 1.5"),
+        ("[synthesis]\ngammas = [1.0, nan]", "gamma of nan; expected a finite length"),
         ("[synthesis]\nguided_steps = -0.1", "guided_steps = -0.1"),
         ("[synthesis]\nmethods = ['pmi', 'magic']", "'magic'"),
         ("seed = 9223372036854775808", "seed = 9223372036854775808; expected less than"),

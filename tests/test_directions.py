@@ -66,3 +66,10 @@ def test_directions_that_there_are_not(name, message):
 def test_directions_that_there_are():
     names = ["ones", "pc1", "pc2", "size", "kind=cat", "angle"]
     check_directions(names, groups=GROUPS, labels=LABELS, circular={"angle": 0.0})
+
+
+def test_an_axis_is_checked_against_the_groups_that_are_moved():
+    check_directions(["pc3"], groups=GROUPS[:1], labels=LABELS, circular={})
+    found = steps("pc3", "ones")
+    assert set(found) == {("a", "pc3"), ("a", "ones"), ("b", "ones")}
+    np.testing.assert_allclose(found["a", "pc3"], [0, 0, 0.5], atol=0.1)

@@ -127,6 +127,14 @@ def test_what_is_not_given_is_drawn_from_held_out_stimuli(home, make):
     assert not drawn["source"].equals(make(group=("category", "free_1"), n=3, seed=5)["source"])
 
 
+def test_what_is_named_twice_is_made_once_and_numpy_numbers_are_numbers(home):
+    names = home[1].latents["stimulus"].values
+    twice = Request(
+        group=("category", "category"), source=names[[0, 0]], strength=np.float32(0.5), n=np.int64(2)
+    )
+    assert (twice.group, twice.source, twice.strength) == (("category",), (str(names[0]),), (0.5,))
+
+
 def test_stimuli_that_are_given_come_first_at_every_strength(home, make):
     latents = home[1].latents
     trained = str(latents["stimulus"].values[latents["split"].values == "train"][0])
@@ -145,7 +153,18 @@ def test_stimuli_that_are_given_come_first_at_every_strength(home, make):
         ({"target": "im00000.png"}, "stimulus 'im00000.png' is unknown"),
         ({"strength": 0.0}, "strength is 0; expected more than 0"),
         ({"strength": 1.01}, "strength is 1.01; expected more than 0"),
-        ({"strength": 0.001}, "3 steps do not fit"),
+        ({"strength": 0.001}, "strength is 0.001; expected at least 0.003: the run edits in 3 steps"),
+        ({"strength": None}, "strength is None; expected a number"),
+        ({"strength": "0.5"}, "strength is '0.5'; expected a number"),
+        ({"group": 3}, "group is 3; expected text"),
+        ({"direction": "pc1"}, "found direction 'pc1' without gamma"),
+        ({"gamma": 1.0, "direction": "pc9"}, "group 'category' has 6 latents; expected pc1 to pc6"),
+        ({"n": 1.5}, "n is 1.5; expected a whole number"),
+        ({"n": 21}, "n is 21; expected at most 20: no more stimuli were held out"),
+        ({"source": "im0001.png", "n": 1000}, "n is 1000; expected at most .* can be targets of im0001.png"),
+        ({"source": "im0001.png", "target": ("im0002.png", "im0003.png"), "n": 1}, "at least 2, the targets"),
+        ({"seed": -1}, "seed is -1; expected 0 or more"),
+        ({"seed": 2**63}, "seed is 9223372036854775808; expected 0 or more, below"),
         ({"gamma": float("nan")}, "gamma is nan"),
         ({"gamma": 1.0, "direction": "sise"}, "direction 'sise' is unknown; expected one such as size"),
         ({"gamma": 1.0, "target": "im0001.png"}, "found both target and gamma"),

@@ -319,9 +319,7 @@ def _config(options: dict[str, Any]) -> Any:
 @click.option(
     "--direction",
     multiple=True,
-    default=("ones",),
-    show_default=True,
-    help="Of the traversals: ones, pc1, ..., a numeric label, or label=value.",
+    help="Of the traversals: ones (default), pc1, ..., a numeric label, or label=value.",
 )
 @click.option("--n", type=int, help="Targets a source (drawn beyond those given), or sources to draw.")
 @click.option("--seed", type=int, help="Seed of what is drawn; default: the run's own.")
@@ -382,7 +380,11 @@ def report(path: str, name: str | None, out: str | None, images: str | None) -> 
     results = read_results(path, name)
     click.echo(group_table(results))
     figure = draw_edits(path, name, out=out, images=images)
-    click.echo(f"drew {figure}" if figure else "no figure: the run holds no edits")
+    click.echo(
+        f"drew {figure}"
+        if figure
+        else "no figure: the run holds no edits at rising strengths (synthesis.dose)"
+    )
 
 
 @cli.command()

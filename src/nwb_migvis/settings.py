@@ -61,7 +61,9 @@ def check(
     if widths is not None:
         found = getattr(record, widths)
         if not found or any(width < 8 or width % 8 for width in found):
-            raise MigvisError(f"{where}: found {widths} = {list(found)}; expected multiples of 8")
+            raise MigvisError(
+                f"{where}: found {widths} = {list(found)}; expected one or more, multiples of 8"
+            )
 
 
 class FrozenDict(Mapping[str, Any]):

@@ -372,6 +372,9 @@ class SynthesisConfig:
             raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected each once")
         if "pmi" not in self.methods:
             raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected 'pmi' among them")
+        for gamma in self.gammas:
+            if not math.isfinite(gamma):
+                raise MigvisError(f"synthesis: found a gamma of {gamma:g}; expected a finite length")
         if not 0 <= self.guided_steps <= 1:
             raise MigvisError(f"synthesis: found guided_steps = {self.guided_steps:g}; expected 0 to 1")
         for strength in (self.strength, *self.dose):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,43 +17,12 @@ from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.pipeline.environment import torch_settings
+from nwb_migvis.pipeline.request import Request
 from nwb_migvis.pipeline.shown import read_shown, small_images
 from nwb_migvis.results import Results
 from nwb_migvis.store import check_destination, fingerprint, read_results, read_weights, write_results
 
 DEFAULT_PAIRS = 8
-
-
-@dataclass(frozen=True)
-class Request:
-    """Which edits to make.
-
-    Attributes
-    ----------
-    group : tuple of str
-        Groups to move; every edit is made for each.
-    source, target : tuple of str
-        Stimulus ids. Sources that are not given are drawn from the held-out stimuli, and so are targets.
-    strength : tuple of float
-        Start steps / T, in (0, 1]; the run's own where empty.
-    gamma : tuple of float
-        Lengths of traversals; with any, there are no targets.
-    direction : tuple of str
-        Directions of the traversals.
-    n : int or None
-        Targets for each source that is given, or sources where none is; what is not given is drawn.
-    seed : int or None
-        Of the draws; the run's own where None.
-    """
-
-    group: tuple[str, ...]
-    source: tuple[str, ...] = ()
-    target: tuple[str, ...] = ()
-    strength: tuple[float, ...] = ()
-    gamma: tuple[float, ...] = ()
-    direction: tuple[str, ...] = ("ones",)
-    n: int | None = None
-    seed: int | None = None
 
 
 def synthesize_more(
@@ -66,7 +33,7 @@ def synthesize_more(
     target: str | Sequence[str] = (),
     strength: float | Sequence[float] = (),
     gamma: float | Sequence[float] = (),
-    direction: str | Sequence[str] = ("ones",),
+    direction: str | Sequence[str] = (),
     n: int | None = None,
     seed: int | None = None,
     name: str | None = None,
@@ -88,6 +55,7 @@ def synthesize_more(
     path : path
         A file that `run` wrote.
     group : str or sequence of str
+        What is named twice, here or below, is made once.
     source, target : str or sequence of str
         Stimulus ids. Without a source, sources are drawn from the held-out stimuli; without targets, so are
         those, of other categories than the source where there are any.
@@ -96,7 +64,8 @@ def synthesize_more(
     gamma : float or sequence of float
         Lengths of traversals, in standard deviations along the direction; with any, there are no targets.
     direction : str or sequence of str
-        Of the traversals: "ones", "pc1" and so on, a numeric label, or "label=value" for a category.
+        Of the traversals: "ones" (where none is given), "pc1" and so on, a numeric label, or "label=value"
+        for a category.
     n : int, optional
         Targets for each source that is given, or sources where none is (8 where nothing says how many).
     seed : int, optional
@@ -124,19 +93,13 @@ def synthesize_more(
     Raises
     ------
     MigvisError
-        For an unknown group, stimulus or direction, a strength outside (0, 1], weights that are absent or not
-        those that the run recorded, or a destination that cannot be written. Checked before any work.
+        For an unknown group, stimulus or direction, a strength outside (0, 1], more edits than there are
+        stimuli, weights that are absent or not those that the run recorded, or a destination that cannot be
+        written. Checked before any edit is made.
     """
-    request = Request(
-        group=_several(group),
-        source=_several(source),
-        target=_several(target),
-        strength=_several(strength),
-        gamma=_several(gamma),
-        direction=_several(direction),
-        n=n,
-        seed=seed,
-    )
+    asked: dict[str, Any] = {"group": group, "source": source, "target": target, "strength": strength}
+    asked |= {"gamma": gamma, "direction": direction, "n": n, "seed": seed}
+    request = Request(**asked)
     where = {"out": out, "in_place": in_place, "overwrite": overwrite}
     changes = {"device": device, "batch_size": batch_size}
     return write_further(Path(path), request, name, where, changes, images=images, labels=labels)[1]
@@ -155,11 +118,11 @@ def write_further(
     results = read_results(path, name)
     weights = _weights(path, results)
     config = _config(path, results, changes)
-    _check_request(request, results)
+    request.check_against(results, config)
     check_destination(path, **where, name=results.name, replace_run=True)
     found = fingerprint(path)
-    session = read_shown(path, results, **reading)
     with torch_settings(config) as n_threads:
+        session = read_shown(path, results, **reading)
         made = make_further(request, results, weights, session, config)
     first = results.synthesized.sizes["edit"]
     record = {
@@ -186,23 +149,21 @@ def make_further(
     from nwb_migvis.latents import stimulus_labels
     from nwb_migvis.synthesis.critic import load_critic
     from nwb_migvis.synthesis.directions import check_directions, direction_vectors
-    from nwb_migvis.synthesis.editing import time_grid
     from nwb_migvis.synthesis.prior import load_prior
     from nwb_migvis.synthesis.synthesize import synthesize
 
     prior = _moved(load_prior(weights["prior"]), config.device)
     critic = _moved(load_critic(weights["critic"], prior=prior), config.device)
     strengths = request.strength or (config.synthesis.strength,)
-    for strength in strengths:
-        time_grid(prior.n_timesteps, strength=strength, n_steps=config.synthesis.n_steps)
     labels = stimulus_labels(session)
     groups, latents = config.latents.groups, results.latents
     steps = None
     if request.gamma:
-        check_directions(request.direction, groups=groups, labels=labels, circular=config.latents.circular)
+        moved = [group for group in groups if group.name in request.group]
+        check_directions(request.directions, groups=moved, labels=labels, circular=config.latents.circular)
         train = latents["split"].values == "train"
         steps = direction_vectors(
-            request.direction,
+            request.directions,
             critic.standardise(latents["mean"].values[train]).cpu().numpy(),
             groups=groups,
             labels={label: values[train] for label, values in labels.items()},
@@ -249,24 +210,30 @@ def _plan(
     if sources:
         n_targets = request.n or n_targets
     else:
-        sources = draw_sources(test, request.n or DEFAULT_PAIRS, rng).tolist()
+        n_sources = min(DEFAULT_PAIRS, len(test)) if request.n is None else request.n
+        if n_sources > len(test):
+            raise MigvisError(
+                f"n is {n_sources}; expected at most {len(test)}: no more stimuli were held out"
+            )
+        sources = draw_sources(test, n_sources, rng).tolist()
     pairs: list[tuple[int, int]] = []
     for s in () if request.gamma else sources:
         drawn = draw_targets(s, test, n_targets - len(targets), labels=labels, rng=rng)
+        if len(targets) + len(drawn) < n_targets:
+            raise MigvisError(
+                f"n is {n_targets}; expected at most {len(targets) + len(drawn)}: no more held-out stimuli "
+                f"can be targets of {stimulus[s]!s}"
+            )
         pairs += [(s, t) for t in (*targets, *drawn.tolist())]
     rows: list[tuple] = []
     for group in request.group:
         for strength in strengths:
             how = {"strength": float(strength), "guidance": config.synthesis.guidance}
             rows += pair_rows(group, pairs, role="further", **how)
-            for direction in request.direction if request.gamma else ():
+            for direction in request.directions:
                 for gamma in request.gamma:
                     rows += traversal_rows(group, sources, direction=direction, gamma=float(gamma), **how)
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _several(value: Any) -> tuple:
-    return (value,) if isinstance(value, (str, int, float)) else tuple(value)
 
 
 def _moved(record: Any, device: str) -> Any:
@@ -309,38 +276,3 @@ def _config(path: Path, results: Results, changes: Mapping[str, Any]) -> Config:
     if changes["batch_size"] is not None:
         config = replace(config, synthesis=replace(config.synthesis, batch_size=changes["batch_size"]))
     return config
-
-
-def _check_request(request: Request, results: Results) -> None:
-    """Refuse what no run could do."""
-    for what, wanted, known in (
-        ("group", request.group, results.groups.index),
-        ("stimulus", (*request.source, *request.target), results.latents["stimulus"].values),
-    ):
-        _check_known(what, wanted, [str(name) for name in known])
-    for strength in request.strength:
-        if not 0 < strength <= 1:
-            raise MigvisError(f"strength is {strength:g}; expected more than 0 and at most 1")
-    for gamma in request.gamma:
-        if not math.isfinite(gamma):
-            raise MigvisError(f"gamma is {gamma:g}; expected a finite length")
-    if not request.group:
-        raise MigvisError("found no group; expected one to move; name it with --group")
-    if request.gamma and request.target:
-        raise MigvisError("found both target and gamma; expected one of them: a traversal has no target")
-    if request.gamma and request.source and request.n is not None:
-        raise MigvisError("found n beside source and gamma; expected one traversal a source; leave n away")
-    least = max(len(request.target), 1) if request.source else 1
-    if request.n is not None and request.n < least:
-        raise MigvisError(f"n is {request.n}; expected at least {least}")
-
-
-def _check_known(what: str, wanted: Iterable[str], known: Sequence[str]) -> None:
-    names = set(known)
-    for name in wanted:
-        if name not in names:
-            close = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:3]
-            raise MigvisError(
-                f"{what} {name!r} is unknown; expected one of the run's {len(known)}, such as "
-                f"{', '.join(close)}"
-            )

@@ -44,7 +44,7 @@ def draw_edits(
     Returns
     -------
     Path or None
-        None where the run holds no edits.
+        None where the run holds no edits at rising strengths (role `dose`).
 
     Raises
     ------

@@ -57,7 +57,10 @@ def group_table(results: Results) -> str:
             f"information: InfoNCE lower bound, nats between group and image (cannot exceed {cap:.2f})"
         )
     if "information_nats" in groups:
-        lines.append("estimated: the same information by the conditional prior, nats (no bound)")
+        lines.append(
+            "estimated: the same information by the conditional prior's errors, nats (no bound; too little "
+            "where the prior has learnt little of the group)"
+        )
     lines += ["", *_decoding_lines(results), *_selectivity_lines(results)]
     lines += [f"note: {note}" for note in results.provenance.get("notes", [])]
     return "\n".join(lines).rstrip()

@@ -160,6 +160,8 @@ class EditingPipeline(DiffusionPipeline):
         """
         if output_type not in OUTPUTS:
             raise MigvisError(f"output_type is {output_type!r}; expected one of {', '.join(OUTPUTS)}")
+        if images is not None and n_images != 1:
+            raise MigvisError(f"found images and n_images = {n_images}; expected one of them: edit, or draw")
         prior, drawn = self.prior, images is None
         grid = time_grid(prior.n_timesteps, strength=1.0 if drawn else strength, n_steps=n_steps)
         if images is None:
@@ -208,9 +210,13 @@ def _stacked(images: np.ndarray | Sequence[Image.Image], shape: tuple[int, ...])
     wrong = next((a for a in arrays if a.shape != shape or a.dtype != np.uint8), None)
     if wrong is not None or not arrays:
         found = "no image" if wrong is None else f"an image of shape {wrong.shape} and type {wrong.dtype}"
+        mend = (
+            ""
+            if wrong is None or wrong.shape == shape
+            else ("; resize them (nwb_migvis.synthesis.pixels.resize_images)")
+        )
         raise MigvisError(
-            f"found {found}; expected images of shape {shape} and type uint8, the prior's; resize them "
-            "(nwb_migvis.synthesis.pixels.resize_images)"
+            f"found {found}; expected images of shape {shape} and type uint8, the prior's{mend}"
         )
     return np.stack(arrays)
 

@@ -83,7 +83,7 @@ def direction_vectors(
     groups: Sequence[GroupConfig],
     labels: Mapping[str, np.ndarray],
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Return the step of one standard deviation along each direction of each group.
+    """Return the step of one standard deviation along each direction that each group has.
 
     Along "ones" every latent moves by its own standard deviation. Along a principal axis or a label's
     direction, the group moves by the standard deviation of the training stimuli along that line; the sign
@@ -92,7 +92,7 @@ def direction_vectors(
     Parameters
     ----------
     names : sequence of str
-        As `check_directions` lets pass.
+        As `check_directions` lets pass for the groups that are to be moved.
     z : numpy.ndarray, shape (n, latent)
         Standardised latents of the training stimuli.
     groups : sequence of GroupConfig
@@ -109,7 +109,9 @@ def direction_vectors(
     for group, first, stop in zip(groups, edges[:-1], edges[1:], strict=True):
         own = np.asarray(z[:, first:stop], dtype=np.float64)
         for name in names:
-            steps[group.name, name] = _step(name, own - own.mean(axis=0), labels)
+            axis = _AXIS.fullmatch(name)
+            if axis is None or int(axis[1]) <= group.size:
+                steps[group.name, name] = _step(name, own - own.mean(axis=0), labels)
     return steps
 
 

@@ -39,15 +39,17 @@ def time_grid(n_timesteps: int, *, strength: float, n_steps: int) -> np.ndarray:
     Raises
     ------
     MigvisError
-        If the strength is outside (0, 1], or there are fewer steps than asked for.
+        If the strength is outside (0, 1], no step is asked for, or there are fewer than asked for.
     """
     if not 0 < strength <= 1:
         raise MigvisError(f"strength is {strength:g}; expected more than 0 and at most 1")
     last = min(round(strength * n_timesteps), n_timesteps - 1)
+    if n_steps < 1:
+        raise MigvisError(f"n_steps is {n_steps}; expected at least 1")
     if last < n_steps:
         raise MigvisError(
-            f"{n_steps} steps do not fit between 0 and step {last}; lower synthesis.n_steps or raise the "
-            "strength"
+            f"{n_steps} steps do not fit between 0 and step {last} of {n_timesteps}; expected fewer steps "
+            f"(synthesis.n_steps), or a strength of {n_steps / n_timesteps:g} or more"
         )
     return np.round(np.linspace(0, last, n_steps + 1)).astype(int)
 
@@ -157,11 +159,16 @@ def push(x: torch.Tensor, direction: torch.Tensor, guidance: torch.Tensor) -> to
     Raises
     ------
     MigvisError
-        If the direction is not finite.
+        If the direction is not finite, or has another shape than x.
     """
+    if direction.shape != x.shape:
+        raise MigvisError(
+            f"the guidance has the shape {tuple(direction.shape)}; expected the images', {tuple(x.shape)}"
+        )
     if not torch.isfinite(direction).all():
         raise MigvisError(
-            "the guidance is not finite; lower synthesis.guidance or train the critic for longer"
+            "the guidance is not finite; expected numbers: is a gamma far out of range? Else lower "
+            "synthesis.guidance, or train the critic for longer"
         )
     norm = direction.flatten(1).norm(dim=1).clamp_min(1e-12)
     length = guidance * x.flatten(1).norm(dim=1) / norm
