@@ -95,6 +95,12 @@ def test_a_saved_pipeline_makes_the_same_bytes(conditional, critic, tmp_path):
     index = json.loads((tmp_path / "saved" / "model_index.json").read_text())
     assert (index["_class_name"], index["unet"]) == ("EditingPipeline", ["diffusers", "UNet2DModel"])
     assert not list((tmp_path / "saved").rglob("*.bin"))
+    again.save_pretrained(tmp_path / "copy")
+    saved, copied = (
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (tmp_path / "saved", tmp_path / "copy")
+    )
+    assert saved == copied
     pipeline.save_pretrained(tmp_path / "half", half=True)
     sizes = [
         sum(f.stat().st_size for f in (tmp_path / name / "unet").iterdir()) for name in ("saved", "half")

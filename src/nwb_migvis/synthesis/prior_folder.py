@@ -45,6 +45,10 @@ def save_prior(prior: Prior, folder: Path, *, half: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     unet = copy.deepcopy(prior.denoiser.unet).half() if half else prior.denoiser.unet
     unet.save_pretrained(folder / "unet")
+    config = folder / "unet" / "config.json"
+    kept = json.loads(config.read_text(encoding="utf-8"))
+    if kept.pop("_name_or_path", None):  # the folder that the network was once read from
+        config.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     scheduler_of(prior).save_pretrained(folder / "scheduler")
     latents = prior.denoiser.latents
     head = {
