@@ -72,6 +72,14 @@ def test_planted_groups_are_established(told):
     assert "Labels decoded from each group" in text and "not established" not in text
 
 
+def test_the_estimated_information_has_the_stars_of_its_own_null(told):
+    groups = told.groups.assign(information_nats=[5.9, 1.2], information_p=[0.002, 0.2])
+    lines = group_table(replace(told, groups=groups)).splitlines()
+    pose, kind = (next(line for line in lines if line.startswith(name)) for name in ("pose", "kind"))
+    assert "5.900**" in pose and "5.900***" not in pose
+    assert "1.200 " in kind
+
+
 def test_a_population_blind_to_a_label_does_not_establish_its_group():
     found = analyse(population(1, blind=True), config=SMALL)[0]
     assert found.groups["verdict"].tolist() == ["not established", "established"]

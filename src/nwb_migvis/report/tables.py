@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from nwb_migvis.evidence.significance import benjamini_hochberg
 from nwb_migvis.results import Results
 
 _MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
@@ -28,7 +29,9 @@ def group_table(results: Results) -> str:
     cap = groups["mi_cap_nats"].iloc[0]
     table["information"] = _starred(groups["mi_bound_nats"], groups[f"mi_{p}"])
     if "information_nats" in groups:
-        table["estimated"] = [_number(value) for value in groups["information_nats"]]
+        p_values = groups["information_p"].to_numpy()
+        p_values = benjamini_hochberg(p_values) if adjusted else p_values
+        table["estimated"] = _starred(groups["information_nats"], pd.Series(p_values))
     for column, title in (("decoding", "own labels"), ("own_group_gap", "gap")):
         if column in groups:
             table[title] = _starred(groups[column], groups[f"{column}_q"] if column == "decoding" else None)
@@ -58,8 +61,8 @@ def group_table(results: Results) -> str:
         )
     if "information_nats" in groups:
         lines.append(
-            "estimated: the same information by the conditional prior's errors, nats (no bound; too little "
-            "where the prior has learnt little of the group)"
+            "estimated: the same information by the conditional prior's errors, nats: no bound, and rough "
+            "(too little where the prior has learnt little of the group)"
         )
     lines += ["", *_decoding_lines(results), *_selectivity_lines(results)]
     lines += [f"note: {note}" for note in results.provenance.get("notes", [])]
