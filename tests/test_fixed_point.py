@@ -44,9 +44,8 @@ def test_an_image_does_not_depend_on_how_long_the_others_take():
 
 
 def test_sampling_undoes_inversion_by_the_shipped_prior():
-    images = render_stimuli(draw_factors(96, seed=99), seed=99)[
-        :24
-    ]  # number 11 is at a fork: .5 by two corrections
+    # Number 11 is at a fork: with two plain corrections its error is .5.
+    images = render_stimuli(draw_factors(96, seed=99), seed=99)[:24]
     prior = open_prior("renders")
     x0 = prior.scale.to_x(images)
     path = {"alpha_bar": prior.alpha_bar, "grid": time_grid(prior.n_timesteps, strength=0.9, n_steps=25)}

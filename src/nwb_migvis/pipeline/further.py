@@ -121,7 +121,7 @@ def write_further(
     request.check_against(results, config)
     check_destination(path, **where, name=results.name, replace_run=True)
     found = fingerprint(path)
-    with torch_settings(config) as n_threads:
+    with torch_settings(config) as n_threads:  # refuses a device before the session is read
         session = read_shown(path, results, **reading)
         made = make_further(request, results, weights, session, config)
     first = results.synthesized.sizes["edit"]

@@ -66,9 +66,6 @@ class Request:
     def _check(self) -> None:
         if not self.group:
             raise MigvisError("found no group; expected one to move; name it with --group")
-        for strength in self.strength:
-            if not 0 < strength <= 1:
-                raise MigvisError(f"strength is {strength:g}; expected more than 0 and at most 1")
         for gamma in self.gamma:
             if not math.isfinite(gamma):
                 raise MigvisError(f"gamma is {gamma:g}; expected a finite length")
@@ -101,18 +98,15 @@ class Request:
         Raises
         ------
         MigvisError
-            For an unknown group or stimulus, or a strength whose start step is below the number of steps.
+            For an unknown group or stimulus, or a strength that is outside (0, 1] or too low for the run's
+            number of steps.
         """
-        known = results.latents["stimulus"].values
+        from nwb_migvis.synthesis.editing import time_grid
+
         _check_known("group", self.group, results.groups.index)
-        _check_known("stimulus", (*self.source, *self.target), known)
-        n_steps, n_timesteps = config.synthesis.n_steps, config.prior.n_timesteps
+        _check_known("stimulus", (*self.source, *self.target), results.latents["stimulus"].values)
         for strength in self.strength:
-            if round(strength * n_timesteps) < n_steps:
-                raise MigvisError(
-                    f"strength is {strength:g}; expected at least {n_steps / n_timesteps:g}: the run edits "
-                    f"in {n_steps} steps of the prior's {n_timesteps}"
-                )
+            time_grid(config.prior.n_timesteps, strength=strength, n_steps=config.synthesis.n_steps)
 
 
 def _several(name: str, value: Any, kind: type) -> tuple:

@@ -210,11 +210,8 @@ def _stacked(images: np.ndarray | Sequence[Image.Image], shape: tuple[int, ...])
     wrong = next((a for a in arrays if a.shape != shape or a.dtype != np.uint8), None)
     if wrong is not None or not arrays:
         found = "no image" if wrong is None else f"an image of shape {wrong.shape} and type {wrong.dtype}"
-        mend = (
-            ""
-            if wrong is None or wrong.shape == shape
-            else ("; resize them (nwb_migvis.synthesis.pixels.resize_images)")
-        )
+        resize = wrong is not None and wrong.shape != shape
+        mend = "; resize them (nwb_migvis.synthesis.pixels.resize_images)" if resize else ""
         raise MigvisError(
             f"found {found}; expected images of shape {shape} and type uint8, the prior's{mend}"
         )
