@@ -101,6 +101,37 @@ def test_adherence_adds_the_difference_from_the_prediction_that_was_told_nothing
     assert alone.abs().max() > 0.05
 
 
+@pytest.mark.parametrize("how_far", [0.5, 1.0])
+def test_rescaled_guidance_has_the_contrast_of_the_prediction_at_the_goal(conditional, how_far):
+    network = LatentRegressor(1, 3, channels=(8, 8), dropout=0.0).eval()
+    critic = Critic(network, (1, 2), torch.zeros(3), torch.ones(3), torch.zeros(4, 3))
+    goal, own = torch.tensor([[1.5, 0.0, 0.0], [-1.0, 0.5, 0.0]]), torch.zeros(2, 3)
+    told = tell(conditional, critic, goal, own)
+    x_t, t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), 900
+    a, s = conditional.alpha_bar[t].sqrt(), (1 - conditional.alpha_bar[t]).sqrt()
+    nothing, _ = conditional.eps_and_x0_hat(x_t, t)
+    at_goal, _ = conditional.eps_and_x0_hat(x_t, t, told[:, : conditional.denoiser.width])
+
+    def clean(eps):
+        return (x_t - s * eps) / a
+
+    def led_to(**how):
+        shift = conditional_shift(conditional, told, condition=20.0, adherence=30.0, **how)
+        return clean(nothing + shift(x_t, t, nothing))
+
+    plain, rescaled = led_to(), led_to(guidance_rescale=how_far)
+    over = {"dim": (1, 2, 3), "keepdim": True}
+    before, wanted = plain.std(**over), clean(at_goal).std(**over)
+    assert ((before / wanted - 1).abs() > 0.05).all()
+    expected = how_far * wanted + (1 - how_far) * before
+    torch.testing.assert_close(rescaled.std(**over), expected, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(rescaled.mean(**over), plain.mean(**over), atol=1e-4, rtol=1e-3)
+    shape = (plain - plain.mean(**over)) / before
+    torch.testing.assert_close(
+        (rescaled - rescaled.mean(**over)) / rescaled.std(**over), shape, atol=1e-3, rtol=1e-2
+    )
+
+
 def test_the_difference_alone_carries_an_edit_to_its_goal(conditional):
     network = LatentRegressor(1, 3, channels=(8, 8), dropout=0.0).eval()
     critic = Critic(network, (1, 2), torch.zeros(3), torch.ones(3), torch.zeros(4, 3))

@@ -15,17 +15,9 @@ from typing import Any
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import as_path
+from nwb_migvis.image_settings import METHODS, CriticConfig, PriorConfig, SynthesisConfig
 from nwb_migvis.settings import check, merge, plain
-from nwb_migvis.stage_settings import (
-    METHODS,
-    CriticConfig,
-    EvidenceConfig,
-    GroupConfig,
-    LatentsConfig,
-    PriorConfig,
-    SplitConfig,
-    SynthesisConfig,
-)
+from nwb_migvis.stage_settings import EvidenceConfig, GroupConfig, LatentsConfig, SplitConfig
 
 __all__ = [
     "METHODS",
@@ -187,7 +179,8 @@ PRESETS: dict[str, Config] = {
         critic=CriticConfig(channels=(64, 128, 128, 256, 256, 256), n_steps=3000),
         synthesis=SynthesisConfig(
             n_steps=50,
-            condition=2.0,
+            condition=2.5,
+            adherence=3.0,
             methods=METHODS,
             directions=("ones", "pc1", "pc2"),
             maps=True,

@@ -34,7 +34,12 @@ def tell(prior: Prior, critic: Critic, *goals: torch.Tensor) -> torch.Tensor:
 
 
 def conditional_shift(
-    prior: Prior, told: torch.Tensor, *, condition: float = 0.0, adherence: float = 0.0
+    prior: Prior,
+    told: torch.Tensor,
+    *,
+    condition: float = 0.0,
+    adherence: float = 0.0,
+    guidance_rescale: float = 0.0,
 ) -> Shift:
     """Return what an edit's goal adds to the predicted noise.
 
@@ -44,21 +49,42 @@ def conditional_shift(
     given the others. The second is classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598): the same
     with all groups together, which holds the others at the source's own latents as it moves the edited one.
 
+    Both overshoot: the clean image that they lead to has more contrast than real ones. The contrast (standard
+    deviation over an image's pixels) is taken back to that of the clean image predicted at the goal, all of
+    the way with `guidance_rescale` 1 (Lin et al. 2024, arXiv 2305.08891, section 3.4; there of the output of
+    the network).
+
     Parameters
     ----------
     prior : Prior
     told : torch.Tensor, shape (n, 2 * width)
         What `tell` returned for the goals and the sources' own latents.
     condition, adherence : float
+    guidance_rescale : float
+        From 0 to 1.
     """
     goal, own = told.chunk(2, dim=1)
     embedded = [goal, own] if condition else [goal]
 
     @torch.no_grad()
     def shift(x_t: torch.Tensor, t: int, eps: torch.Tensor) -> torch.Tensor:
-        told_eps, _ = prior.eps_and_x0_hat(torch.cat([x_t] * len(embedded)), t, torch.cat(embedded))
+        told_eps, told_x0 = prior.eps_and_x0_hat(torch.cat([x_t] * len(embedded)), t, torch.cat(embedded))
         towards, *here = told_eps.chunk(len(embedded))
         moved = adherence * (towards - eps)
-        return moved + condition * (towards - here[0]) if here else moved
+        if here:
+            moved = moved + condition * (towards - here[0])
+        if not guidance_rescale:
+            return moved
+        noise = ((1 - prior.alpha_bar[t]) / prior.alpha_bar[t]).sqrt()
+        at_goal = told_x0[: len(x_t)]
+        x0 = at_goal + noise * (towards - eps - moved)
+        return moved - guidance_rescale * (_with_contrast_of(at_goal, x0) - x0) / noise
 
     return shift
+
+
+def _with_contrast_of(other: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+    """Return images with the standard deviation that others have, each around its own mean."""
+    over = (1, 2, 3)
+    mean, std = x0.mean(over, keepdim=True), x0.std(over, keepdim=True).clamp_min(1e-6)
+    return mean + (x0 - mean) * other.std(over, keepdim=True) / std

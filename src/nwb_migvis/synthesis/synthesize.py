@@ -263,7 +263,8 @@ def _edit(
     conditioned: bool,
     config: SynthesisConfig,
 ) -> np.ndarray:
-    weights = {"condition": config.condition, "adherence": config.adherence}
+    names = ("condition", "adherence", "guidance_rescale")
+    weights = {name: getattr(config, name) for name in names}
     n_guided = math.ceil(config.guided_steps * config.n_steps)
     first = int(grid[-n_guided]) if n_guided else prior.n_timesteps
     t_min = first if method.preserves else 0
