@@ -170,7 +170,7 @@ def test_stimuli_that_are_given_come_first_at_every_strength(home, make):
         ({"gamma": 1.0, "target": "im0001.png"}, "found both target and gamma"),
         ({"n": 0}, "n is 0"),
         ({"group": ()}, "found no group"),
-        ({"device": "warp"}, "found device 'warp'"),
+        ({"device": "warp"}, "found device = 'warp'"),
         ({"batch_size": 0}, "found batch_size = 0"),
         ({"name": "other"}, "found no run 'other'"),
     ],

@@ -12,14 +12,16 @@ from diffusers import DDPMScheduler, UNet2DModel
 from networks import save_other_pipeline
 
 from nwb_migvis import Config, MigvisError
-from nwb_migvis.config import PriorConfig, SynthesisConfig
+from nwb_migvis.config import GroupConfig, PriorConfig, SynthesisConfig
 from nwb_migvis.simulate import draw_factors, render_stimuli
-from nwb_migvis.synthesis.conditioning import conditional_shift, tell
+from nwb_migvis.synthesis.conditioning import _with_contrast_of, conditional_shift, tell
 from nwb_migvis.synthesis.critic import Critic, LatentRegressor
-from nwb_migvis.synthesis.editing import sample, time_grid
+from nwb_migvis.synthesis.editing import invert, sample, time_grid
+from nwb_migvis.synthesis.plan import plan_edits
 from nwb_migvis.synthesis.prior import load_prior
 from nwb_migvis.synthesis.prior_folder import open_prior, save_prior
 from nwb_migvis.synthesis.prior_training import Conditions, _draw_kept, train_prior
+from nwb_migvis.synthesis.synthesize import goals, synthesize
 
 TINY = PriorConfig(size_px=8, channels=(8, 16), n_steps=2, batch_size=16, learning_rate=3e-3)
 
@@ -37,6 +39,13 @@ def conditional():
     z = np.concatenate([shade, np.random.default_rng(1).normal(size=(300, 2)).astype(np.float32)], axis=1)
     config = replace(TINY, n_steps=150, ema_decay=0.9, latent_noise=0.1)
     return train_prior(images, config=config, seed=0, conditions=Conditions(z, (1, 2)))
+
+
+@pytest.fixture(scope="module")
+def blank():
+    """A critic that only says how latents are standardised."""
+    network = LatentRegressor(1, 3, channels=(8, 8), dropout=0.0).eval()
+    return Critic(network, (1, 2), torch.zeros(3), torch.ones(3), torch.zeros(4, 3))
 
 
 def _x0_hat(prior, z, keep, t=700):
@@ -71,11 +80,9 @@ def test_groups_are_dropped_as_often_as_said():
     np.testing.assert_allclose(counts, expected, atol=0.012)
 
 
-def test_the_difference_points_from_the_source_to_the_goal(conditional):
-    network = LatentRegressor(1, 3, channels=(8, 8), dropout=0.0).eval()
-    critic = Critic(network, (1, 2), torch.zeros(3), torch.ones(3), torch.zeros(4, 3))
+def test_the_difference_points_from_the_source_to_the_goal(conditional, blank):
     goal, own = torch.tensor([[1.5, 0.0, 0.0]] * 2), torch.tensor([[-1.5, 0.0, 0.0], [1.5, 0.0, 0.0]])
-    told = tell(conditional, critic, goal, own)
+    told = tell(conditional, blank, goal, own)
     x_t = torch.zeros(2, 1, 8, 8)
     nothing, _ = conditional.eps_and_x0_hat(x_t, 700)
     change = conditional_shift(conditional, told, condition=2.0)(x_t, 700, nothing)
@@ -85,11 +92,9 @@ def test_the_difference_points_from_the_source_to_the_goal(conditional):
     torch.testing.assert_close(change, 2 * once)
 
 
-def test_adherence_adds_the_difference_from_the_prediction_that_was_told_nothing(conditional):
-    network = LatentRegressor(1, 3, channels=(8, 8), dropout=0.0).eval()
-    critic = Critic(network, (1, 2), torch.zeros(3), torch.ones(3), torch.zeros(4, 3))
+def test_adherence_adds_the_difference_from_the_prediction_that_was_told_nothing(conditional, blank):
     goal, own = torch.tensor([[1.5, 0.0, 0.0]] * 2), torch.zeros(2, 3)
-    told = tell(conditional, critic, goal, own)
+    told = tell(conditional, blank, goal, own)
     x_t = torch.zeros(2, 1, 8, 8)
     nothing, _ = conditional.eps_and_x0_hat(x_t, 700)
     at_goal, _ = conditional.eps_and_x0_hat(x_t, 700, told[:, : conditional.denoiser.width])
@@ -101,43 +106,99 @@ def test_adherence_adds_the_difference_from_the_prediction_that_was_told_nothing
     assert alone.abs().max() > 0.05
 
 
+@pytest.mark.parametrize("t", [400, 900])
+@pytest.mark.parametrize("weights", [(20.0, 30.0), (0.0, 40.0)])
 @pytest.mark.parametrize("how_far", [0.5, 1.0])
-def test_rescaled_guidance_has_the_contrast_of_the_prediction_at_the_goal(conditional, how_far):
-    network = LatentRegressor(1, 3, channels=(8, 8), dropout=0.0).eval()
-    critic = Critic(network, (1, 2), torch.zeros(3), torch.ones(3), torch.zeros(4, 3))
-    goal, own = torch.tensor([[1.5, 0.0, 0.0], [-1.0, 0.5, 0.0]]), torch.zeros(2, 3)
-    told = tell(conditional, critic, goal, own)
-    x_t, t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), 900
+def test_rescaled_guidance_has_the_contrast_of_the_prediction_at_the_goal(
+    conditional, blank, t, weights, how_far
+):
+    goal, own = torch.tensor([[1.5, 0.0, 0.0], [-1.0, 0.5, 0.0], [0.5, 1.0, 1.0]]), torch.zeros(3, 3)
+    told = tell(conditional, blank, goal, own)
+    x_t = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     a, s = conditional.alpha_bar[t].sqrt(), (1 - conditional.alpha_bar[t]).sqrt()
     nothing, _ = conditional.eps_and_x0_hat(x_t, t)
     at_goal, _ = conditional.eps_and_x0_hat(x_t, t, told[:, : conditional.denoiser.width])
-
-    def clean(eps):
-        return (x_t - s * eps) / a
+    condition, adherence = weights
 
     def led_to(**how):
-        shift = conditional_shift(conditional, told, condition=20.0, adherence=30.0, **how)
-        return clean(nothing + shift(x_t, t, nothing))
+        shift = conditional_shift(conditional, told, condition=condition, adherence=adherence, **how)
+        return (x_t - s * (nothing + shift(x_t, t, nothing))) / a
 
     plain, rescaled = led_to(), led_to(guidance_rescale=how_far)
     over = {"dim": (1, 2, 3), "keepdim": True}
-    before, wanted = plain.std(**over), clean(at_goal).std(**over)
-    assert ((before / wanted - 1).abs() > 0.05).all()
+    before, wanted = plain.std(**over), ((x_t - s * at_goal) / a).std(**over)
+    assert ((before / wanted - 1).abs() > 0.02).all()
     expected = how_far * wanted + (1 - how_far) * before
-    torch.testing.assert_close(rescaled.std(**over), expected, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(rescaled.mean(**over), plain.mean(**over), atol=1e-4, rtol=1e-3)
-    shape = (plain - plain.mean(**over)) / before
-    torch.testing.assert_close(
-        (rescaled - rescaled.mean(**over)) / rescaled.std(**over), shape, atol=1e-3, rtol=1e-2
+    near = {"atol": 1e-4, "rtol": 1e-3}
+    torch.testing.assert_close(rescaled.std(**over), expected, **near)
+    torch.testing.assert_close(rescaled.mean(**over), plain.mean(**over), **near)
+    shapes = [(x0 - x0.mean(**over)) / x0.std(**over) for x0 in (plain, rescaled)]
+    torch.testing.assert_close(*shapes, atol=1e-3, rtol=1e-2)
+
+
+def test_contrast_is_of_an_image_not_of_its_channels_and_flat_images_stay_flat():
+    x0 = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    x0 = x0 * torch.tensor([1.0, 2.0, 4.0])[:, None, None]
+    other = 3 * torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    found = _with_contrast_of(other, x0)
+    torch.testing.assert_close(found.std((1, 2, 3)), other.std((1, 2, 3)))
+    by_channel = found.std((2, 3)) / x0.std((2, 3))
+    torch.testing.assert_close(by_channel, by_channel[:, :1].expand(-1, 3))
+    flat = torch.full((2, 3, 8, 8), 0.25)
+    torch.testing.assert_close(_with_contrast_of(other, flat), flat)
+
+
+def test_rescaling_without_guidance_changes_nothing(conditional, blank):
+    told = tell(conditional, blank, torch.ones(2, 3), torch.zeros(2, 3))
+    x_t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    nothing, _ = conditional.eps_and_x0_hat(x_t, 700)
+    assert not conditional_shift(conditional, told, guidance_rescale=1.0)(x_t, 700, nothing).any()
+    for bad in (-0.1, 1.5, float("nan")):
+        with pytest.raises(MigvisError, match="expected 0 to 1"):
+            conditional_shift(conditional, told, guidance_rescale=bad)
+
+
+def test_a_run_guides_by_every_setting_of_the_conditional_prior(conditional, blank):
+    images, shade = shades(40, seed=3)
+    latents = np.concatenate([shade, np.zeros((40, 2), dtype=np.float32)], axis=1)
+    groups = (GroupConfig(name="shade", size=1), GroupConfig(name="rest", size=2))
+    weights = {"condition": 1.0, "adherence": 2.0, "guidance_rescale": 0.7}
+    only_pairs = {"n_pairs": 10, "methods": ("pmi",), "n_dose": 0, "n_traversal": 0}
+    config = SynthesisConfig(n_steps=6, guided_steps=0.0, batch_size=32, **only_pairs, **weights)
+    plan = plan_edits(np.arange(40), groups, labels={}, config=config, rng=np.random.default_rng(0))
+    made = synthesize(
+        plan,
+        images,
+        latents,
+        np.arange(40).astype(str),
+        prior=conditional,
+        critic=blank,
+        groups=groups,
+        config=config,
+        seed=0,
     )
+    source = plan["source"].to_numpy()
+    path = {"alpha_bar": conditional.alpha_bar}
+    path["grid"] = time_grid(conditional.n_timesteps, strength=config.strength, n_steps=6)
+    x = invert(conditional.eps_and_x0_hat, conditional.scale.to_x(images[source]), **path)
+    told = tell(conditional, blank, goals(plan, latents, blank, groups), blank.standardise(latents)[source])
+
+    def guided(**weights):
+        shift = conditional_shift(conditional, told, **weights)
+        found = conditional.scale.to_images(
+            sample(conditional.eps_and_x0_hat, x, shift=shift, **path), grayscale=True
+        )
+        return np.abs(found.astype(int) - made["image"].values).max()
+
+    assert guided(**weights) <= 1
+    for name in weights:
+        assert guided(**weights | {name: 0.0}) > 3
 
 
-def test_the_difference_alone_carries_an_edit_to_its_goal(conditional):
-    network = LatentRegressor(1, 3, channels=(8, 8), dropout=0.0).eval()
-    critic = Critic(network, (1, 2), torch.zeros(3), torch.ones(3), torch.zeros(4, 3))
+def test_the_difference_alone_carries_an_edit_to_its_goal(conditional, blank):
     own = torch.tensor([[0.0, 0.0, 0.0]] * 3)
     goal = torch.tensor([[-1.5, 0.0, 0.0], [0.0, 0.0, 0.0], [1.5, 0.0, 0.0]])
-    shift = conditional_shift(conditional, tell(conditional, critic, goal, own), condition=1.0)
+    shift = conditional_shift(conditional, tell(conditional, blank, goal, own), condition=1.0)
     x = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)).expand(3, -1, -1, -1)
     grid = time_grid(1000, strength=0.9, n_steps=10)
     made = sample(conditional.eps_and_x0_hat, x, alpha_bar=conditional.alpha_bar, grid=grid, shift=shift)

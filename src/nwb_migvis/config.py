@@ -68,7 +68,7 @@ class Config:
     def __post_init__(self) -> None:
         check(self, "config", at_least={"seed": 0, "n_threads": 0}, below={"seed": 2**63})
         if self.device.split(":")[0] not in ("cpu", "cuda", "mps"):
-            raise MigvisError(f"found device {self.device!r}; expected cpu, cuda or mps; give --device cpu")
+            raise MigvisError(f"found device = {self.device!r}; expected cpu, cuda or mps, as in cuda:0")
         if self.synthesis.is_conditioned and not self.prior.conditional:
             raise MigvisError(
                 f"synthesis: found condition = {self.synthesis.condition:g} and adherence = "

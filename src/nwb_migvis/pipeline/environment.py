@@ -38,6 +38,19 @@ def stage_seeds(seed: int) -> dict[str, int]:
     return {stage: int(word) for stage, word in zip(STAGES, words, strict=True)}
 
 
+def check_device(config: Config) -> None:
+    """Refuse a device that this machine does not have."""
+    import torch
+
+    try:
+        torch.empty(0, device=config.device)
+    except (RuntimeError, AssertionError) as error:
+        raise MigvisError(
+            f"device {config.device!r} cannot be used: {str(error).splitlines()[0]}; give --device cpu, or "
+            'device = "cpu" in the settings'
+        ) from None
+
+
 @contextmanager
 def torch_settings(config: Config) -> Iterator[int]:
     """Set threads and determinism for the duration of a run; yield the number of threads."""
@@ -45,12 +58,7 @@ def torch_settings(config: Config) -> Iterator[int]:
 
     # cuBLAS is deterministic only with a fixed workspace, which it reads when a process first uses it.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    try:
-        torch.empty(0, device=config.device)
-    except (RuntimeError, AssertionError) as error:
-        raise MigvisError(
-            f"device {config.device!r} cannot be used: {str(error).splitlines()[0]}; give --device cpu"
-        ) from None
+    check_device(config)
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     try:

@@ -14,7 +14,7 @@ from nwb_migvis.extras import MODELS, require
 from nwb_migvis.files import as_path
 from nwb_migvis.pipeline.analysing import analyse, analyse_together
 from nwb_migvis.pipeline.destinations import choose_destinations
-from nwb_migvis.pipeline.environment import Clock, digest_of, json_value
+from nwb_migvis.pipeline.environment import Clock, check_device, digest_of, json_value
 from nwb_migvis.pipeline.priors import check_prior
 from nwb_migvis.pipeline.stages import MAX_PRIOR_BYTES
 from nwb_migvis.read import read_session, read_sessions
@@ -150,6 +150,7 @@ def _run_all(
     started = datetime.now(UTC)
     clock = Clock()
     destinations = choose_destinations(sources, **destination, name=name, expected_bytes=2 * MAX_PRIOR_BYTES)
+    check_device(config)
     check_prior(config)
     check_features(config.critic)
     found = [fingerprint(source) for source in sources]

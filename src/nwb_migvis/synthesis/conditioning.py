@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from nwb_migvis.errors import MigvisError
 from nwb_migvis.synthesis.critic import Critic
 from nwb_migvis.synthesis.editing import Shift
 from nwb_migvis.synthesis.prior import Prior
@@ -49,10 +50,10 @@ def conditional_shift(
     given the others. The second is classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598): the same
     with all groups together, which holds the others at the source's own latents as it moves the edited one.
 
-    Both overshoot: the clean image that they lead to has more contrast than real ones. The contrast (standard
-    deviation over an image's pixels) is taken back to that of the clean image predicted at the goal, all of
-    the way with `guidance_rescale` 1 (Lin et al. 2024, arXiv 2305.08891, section 3.4; there of the output of
-    the network).
+    Both overshoot: the clean image that they lead to has more contrast than the one predicted at the goal.
+    Its contrast (standard deviation over an image's pixels, around their mean, which is kept) is taken back
+    to that one's, all of the way with `guidance_rescale` 1. Lin et al. 2024 (arXiv 2305.08891, section 3.4)
+    scale the output of the network, its mean with it.
 
     Parameters
     ----------
@@ -62,7 +63,14 @@ def conditional_shift(
     condition, adherence : float
     guidance_rescale : float
         From 0 to 1.
+
+    Raises
+    ------
+    MigvisError
+        If `guidance_rescale` is outside that range.
     """
+    if not 0 <= guidance_rescale <= 1:
+        raise MigvisError(f"found guidance_rescale = {guidance_rescale:g}; expected 0 to 1")
     goal, own = told.chunk(2, dim=1)
     embedded = [goal, own] if condition else [goal]
 
@@ -73,7 +81,7 @@ def conditional_shift(
         moved = adherence * (towards - eps)
         if here:
             moved = moved + condition * (towards - here[0])
-        if not guidance_rescale:
+        if not guidance_rescale or not condition + adherence:
             return moved
         noise = ((1 - prior.alpha_bar[t]) / prior.alpha_bar[t]).sqrt()
         at_goal = told_x0[: len(x_t)]
