@@ -183,6 +183,7 @@ PRESETS: dict[str, Config] = {
             n_steps=50,
             condition=2.5,
             adherence=3.0,
+            guidance_rescale=0.7,
             methods=METHODS,
             directions=("ones", "pc1", "pc2"),
             maps=True,

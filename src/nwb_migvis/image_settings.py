@@ -220,7 +220,7 @@ class SynthesisConfig:
     guided_steps: float = 0.7
     condition: float = 1.0
     adherence: float = 2.5
-    guidance_rescale: float = 0.7
+    guidance_rescale: float = 0.0
     n_pairs: int = 64
     methods: tuple[str, ...] = ("pmi", "none", "shuffled")
     dose: tuple[float, ...] = (0.5, 0.65, 0.8, 0.95)
