@@ -220,15 +220,13 @@ def test_images_smaller_than_the_network_are_padded_and_traversals_may_be_left_o
     assert results.provenance["appearance"]["start"] == {}
 
 
-def test_a_device_that_is_not_there(session, tmp_path):
-    with pytest.raises(MigvisError, match="found device = 'warp'"):
-        run(session, out=tmp_path / "o.nwb", config=replace(TINY, device="warp"))
-
-
-def test_a_device_that_this_machine_lacks_is_refused_before_anything_is_read(session, tmp_path, monkeypatch):
+@pytest.mark.parametrize("device", ["cuda:99", "cpu:x"])
+def test_a_device_that_this_machine_lacks_is_refused_before_anything_is_read(
+    session, tmp_path, monkeypatch, device
+):
     monkeypatch.setattr("nwb_migvis.pipeline.running.read_session", None)
-    with pytest.raises(MigvisError, match="'cuda:99' cannot be used"):
-        run(session, out=tmp_path / "o.nwb", config=replace(TINY, device="cuda:99"))
+    with pytest.raises(MigvisError, match=f"'{device}' cannot be used"):
+        run(session, out=tmp_path / "o.nwb", config=replace(TINY, device=device))
 
 
 ZHANG = DATA / "it_zhang_desimone" / "zd_it_pseudopopulation.nwb"

@@ -107,7 +107,7 @@ def test_adherence_adds_the_difference_from_the_prediction_that_was_told_nothing
 
 
 @pytest.mark.parametrize("t", [400, 900])
-@pytest.mark.parametrize("weights", [(20.0, 30.0), (0.0, 40.0)])
+@pytest.mark.parametrize("weights", [(20.0, 30.0), (0.0, 40.0), (-40.0, 40.0)])
 @pytest.mark.parametrize("how_far", [0.5, 1.0])
 def test_rescaled_guidance_has_the_contrast_of_the_prediction_at_the_goal(
     conditional, blank, t, weights, how_far

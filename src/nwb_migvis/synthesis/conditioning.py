@@ -81,7 +81,7 @@ def conditional_shift(
         moved = adherence * (towards - eps)
         if here:
             moved = moved + condition * (towards - here[0])
-        if not guidance_rescale or not condition + adherence:
+        if not guidance_rescale or not (condition or adherence):
             return moved
         noise = ((1 - prior.alpha_bar[t]) / prior.alpha_bar[t]).sqrt()
         at_goal = told_x0[: len(x_t)]
