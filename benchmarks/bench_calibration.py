@@ -20,8 +20,8 @@ import torch
 import xarray as xr
 from scipy import stats
 
+from nwb_migvis.analysis import analyse
 from nwb_migvis.config import Config, EvidenceConfig, GroupConfig, LatentsConfig
-from nwb_migvis.pipeline import analyse
 
 GROUPS = (
     GroupConfig(name="pose", size=2, labels=("x",)),

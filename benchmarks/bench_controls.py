@@ -25,8 +25,8 @@ import torch
 from nwb_migvis import Results, read_results, simulate_session
 from nwb_migvis.config import METHODS
 from nwb_migvis.demo import POSE, demo_config
-from nwb_migvis.pipeline import run_files
 from nwb_migvis.report import group_table
+from nwb_migvis.runs import run_files
 
 BLIND = {"category": 60, "content": 60}
 COLUMNS = ("pose transfer", "category kept", "category transfer", "pose kept", "SI_t", "SI_strict")

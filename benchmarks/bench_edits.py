@@ -27,10 +27,8 @@ import torch
 import xarray as xr
 
 from nwb_migvis import read_session, simulate_session
-from nwb_migvis.config import Config, SynthesisConfig
-from nwb_migvis.demo import demo_config
-from nwb_migvis.pipeline.environment import Clock, stage_seeds
-from nwb_migvis.pipeline.stages import (
+from nwb_migvis.analysis.context import Clock, stage_seeds
+from nwb_migvis.analysis.stages import (
     Edits,
     Fitted,
     Guides,
@@ -39,10 +37,12 @@ from nwb_migvis.pipeline.stages import (
     fit_edit_readers,
     own_guides,
 )
-from nwb_migvis.synthesis.batches import in_batches
-from nwb_migvis.synthesis.editing import invert, sample, time_grid
-from nwb_migvis.synthesis.plan import plan_edits
-from nwb_migvis.synthesis.synthesize import goals, pmi_gradient, synthesize
+from nwb_migvis.config import Config, SynthesisConfig
+from nwb_migvis.demo import demo_config
+from nwb_migvis.networks.batches import in_batches
+from nwb_migvis.synthesis.editing.plan import plan_edits
+from nwb_migvis.synthesis.editing.synthesize import goals, pmi_gradient, synthesize
+from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,15 @@ import numpy as np
 import pandas as pd
 import torch
 
+from nwb_migvis.analysis.context import torch_settings
 from nwb_migvis.config import Config, GroupConfig, PriorConfig, SynthesisConfig
-from nwb_migvis.pipeline.environment import torch_settings
 from nwb_migvis.simulate import draw_factors, render_stimuli
 from nwb_migvis.simulate.render import POSE, SHAPE
-from nwb_migvis.synthesis.critic import Critic, train_critic
-from nwb_migvis.synthesis.plan import plan_edits
-from nwb_migvis.synthesis.prior import PixelScale, Prior
-from nwb_migvis.synthesis.prior_training import Conditions, PriorTraining
-from nwb_migvis.synthesis.synthesize import synthesize
+from nwb_migvis.synthesis.critic.model import Critic, train_critic
+from nwb_migvis.synthesis.editing.plan import plan_edits
+from nwb_migvis.synthesis.editing.synthesize import synthesize
+from nwb_migvis.synthesis.prior.model import PixelScale, Prior
+from nwb_migvis.synthesis.prior.training import Conditions, PriorTraining
 
 GROUPS = (GroupConfig(name="pose"), GroupConfig(name="category", size=8), GroupConfig(name="shape", size=2))
 SIZES = tuple(group.size for group in GROUPS)

@@ -14,10 +14,10 @@ import argparse
 import numpy as np
 import torch
 
-from nwb_migvis.evidence.readers import fit_readers
+from nwb_migvis.evidence.readers.protocol import fit_readers
 from nwb_migvis.simulate import draw_factors, render_stimuli
-from nwb_migvis.synthesis.prior_folder import open_prior
-from nwb_migvis.synthesis.samples import sample_prior
+from nwb_migvis.synthesis.prior.folder import open_prior
+from nwb_migvis.synthesis.prior.samples import sample_prior
 
 SEED = 4242
 N_TRAIN, N_VALIDATION, N_SAMPLES = 5500, 500, 256

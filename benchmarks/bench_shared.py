@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from nwb_migvis.analysis.stages import average_counts
 from nwb_migvis.config import LatentsConfig, SplitConfig
 from nwb_migvis.evidence.reliability import column_correlation, half_means
 from nwb_migvis.evidence.ridge import fit_ridge
@@ -23,7 +24,6 @@ from nwb_migvis.latents import linked_pairs, resolve_groups, split_shared_stimul
 from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.latents.model import LatentModel
 from nwb_migvis.latents.shared import Recording, fit_shared_latents
-from nwb_migvis.pipeline.stages import average_counts
 from nwb_migvis.simulate import draw_counts, draw_factors, draw_population
 from nwb_migvis.simulate.render import POSE
 

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from nwb_migvis import read_results, read_session
-from nwb_migvis.evidence.readers import Reader, fit_readers
+from nwb_migvis.evidence.readers.protocol import Reader, fit_readers
 from nwb_migvis.evidence.transfer import numeric_transfer
 from nwb_migvis.simulate.ground_truth import read_ground_truth
 from nwb_migvis.simulate.population import Population, draw_population

@@ -27,9 +27,9 @@ import torch
 from nwb_migvis.config import PriorConfig
 from nwb_migvis.simulate import draw_factors, render_stimuli
 from nwb_migvis.simulate.render import POSE, SHAPE
-from nwb_migvis.synthesis.prior import PixelScale
-from nwb_migvis.synthesis.prior_folder import save_prior
-from nwb_migvis.synthesis.prior_training import Conditions, PriorTraining, denoising_loss, grow
+from nwb_migvis.synthesis.prior.folder import save_prior
+from nwb_migvis.synthesis.prior.model import PixelScale
+from nwb_migvis.synthesis.prior.training import Conditions, PriorTraining, denoising_loss, grow
 
 SEED = 700_000_000
 """Far from the seeds that people choose: the renders are nobody's session."""

@@ -19,13 +19,13 @@ from nwb_migvis.config import (
 )
 from nwb_migvis.simulate import draw_factors, render_stimuli
 from nwb_migvis.simulate.render import POSE
-from nwb_migvis.synthesis import prior_training
-from nwb_migvis.synthesis.critic import train_critic
-from nwb_migvis.synthesis.diffusion_pipeline import EditingPipeline
-from nwb_migvis.synthesis.plan import plan_edits
-from nwb_migvis.synthesis.prior_folder import open_prior
-from nwb_migvis.synthesis.prior_training import Conditions, PriorTraining, train_prior
-from nwb_migvis.synthesis.synthesize import synthesize
+from nwb_migvis.synthesis.critic.model import train_critic
+from nwb_migvis.synthesis.editing.plan import plan_edits
+from nwb_migvis.synthesis.editing.synthesize import synthesize
+from nwb_migvis.synthesis.prior import training as prior_training
+from nwb_migvis.synthesis.prior.folder import open_prior
+from nwb_migvis.synthesis.prior.pipeline import EditingPipeline
+from nwb_migvis.synthesis.prior.training import Conditions, PriorTraining, train_prior
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

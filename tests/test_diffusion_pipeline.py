@@ -13,13 +13,13 @@ from PIL import Image
 
 from nwb_migvis import MigvisError
 from nwb_migvis.config import GroupConfig, PriorConfig, SynthesisConfig
-from nwb_migvis.synthesis.critic import Critic, LatentRegressor
-from nwb_migvis.synthesis.diffusion_pipeline import EditingPipeline
-from nwb_migvis.synthesis.editing import invert, sample, time_grid
-from nwb_migvis.synthesis.plan import COLUMNS, pair_rows
-from nwb_migvis.synthesis.prior_training import Conditions, train_prior
-from nwb_migvis.synthesis.samples import sample_prior
-from nwb_migvis.synthesis.synthesize import pmi_gradient, synthesize
+from nwb_migvis.synthesis.critic.model import Critic, LatentRegressor
+from nwb_migvis.synthesis.editing.plan import COLUMNS, pair_rows
+from nwb_migvis.synthesis.editing.synthesize import pmi_gradient, synthesize
+from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
+from nwb_migvis.synthesis.prior.pipeline import EditingPipeline
+from nwb_migvis.synthesis.prior.samples import sample_prior
+from nwb_migvis.synthesis.prior.training import Conditions, train_prior
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (24, 8, 8), dtype=np.uint8)
 TINY = PriorConfig(size_px=8, channels=(8, 16), n_steps=2, batch_size=8, learning_rate=3e-3)

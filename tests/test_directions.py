@@ -5,7 +5,7 @@ import pytest
 
 from nwb_migvis import MigvisError
 from nwb_migvis.config import GroupConfig
-from nwb_migvis.synthesis.directions import check_directions, direction_vectors
+from nwb_migvis.synthesis.editing.directions import check_directions, direction_vectors
 
 GROUPS = (GroupConfig(name="a", size=3), GroupConfig(name="b", size=2))
 RNG = np.random.default_rng(0)

@@ -8,6 +8,8 @@ import pytest
 import xarray as xr
 
 from nwb_migvis import Config
+from nwb_migvis.analysis.appearance import describe_edits
+from nwb_migvis.analysis.stages import Edits
 from nwb_migvis.evidence.appearance import (
     extreme_stimuli,
     feature_components,
@@ -17,8 +19,6 @@ from nwb_migvis.evidence.appearance import (
     realism,
     start_dependence,
 )
-from nwb_migvis.pipeline.appearance import describe_edits
-from nwb_migvis.pipeline.stages import Edits
 
 
 def pictures(n, *, seed, shape=(8, 8)):

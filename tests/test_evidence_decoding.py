@@ -3,8 +3,8 @@ import pytest
 import xarray as xr
 from scipy import stats
 
+from nwb_migvis.evidence.appearance import frechet_distance
 from nwb_migvis.evidence.decoding import decode_labels, own_group_gap
-from nwb_migvis.evidence.realism import frechet_distance
 
 GROUPS = {"a": (0, 2), "b": (2, 2)}
 

@@ -10,8 +10,8 @@ from nwb_migvis.evidence.decoding import decode_labels
 from nwb_migvis.evidence.dimension import participation_ratio, twonn_dimension
 from nwb_migvis.evidence.disentanglement import group_mig, group_sap, mutual_information
 from nwb_migvis.evidence.likelihood import bits_per_spike
+from nwb_migvis.evidence.significance import verdict
 from nwb_migvis.evidence.stability import linear_cka, match_groups, mean_cca
-from nwb_migvis.evidence.verdict import verdict
 
 
 def test_participation_ratio_of_known_covariances():

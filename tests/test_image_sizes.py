@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from nwb_migvis.config import CriticConfig, GroupConfig, PriorConfig, SynthesisConfig
-from nwb_migvis.synthesis.critic import train_critic
-from nwb_migvis.synthesis.plan import COLUMNS, pair_rows
-from nwb_migvis.synthesis.prior import new_denoiser
-from nwb_migvis.synthesis.prior_training import Conditions, train_prior
-from nwb_migvis.synthesis.synthesize import synthesize
+from nwb_migvis.synthesis.critic.model import train_critic
+from nwb_migvis.synthesis.editing.plan import COLUMNS, pair_rows
+from nwb_migvis.synthesis.editing.synthesize import synthesize
+from nwb_migvis.synthesis.prior.model import new_denoiser
+from nwb_migvis.synthesis.prior.training import Conditions, train_prior
 
 N = 24
 GROUPS = (GroupConfig(name="a", size=1), GroupConfig(name="b", size=1))

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from nwb_migvis.evidence.information import paired_mean
-from nwb_migvis.synthesis.information import denoising_information
-from nwb_migvis.synthesis.prior import PixelScale, Prior, cosine_alpha_bar
+from nwb_migvis.synthesis.prior.information import denoising_information
+from nwb_migvis.synthesis.prior.model import PixelScale, Prior, cosine_alpha_bar
 
 SIZES = (2, 1, 1)
 N_PIXELS = 4

@@ -16,6 +16,7 @@ import pytest
 import xarray as xr
 
 from nwb_migvis import Config, MigvisError, read_results, read_session, run, simulate_session
+from nwb_migvis.analysis import analyse
 from nwb_migvis.config import (
     CriticConfig,
     EvidenceConfig,
@@ -24,12 +25,11 @@ from nwb_migvis.config import (
     PriorConfig,
     SynthesisConfig,
 )
-from nwb_migvis.pipeline import analyse
 from nwb_migvis.report import draw_edits
 from nwb_migvis.results import EDIT_COORDS, GROUP_COLUMNS
 from nwb_migvis.store import read_weights, validate_file
-from nwb_migvis.synthesis import prior_training
-from nwb_migvis.synthesis.prior import load_prior
+from nwb_migvis.synthesis.prior import training as prior_training
+from nwb_migvis.synthesis.prior.model import load_prior
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -153,7 +153,7 @@ def test_a_list_of_one_gives_a_list(session, tmp_path):
 
 
 def test_refusals_come_before_any_work(session, tmp_path, monkeypatch):
-    monkeypatch.setattr("nwb_migvis.pipeline.running.analyse", lambda *_, **__: pytest.fail("work was done"))
+    monkeypatch.setattr("nwb_migvis.runs.running.analyse", lambda *_, **__: pytest.fail("work was done"))
     taken = tmp_path / "taken.nwb"
     taken.write_bytes(b"mine")
     with pytest.raises(MigvisError, match="exists already"):
@@ -174,7 +174,7 @@ def test_a_source_that_changes_meanwhile_is_refused(session, tmp_path, monkeypat
             file.write(b" ")
         return found
 
-    monkeypatch.setattr("nwb_migvis.pipeline.running.analyse", touch)
+    monkeypatch.setattr("nwb_migvis.runs.running.analyse", touch)
     with pytest.raises(MigvisError, match="was changed since it was read"):
         run(copy, out=tmp_path / "o.nwb", config=TINY)
     assert not (tmp_path / "o.nwb").exists()
@@ -224,7 +224,7 @@ def test_images_smaller_than_the_network_are_padded_and_traversals_may_be_left_o
 def test_a_device_that_this_machine_lacks_is_refused_before_anything_is_read(
     session, tmp_path, monkeypatch, device
 ):
-    monkeypatch.setattr("nwb_migvis.pipeline.running.read_session", None)
+    monkeypatch.setattr("nwb_migvis.runs.running.read_session", None)
     with pytest.raises(MigvisError, match=f"'{device}' cannot be used"):
         run(session, out=tmp_path / "o.nwb", config=replace(TINY, device=device))
 

@@ -8,12 +8,12 @@ import pytest
 import xarray as xr
 
 from nwb_migvis import Config, MigvisError
+from nwb_migvis.analysis import analyse, sweep
+from nwb_migvis.analysis.context import Clock, stage_seeds
+from nwb_migvis.analysis.stability import half_stability
+from nwb_migvis.analysis.stages import fit
 from nwb_migvis.cli import main
 from nwb_migvis.config import EvidenceConfig, GroupConfig, LatentsConfig
-from nwb_migvis.pipeline import analyse, sweep
-from nwb_migvis.pipeline.environment import Clock, stage_seeds
-from nwb_migvis.pipeline.stability import half_stability
-from nwb_migvis.pipeline.stages import fit
 from nwb_migvis.report import group_table, sweep_table
 
 GROUPS = (
@@ -203,7 +203,7 @@ def test_the_command_prints_a_sweep_and_writes_nothing(tmp_path, monkeypatch, ca
     )
     asked = []
     monkeypatch.setattr(
-        "nwb_migvis.pipeline.sweep_file", lambda path, **given: asked.append((path, given)) or table
+        "nwb_migvis.runs.sweep_file", lambda path, **given: asked.append((path, given)) or table
     )
     with pytest.raises(SystemExit) as ended:
         main(["run", str(tmp_path / "s.nwb"), "--sweep", "--seed", "3", "--where", "correct"])

@@ -14,14 +14,14 @@ from networks import save_other_pipeline
 from nwb_migvis import Config, MigvisError
 from nwb_migvis.config import GroupConfig, PriorConfig, SynthesisConfig
 from nwb_migvis.simulate import draw_factors, render_stimuli
-from nwb_migvis.synthesis.conditioning import _with_contrast_of, conditional_shift, tell
-from nwb_migvis.synthesis.critic import Critic, LatentRegressor
-from nwb_migvis.synthesis.editing import invert, sample, time_grid
-from nwb_migvis.synthesis.plan import plan_edits
-from nwb_migvis.synthesis.prior import load_prior
-from nwb_migvis.synthesis.prior_folder import open_prior, save_prior
-from nwb_migvis.synthesis.prior_training import Conditions, _draw_kept, train_prior
-from nwb_migvis.synthesis.synthesize import goals, synthesize
+from nwb_migvis.synthesis.critic.model import Critic, LatentRegressor
+from nwb_migvis.synthesis.editing.plan import plan_edits
+from nwb_migvis.synthesis.editing.prior_guidance import _with_contrast_of, conditional_shift, tell
+from nwb_migvis.synthesis.editing.synthesize import goals, synthesize
+from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
+from nwb_migvis.synthesis.prior.folder import open_prior, save_prior
+from nwb_migvis.synthesis.prior.model import load_prior
+from nwb_migvis.synthesis.prior.training import Conditions, _draw_kept, train_prior
 
 TINY = PriorConfig(size_px=8, channels=(8, 16), n_steps=2, batch_size=16, learning_rate=3e-3)
 
@@ -300,7 +300,7 @@ def test_the_shipped_prior_knows_the_renders():
     found, x0_hat = prior.eps_and_x0_hat(x_t, 500)
     assert float((x0_hat - x).square().mean()) < 0.1
     assert float((found - eps).square().mean()) < 0.25
-    folder = files("nwb_migvis.synthesis") / "priors" / "renders"
+    folder = files("nwb_migvis.synthesis.prior") / "shipped" / "renders"
     weights = (folder / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
     said = (folder.parent / "README.md").read_text(encoding="utf-8")
     assert hashlib.sha256(weights).hexdigest() in said

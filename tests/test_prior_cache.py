@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 from nwb_migvis import MigvisError
 from nwb_migvis.cli import _config
 from nwb_migvis.config import PriorConfig
-from nwb_migvis.synthesis import prior_training
-from nwb_migvis.synthesis.prior_cache import cache_key, cached_prior
-from nwb_migvis.synthesis.prior_folder import open_prior
-from nwb_migvis.synthesis.prior_training import Conditions, denoising_loss, train_prior
+from nwb_migvis.synthesis.prior import training as prior_training
+from nwb_migvis.synthesis.prior.cache import cache_key, cached_prior
+from nwb_migvis.synthesis.prior.folder import open_prior
+from nwb_migvis.synthesis.prior.training import Conditions, denoising_loss, train_prior
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (24, 8, 8), dtype=np.uint8)
 TINY = PriorConfig(size_px=8, channels=(8, 16), n_steps=4, batch_size=8, learning_rate=3e-3)

@@ -11,6 +11,9 @@ from pynwb import NWBHDF5IO
 from test_pipeline import TINY
 
 from nwb_migvis import MigvisError, read_results, read_session, run, synthesize_more
+from nwb_migvis.analysis import analyse_together
+from nwb_migvis.analysis.priors import obtain_prior
+from nwb_migvis.analysis.stages import average_counts
 from nwb_migvis.cli import main
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
 from nwb_migvis.evidence.between import cross_variance
@@ -18,11 +21,8 @@ from nwb_migvis.evidence.stability import match_groups
 from nwb_migvis.latents import linked_pairs, split_shared_stimuli
 from nwb_migvis.latents.model import load_latent_model
 from nwb_migvis.latents.shared import Recording, fit_shared_latents
-from nwb_migvis.pipeline import analyse_together
-from nwb_migvis.pipeline.destinations import choose_destinations
-from nwb_migvis.pipeline.priors import obtain_prior
-from nwb_migvis.pipeline.stages import average_counts
 from nwb_migvis.read import read_sessions
+from nwb_migvis.runs.destinations import choose_destinations
 from nwb_migvis.simulate import draw_counts, draw_factors, draw_population, render_stimuli
 from nwb_migvis.simulate.nwb import add_presentations, add_units, new_file
 from nwb_migvis.simulate.render import POSE
@@ -416,9 +416,7 @@ def test_the_command_line_writes_the_same_into_a_folder(ran, files, tmp_path, ca
 @pytest.fixture
 def no_work(monkeypatch):
     for name in ("analyse", "analyse_together"):
-        monkeypatch.setattr(
-            f"nwb_migvis.pipeline.running.{name}", lambda *_, **__: pytest.fail("work was done")
-        )
+        monkeypatch.setattr(f"nwb_migvis.runs.running.{name}", lambda *_, **__: pytest.fail("work was done"))
 
 
 def test_destinations_are_checked_before_any_work(files, tmp_path, no_work):
@@ -485,8 +483,8 @@ def test_a_failure_in_the_second_file_leaves_the_first_whole(ran, files, tmp_pat
         return write_results(results, source=source, **keywords)
 
     made = [(results, {}) for results in ran]
-    monkeypatch.setattr("nwb_migvis.pipeline.running.write_results", only_the_first)
-    monkeypatch.setattr("nwb_migvis.pipeline.running.analyse_together", lambda *_, **__: made)
+    monkeypatch.setattr("nwb_migvis.runs.running.write_results", only_the_first)
+    monkeypatch.setattr("nwb_migvis.runs.running.analyse_together", lambda *_, **__: made)
     with pytest.raises(MigvisError, match=r"disk is full \(already written, and whole: .*a_migvis\.nwb\)"):
         run([a, b], config=SMALL)
     assert read_results(tmp_path / "a_migvis.nwb").latents.equals(ran[0].latents)

@@ -9,14 +9,14 @@ import torch
 
 from nwb_migvis import MigvisError
 from nwb_migvis.config import CriticConfig, GroupConfig, PriorConfig, SynthesisConfig
-from nwb_migvis.synthesis import prior_training
-from nwb_migvis.synthesis.critic import load_critic, train_critic
-from nwb_migvis.synthesis.editing import invert, sample, time_grid
-from nwb_migvis.synthesis.pixels import resize_images, target_shape
-from nwb_migvis.synthesis.plan import plan_edits
-from nwb_migvis.synthesis.prior import cosine_alpha_bar, load_prior
-from nwb_migvis.synthesis.prior_training import denoising_loss, train_prior
-from nwb_migvis.synthesis.synthesize import goals, pmi_gradient, synthesize
+from nwb_migvis.pixels import resize_images, target_shape
+from nwb_migvis.synthesis.critic.model import load_critic, train_critic
+from nwb_migvis.synthesis.editing.plan import plan_edits
+from nwb_migvis.synthesis.editing.synthesize import goals, pmi_gradient, synthesize
+from nwb_migvis.synthesis.prior import training as prior_training
+from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
+from nwb_migvis.synthesis.prior.model import cosine_alpha_bar, load_prior
+from nwb_migvis.synthesis.prior.training import denoising_loss, train_prior
 
 ALPHA_BAR = cosine_alpha_bar(1000).double()
 SPREAD = 0.5

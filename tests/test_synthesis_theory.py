@@ -9,12 +9,12 @@ from scipy.integrate import solve_ivp
 from torch import nn
 
 from nwb_migvis.config import METHODS, Config, GroupConfig, PriorConfig, SynthesisConfig
-from nwb_migvis.synthesis.critic import Critic, LatentRegressor
-from nwb_migvis.synthesis.editing import sample, time_grid
-from nwb_migvis.synthesis.guidance import GUIDANCE, ascend, contrast, likelihood, tempered_pmi
-from nwb_migvis.synthesis.plan import plan_edits
-from nwb_migvis.synthesis.prior import PixelScale, Prior, cosine_alpha_bar, new_denoiser
-from nwb_migvis.synthesis.synthesize import pmi_gradient, synthesize
+from nwb_migvis.synthesis.critic.model import Critic, LatentRegressor
+from nwb_migvis.synthesis.editing.methods import GUIDANCE, ascend, contrast, likelihood, tempered_pmi
+from nwb_migvis.synthesis.editing.plan import plan_edits
+from nwb_migvis.synthesis.editing.synthesize import pmi_gradient, synthesize
+from nwb_migvis.synthesis.prior.ddim import sample, time_grid
+from nwb_migvis.synthesis.prior.model import PixelScale, Prior, cosine_alpha_bar, new_denoiser
 
 SPREAD, N_PIXELS, N_LATENTS = 0.5, 9, 4
 ALPHA_BAR = cosine_alpha_bar(1000).double()

@@ -16,22 +16,22 @@ __version__ = _version("nwb-migvis")
 if TYPE_CHECKING:
     from nwb_migvis.config import Config
     from nwb_migvis.errors import MigvisError
-    from nwb_migvis.pipeline import run, synthesize_more
     from nwb_migvis.read import read_session, session_from_sorting
     from nwb_migvis.results import Results
+    from nwb_migvis.runs import run, synthesize_more
     from nwb_migvis.simulate import simulate_session
     from nwb_migvis.store import read_results
 
 _HOME = {
-    "Config": "nwb_migvis.config",
+    "Config": "nwb_migvis.config.run",
     "MigvisError": "nwb_migvis.errors",
     "Results": "nwb_migvis.results",
     "read_results": "nwb_migvis.store",
     "read_session": "nwb_migvis.read",
-    "run": "nwb_migvis.pipeline",
+    "run": "nwb_migvis.runs",
     "session_from_sorting": "nwb_migvis.read",
     "simulate_session": "nwb_migvis.simulate",
-    "synthesize_more": "nwb_migvis.pipeline",
+    "synthesize_more": "nwb_migvis.runs",
 }
 
 __all__ = [

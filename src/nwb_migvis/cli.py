@@ -267,8 +267,8 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
     PATH is an NWB session; or, with --presentations, a folder that SpikeInterface saved a sorting to.
     Several sessions that saw some of the same images share one latent space; each gets results of its own.
     """
-    from nwb_migvis.pipeline import run_files, run_sorting
     from nwb_migvis.report import group_table
+    from nwb_migvis.runs import run_files, run_sorting
 
     _set_quiet(options["quiet"])
     sorting = _sorting(paths, options)
@@ -287,8 +287,8 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
 
 
 def _print_sweep(paths: tuple[str, ...], config: Any, reading: dict[str, Any]) -> None:
-    from nwb_migvis.pipeline import sweep_file
     from nwb_migvis.report import sweep_table
+    from nwb_migvis.runs import sweep_file
 
     for path in paths:
         click.echo(sweep_table(sweep_file(path, config=config, **reading), title=path))
@@ -343,7 +343,7 @@ def _config(options: dict[str, Any]) -> Any:
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def synthesize(path: str, **options: Any) -> None:
     """Make further edits from the weights stored in FILE, and add them to the results in a new file."""
-    from nwb_migvis.pipeline import Request, write_further
+    from nwb_migvis.runs import Request, write_further
 
     _set_quiet(options["quiet"])
     asked = ("group", "source", "target", "strength", "gamma", "direction", "n", "seed")

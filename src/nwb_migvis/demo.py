@@ -9,8 +9,8 @@ from pathlib import Path
 from nwb_migvis.config import Config, GroupConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import FIGURES, MODELS, SIMULATION, require
-from nwb_migvis.pipeline import run_files
 from nwb_migvis.report import draw_edits, group_table
+from nwb_migvis.runs import run_files
 from nwb_migvis.simulate import simulate_session
 from nwb_migvis.store import validate_file
 

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.evidence.labels import LabelCode
-from nwb_migvis.evidence.readers import Reader, reader_scores
+from nwb_migvis.evidence.readers.protocol import Reader, reader_scores
 from nwb_migvis.evidence.transfer import Draws, Transfer, category_transfer, numeric_transfer
 
 BY_EDIT = (

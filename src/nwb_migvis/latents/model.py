@@ -16,7 +16,7 @@ from nwb_migvis.config import GroupConfig
 from nwb_migvis.latents.design import LabelTargets
 from nwb_migvis.latents.total_correlation import total_correlation
 from nwb_migvis.latents.trust import LabelTrust
-from nwb_migvis.packing import pack, unpack
+from nwb_migvis.networks.weights import pack, unpack
 
 KIND = "group VAE"
 SOFTPLUS_OF_1 = math.log(1 + math.e)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from nwb_migvis.config import LatentsConfig
+from nwb_migvis.networks.checkpoints import load_state, save_state
 from nwb_migvis.progress import progress
-from nwb_migvis.training_state import load_state, save_state
 
 VALIDATE_EVERY = 100
 AVERAGING = 0.99

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.pipeline.shown import read_shown
+from nwb_migvis.read.recorded import read_shown
 from nwb_migvis.results import Results
 from nwb_migvis.store import read_results
 

@@ -1,0 +1,100 @@
+"""What the edits of a run look like, as a record of plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from nwb_migvis.analysis.stages import Edits, Fitted
+from nwb_migvis.config import Config
+from nwb_migvis.store.canonical import plain
+
+if TYPE_CHECKING:
+    from nwb_migvis.evidence.transfer import Draws
+
+
+def describe_edits(
+    stimulus: Sequence[str], fitted: Fitted, edits: Edits, readers: Sequence[Any], config: Config, seed: int
+) -> dict[str, Any]:
+    """Return memorisation, realism, change without labels, the ends of the directions, and the dose response.
+
+    Nothing where the session has no pixels; no dose response where it has no labels.
+    """
+    from nwb_migvis.evidence.appearance import (
+        extreme_stimuli,
+        feature_components,
+        feature_transfer,
+        memorisation,
+        realism,
+        start_dependence,
+    )
+    from nwb_migvis.evidence.readers.kernel import edge_features
+    from nwb_migvis.evidence.selectivity import dose_response
+
+    made = edits.synthesized
+    if made.sizes["edit"] == 0:
+        return {}
+    main = made.isel(edit=np.flatnonzero(made["role"].values == "main"))
+    traversals = made.isel(edit=np.flatnonzero(made["role"].values == "traversal"))
+    method = main["method"].values
+    sets = {str(name): main["image"].values[method == name] for name in dict.fromkeys(method)}
+    sources = {name: main["source"].values[method == name] for name in sets}
+    if len(edits.samples):
+        sets["samples"] = edits.samples
+    train, test = (edits.images[fitted.split == part] for part in ("train", "test"))
+    components = feature_components(edge_features, train)
+    draws: Draws = {
+        "n_bootstrap": config.evidence.n_bootstrap,
+        "n_permutations": config.evidence.n_permutations,
+        "seed": seed,
+    }
+    change = feature_transfer(
+        main, images=edits.images, stimulus=stimulus, components=components, draws=draws
+    )
+    found = {
+        "memorisation": memorisation(sets, train=edits.trained_on, held_out=test),
+        "frechet": realism(
+            sets,
+            held_out=test,
+            features={reader.kind: reader.features for reader in readers} or {"edges": edge_features},
+            seed=seed,
+            sources=sources,
+        ),
+        "feature_transfer": {
+            group: {name: asdict(cell) for name, cell in cells.items()} for group, cells in change.items()
+        },
+        "start": start_dependence(traversals, components=components),
+        "extremes": extreme_stimuli(edits.latents, stimulus, steps=edits.steps, slices=fitted.slices),
+    }
+    if readers:
+        doses = dose_response(
+            made,
+            by="strength",
+            groups=list(fitted.slices),
+            images=edits.images,
+            stimulus=stimulus,
+            labels=fitted.labels,
+            readers=readers,
+            test=fitted.split == "test",
+            min_reader_score=config.evidence.min_reader_score,
+            **draws,
+        )
+        found["dose"] = _measured(doses)
+    return plain(found)
+
+
+def _measured(doses: xr.Dataset) -> dict[str, Any]:
+    """Return the doses' transfer and retention by group, label and reader, where they were measured."""
+    cells: dict[str, Any] = {}
+    axes = (doses[name].values.tolist() for name in ("group", "label", "reader"))
+    for group, label, reader in product(*axes):
+        cell = doses.sel(group=group, label=label, reader=reader)
+        if np.isfinite(cell["transfer"].values).any():
+            of_group = cells.setdefault(group, {}).setdefault(label, {})
+            of_group[reader] = {name: cell[name].values.tolist() for name in ("transfer", "retention")}
+    return {"strength": doses["strength"].values.tolist(), "cells": cells}

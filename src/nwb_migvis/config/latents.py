@@ -1,0 +1,127 @@
+"""Settings of the latents: groups, split of the stimuli, and the group-wise model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nwb_migvis.config.checking import FrozenDict, check
+from nwb_migvis.errors import MigvisError
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupConfig:
+    """One latent group.
+
+    Parameters
+    ----------
+    name : str
+    size : int
+        Number of latents.
+    labels : tuple of str
+        Stimulus labels that supervise the group; none for a free group.
+    """
+
+    name: str
+    size: int = 6
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check(self, "latents.groups", at_least={"size": 1})
+        if not self.name or "," in self.name or "/" in self.name:
+            raise MigvisError(
+                f"latents.groups: found the name {self.name!r}; expected text without comma or slash"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """How stimuli are split, before any statistic is fitted (fractions of the stimuli)."""
+
+    validation: float = 0.1
+    test: float = 0.2
+
+    def __post_init__(self) -> None:
+        check(self, "split", above={"validation": 0, "test": 0})
+        if self.validation + self.test >= 1:
+            raise MigvisError(
+                f"split: found validation = {self.validation:g} and test = {self.test:g}; "
+                "expected less than 1 together"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentsConfig:
+    """The group-wise VAE.
+
+    Parameters
+    ----------
+    groups : tuple of GroupConfig
+        Empty: all numeric labels make one group `numeric`, each categorical label a group of its own
+        name, then `free_1` and `free_2`; six latents each.
+    circular : mapping of str to float
+        Period of numeric labels that wrap (360 for degrees); 0 says that a label looks like an angle but
+        does not wrap.
+    likelihood : {"poisson", "gaussian"}
+        Of spike counts with exposure, or of z-scored averages.
+    n_hidden : int
+        Hidden units of the encoder.
+    n_layers : int
+        Hidden layers of the encoder.
+    kl_weight : float
+        Weight of the KL divergence against the negative log likelihood of a stimulus, summed over units and
+        presentations.
+    tc_weight, label_weight : float
+        Weights of the total correlation between groups and of the error of the label read-outs, relative to
+        that of guessing, against that likelihood divided by the square root of the number of its counts.
+    free_dropout : float
+        Share of the stimuli that a training step decodes from the first free groups alone. Nothing else tells
+        free groups apart: without it they divide what they hold by chance. 0 turns it off.
+    n_steps : int
+        Most training steps.
+    batch_size : int
+        Stimuli a step.
+    learning_rate : float
+    weight_decay : float
+        Decay of the network's matrices, divided by the number of training stimuli; 1 at most.
+    patience : int
+        Training stops after this many validations (one every 100 steps) without gain.
+    """
+
+    groups: tuple[GroupConfig, ...] = ()
+    circular: Mapping[str, float] = FrozenDict()
+    likelihood: str = "poisson"
+    n_hidden: int = 256
+    n_layers: int = 1
+    kl_weight: float = 0.4
+    tc_weight: float = 0.026
+    label_weight: float = 2.4
+    free_dropout: float = 0.04
+    n_steps: int = 2700
+    batch_size: int = 192
+    learning_rate: float = 5e-3
+    weight_decay: float = 300.0
+    patience: int = 10
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            "latents",
+            at_least={
+                **dict.fromkeys(("n_hidden", "n_layers", "n_steps", "patience"), 1),
+                **dict.fromkeys(
+                    ("kl_weight", "tc_weight", "label_weight", "free_dropout", "weight_decay"), 0
+                ),
+                "batch_size": 2,
+            },
+            above={"learning_rate": 0},
+            below={"free_dropout": 1},
+            one_of={"likelihood": ("poisson", "gaussian")},
+        )
+        for name, period in self.circular.items():
+            if not 0 <= period < math.inf:
+                raise MigvisError(
+                    f"latents.circular: found {name} = {period:g}; expected the period of the label, "
+                    "or 0 if it does not wrap"
+                )

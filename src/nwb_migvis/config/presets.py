@@ -1,0 +1,36 @@
+"""The presets."""
+
+from __future__ import annotations
+
+from nwb_migvis.config.critic import CriticConfig
+from nwb_migvis.config.editing import METHODS, SynthesisConfig
+from nwb_migvis.config.prior import PriorConfig
+from nwb_migvis.config.run import Config
+
+PRESETS: dict[str, Config] = {
+    "quick": Config(),
+    "paper": Config(
+        preset="paper",
+        device="cuda",
+        prior=PriorConfig(
+            size_px=128,
+            patch_px=1,
+            channels=(64, 128, 256, 512),
+            layers_per_block=2,
+            n_steps=100_000,
+            learning_rate=2e-4,
+            ema_decay=0.9999,
+        ),
+        critic=CriticConfig(channels=(64, 128, 128, 256, 256, 256), n_steps=3000),
+        synthesis=SynthesisConfig(
+            n_steps=50,
+            condition=2.5,
+            adherence=3.0,
+            guidance_rescale=0.7,
+            methods=METHODS,
+            directions=("ones", "pc1", "pc2"),
+            maps=True,
+            batch_size=64,
+        ),
+    ),
+}

@@ -1,0 +1,79 @@
+"""Settings of the diffusion prior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nwb_migvis.config.checking import check
+from nwb_migvis.errors import MigvisError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorConfig:
+    """The diffusion prior over images.
+
+    Parameters
+    ----------
+    size_px : int
+        Longest side of the images that the prior works with; the session's images are resized to it
+        unless they are smaller.
+    patch_px : int
+        Pixels are folded into channels in squares of this side before the network.
+    channels : tuple of int
+        Width of each resolution of the UNet.
+    layers_per_block : int
+    n_timesteps : int
+        T, noise levels of the training schedule (cosine).
+    n_steps : int
+        Training steps.
+    batch_size : int
+    learning_rate : float
+    ema_decay : float
+    precision : {"bfloat16", "float32"}
+        Arithmetic of the network (weights stay float32).
+    start : str
+        A trained prior to start from: "renders" (shipped; of the images that `simulate` makes) or the folder
+        of a diffusers model. Its network takes the place of `patch_px`, `channels` and `layers_per_block`,
+        and its size that of `size_px`. Empty: train from scratch.
+    conditional : bool
+        Condition the prior on the latent groups, each dropped at random in training.
+    latent_noise : float
+        Standard deviation of the noise added to standardised latents in training.
+    """
+
+    size_px: int = 32
+    patch_px: int = 2
+    channels: tuple[int, ...] = (64, 128, 128)
+    layers_per_block: int = 1
+    n_timesteps: int = 1000
+    n_steps: int = 3000
+    batch_size: int = 32
+    learning_rate: float = 5e-4
+    ema_decay: float = 0.999
+    precision: str = "bfloat16"
+    start: str = ""
+    conditional: bool = True
+    latent_noise: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.start and self.n_steps == 0 and self.conditional:
+            raise MigvisError(
+                "prior: found n_steps = 0 with conditional = true; expected a step or more, in which a prior "
+                "learns what the latents mean, or conditional = false (and synthesis.condition and "
+                "synthesis.adherence 0) to use the one to start from as it is"
+            )
+        check(
+            self,
+            "prior",
+            at_least={
+                **dict.fromkeys(("size_px", "patch_px", "layers_per_block", "batch_size"), 1),
+                "n_steps": 0 if self.start else 1,
+                "n_timesteps": 10,
+                "ema_decay": 0,
+                "latent_noise": 0,
+            },
+            above={"learning_rate": 0},
+            below={"ema_decay": 1},
+            one_of={"precision": ("bfloat16", "float32")},
+            widths="channels",
+        )

@@ -1,0 +1,152 @@
+"""Every setting of a run: nested frozen records that round-trip through TOML and JSON."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nwb_migvis.config.checking import check, merge, plain
+from nwb_migvis.config.critic import CriticConfig
+from nwb_migvis.config.editing import SynthesisConfig
+from nwb_migvis.config.evidence import EvidenceConfig
+from nwb_migvis.config.latents import LatentsConfig, SplitConfig
+from nwb_migvis.config.prior import PriorConfig
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.files import as_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Every setting of a run.
+
+    Parameters
+    ----------
+    preset : {"quick", "paper"}
+        Where the values came from; `Config.from_preset` makes one.
+    seed : int
+        Seeds every generator of the run.
+    device : str
+        A torch device.
+    n_threads : int
+        Threads of torch on the CPU; 0 keeps torch's own choice. A run records the number really used.
+    cache : str
+        Folder that keeps trained priors for later runs, and the state of training of latents and prior while
+        it lasts, so that a killed run goes on from it. Empty: nothing is kept. It changes no result, and is
+        not recorded with the run.
+    """
+
+    preset: str = "quick"
+    seed: int = 0
+    device: str = "cpu"
+    n_threads: int = 0
+    cache: str = ""
+    split: SplitConfig = field(default_factory=SplitConfig)
+    latents: LatentsConfig = field(default_factory=LatentsConfig)
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
+
+    def __post_init__(self) -> None:
+        check(self, "config", at_least={"seed": 0, "n_threads": 0}, below={"seed": 2**63})
+        if self.device.split(":")[0] not in ("cpu", "cuda", "mps"):
+            raise MigvisError(f"found device = {self.device!r}; expected cpu, cuda or mps, as in cuda:0")
+        if self.synthesis.is_conditioned and not self.prior.conditional:
+            raise MigvisError(
+                f"synthesis: found condition = {self.synthesis.condition:g} and adherence = "
+                f"{self.synthesis.adherence:g} without prior.conditional; set prior.conditional, or both to 0"
+            )
+        for strength in (self.synthesis.strength, *self.synthesis.dose):
+            if strength * self.prior.n_timesteps < self.synthesis.n_steps:
+                raise MigvisError(
+                    f"synthesis: found n_steps = {self.synthesis.n_steps} for a strength of {strength:g} and "
+                    f"prior.n_timesteps = {self.prior.n_timesteps}; expected at most "
+                    f"{int(strength * self.prior.n_timesteps)} steps; lower n_steps or raise the strength"
+                )
+
+    @property
+    def checkpoints(self) -> Path | None:
+        """The folder of the cache, if there is one."""
+        return Path(self.cache) if self.cache else None
+
+    @classmethod
+    def from_preset(cls, name: str = "quick") -> Config:
+        """Return the settings of a preset.
+
+        `quick` takes minutes on two CPU cores at a longest side of 32 px; `paper` has the sizes of the
+        MIG-Vis paper (128 px, UNet 64 x (1, 2, 4, 8)) and wants a GPU.
+        """
+        from nwb_migvis.config.presets import PRESETS
+
+        if name not in PRESETS:
+            raise MigvisError(f"preset {name!r} is unknown; expected one of {', '.join(PRESETS)}")
+        return PRESETS[name]
+
+    @classmethod
+    def from_dict(
+        cls, values: Mapping[str, Any], *, preset: str | None = None, where: str = "config"
+    ) -> Config:
+        """Build a config from nested mappings; keys that are absent keep the preset's value.
+
+        The preset is `preset`, else the one that the values name, else `quick`.
+
+        Raises
+        ------
+        MigvisError
+            For an unknown key or a value of the wrong type, naming its place.
+        """
+        if not isinstance(values, Mapping):
+            raise MigvisError(f"{where}: found {values!r:.80}; expected a table of settings")
+        chosen = preset or str(values.get("preset", "quick"))
+        return merge(cls.from_preset(chosen), {**values, "preset": chosen}, where=where)
+
+    @classmethod
+    def from_toml(cls, path: str | Path, *, preset: str | None = None) -> Config:
+        """Read a config from a TOML file.
+
+        Raises
+        ------
+        MigvisError
+            If the file is absent, does not parse, or holds an unknown key or a wrong type.
+        """
+        path = as_path(path, what="config")
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise MigvisError(f"config {path}: {error.strerror}; give the path of a TOML file") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise MigvisError(f"config {path} is not valid TOML: {error}") from None
+        return cls.from_dict(values, preset=preset, where=str(path))
+
+    @classmethod
+    def from_json(cls, text: str) -> Config:
+        """Read a config from the JSON that `to_json` wrote.
+
+        Raises
+        ------
+        MigvisError
+            If the text does not parse, or holds an unknown key or a wrong type.
+        """
+        try:
+            values = json.loads(text)
+        except (ValueError, TypeError) as error:
+            raise MigvisError(f"config JSON is not valid: {error}; expected what to_json wrote") from None
+        return cls.from_dict(values, where="config JSON")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested dicts and lists of plain values."""
+        return plain(self)
+
+    def to_toml(self) -> str:
+        """Return the config as TOML."""
+        import tomli_w
+
+        return tomli_w.dumps(self.to_dict())
+
+    def to_json(self) -> str:
+        """Return the config as JSON with sorted keys."""
+        return json.dumps(self.to_dict(), sort_keys=True)

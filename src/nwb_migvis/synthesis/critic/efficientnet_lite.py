@@ -1,0 +1,91 @@
+"""Features of EfficientNet-Lite0 (Tan & Le 2019, arXiv 1905.11946; ReLU6, no squeeze-and-excitation)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nwb_migvis.networks.pooling import grid_average
+
+SIZE_PX = 224
+MEAN, STD = 127 / 255, 128 / 255
+"""Of pixels from 0 to 1, the same for each colour, as the network was trained."""
+
+_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+"""Blocks, kernel, stride of the first block, expansion and channels of each stage."""
+
+
+class _SameConv(nn.Conv2d):
+    """A convolution that pads so that the output is input / stride, the odd pixel at the end."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        pad = [max(kernel - (side % stride or stride), 0) for side in x.shape[-2:]]
+        y, x_side = pad
+        return super().forward(F.pad(x, (x_side // 2, x_side - x_side // 2, y // 2, y - y // 2)))
+
+
+def _norm(width: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(width, eps=1e-3)
+
+
+class _Block(nn.Module):
+    def __init__(self, n_in: int, n_out: int, *, kernel: int, stride: int, expansion: int):
+        super().__init__()
+        wide = n_in * expansion
+        self.expands = expansion > 1
+        if self.expands:
+            self.expand_conv = _SameConv(n_in, wide, 1, bias=False)
+            self.bn0 = _norm(wide)
+        self.depthwise_conv = _SameConv(wide, wide, kernel, stride, groups=wide, bias=False)
+        self.bn1 = _norm(wide)
+        self.project_conv = _SameConv(wide, n_out, 1, bias=False)
+        self.bn2 = _norm(n_out)
+        self.skips = stride == 1 and n_in == n_out
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = F.relu6(self.bn0(self.expand_conv(x))) if self.expands else x
+        h = F.relu6(self.bn1(self.depthwise_conv(h)))
+        h = self.bn2(self.project_conv(h))
+        return h + x if self.skips else h
+
+
+class EfficientNetLite0(nn.Module):
+    """The network up to its last block, averaged over a grid of 4 x 4 places: 5,120 features.
+
+    Modules are named as in the weights that `load_weights` takes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv_stem = _SameConv(3, 32, 3, 2, bias=False)
+        self.bn0 = _norm(32)
+        blocks, n_in = [], 32
+        for n_blocks, kernel, first_stride, expansion, n_out in _STAGES:
+            for i in range(n_blocks):
+                stride = 1 if i else first_stride
+                blocks.append(_Block(n_in, n_out, kernel=kernel, stride=stride, expansion=expansion))
+                n_in = n_out
+        self.blocks = nn.ModuleList(blocks)
+
+    def load_weights(self, state: dict[str, torch.Tensor]) -> None:
+        """Take the weights of the whole classifier, by the names of the package that brings them."""
+        plain = {name.removeprefix("_").replace("._", "."): tensor for name, tensor in state.items()}
+        left_out = ("conv_head.", "bn1.", "fc.")
+        self.load_state_dict({n: tensor for n, tensor in plain.items() if not n.startswith(left_out)})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return features (n, 5120) of images (n, 3, y, x)."""
+        h = F.relu6(self.bn0(self.conv_stem(x)))
+        for block in self.blocks:
+            h = block(h)
+        return grid_average(h)

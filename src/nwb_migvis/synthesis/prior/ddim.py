@@ -1,0 +1,175 @@
+"""Deterministic DDIM inversion and guided sampling on one time grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.synthesis.prior.fixed_point import fixed_point
+
+Denoise = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
+"""(x_t, t) -> predicted noise and predicted clean image."""
+
+Gradient = Callable[[torch.Tensor, int], torch.Tensor]
+"""(x_t, t) -> ascent direction of the guidance, shape of x_t."""
+
+Shift = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
+"""(x_t, t, predicted noise) -> what is added to the predicted noise, shape of x_t."""
+
+Watch = Callable[[int, int, torch.Tensor], torch.Tensor]
+"""(number of the step, its t, x at its end) -> the x to go on with."""
+
+
+def time_grid(n_timesteps: int, *, strength: float, n_steps: int) -> np.ndarray:
+    """Return the steps visited between the clean image and the start step, rising, shape (n_steps + 1,).
+
+    Parameters
+    ----------
+    n_timesteps : int
+        T of the prior.
+    strength : float
+        Start step / T, in (0, 1].
+    n_steps : int
+
+    Raises
+    ------
+    MigvisError
+        If the strength is outside (0, 1], no step is asked for, or there are fewer than asked for.
+    """
+    if not 0 < strength <= 1:
+        raise MigvisError(f"strength is {strength:g}; expected more than 0 and at most 1")
+    last = min(round(strength * n_timesteps), n_timesteps - 1)
+    if n_steps < 1:
+        raise MigvisError(f"n_steps is {n_steps}; expected at least 1")
+    if last < n_steps:
+        raise MigvisError(
+            f"{n_steps} steps do not fit between 0 and step {last} of {n_timesteps}; expected fewer steps "
+            f"(synthesis.n_steps), or a strength of {n_steps / n_timesteps:g} or more"
+        )
+    return np.round(np.linspace(0, last, n_steps + 1)).astype(int)
+
+
+@torch.no_grad()
+def invert(
+    denoise: Denoise,
+    x0: torch.Tensor,
+    *,
+    alpha_bar: torch.Tensor,
+    grid: np.ndarray,
+    n_corrections: int = 8,
+    tolerance: float = 3e-4,
+) -> torch.Tensor:
+    """Carry clean images to the last step of the grid along the deterministic DDIM path.
+
+    Song, Meng & Ermon 2021 (arXiv 2010.02502), eq. 13 run towards noise. A step back starts from the noise
+    predicted at the noisier image, which is not known on the way there: it is found as a fixed point, from
+    the prediction at the cleaner one, so that `sample` undoes each step closely. At some steps a sharp prior
+    decides what an image will show: there sampling magnifies whatever error is left, and plain iteration runs
+    away.
+
+    Parameters
+    ----------
+    denoise : callable
+    x0 : torch.Tensor, shape (n, channel, y, x)
+    alpha_bar : torch.Tensor, shape (T,)
+    grid : numpy.ndarray of int
+        As `time_grid` returned it.
+    n_corrections : int
+        Most evaluations of the denoiser in the search at each step.
+    tolerance : float
+        An image whose last correction was smaller, relative to its norm, is not corrected further.
+    """
+    x = x0
+    for now, then in pairwise(grid):
+        kept = (alpha_bar[then] / alpha_bar[now]).sqrt()
+        weight = (1 - alpha_bar[then]).sqrt() - kept * (1 - alpha_bar[now]).sqrt()
+        back = partial(_back, denoise=denoise, rest=kept * x, weight=weight)
+        first = back(x, t=int(now))
+        x = fixed_point(partial(back, t=int(then)), first, n_most=n_corrections, tolerance=tolerance)
+    return x
+
+
+def _back(
+    at: torch.Tensor, *, t: int, denoise: Denoise, rest: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """Return the noisier image of a step, by the noise that is predicted at `at`."""
+    return rest + weight * denoise(at, t)[0]
+
+
+def sample(
+    denoise: Denoise,
+    x_start: torch.Tensor,
+    *,
+    alpha_bar: torch.Tensor,
+    grid: np.ndarray,
+    gradient: Gradient | None = None,
+    guidance: torch.Tensor | None = None,
+    shift: Shift | None = None,
+    watch: Watch | None = None,
+) -> torch.Tensor:
+    """Denoise from the last step of the grid to the first, deterministically, under guidance.
+
+    At each step eps becomes eps - guidance * |eps| * gradient / |gradient| + shift, the norms over each
+    image: the gradient's length is relative to the prior's own prediction, so one value serves across image
+    sets.
+
+    Parameters
+    ----------
+    denoise : callable
+    x_start : torch.Tensor, shape (n, channel, y, x)
+    alpha_bar : torch.Tensor, shape (T,)
+    grid : numpy.ndarray of int
+    gradient : callable, optional
+    guidance : torch.Tensor, shape (n,), optional
+        Length of the guidance of each image. Zero leaves an image exactly as without guidance.
+    shift : callable, optional
+    watch : callable, optional
+        Called at the end of every step.
+
+    Raises
+    ------
+    MigvisError
+        If the gradient is not finite.
+    """
+    x = x_start
+    for i, (now, then) in enumerate(pairwise(grid[::-1])):
+        with torch.no_grad():
+            eps, x0_hat = denoise(x, int(now))
+        step = torch.zeros(()).to(eps)
+        if gradient is not None and guidance is not None:
+            step = push(eps, gradient(x, int(now)), guidance)
+        if shift is not None:
+            step = step - shift(x, int(now), eps)
+        eps = eps - step
+        x0_hat = x0_hat + ((1 - alpha_bar[now]) / alpha_bar[now]).sqrt() * step
+        x = alpha_bar[then].sqrt() * x0_hat + (1 - alpha_bar[then]).sqrt() * eps
+        if watch is not None:
+            x = watch(i, int(now), x)
+    return x
+
+
+def push(x: torch.Tensor, direction: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+    """Return the direction scaled to `guidance` times the norm of x, image by image.
+
+    Raises
+    ------
+    MigvisError
+        If the direction is not finite, or has another shape than x.
+    """
+    if direction.shape != x.shape:
+        raise MigvisError(
+            f"the guidance has the shape {tuple(direction.shape)}; expected the images', {tuple(x.shape)}"
+        )
+    if not torch.isfinite(direction).all():
+        raise MigvisError(
+            "the guidance is not finite; expected numbers: is a gamma far out of range? Else lower "
+            "synthesis.guidance, or train the critic for longer"
+        )
+    norm = direction.flatten(1).norm(dim=1).clamp_min(1e-12)
+    length = guidance * x.flatten(1).norm(dim=1) / norm
+    return length[:, None, None, None] * direction

@@ -1,0 +1,106 @@
+"""How much images tell of each latent group, from the errors of a conditional prior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nwb_migvis.networks.batches import in_batches
+from nwb_migvis.synthesis.prior.model import Prior
+
+
+@dataclass(frozen=True)
+class DenoisingInformation:
+    """Estimates of the pointwise information of images with latents of a group, in nats.
+
+    Attributes
+    ----------
+    own : numpy.ndarray of float64, shape (image, group)
+        Of each image with its own latents.
+    crossed : numpy.ndarray of float64, shape (group, latents, image)
+        Of the first images with the latents of each of them, under the same noise.
+    """
+
+    own: np.ndarray
+    crossed: np.ndarray
+
+
+def denoising_information(
+    prior: Prior, x: torch.Tensor, latents: np.ndarray, *, n_draws: int, n_crossed: int, seed: int, size: int
+) -> DenoisingInformation:
+    """Estimate the pointwise information of images with the latents of each group.
+
+    ``log p(x | z_g) - log p(x)``, as half of the integral over the log signal-to-noise ratio of
+    ``|eps - eps_hat(x_t)|^2 - |eps - eps_hat(x_t | z_g)|^2`` (Kong et al. 2023, arXiv 2310.07972, eq. 6), all
+    other groups dropped from both. Both errors are of the same noise. The integral goes over the noise levels
+    of the prior's schedule; the n_draws levels of an image are stratified over its time steps.
+
+    Parameters
+    ----------
+    prior : Prior
+        A conditional one.
+    x : torch.Tensor, shape (n, channel, y, x)
+        Images on the prior's pixel scale that it was not trained on.
+    latents : numpy.ndarray, shape (n, n_latents)
+    n_draws : int
+        Noise levels, with noise, for each image.
+    n_crossed : int
+        Images, the first ones, that are also paired with one another's latents.
+    seed : int
+    size : int
+        Images a batch.
+    """
+    embed = prior.denoiser.latents
+    groups = torch.eye(len(embed.sizes), device=x.device)
+    z = embed.standardise(torch.as_tensor(latents, dtype=torch.float32, device=x.device))
+    n, n_crossed = len(x), min(n_crossed, len(x))
+    weight = _level_weights(prior.alpha_bar).to(x.device)
+    generator = torch.Generator().manual_seed(seed)
+    own = torch.zeros(n, len(groups), dtype=torch.float64, device=x.device)
+    crossed = own.new_zeros(len(groups) * n_crossed, n_crossed)
+    with torch.no_grad():
+        alone = [embed(z, keep.expand(n, -1)) for keep in groups]
+        others = torch.cat([told[:n_crossed] for told in alone])
+        nothing = torch.zeros_like(alone[0])
+        for draw in range(n_draws):
+            u = (draw + torch.rand(n, generator=generator)) / n_draws
+            t = (u * prior.n_timesteps).long().clamp_max(prior.n_timesteps - 1).to(x.device)
+            eps = torch.randn(x.shape, generator=generator).to(x)
+            noisy = (_noised(prior, x, eps, t), eps, t)
+            free = _errors(prior, *noisy, nothing, size=size)
+            half = 0.5 * weight[t] * prior.n_timesteps / n_draws
+            for g, told in enumerate(alone):
+                own[:, g] += half * (free - _errors(prior, *noisy, told, size=size))
+            for i in range(n_crossed):
+                same = (part[i : i + 1].expand(len(others), *part.shape[1:]) for part in noisy)
+                crossed[:, i] += half[i] * (free[i] - _errors(prior, *same, others, size=size))
+    return DenoisingInformation(
+        own.cpu().numpy(), crossed.reshape(len(groups), n_crossed, n_crossed).cpu().numpy()
+    )
+
+
+def _level_weights(alpha_bar: torch.Tensor) -> torch.Tensor:
+    """Return the log signal-to-noise ratio that each time step stands for (trapezoid rule), shape (T,)."""
+    a = alpha_bar.double().cpu()
+    step = -torch.diff(torch.log(a) - torch.log1p(-a)) / 2
+    zero = step.new_zeros(1)
+    return torch.cat([step, zero]) + torch.cat([zero, step])
+
+
+def _noised(prior: Prior, x: torch.Tensor, eps: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    a = prior.alpha_bar[t][:, None, None, None]
+    return a.sqrt() * x + (1 - a).sqrt() * eps
+
+
+def _errors(
+    prior: Prior, x_t: torch.Tensor, eps: torch.Tensor, t: torch.Tensor, told: torch.Tensor, *, size: int
+) -> torch.Tensor:
+    """Return the squared error of the predicted noise, summed over each image (n,)."""
+
+    def errors(x_t: torch.Tensor, eps: torch.Tensor, t: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+        found, _ = prior.eps_and_x0_hat(x_t, t, told)
+        return (found - eps).double().square().flatten(1).sum(1)
+
+    return in_batches(errors, x_t, eps, t, told, size=size)

@@ -1,0 +1,257 @@
+"""The diffusion prior over a session's images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+from torch import nn
+from torch.nn import functional as F
+
+from nwb_migvis.config import PriorConfig
+from nwb_migvis.networks.weights import pack, unpack
+
+KIND = "prior"
+PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class PixelScale:
+    """How uint8 pixels become the network's x: (pixel - mean) / std of the training images."""
+
+    mean: float
+    std: float
+
+    def to_x(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Return (n, channel, y, x) float32 for uint8 images (n, y, x (, channel)), on their device."""
+        x = torch.as_tensor(images).to(torch.float32)
+        x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
+        return (x - self.mean) / self.std
+
+    def to_images(self, x: torch.Tensor, *, grayscale: bool) -> np.ndarray:
+        """Return uint8 images (n, y, x (, channel)) for x (n, channel, y, x)."""
+        pixels = (x * self.std + self.mean).round().clamp(0, 255).to(torch.uint8).cpu()
+        return pixels[:, 0].numpy() if grayscale else pixels.permute(0, 2, 3, 1).numpy()
+
+
+class LatentEmbedding(nn.Module):
+    """What a denoiser is told of the latents: one network a group, summed; nothing for a dropped group.
+
+    The last layers start at zero, so that conditioning begins as no conditioning.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Latents in each group, in order.
+    width : int
+        Of the denoiser's time embedding.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, sizes: Sequence[int], width: int):
+        super().__init__()
+        self.sizes = tuple(sizes)
+        self.groups = nn.ModuleList(
+            nn.Sequential(nn.Linear(size, 128), nn.SiLU(), nn.Linear(128, width)) for size in sizes
+        )
+        for group in self.groups:
+            nn.init.zeros_(group[-1].weight)
+            nn.init.zeros_(group[-1].bias)
+        self.register_buffer("mean", torch.zeros(sum(sizes)))
+        self.register_buffer("std", torch.ones(sum(sizes)))
+
+    def standardise(self, z: torch.Tensor) -> torch.Tensor:
+        """Return latents (n, latent) in standard deviations of those that the denoiser was trained with."""
+        return (z - self.mean) / self.std
+
+    def forward(self, z: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+        """Embed standardised latents z (n, latent) of the groups to keep (n, group) as (n, width)."""
+        parts = zip(z.split(list(self.sizes), dim=1), self.groups, keep.split(1, dim=1), strict=True)
+        return torch.stack([group(part) * kept for part, group, kept in parts]).sum(0)
+
+
+class Denoiser(nn.Module):
+    """A diffusers UNet on images of any size, folded into patches.
+
+    Parameters
+    ----------
+    unet : UNet2DModel
+        On `n_channels * patch_px**2` channels; with `class_embed_type="identity"` where it is conditioned.
+    patch_px : int
+        Pixels are folded into channels in squares of this side.
+    precision : {"bfloat16", "float32"}
+        Arithmetic of the network.
+    sizes : sequence of int, optional
+        Latents in each group, where it is conditioned on them.
+    """
+
+    def __init__(
+        self, unet: UNet2DModel, *, patch_px: int, precision: str, sizes: Sequence[int] | None = None
+    ):
+        super().__init__()
+        self.unet = unet.to(memory_format=torch.channels_last)
+        self.patch_px = patch_px
+        self.precision = precision
+        self.multiple = patch_px * 2 ** (len(unet.config["block_out_channels"]) - 1)
+        self.width = unet.time_embedding.linear_2.out_features
+        self.latents = None if sizes is None else LatentEmbedding(sizes, self.width)
+
+    def forward(
+        self, x_t: torch.Tensor, t: torch.Tensor, condition: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the network's prediction, shape as x_t (n, channel, y, x), at integer time steps t (n,).
+
+        Parameters
+        ----------
+        x_t : torch.Tensor, shape (n, channel, y, x)
+        t : torch.Tensor of int, shape (n,)
+        condition : torch.Tensor, shape (n, width), optional
+            What `latents` returned; unconditional where it is None.
+        """
+        height, width = x_t.shape[-2:]
+        pad = (0, -width % self.multiple, 0, -height % self.multiple)
+        x = F.pad(x_t, pad, mode="replicate") if any(pad) else x_t
+        x = F.pixel_unshuffle(x, self.patch_px).contiguous(memory_format=torch.channels_last)
+        if condition is None and self.latents is not None:
+            condition = x.new_zeros(len(x), self.width)
+        dtype = PRECISIONS[self.precision]
+        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+            out = self.unet(x, t, class_labels=condition).sample
+        return F.pixel_shuffle(out.float(), self.patch_px)[..., :height, :width]
+
+
+def new_denoiser(n_channels: int, config: PriorConfig, *, sizes: Sequence[int] | None = None) -> Denoiser:
+    """Build an untrained denoiser.
+
+    Parameters
+    ----------
+    n_channels : int
+        Of the images.
+    config : PriorConfig
+    sizes : sequence of int, optional
+        Latents in each group, for a denoiser that is conditioned on them.
+    """
+    depth = len(config.channels)
+    folded = n_channels * config.patch_px**2
+    unet = UNet2DModel(
+        in_channels=folded,
+        out_channels=folded,
+        block_out_channels=config.channels,
+        layers_per_block=config.layers_per_block,
+        down_block_types=("DownBlock2D",) * depth,
+        up_block_types=("UpBlock2D",) * depth,
+        norm_num_groups=8,
+        add_attention=False,
+        class_embed_type=None if sizes is None else "identity",
+    )
+    return Denoiser(unet, patch_px=config.patch_px, precision=config.precision, sizes=sizes)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A trained prior: network, noise schedule and pixel scale.
+
+    Attributes
+    ----------
+    denoiser : Denoiser
+        Its prediction is v, or the noise.
+    scale : PixelScale
+    shape : tuple of int
+        (y, x) or (y, x, channel) of its images.
+    alpha_bar : torch.Tensor, shape (T,)
+        Cumulative signal fraction at each step.
+    predicts : {"v_prediction", "epsilon"}
+        What the network predicts, in the words of diffusers.
+    """
+
+    denoiser: Denoiser
+    scale: PixelScale
+    shape: tuple[int, ...]
+    alpha_bar: torch.Tensor
+    predicts: str = "v_prediction"
+
+    @property
+    def n_timesteps(self) -> int:
+        """T, the number of noise levels."""
+        return self.alpha_bar.numel()
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether it was trained with latents."""
+        return self.denoiser.latents is not None
+
+    def eps_and_x0_hat(
+        self, x_t: torch.Tensor, t: int | torch.Tensor, condition: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the predicted noise and the predicted clean image, at one time step or one an image (n,)."""
+        if isinstance(t, torch.Tensor):
+            steps, signal = t, self.alpha_bar[t][:, None, None, None]
+        else:
+            steps = torch.full((x_t.shape[0],), t, device=x_t.device, dtype=torch.long)
+            signal = self.alpha_bar[t]
+        out = self.denoiser(x_t, steps, condition)
+        a, s = signal.sqrt(), (1 - signal).sqrt()
+        if self.predicts == "epsilon":
+            return out, (x_t - s * out) / a
+        return a * out + s * x_t, a * x_t - s * out
+
+    def to(self, device: str | torch.device) -> Prior:
+        """Return the prior on a device; its network is moved there."""
+        return replace(self, denoiser=self.denoiser.to(device), alpha_bar=self.alpha_bar.to(device))
+
+    def to_bytes(self) -> bytes:
+        """Return weights, architecture, schedule and pixel scale as safetensors bytes."""
+        latents = self.denoiser.latents
+        head = {
+            "unet": unet_settings(self.denoiser.unet),
+            "patch_px": self.denoiser.patch_px,
+            "precision": self.denoiser.precision,
+            "sizes": None if latents is None else list(latents.sizes),
+            "scale": asdict(self.scale),
+            "shape": list(self.shape),
+            "predicts": self.predicts,
+        }
+        return pack(KIND, self.denoiser.state_dict() | {"alpha_bar": self.alpha_bar}, head)
+
+
+def unet_settings(unet: UNet2DModel) -> dict[str, Any]:
+    """Return what `UNet2DModel(**settings)` needs to build the same network."""
+    return {name: value for name, value in unet.config.items() if not name.startswith("_")}
+
+
+def load_prior(weights: bytes) -> Prior:
+    """Rebuild a prior from the bytes that `Prior.to_bytes` returned."""
+    head, state = unpack(KIND, weights)
+    alpha_bar = state.pop("alpha_bar")
+    denoiser = Denoiser(
+        UNet2DModel(**head["unet"]),
+        patch_px=head["patch_px"],
+        precision=head["precision"],
+        sizes=head["sizes"],
+    )
+    return assemble(denoiser, state, head, alpha_bar=alpha_bar)
+
+
+def assemble(
+    denoiser: Denoiser, state: Mapping[str, torch.Tensor], head: Mapping[str, Any], *, alpha_bar: torch.Tensor
+) -> Prior:
+    """Return the prior of a denoiser with its trained weights, ready for use."""
+    denoiser.load_state_dict(dict(state))
+    denoiser.eval().requires_grad_(False)
+    return Prior(denoiser, PixelScale(**head["scale"]), tuple(head["shape"]), alpha_bar, head["predicts"])
+
+
+def cosine_alpha_bar(n_timesteps: int) -> torch.Tensor:
+    """Return the cumulative signal fraction of the cosine schedule (Nichol & Dhariwal 2021), shape (T,)."""
+    return DDPMScheduler(n_timesteps, beta_schedule="squaredcos_cap_v2").alphas_cumprod.clone()
+
+
+def n_channels_of(shape: tuple[int, ...]) -> int:
+    """Return the number of channels of images of a shape (y, x (, channel))."""
+    return 1 if len(shape) == 2 else shape[2]
