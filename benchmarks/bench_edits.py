@@ -154,7 +154,7 @@ def seconds_an_edit(plan: pd.DataFrame, edit: Callable[[], object], *, repeats: 
 
 def critic_alone(settings: SynthesisConfig) -> SynthesisConfig:
     """Return settings of edits that the critic guides alone, at every step."""
-    return replace(settings, condition=0.0, adherence=0.0, guided_steps=1.0)
+    return replace(settings, source_guidance=0.0, guidance_scale=0.0, critic_stop=1.0)
 
 
 def switched(how: Procedure, other: Procedure, factor: str) -> Procedure:

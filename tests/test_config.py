@@ -53,7 +53,7 @@ def test_values_not_given_keep_the_presets_own(tmp_path):
         ("[split]\ntest = 0.95", "less than 1 together"),
         ("[synthesis]\nstrength = 1.5", "strength of 1.5"),
         ("[synthesis]\ngammas = [1.0, nan]", "gamma of nan; expected a finite length"),
-        ("[synthesis]\nguided_steps = -0.1", "guided_steps = -0.1"),
+        ("[synthesis]\nguided_steps = -0.1", "critic_stop = -0.1"),
         ("device = 'warp'", "device = 'warp'; expected cpu, cuda or mps"),
         ("[synthesis]\nguidance_rescale = 1.5", "guidance_rescale = 1.5; expected 0 to 1"),
         ("[synthesis]\nmethods = ['pmi', 'magic']", "'magic'"),

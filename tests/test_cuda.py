@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from nwb_migvis.synthesis.prior.pipeline import EditingPipeline
 
 from nwb_migvis import Config, read_results, run, simulate_session, synthesize_more
 from nwb_migvis.config import (
@@ -24,7 +25,6 @@ from nwb_migvis.synthesis.editing.plan import plan_edits
 from nwb_migvis.synthesis.editing.synthesize import synthesize
 from nwb_migvis.synthesis.prior import training as prior_training
 from nwb_migvis.synthesis.prior.folder import open_prior
-from nwb_migvis.synthesis.prior.pipeline import EditingPipeline
 from nwb_migvis.synthesis.prior.training import Conditions, PriorTraining, train_prior
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -36,8 +36,8 @@ TINY = Config(
     critic=CriticConfig(channels=(8, 8), n_steps=60, batch_size=16, n_negatives=16),
     synthesis=SynthesisConfig(
         n_steps=5,
-        adherence=1.0,
-        condition=1.0,
+        guidance_scale=1.0,
+        source_guidance=1.0,
         n_pairs=8,
         n_dose=8,
         n_traversal=2,
@@ -137,7 +137,7 @@ def edited(renders, device, precision):
     parts = {name: getattr(critic, name).to(device) for name in ("network", "mean", "std", "bank")}
     groups = (GroupConfig(name="pose"), GroupConfig(name="category", size=8))
     config = SynthesisConfig(
-        n_pairs=10, methods=("pmi",), n_dose=0, n_traversal=0, condition=0.0, adherence=0.0
+        n_pairs=10, methods=("pmi",), n_dose=0, n_traversal=0, source_guidance=0.0, guidance_scale=0.0
     )
     plan = plan_edits(
         np.flatnonzero(split == "test"), groups, labels={}, config=config, rng=np.random.default_rng(0)

@@ -16,7 +16,7 @@ from nwb_migvis.synthesis.prior.training import Conditions, train_prior
 N = 24
 GROUPS = (GroupConfig(name="a", size=1), GroupConfig(name="b", size=1))
 CRITIC = CriticConfig(channels=(8, 8, 8, 8), n_steps=2, batch_size=8, n_negatives=8)
-EDITS = SynthesisConfig(n_steps=2, condition=1.0, batch_size=2, maps=True)
+EDITS = SynthesisConfig(n_steps=2, source_guidance=1.0, batch_size=2, maps=True)
 
 
 @pytest.mark.parametrize("colour", [(), (3,)], ids=["grayscale", "RGB"])

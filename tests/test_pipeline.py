@@ -293,7 +293,7 @@ def test_a_prior_to_start_from(session, tmp_path):
         run(session, out=tmp_path / "a.nwb", config=renders)
     assert not list(tmp_path.iterdir())
     larger = simulate_session(tmp_path / "larger.nwb", n_stimuli=120, n_repeats=2, units={"pose": 4})
-    synthesis = replace(TINY.synthesis, condition=1.0)
+    synthesis = replace(TINY.synthesis, source_guidance=1.0)
     told = PriorConfig(start="renders", conditional=True, n_steps=1, batch_size=4)
     evidence = replace(TINY.evidence, information_draws=1)
     results = run(larger, config=replace(TINY, prior=told, synthesis=synthesis, evidence=evidence))

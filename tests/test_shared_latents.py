@@ -219,7 +219,7 @@ def test_a_conditional_prior_learns_from_every_session_and_any_other_from_each_i
     wanted = {"start": None, "train": train, "sizes": (2, 2), "seed": 0}
 
     def trained(rows, z, conditional):
-        plain = replace(TINY.synthesis, condition=0.0, adherence=0.0)
+        plain = replace(TINY.synthesis, source_guidance=0.0, guidance_scale=0.0)
         config = replace(TINY, prior=replace(TINY.prior, conditional=conditional), synthesis=plain)
         return obtain_prior(images, z, shown=rows, config=config, **wanted).to_bytes()
 

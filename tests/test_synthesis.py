@@ -331,9 +331,9 @@ def edited(trained):
         n_traversal=2,
         n_steps=10,
         strength=0.9,
-        condition=0.0,
-        adherence=0.0,
-        guided_steps=1.0,
+        source_guidance=0.0,
+        guidance_scale=0.0,
+        critic_stop=1.0,
         batch_size=16,
     )
     stimulus = np.array([f"im{i}" for i in range(len(images))])
@@ -413,7 +413,7 @@ def test_the_critic_guides_the_noisiest_steps_only_where_it_is_asked_to(trained,
     images, z, _, prior, critic = trained
     stimulus = np.array([f"im{i}" for i in range(len(images))])
     few = {"n_pairs": 2, "n_dose": 0, "n_traversal": 0, "n_steps": 10}
-    how = {"guided_steps": 0.5, "strength": 0.9, "adherence": 0.0, "condition": 0.0}
+    how = {"critic_stop": 0.5, "strength": 0.9, "guidance_scale": 0.0, "source_guidance": 0.0}
     config = SynthesisConfig(**few, **how, methods=("pmi", "published"))
     plan = _plan(config)
     rows = plan[plan["method"] == method].reset_index(drop=True)

@@ -145,7 +145,7 @@ def make(shape, *, rows=None, **settings):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (12, *shape), dtype=np.uint8)
     few = {"n_steps": 3, "n_pairs": 3, "n_dose": 1, "n_traversal": 1, "batch_size": 4}
-    critic_alone = {"strength": 0.9, "condition": 0.0, "adherence": 0.0, "guided_steps": 1.0}
+    critic_alone = {"strength": 0.9, "source_guidance": 0.0, "guidance_scale": 0.0, "critic_stop": 1.0}
     config = SynthesisConfig(**few | critic_alone | settings)
     plan = plan_edits(np.arange(12), GROUPS, labels={}, config=config, rng=np.random.default_rng(1))
     plan = plan if rows is None else plan.iloc[rows].reset_index(drop=True)
@@ -207,7 +207,7 @@ def test_zero_guidance_is_the_reconstruction_bit_for_bit():
 
 
 def test_no_guided_steps_turn_off_the_critic():
-    plan, made = make((16, 16), guided_steps=0.0, methods=("pmi", "none"))
+    plan, made = make((16, 16), critic_stop=0.0, methods=("pmi", "none"))
     main = plan[(plan["role"] == "main") & (plan["group"] == "a")]
     ours, plain = (made["image"].values[main.index[main["method"] == name]] for name in ("pmi", "none"))
     assert np.array_equal(ours, plain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,8 @@ import xarray as xr
 from nwb_migvis.analysis.context import Clock
 from nwb_migvis.analysis.priors import images_for_prior, obtain_prior, really_used
 from nwb_migvis.config import Config, PriorConfig
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import as_labels, select
 from nwb_migvis.results import no_edits, no_selectivity
 
 if TYPE_CHECKING:
@@ -42,6 +45,11 @@ class Fitted:
     n_presentations: np.ndarray
     mean: np.ndarray
     log_var: np.ndarray
+
+    @cached_property
+    def groups(self) -> LatentGroups:
+        """The groups of its latents."""
+        return LatentGroups.of(self.model.groups)
 
     @property
     def slices(self) -> dict[str, tuple[int, int]]:
@@ -165,9 +173,8 @@ def check_steps(fitted: Fitted, config: Config) -> None:
 
     check_directions(
         config.synthesis.directions,
-        groups=fitted.model.groups,
-        labels=fitted.labels,
-        circular=config.latents.circular,
+        groups=fitted.groups,
+        labels=as_labels(fitted.labels, circular=config.latents.circular),
     )
 
 
@@ -253,41 +260,32 @@ def edit_images(
     clock: Clock,
 ) -> Edits:
     """Edit held-out images of a session, given at the prior's size, towards its own latents."""
+    from nwb_migvis.synthesis.editing.batch import EditNetworks
     from nwb_migvis.synthesis.editing.directions import direction_vectors
     from nwb_migvis.synthesis.editing.plan import plan_edits
-    from nwb_migvis.synthesis.editing.synthesize import synthesize
+    from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 
-    prior, critic, groups = guides.prior, guides.critic, fitted.model.groups
+    prior, critic, groups = guides.prior, guides.critic, fitted.groups
     train, test = fitted.split == "train", np.flatnonzero(fitted.split == "test")
+    labels = as_labels(fitted.labels, circular=config.latents.circular)
     with clock.of("critic"):
         x = prior.scale.to_x(images[test]).to(prior.alpha_bar.device)
         scores = critic.score_matrix(fitted.mean[test], x)
     with clock.of("edits"):
-        latents = critic.standardise(fitted.mean).cpu().numpy()
-        steps = direction_vectors(
-            config.synthesis.directions,
-            latents[train],
-            groups=groups,
-            labels={name: values[train] for name, values in fitted.labels.items()},
+        z = critic.standardise(fitted.mean).cpu().numpy()
+        directions = direction_vectors(
+            config.synthesis.directions, z[train], groups=groups, labels=select(labels, train)
         )
         plan = plan_edits(
-            test,
-            groups,
-            labels=fitted.labels,
-            config=config.synthesis,
-            rng=np.random.default_rng(seeds["pairs"]),
+            test, groups, labels=labels, config=config.synthesis, rng=np.random.default_rng(seeds["pairs"])
         )
         synthesized = synthesize(
             plan,
-            images,
-            fitted.mean,
-            session["stimulus"].values,
-            prior=prior,
-            critic=critic,
-            groups=groups,
+            EditStimuli(session["stimulus"].values, images, z),
+            EditNetworks(prior, critic, groups),
             config=config.synthesis,
             seed=config.seed,
-            steps=steps,
+            directions=directions,
         )
     return Edits(
         images,
@@ -295,8 +293,8 @@ def edit_images(
         guides.weights,
         scores,
         guides.samples,
-        latents,
-        steps,
+        z,
+        directions,
         really_used(config.prior, prior),
         guides.trained_on,
         _information(images, fitted, prior, config, seeds["evidence"], clock),

@@ -57,8 +57,9 @@ class Config:
             raise MigvisError(f"found device = {self.device!r}; expected cpu, cuda or mps, as in cuda:0")
         if self.synthesis.is_conditioned and not self.prior.conditional:
             raise MigvisError(
-                f"synthesis: found condition = {self.synthesis.condition:g} and adherence = "
-                f"{self.synthesis.adherence:g} without prior.conditional; set prior.conditional, or both to 0"
+                f"synthesis: found source_guidance = {self.synthesis.source_guidance:g} and "
+                f"guidance_scale = {self.synthesis.guidance_scale:g} without "
+                "prior.conditional; set prior.conditional, or both to 0"
             )
         for strength in (self.synthesis.strength, *self.synthesis.dose):
             if strength * self.prior.n_timesteps < self.synthesis.n_steps:

@@ -17,6 +17,8 @@ from nwb_migvis.analysis.context import torch_settings
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import Label, as_labels, select
 from nwb_migvis.read.recorded import read_shown, small_images
 from nwb_migvis.results import Results
 from nwb_migvis.runs.request import Request
@@ -148,25 +150,24 @@ def make_further(
     """Return the edits that are asked for, as `Results.synthesized`."""
     from nwb_migvis.latents import stimulus_labels
     from nwb_migvis.synthesis.critic.model import load_critic
+    from nwb_migvis.synthesis.editing.batch import EditNetworks
     from nwb_migvis.synthesis.editing.directions import check_directions, direction_vectors
-    from nwb_migvis.synthesis.editing.synthesize import synthesize
+    from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
     from nwb_migvis.synthesis.prior.model import load_prior
 
     prior = _moved(load_prior(weights["prior"]), config.device)
     critic = _moved(load_critic(weights["critic"], prior=prior), config.device)
     strengths = request.strength or (config.synthesis.strength,)
-    labels = stimulus_labels(session)
-    groups, latents = config.latents.groups, results.latents
-    steps = None
+    labels = as_labels(stimulus_labels(session), circular=config.latents.circular)
+    groups, latents = LatentGroups.of(config.latents.groups), results.latents
+    z = critic.standardise(latents["mean"].values).cpu().numpy()
+    directions = None
     if request.gamma:
-        moved = [group for group in groups if group.name in request.group]
-        check_directions(request.directions, groups=moved, labels=labels, circular=config.latents.circular)
+        moved = LatentGroups.of(group for group in config.latents.groups if group.name in request.group)
+        check_directions(request.directions, groups=moved, labels=labels)
         train = latents["split"].values == "train"
-        steps = direction_vectors(
-            request.directions,
-            critic.standardise(latents["mean"].values[train]).cpu().numpy(),
-            groups=groups,
-            labels={label: values[train] for label, values in labels.items()},
+        directions = direction_vectors(
+            request.directions, z[train], groups=groups, labels=select(labels, train)
         )
     plan = _plan(request, results, labels, strengths, config)
     used = np.unique(plan[["source", "target"]].to_numpy())
@@ -175,30 +176,26 @@ def make_further(
     images[used] = small_images(session["image"].isel(stimulus=used), max(prior.shape[:2]), like=prior.shape)
     return synthesize(
         plan,
-        images,
-        latents["mean"].values,
-        latents["stimulus"].values,
-        prior=prior,
-        critic=critic,
-        groups=groups,
+        EditStimuli(latents["stimulus"].values, images, z),
+        EditNetworks(prior, critic, groups),
         config=config.synthesis,
         seed=config.seed if request.seed is None else request.seed,
-        steps=steps,
+        directions=directions,
     )
 
 
 def _plan(
     request: Request,
     results: Results,
-    labels: Mapping[str, np.ndarray],
+    labels: Mapping[str, Label],
     strengths: Sequence[float],
     config: Config,
 ) -> Any:
     """Return the plan of the edits: stimuli that are not given are drawn from the held-out ones."""
-    import pandas as pd
-
     from nwb_migvis.synthesis.editing.plan import (
-        COLUMNS,
+        PlannedEdit,
+        Push,
+        as_plan,
         draw_sources,
         draw_targets,
         pair_rows,
@@ -231,15 +228,15 @@ def _plan(
                 f"can be targets of {stimulus[s]!s}"
             )
         pairs += [(s, t) for t in (*targets, *drawn.tolist())]
-    rows: list[tuple] = []
+    rows: list[PlannedEdit] = []
     for group in request.group:
         for strength in strengths:
-            how = {"strength": float(strength), "guidance": config.synthesis.guidance}
-            rows += pair_rows(group, pairs, role="further", **how)
+            push = Push(float(strength), config.synthesis.guidance)
+            rows += pair_rows(group, pairs, role="further", push=push)
             for direction in request.directions:
                 for gamma in request.gamma:
-                    rows += traversal_rows(group, sources, direction=direction, gamma=float(gamma), **how)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+                    rows += traversal_rows(group, sources, direction=direction, gamma=float(gamma), push=push)
+    return as_plan(rows)
 
 
 def _moved(record: Any, device: str) -> Any:
