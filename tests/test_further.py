@@ -19,7 +19,7 @@ from nwb_migvis.config import (
     SynthesisConfig,
 )
 from nwb_migvis.read.recorded import read_shown
-from nwb_migvis.runs import Request
+from nwb_migvis.synthesis.editing.request import EditRequest
 from nwb_migvis.runs.more_edits import make_further
 from nwb_migvis.store import read_weights, validate_file
 
@@ -114,7 +114,7 @@ def make(home):
     results = read_results(path)
     weights, session = read_weights(path), read_shown(path, results)
     config = Config.from_dict(results.provenance["config"])
-    return lambda **asked: make_further(Request(**asked), results, weights, session, config)
+    return lambda **asked: make_further(EditRequest(**asked), results, weights, session, config)
 
 
 def test_what_is_not_given_is_drawn_from_held_out_stimuli(home, make):
@@ -129,7 +129,7 @@ def test_what_is_not_given_is_drawn_from_held_out_stimuli(home, make):
 
 def test_what_is_named_twice_is_made_once_and_numpy_numbers_are_numbers(home):
     names = home[1].latents["stimulus"].values
-    twice = Request(
+    twice = EditRequest(
         group=("category", "category"), source=names[[0, 0]], strength=np.float32(0.5), n=np.int64(2)
     )
     assert (twice.group, twice.source, twice.strength) == (("category",), (str(names[0]),), (0.5,))

@@ -343,13 +343,14 @@ def _config(options: dict[str, Any]) -> Any:
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def synthesize(path: str, **options: Any) -> None:
     """Make further edits from the weights stored in FILE, and add them to the results in a new file."""
-    from nwb_migvis.runs import Request, write_further
+    from nwb_migvis.runs import write_further
+    from nwb_migvis.synthesis.editing.request import EditRequest
 
     _set_quiet(options["quiet"])
     asked = ("group", "source", "target", "strength", "gamma", "direction", "n", "seed")
     written, results = write_further(
         Path(path),
-        Request(**{key: options[key] for key in asked}),
+        EditRequest(**{key: options[key] for key in asked}),
         options["name"],
         {key: options[key] for key in ("out", "in_place", "overwrite")},
         {key: options[key] for key in ("device", "batch_size")},

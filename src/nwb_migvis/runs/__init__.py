@@ -2,8 +2,7 @@
 
 from nwb_migvis.runs.from_sorting import run_sorting
 from nwb_migvis.runs.more_edits import synthesize_more, write_further
-from nwb_migvis.runs.request import Request
 from nwb_migvis.runs.running import run, run_files
 from nwb_migvis.runs.sweeping import sweep_file
 
-__all__ = ["Request", "run", "run_files", "run_sorting", "sweep_file", "synthesize_more", "write_further"]
+__all__ = ["run", "run_files", "run_sorting", "sweep_file", "synthesize_more", "write_further"]

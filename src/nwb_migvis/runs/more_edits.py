@@ -18,13 +18,11 @@ from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.groups import LatentGroups
-from nwb_migvis.labels import Label, as_labels, select
+from nwb_migvis.labels import as_labels, select
 from nwb_migvis.read.recorded import read_shown, small_images
 from nwb_migvis.results import Results
-from nwb_migvis.runs.request import Request
 from nwb_migvis.store import check_destination, fingerprint, read_results, read_weights, write_results
-
-DEFAULT_PAIRS = 8
+from nwb_migvis.synthesis.editing.request import EditRequest, plan_request
 
 
 def synthesize_more(
@@ -101,7 +99,7 @@ def synthesize_more(
     """
     asked: dict[str, Any] = {"group": group, "source": source, "target": target, "strength": strength}
     asked |= {"gamma": gamma, "direction": direction, "n": n, "seed": seed}
-    request = Request(**asked)
+    request = EditRequest(**asked)
     where = {"out": out, "in_place": in_place, "overwrite": overwrite}
     changes = {"device": device, "batch_size": batch_size}
     return write_further(Path(path), request, name, where, changes, images=images, labels=labels)[1]
@@ -109,7 +107,7 @@ def synthesize_more(
 
 def write_further(
     path: Path,
-    request: Request,
+    request: EditRequest,
     name: str | None,
     where: Mapping[str, Any],
     changes: Mapping[str, Any],
@@ -120,7 +118,7 @@ def write_further(
     results = read_results(path, name)
     weights = _weights(path, results)
     config = _config(path, results, changes)
-    request.check_against(results, config)
+    request.check_against(results.groups.index, results.latents["stimulus"].values, config)
     check_destination(path, **where, name=results.name, replace_run=True)
     found = fingerprint(path)
     with torch_settings(config) as n_threads:  # refuses a device before the session is read
@@ -145,7 +143,7 @@ def write_further(
 
 
 def make_further(
-    request: Request, results: Results, weights: Mapping[str, bytes], session: xr.Dataset, config: Config
+    request: EditRequest, results: Results, weights: Mapping[str, bytes], session: xr.Dataset, config: Config
 ) -> xr.Dataset:
     """Return the edits that are asked for, as `Results.synthesized`."""
     from nwb_migvis.latents import stimulus_labels
@@ -157,7 +155,6 @@ def make_further(
 
     prior = _moved(load_prior(weights["prior"]), config.device)
     critic = _moved(load_critic(weights["critic"], prior=prior), config.device)
-    strengths = request.strength or (config.synthesis.strength,)
     labels = as_labels(stimulus_labels(session), circular=config.latents.circular)
     groups, latents = LatentGroups.of(config.latents.groups), results.latents
     z = critic.standardise(latents["mean"].values).cpu().numpy()
@@ -169,7 +166,9 @@ def make_further(
         directions = direction_vectors(
             request.directions, z[train], groups=groups, labels=select(labels, train)
         )
-    plan = _plan(request, results, labels, strengths, config)
+    plan = plan_request(
+        request, latents, labels=labels, config=config, n_edits=results.synthesized.sizes["edit"]
+    )
     used = np.unique(plan[["source", "target"]].to_numpy())
     used = used[used >= 0]
     images = np.zeros((latents.sizes["stimulus"], *prior.shape), np.uint8)
@@ -182,61 +181,6 @@ def make_further(
         seed=config.seed if request.seed is None else request.seed,
         directions=directions,
     )
-
-
-def _plan(
-    request: Request,
-    results: Results,
-    labels: Mapping[str, Label],
-    strengths: Sequence[float],
-    config: Config,
-) -> Any:
-    """Return the plan of the edits: stimuli that are not given are drawn from the held-out ones."""
-    from nwb_migvis.synthesis.editing.plan import (
-        PlannedEdit,
-        Push,
-        as_plan,
-        draw_sources,
-        draw_targets,
-        pair_rows,
-        traversal_rows,
-    )
-
-    stimulus = results.latents["stimulus"].values
-    row = {str(name): i for i, name in enumerate(stimulus)}
-    test = np.flatnonzero(results.latents["split"].values == "test")
-    seed = config.seed if request.seed is None else request.seed
-    rng = np.random.default_rng([seed, results.synthesized.sizes["edit"]])
-    sources = [row[name] for name in request.source]
-    targets = [row[name] for name in request.target]
-    n_targets = max(len(targets), 1)
-    if sources:
-        n_targets = request.n or n_targets
-    else:
-        n_sources = min(DEFAULT_PAIRS, len(test)) if request.n is None else request.n
-        if n_sources > len(test):
-            raise MigvisError(
-                f"n is {n_sources}; expected at most {len(test)}: no more stimuli were held out"
-            )
-        sources = draw_sources(test, n_sources, rng).tolist()
-    pairs: list[tuple[int, int]] = []
-    for s in () if request.gamma else sources:
-        drawn = draw_targets(s, test, n_targets - len(targets), labels=labels, rng=rng)
-        if len(targets) + len(drawn) < n_targets:
-            raise MigvisError(
-                f"n is {n_targets}; expected at most {len(targets) + len(drawn)}: no more held-out stimuli "
-                f"can be targets of {stimulus[s]!s}"
-            )
-        pairs += [(s, t) for t in (*targets, *drawn.tolist())]
-    rows: list[PlannedEdit] = []
-    for group in request.group:
-        for strength in strengths:
-            push = Push(float(strength), config.synthesis.guidance)
-            rows += pair_rows(group, pairs, role="further", push=push)
-            for direction in request.directions:
-                for gamma in request.gamma:
-                    rows += traversal_rows(group, sources, direction=direction, gamma=float(gamma), push=push)
-    return as_plan(rows)
 
 
 def _moved(record: Any, device: str) -> Any:
