@@ -268,7 +268,7 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
     Several sessions that saw some of the same images share one latent space; each gets results of its own.
     """
     from nwb_migvis.report import group_table
-    from nwb_migvis.runs import run_files, run_sorting
+    from nwb_migvis.runs import SortedSource, Where, run_files, run_sorting
 
     _set_quiet(options["quiet"])
     sorting = _sorting(paths, options)
@@ -276,11 +276,15 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
     if options["sweep"]:
         _print_sweep(paths, config, reading)
         return
-    destination = {key: options[key] for key in ("out", "name", "overwrite")}
+    out, overwrite, name = (options[key] for key in ("out", "overwrite", "name"))
     if sorting:
-        done = [run_sorting(paths[0], config=config, **sorting, **destination, **reading)]
+        source = SortedSource(
+            paths[0], **sorting, images=reading.pop("images", None), resize_px=reading.pop("resize_px", None)
+        )
+        done = [run_sorting(source, Where(out, overwrite=overwrite), name=name, config=config, **reading)]
     else:
-        done = run_files(paths, config=config, in_place=options["in_place"], **destination, **reading)
+        where = {"out": out, "in_place": options["in_place"], "overwrite": overwrite}
+        done = run_files(paths, **where, name=name, config=config, **reading)
     for written, results in done:
         click.echo(group_table(results))
         click.echo(f"wrote {written}")
@@ -343,7 +347,7 @@ def _config(options: dict[str, Any]) -> Any:
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def synthesize(path: str, **options: Any) -> None:
     """Make further edits from the weights stored in FILE, and add them to the results in a new file."""
-    from nwb_migvis.runs import write_further
+    from nwb_migvis.runs import Changes, Where, write_further
     from nwb_migvis.synthesis.editing.request import EditRequest
 
     _set_quiet(options["quiet"])
@@ -351,9 +355,9 @@ def synthesize(path: str, **options: Any) -> None:
     written, results = write_further(
         Path(path),
         EditRequest(**{key: options[key] for key in asked}),
-        options["name"],
-        {key: options[key] for key in ("out", "in_place", "overwrite")},
-        {key: options[key] for key in ("device", "batch_size")},
+        name=options["name"],
+        where=Where(options["out"], in_place=options["in_place"], overwrite=options["overwrite"]),
+        changes=Changes(options["device"], options["batch_size"]),
         images=options["images"],
         labels=options["labels"],
     )

@@ -120,3 +120,8 @@ METHODS: Registry[Any] = Registry(
     },
 )
 """Guidance methods: `nwb_migvis.synthesis.editing.methods.Method`."""
+
+ANALYSES: Registry[Any] = Registry(
+    "analysis", "nwb_migvis.analyses", needs=("needs", "compute"), builtin={}
+)
+"""Further analyses of a study: steps that it `needs`, and `compute(study) -> xarray.Dataset`."""
