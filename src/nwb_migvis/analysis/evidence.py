@@ -193,7 +193,7 @@ def _decoding(fitted: Fitted, config: Config, seed: int) -> tuple[xr.Dataset, pd
         seed=seed,
     )
     own["decoding"], own["decoding_p"] = found["own_score"].values, found["own_p"].values
-    own["own_group_gap"] = pd.Series(own_group_gap(found["score"], supervised_by=supervised_by))
+    own["own_group_gap"] = pd.Series(own_group_gap(found["score"], supervised_by=supervised_by), dtype=float)
     decoding = found[["score", "chance", "p_value", "q_value", "score_all"]].assign(
         mig=group_mig(found["information"], found["entropy"]), sap=group_sap(found["score"], found["chance"])
     )
