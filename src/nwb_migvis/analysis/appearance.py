@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from nwb_migvis.analysis.stages import Edits, Fitted
+from nwb_migvis.analysis.stages import Edits, Fitted, edit_scoring
 from nwb_migvis.config import Config
 from nwb_migvis.store.canonical import plain
-
-if TYPE_CHECKING:
-    from nwb_migvis.evidence.transfer import Draws
 
 
 def describe_edits(
@@ -48,13 +45,9 @@ def describe_edits(
         sets["samples"] = edits.samples
     train, test = (edits.images[fitted.split == part] for part in ("train", "test"))
     components = feature_components(edge_features, train)
-    draws: Draws = {
-        "n_bootstrap": config.evidence.n_bootstrap,
-        "n_permutations": config.evidence.n_permutations,
-        "seed": seed,
-    }
+    scoring = edit_scoring(stimulus, fitted, edits, readers=readers, config=config, seed=seed)
     change = feature_transfer(
-        main, images=edits.images, stimulus=stimulus, components=components, draws=draws
+        main, images=edits.images, stimulus=stimulus, components=components, draws=scoring.draws
     )
     found = {
         "memorisation": memorisation(sets, train=edits.trained_on, held_out=test),
@@ -69,21 +62,10 @@ def describe_edits(
             group: {name: asdict(cell) for name, cell in cells.items()} for group, cells in change.items()
         },
         "start": start_dependence(traversals, components=components),
-        "extremes": extreme_stimuli(edits.latents, stimulus, steps=edits.steps, slices=fitted.slices),
+        "extremes": extreme_stimuli(edits.latents, stimulus, directions=edits.steps, groups=fitted.groups),
     }
     if readers:
-        doses = dose_response(
-            made,
-            by="strength",
-            groups=list(fitted.slices),
-            images=edits.images,
-            stimulus=stimulus,
-            labels=fitted.labels,
-            readers=readers,
-            test=fitted.split == "test",
-            min_reader_score=config.evidence.min_reader_score,
-            **draws,
-        )
+        doses = dose_response(made, scoring, groups=fitted.groups, by="strength")
         found["dose"] = _measured(doses)
     return plain(found)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,11 @@ import xarray as xr
 from nwb_migvis.analysis.stability import other_seeds, refit, seed_stability
 from nwb_migvis.analysis.stages import Edits, Fitted
 from nwb_migvis.config import Config
+from nwb_migvis.labels import as_labels, select
 from nwb_migvis.results import GROUP_COLUMNS, no_decoding
+
+if TYPE_CHECKING:
+    from nwb_migvis.evidence.halves import Halves
 
 
 @dataclass(frozen=True)
@@ -41,32 +45,33 @@ def measure(
     `others` are the latents in fits from other seeds, (stimulus, latent) each, where the fit was not of this
     session alone; else `stability_seeds` of them are made here.
     """
-    from nwb_migvis.evidence.reliability import half_means, split_half_correlation, split_half_reliability
+    from nwb_migvis.evidence.halves import Halves
+    from nwb_migvis.evidence.reliability import split_half_correlation, split_half_reliability
     from nwb_migvis.evidence.variance import group_variance
 
     n_stimuli, test = fitted.split.size, fitted.split == "test"
-    half_a, half_b, _, _ = half_means(
-        fitted.spike_count, fitted.stimulus_index, n_stimuli, rng=np.random.default_rng(seed)
+    halves = Halves.of(
+        fitted.model,
+        fitted.spike_count,
+        stimulus_index=fitted.stimulus_index,
+        split=fitted.split,
+        seed=seed,
     )
-    halves: dict[str, Any] = {
-        "half_a": half_a,
-        "half_b": half_b,
-        "latents_a": fitted.model.encode(np.nan_to_num(half_a))[0],
-        "latents_b": fitted.model.encode(np.nan_to_num(half_b))[0],
-        "train": fitted.split == "train",
-        "test": test,
-        "min_reliability": config.evidence.min_reliability,
-        "n_permutations": config.evidence.n_permutations,
-        "seed": seed,
-    }
-    variance = group_variance(**halves, groups=fitted.slices)
-    groups = pd.DataFrame(index=pd.Index([g.name for g in fitted.model.groups], name="group"))
-    groups["first"], groups["size"] = zip(*fitted.slices.values(), strict=True)
-    groups["supervised_by"] = [",".join(group.labels) for group in fitted.model.groups]
+    variance = group_variance(
+        halves,
+        fitted.groups,
+        min_reliability=config.evidence.min_reliability,
+        n_permutations=config.evidence.n_permutations,
+        seed=seed,
+    )
+    groups = pd.DataFrame(index=pd.Index(fitted.groups.names, name="group"))
+    groups["first"] = [place.start for place in fitted.groups.slices.values()]
+    groups["size"] = fitted.groups.sizes
+    groups["supervised_by"] = [",".join(labels) for labels in fitted.groups.labels]
     for name in ("explained", "explained_p", "unique", "unique_p"):
         groups[f"variance_{name}"] = pd.Series(getattr(variance, name))
     groups = groups.join(_information(fitted, edits, config, seed)).join(_dimensions(fitted))
-    groups = groups.join(_beyond(fitted, edits, config, halves))
+    groups = groups.join(_beyond(fitted, edits, config, halves, seed))
     if n_seeds := config.evidence.stability_seeds:
         if others is None:
             others = (refit(fitted, config, seed=other) for other in other_seeds(seed, n_seeds))
@@ -115,7 +120,7 @@ def _information(fitted: Fitted, edits: Edits, config: Config, seed: int) -> pd.
     """Bound the information between each group and the images, and estimate it where the prior can."""
     from nwb_migvis.evidence.information import infonce_bound, paired_mean
 
-    rows = {group: dict.fromkeys(("mi_bound_nats", "mi_cap_nats", "mi_p"), np.nan) for group in fitted.slices}
+    rows = {group: dict.fromkeys(("mi_bound_nats", "mi_cap_nats", "mi_p"), np.nan) for group in fitted.groups}
     if edits.scores is not None:
         for group, scores in zip(rows, edits.scores, strict=True):
             bound = infonce_bound(scores, n_permutations=config.evidence.n_permutations, seed=seed)
@@ -139,36 +144,39 @@ def _dimensions(fitted: Fitted) -> pd.DataFrame:
     z = fitted.mean[fitted.split == "test"]
     rows = {
         group: {
-            "participation_ratio": participation_ratio(z[:, first : first + size]),
-            "twonn_dimension": twonn_dimension(z[:, first : first + size]),
+            "participation_ratio": participation_ratio(own),
+            "twonn_dimension": twonn_dimension(own),
         }
-        for group, (first, size) in fitted.slices.items()
+        for group, own in fitted.groups.split(z).items()
     }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _beyond(fitted: Fitted, edits: Edits, config: Config, halves: dict[str, Any]) -> pd.DataFrame:
+def _beyond(fitted: Fitted, edits: Edits, config: Config, halves: Halves, seed: int) -> pd.DataFrame:
     """Measure the variance of each group beyond its own labels and beyond low-level image features."""
     from nwb_migvis.evidence.beyond import image_features, label_features, variance_beyond
 
-    train = fitted.split == "train"
+    train, labels = fitted.split == "train", as_labels(fitted.labels, circular=config.latents.circular)
     low_level = image_features(edits.images, train=train) if edits.images.size else None
     rows: dict[str, dict[str, float]] = {}
-    for group in fitted.model.groups:
-        first, size = fitted.slices[group.name]
-        own = {key: halves[key][:, first : first + size] for key in ("latents_a", "latents_b")}
+    for group, supervised_by in fitted.groups.supervised_by.items():
         described = {"images": low_level}
-        labels = {name: fitted.labels[name] for name in group.labels if name in fitted.labels}
-        if labels:
-            described["labels"] = label_features(
-                labels, train=train, circular=config.latents.circular, seed=halves["seed"]
-            )
-        row = rows[group.name] = {}
+        own = {name: labels[name] for name in supervised_by if name in labels}
+        if own:
+            described["labels"] = label_features(own, train=train, seed=seed)
+        row = rows[group] = {}
         for what in ("labels", "images"):
-            features = described.get(what)
-            found = None if features is None else variance_beyond(**{**halves, **own}, features=features)
-            row[f"variance_beyond_{what}"] = np.nan if found is None else found.added
-            row[f"variance_beyond_{what}_p"] = np.nan if found is None else found.p_value
+            added, p_value = np.nan, np.nan
+            if (features := described.get(what)) is not None:
+                beyond = variance_beyond(
+                    halves.of_latents(fitted.groups.slices[group]),
+                    features,
+                    min_reliability=config.evidence.min_reliability,
+                    n_permutations=config.evidence.n_permutations,
+                    seed=seed,
+                )
+                added, p_value = beyond.added, beyond.p_value
+            row[f"variance_beyond_{what}"], row[f"variance_beyond_{what}_p"] = added, p_value
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -178,22 +186,21 @@ def _decoding(fitted: Fitted, config: Config, seed: int) -> tuple[xr.Dataset, pd
     from nwb_migvis.evidence.disentanglement import group_mig, group_sap
 
     names = ["decoding", "decoding_p", "own_group_gap"]
-    own = pd.DataFrame(np.nan, index=list(fitted.slices), columns=names)
+    own = pd.DataFrame(np.nan, index=list(fitted.groups), columns=names)
     if not fitted.labels:
         return no_decoding(), own
     test = fitted.split == "test"
-    supervised_by = {group.name: group.labels for group in fitted.model.groups}
     found = decode_labels(
         fitted.mean[test],
-        {name: values[test] for name, values in fitted.labels.items()},
-        groups=fitted.slices,
-        supervised_by=supervised_by,
-        circular=config.latents.circular,
+        select(as_labels(fitted.labels, circular=config.latents.circular), test),
+        groups=fitted.groups,
         n_permutations=config.evidence.n_permutations,
         seed=seed,
     )
     own["decoding"], own["decoding_p"] = found["own_score"].values, found["own_p"].values
-    own["own_group_gap"] = pd.Series(own_group_gap(found["score"], supervised_by=supervised_by), dtype=float)
+    own["own_group_gap"] = pd.Series(
+        own_group_gap(found["score"], supervised_by=fitted.groups.supervised_by), dtype=float
+    )
     decoding = found[["score", "chance", "p_value", "q_value", "score_all"]].assign(
         mig=group_mig(found["information"], found["entropy"]), sap=group_sap(found["score"], found["chance"])
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -17,6 +17,9 @@ from nwb_migvis.analysis.stages import Edits, Fitted, check_steps, edit_images, 
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read import shared_stimuli
+
+if TYPE_CHECKING:
+    from nwb_migvis.evidence.halves import Halves
 
 
 @dataclass(frozen=True)
@@ -158,35 +161,25 @@ def agreement(
         (its name), `n_shared`, `n_test`, and where there are enough of these `variance_own` and
         `variance_other` (see `cross_variance`) and `groups_matched` (partners in `match_groups`).
     """
-    from nwb_migvis.evidence.reliability import half_means
+    from nwb_migvis.evidence.halves import Halves
 
-    halves, latents = [], []
-    for f in fitted:
-        a, b, _, _ = half_means(
-            f.spike_count, f.stimulus_index, f.split.size, rng=np.random.default_rng(seed)
-        )
-        halves.append((a, b))
-        latents.append((_encode_repeated(f, a), _encode_repeated(f, b)))
+    halves = [
+        Halves.of(f.model, f.spike_count, stimulus_index=f.stimulus_index, split=f.split, seed=seed)
+        for f in fitted
+    ]
     records = []
     for i in range(len(fitted)):
         others = [j for j in range(len(fitted)) if j != i]
-        found = [_agreement(together, fitted, (i, j), halves[i], latents, config) for j in others]
+        found = [_agreement(together, fitted, (i, j), halves, config) for j in others]
         records.append([record for record in found if record["n_shared"]])
     return records
-
-
-def _encode_repeated(fitted: Fitted, half: np.ndarray) -> np.ndarray:
-    """Encode the mean responses in half of the repeats; NaN rows where there are none."""
-    z = fitted.model.encode(np.nan_to_num(half))[0]
-    return np.where(np.isfinite(half).all(axis=1, keepdims=True), z, np.nan)
 
 
 def _agreement(
     together: Together,
     fitted: Sequence[Fitted],
     ends: tuple[int, int],
-    halves: tuple[np.ndarray, np.ndarray],
-    latents: Sequence[tuple[np.ndarray, np.ndarray]],
+    halves: Sequence[Halves],
     config: Config,
 ) -> dict[str, Any]:
     """Return the record of session `ends[0]` about session `ends[1]`."""
@@ -195,23 +188,17 @@ def _agreement(
 
     i, j = ends
     _, in_i, in_j = np.intersect1d(together.rows[i], together.rows[j], return_indices=True)
-    other = np.full((2, *latents[i][0].shape), np.nan)
-    other[:, in_i] = np.stack(latents[j])[:, in_j]
-    found = cross_variance(
-        halves,
-        own=latents[i],
-        other=(other[0], other[1]),
-        train=fitted[i].split == "train",
-        test=fitted[i].split == "test",
-        min_reliability=config.evidence.min_reliability,
-    )
+    other = np.full((2, *halves[i].latents_a.shape), np.nan)
+    both = np.stack([halves[j].latents_a, halves[j].latents_b])
+    other[:, in_i] = np.where(halves[j].repeated[:, None], both, np.nan)[:, in_j]
+    found = cross_variance(halves[i], (other[0], other[1]), min_reliability=config.evidence.min_reliability)
     record: dict[str, Any] = {
         "session": together.names[j],
         "n_shared": int(in_i.size),
         "n_test": found.n_stimuli,
     }
     if np.isfinite(found.own):
-        test, groups = fitted[i].split[in_i] == "test", fitted[i].slices
+        test, groups = fitted[i].split[in_i] == "test", fitted[i].groups
         x, y = fitted[i].mean[in_i[test]], fitted[j].mean[in_j[test]]
         record |= {
             "variance_own": found.own,

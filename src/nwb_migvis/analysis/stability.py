@@ -107,5 +107,5 @@ def _similarity(fitted: Fitted, first: np.ndarray, second: np.ndarray) -> Mappin
     from nwb_migvis.evidence.stability import match_groups
 
     test = fitted.split == "test"
-    groups = fitted.slices
+    groups = fitted.groups
     return match_groups(first[test], second[test], groups_a=groups, groups_b=groups).similarity

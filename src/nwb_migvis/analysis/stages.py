@@ -12,10 +12,13 @@ import xarray as xr
 from nwb_migvis.analysis.context import Clock
 from nwb_migvis.analysis.priors import images_for_prior, obtain_prior, really_used
 from nwb_migvis.config import Config, PriorConfig
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import as_labels, select
 from nwb_migvis.results import no_edits, no_selectivity
 
 if TYPE_CHECKING:
     from nwb_migvis.evidence.readers.protocol import Reader
+    from nwb_migvis.evidence.selectivity import EditScoring
     from nwb_migvis.latents.model import LatentModel
     from nwb_migvis.synthesis.critic.model import Critic
     from nwb_migvis.synthesis.prior.information import DenoisingInformation
@@ -44,12 +47,9 @@ class Fitted:
     log_var: np.ndarray
 
     @property
-    def slices(self) -> dict[str, tuple[int, int]]:
-        """First latent and number of latents of each group."""
-        first = np.cumsum([0, *(group.size for group in self.model.groups)])
-        return {
-            group.name: (int(f), group.size) for group, f in zip(self.model.groups, first[:-1], strict=True)
-        }
+    def groups(self) -> LatentGroups:
+        """Groups of the latents."""
+        return LatentGroups.of(self.model.groups)
 
 
 @dataclass(frozen=True)
@@ -327,21 +327,16 @@ def _information(
 
 def fit_edit_readers(fitted: Fitted, edits: Edits, config: Config, seed: int) -> list[Reader]:
     """Train readers on real images; none where there are no edits or no labels to read from them."""
-    from nwb_migvis.evidence.readers.protocol import fit_readers
+    from nwb_migvis.evidence.readers.protocol import Examples, fit_readers
 
     if not fitted.labels or edits.synthesized.sizes["edit"] == 0:
         return []
-    train, validation = fitted.split == "train", fitted.split == "validation"
-    circular = {name: period for name, period in config.latents.circular.items() if period}
-    return fit_readers(
-        edits.images[train],
-        {name: values[train] for name, values in fitted.labels.items()},
-        images_validation=edits.images[validation],
-        labels_validation={name: values[validation] for name, values in fitted.labels.items()},
-        seed=seed,
-        n_steps=config.evidence.reader_steps,
-        circular=circular,
+    labels = as_labels(fitted.labels, circular=config.latents.circular)
+    train, validation = (
+        Examples(edits.images[part], select(labels, part))
+        for part in (fitted.split == "train", fitted.split == "validation")
     )
+    return fit_readers(train, validation, seed=seed, n_steps=config.evidence.reader_steps)
 
 
 def edit_selectivity(
@@ -352,18 +347,32 @@ def edit_selectivity(
 
     if not fitted.labels or edits.synthesized.sizes["edit"] == 0:
         return no_selectivity()
-    return measure_selectivity(
-        edits.synthesized,
+    scoring = edit_scoring(stimulus.tolist(), fitted, edits, readers=readers, config=config, seed=seed)
+    return measure_selectivity(edits.synthesized, scoring, groups=fitted.groups)
+
+
+def edit_scoring(
+    stimulus: Sequence[str],
+    fitted: Fitted,
+    edits: Edits,
+    *,
+    readers: Sequence[Reader],
+    config: Config,
+    seed: int,
+) -> EditScoring:
+    """Return what edits are read with and compared to."""
+    from nwb_migvis.evidence.selectivity import EditScoring
+    from nwb_migvis.evidence.transfer import Draws
+
+    options = config.evidence
+    return EditScoring(
         images=edits.images,
-        stimulus=stimulus.tolist(),
-        labels=fitted.labels,
+        stimulus=stimulus,
+        labels=as_labels(fitted.labels, circular=config.latents.circular),
         readers=readers,
-        supervised_by={group.name: group.labels for group in fitted.model.groups},
         test=fitted.split == "test",
-        min_reader_score=config.evidence.min_reader_score,
-        n_bootstrap=config.evidence.n_bootstrap,
-        n_permutations=config.evidence.n_permutations,
-        seed=seed,
+        draws=Draws(seed, options.n_bootstrap, options.n_permutations),
+        min_reader_score=options.min_reader_score,
     )
 
 

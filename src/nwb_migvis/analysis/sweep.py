@@ -13,6 +13,7 @@ from nwb_migvis.analysis.stability import refit
 from nwb_migvis.analysis.stages import Fitted, fit
 from nwb_migvis.config import Config, GroupConfig
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.labels import as_labels, select
 from nwb_migvis.progress import progress
 
 FREE_GROUPS = (1, 2, 3)
@@ -95,17 +96,14 @@ def _scores(fitted: Fitted, other: np.ndarray, config: Config, seed: int) -> dic
     from nwb_migvis.evidence.stability import match_groups
 
     held = fitted.split == "validation"
-    groups = fitted.slices
+    groups = fitted.groups
     match = match_groups(fitted.mean[held], other[held], groups_a=groups, groups_b=groups)
     decoding = float("nan")
-    supervised_by = {group.name: group.labels for group in fitted.model.groups if group.labels}
-    if supervised_by:
+    if any(groups.labels):
         found = decode_labels(
             fitted.mean[held],
-            {name: values[held] for name, values in fitted.labels.items()},
+            select(as_labels(fitted.labels, circular=config.latents.circular), held),
             groups=groups,
-            supervised_by=supervised_by,
-            circular=config.latents.circular,
             seed=seed,
         )
         decoding = float(found["own_score"].mean())
@@ -140,6 +138,6 @@ def _total_correlation(fitted: Fitted, held: np.ndarray, seed: int) -> dict[str,
     mean, log_var = torch.as_tensor(fitted.mean[held]), torch.as_tensor(fitted.log_var[held])
     noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
     z = mean + noise * torch.exp(0.5 * log_var)
-    sizes = [size for _, size in fitted.slices.values()]
+    sizes = fitted.groups.sizes
     tc = float(total_correlation(z, mean, log_var, sizes=sizes)) if len(sizes) > 1 else 0.0
     return {"total_correlation": tc, "of_at_most": (len(sizes) - 1) * float(np.log(held.sum()))}
