@@ -19,6 +19,8 @@ from nwb_migvis.evidence.appearance import (
     realism,
     start_dependence,
 )
+from nwb_migvis.evidence.transfer import Draws
+from nwb_migvis.groups import LatentGroups
 
 
 def pictures(n, *, seed, shape=(8, 8)):
@@ -105,7 +107,7 @@ def test_feature_transfer_finds_a_planted_mixture():
         images=images,
         stimulus=stimulus,
         components=feature_components(pixels, images),
-        draws={"n_bootstrap": 20, "n_permutations": 19, "seed": 0},
+        draws=Draws(0, 20, 19),
     )["a"]
     assert found["pmi"].transfer == pytest.approx(0.7, abs=0.02)
     assert found["pmi"].retention == pytest.approx(0.25, abs=0.02)
@@ -148,8 +150,8 @@ def test_extremes_are_the_ends_of_the_projection():
     found = extreme_stimuli(
         latents,
         [f"im{i:02d}" for i in range(20)],
-        steps={("a", "ones"): np.ones(2), ("b", "pc1"): np.array([2.0])},
-        slices={"a": (0, 2), "b": (2, 1)},
+        directions={("a", "ones"): np.ones(2), ("b", "pc1"): np.array([2.0])},
+        groups=LatentGroups(("a", "b"), (2, 1), ((), ())),
         k=2,
     )
     assert found["a"]["ones"] == {"bottom": ["im00", "im01"], "top": ["im19", "im18"]}
@@ -180,7 +182,7 @@ def test_a_session_without_labels_is_described_by_edges():
         trained_on=images[:20],
     )
     split = np.repeat(["train", "test"], 20)
-    fitted = SimpleNamespace(split=split, labels={}, slices={"a": (0, 2)})
+    fitted = SimpleNamespace(split=split, labels={}, groups=LatentGroups(("a",), (2,), ((),)))
     found = describe_edits(stimulus, fitted, made, [], Config(), 0)
     assert set(found) == {"memorisation", "frechet", "feature_transfer", "start", "extremes"}
     assert set(found["frechet"]) == {"edges"}

@@ -72,6 +72,13 @@ def test_planted_groups_are_established(told):
     assert "Labels decoded from each group" in text and "not established" not in text
 
 
+def test_labels_without_a_supervised_group_leave_no_gap():
+    free = tuple(GroupConfig(name=f"free_{i}", size=2) for i in (1, 2))
+    latents = replace(SMALL.latents, groups=free, n_steps=20)
+    groups = groups_of(population(1), replace(SMALL, latents=latents))
+    assert groups["own_group_gap"].dtype == np.float64 and groups["own_group_gap"].isna().all()
+
+
 def test_the_estimated_information_has_the_stars_of_its_own_null(told):
     groups = told.groups.assign(information_nats=[5.9, 1.2], information_p=[0.006, 0.2])
     lines = group_table(replace(told, groups=groups)).splitlines()

@@ -121,7 +121,5 @@ METHODS: Registry[Any] = Registry(
 )
 """Guidance methods: `nwb_migvis.synthesis.editing.methods.Method`."""
 
-ANALYSES: Registry[Any] = Registry(
-    "analysis", "nwb_migvis.analyses", needs=("needs", "compute"), builtin={}
-)
+ANALYSES: Registry[Any] = Registry("analysis", "nwb_migvis.analyses", needs=("needs", "compute"), builtin={})
 """Further analyses of a study: steps that it `needs`, and `compute(study) -> xarray.Dataset`."""

@@ -11,9 +11,6 @@ from nwb_migvis.analysis.latents import SessionLatents
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.config import EvidenceConfig
 
-Halves = tuple[np.ndarray, np.ndarray]
-"""Something of each half of the repeats, (stimulus, ...) each."""
-
 
 class Agreement:
     """Compares sessions by their responses and latents in halves of the repeats.
@@ -30,17 +27,19 @@ class Agreement:
     def __init__(
         self, sessions: Sessions, latents: Sequence[SessionLatents], config: EvidenceConfig, *, seed: int
     ):
-        from nwb_migvis.evidence.reliability import half_means
+        from nwb_migvis.evidence.halves import Halves
 
         self.sessions, self.latents, self.config = sessions, latents, config
-        self.responses: list[Halves] = []
-        self.encoded: list[Halves] = []
-        for own in latents:
-            a, b, _, _ = half_means(
-                own.spike_count, own.stimulus_index, own.split.size, rng=np.random.default_rng(seed)
+        self.halves = [
+            Halves.of(
+                own.model,
+                own.spike_count,
+                stimulus_index=own.stimulus_index,
+                split=own.split,
+                seed=seed,
             )
-            self.responses.append((a, b))
-            self.encoded.append((_encode_repeated(own, a), _encode_repeated(own, b)))
+            for own in latents
+        ]
 
     def records(self, i: int) -> list[dict[str, Any]]:
         """Measure on test stimuli how well the latents of each other session stand for those of one.
@@ -66,15 +65,11 @@ class Agreement:
 
         mine, theirs = self.latents[i], self.latents[j]
         _, in_i, in_j = np.intersect1d(self.sessions.rows[i], self.sessions.rows[j], return_indices=True)
-        other = np.full((2, *self.encoded[i][0].shape), np.nan)
-        other[:, in_i] = np.stack(self.encoded[j])[:, in_j]
+        halves, encoded = self.halves[j], np.stack([self.halves[j].latents_a, self.halves[j].latents_b])
+        other = np.full((2, *self.halves[i].latents_a.shape), np.nan)
+        other[:, in_i] = np.where(halves.repeated[:, None], encoded, np.nan)[:, in_j]
         variance = cross_variance(
-            self.responses[i],
-            own=self.encoded[i],
-            other=(other[0], other[1]),
-            train=mine.split == "train",
-            test=mine.split == "test",
-            min_reliability=self.config.min_reliability,
+            self.halves[i], (other[0], other[1]), min_reliability=self.config.min_reliability
         )
         record: dict[str, Any] = {
             "session": self.sessions.names[j],
@@ -90,12 +85,6 @@ class Agreement:
                 "groups_matched": match_groups(x, y, groups_a=groups, groups_b=groups).partner,
             }
         return record
-
-
-def _encode_repeated(latents: SessionLatents, half: np.ndarray) -> np.ndarray:
-    """Encode the mean responses in half of the repeats; NaN rows where there are none."""
-    z = latents.model.encode(np.nan_to_num(half))[0]
-    return np.where(np.isfinite(half).all(axis=1, keepdims=True), z, np.nan)
 
 
 def agreement_note(record: Mapping[str, Any]) -> str:

@@ -29,9 +29,7 @@ class GivenLatents:
     n_units: int
 
     @classmethod
-    def of(
-        cls, latents: Any, session: xr.Dataset, groups: Sequence[GroupConfig] | None
-    ) -> GivenLatents:
+    def of(cls, latents: Any, session: xr.Dataset, groups: Sequence[GroupConfig] | None) -> GivenLatents:
         """Take an array (stimulus, latent) of a session's stimuli.
 
         A DataArray with a coordinate `group` along its latents brings its groups along.

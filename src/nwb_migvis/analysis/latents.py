@@ -103,7 +103,9 @@ def fit_sessions(sessions: Sessions, context: Context) -> list[SessionLatents]:
             checkpoints=config.checkpoints,
         )
         return [
-            encode_session(model, sessions.sessions[i], split=split[rows], labels=sessions.labels_of(i, labels))
+            encode_session(
+                model, sessions.sessions[i], split=split[rows], labels=sessions.labels_of(i, labels)
+            )
             for i, (model, rows) in enumerate(zip(models, sessions.rows, strict=True))
         ]
 

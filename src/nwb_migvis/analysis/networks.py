@@ -61,7 +61,11 @@ class Pictures:
 
     @classmethod
     def of(
-        cls, sessions: Sessions, latents: Sequence[SessionLatents], size: PriorConfig | Prior, context: Context
+        cls,
+        sessions: Sessions,
+        latents: Sequence[SessionLatents],
+        size: PriorConfig | Prior,
+        context: Context,
     ) -> Pictures:
         """Gather the images at the size that a prior has, or that settings give it."""
         pictured = sessions.pictured

@@ -141,7 +141,9 @@ class Study:
 
         each = [latents] if self._one else list(latents)
         if len(each) != len(self._sessions):
-            raise MigvisError(f"found {len(each)} sets of latents; expected one per session, {len(self._sessions)}")
+            raise MigvisError(
+                f"found {len(each)} sets of latents; expected one per session, {len(self._sessions)}"
+            )
         encoded = []
         with self._step():
             labels = self._sessions.labels(self.config)
@@ -527,7 +529,9 @@ class Study:
         if "assembled" not in self._made:
             latents = self._made["latents"]
             edits = self._made.get("edits") or [SessionEdits() for _ in latents]
-            networks = {name: self._made[name].to_bytes() for name in ("critic", "prior") if name in self._made}
+            networks = {
+                name: self._made[name].to_bytes() for name in ("critic", "prior") if name in self._made
+            }
             self._made["assembled"] = [
                 assemble(self.name, *parts, networks=networks, context=self._context)
                 for parts in zip(self._sessions.sessions, latents, edits, evidence, strict=True)

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.evidence.transfer import Draws, Transfer, numeric_transfer
+from nwb_migvis.groups import LatentGroups
 
 Features = Callable[[np.ndarray], np.ndarray]
 """uint8 images (n, y, x (, channel)) -> (n, feature)."""
@@ -188,7 +189,7 @@ def feature_transfer(
     for group, method in dict.fromkeys(keys):
         rows = np.array([key == (group, method) for key in keys])
         found.setdefault(str(group), {})[str(method)] = numeric_transfer(
-            made[rows], ends["target"][rows], source=ends["source"][rows], **draws
+            made[rows], ends["target"][rows], source=ends["source"][rows], draws=draws
         )
     return found
 
@@ -244,8 +245,8 @@ def extreme_stimuli(
     latents: np.ndarray,
     stimulus: Sequence[str],
     *,
-    steps: Mapping[tuple[str, str], np.ndarray],
-    slices: Mapping[str, tuple[int, int]],
+    directions: Mapping[tuple[str, str], np.ndarray],
+    groups: LatentGroups,
     k: int = 5,
 ) -> dict[str, dict[str, dict[str, list[str]]]]:
     """Return the shown stimuli at both ends of each direction of each group.
@@ -255,8 +256,8 @@ def extreme_stimuli(
     latents : array (stimulus, latent)
         Standardised.
     stimulus : sequence of str
-    steps : mapping of (group, direction) to array (size,)
-    slices : mapping of group to (first, size)
+    directions : mapping of (group, direction) to array (size,)
+    groups : LatentGroups
     k : int
         Stimuli at each end, the farthest first.
 
@@ -264,15 +265,14 @@ def extreme_stimuli(
     -------
     dict of group to dict of direction to {"bottom": ids, "top": ids}
     """
-    found: dict[str, Any] = {}
-    for (group, direction), step in steps.items():
-        first, size = slices[group]
-        order = np.argsort(latents[:, first : first + size] @ step, kind="stable")
-        found.setdefault(group, {})[direction] = {
+    ends: dict[str, Any] = {}
+    for (group, direction), vector in directions.items():
+        order = np.argsort(latents[:, groups.slices[group]] @ vector, kind="stable")
+        ends.setdefault(group, {})[direction] = {
             "bottom": [str(stimulus[i]) for i in order[:k]],
             "top": [str(stimulus[i]) for i in order[::-1][:k]],
         }
-    return found
+    return ends
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,10 +15,7 @@ import xarray as xr
 from nwb_migvis.analysis.context import torch_settings
 from nwb_migvis.analysis.edits import requested_directions, used_rows
 from nwb_migvis.config import Config
-from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
-from nwb_migvis.groups import LatentGroups
-from nwb_migvis.labels import as_labels, select
 from nwb_migvis.read.recorded import read_shown, small_images
 from nwb_migvis.results import Results
 from nwb_migvis.runs.destinations import Where

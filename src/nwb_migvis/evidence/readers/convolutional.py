@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nwb_migvis.evidence.labels import LabelCode
+from nwb_migvis.evidence.readers.protocol import Examples
 from nwb_migvis.evidence.readers.resolution import reduced
+from nwb_migvis.labels import LabelCode
 from nwb_migvis.networks.dropout import SeededDropout
 from nwb_migvis.progress import progress
 
@@ -58,10 +59,8 @@ def as_tensor(images: np.ndarray) -> Tensor:
 
 
 def fit_conv_reader(
-    images: np.ndarray,
-    targets: Mapping[str, np.ndarray],
-    images_validation: np.ndarray,
-    targets_validation: Mapping[str, np.ndarray],
+    train: Examples,
+    validation: Examples,
     *,
     codes: tuple[LabelCode, ...],
     seed: int,
@@ -69,12 +68,13 @@ def fit_conv_reader(
 ) -> ConvReader:
     """Train the network; parameters as in `nwb_migvis.evidence.readers.protocol.fit_readers`.
 
-    `targets` hold the coded labels (n, n_columns), NaN rows where missing. AdamW with a cosine schedule;
+    AdamW with a cosine schedule;
     illumination and pixel noise are varied, place and direction never are, since labels may depend on
     them. The weights are those of the validation (one every 100 steps) with the least loss.
     """
-    x, y = as_tensor(images), _stack(targets, codes)
-    x_validation, y_validation = as_tensor(images_validation), _stack(targets_validation, codes)
+    x, y = as_tensor(train.images), _stack(train.encode(codes), codes)
+    x_validation = as_tensor(validation.images)
+    y_validation = _stack(validation.encode(codes), codes)
     mean, scale = float(x.mean()), float(x.std().clamp(min=1e-6))
     x, x_validation = (x - mean) / scale, (x_validation - mean) / scale
     generator = torch.Generator().manual_seed(seed)
