@@ -1,4 +1,4 @@
-"""Evidence of a study: what each latent group explains, holds of the labels, shows in edits, and is called."""
+"""Evidence of a study: what each latent group explains, tells of labels, shows in edits, and is called."""
 
 from __future__ import annotations
 

@@ -119,8 +119,8 @@ def images_for(image: xr.DataArray, prior: PriorConfig | Prior) -> np.ndarray:
     images = small_images(image, max(prior.shape[:2]))
     if prior.shape != images.shape[1:]:
         raise MigvisError(
-            f"the prior makes images of {_shape(prior.shape)}; the session's are {_shape(images.shape[1:])} at "
-            "that size; start from another prior, or from none"
+            f"the prior makes images of {_shape(prior.shape)}; the session's are "
+            f"{_shape(images.shape[1:])} at that size; start from another prior, or from none"
         )
     return images
 

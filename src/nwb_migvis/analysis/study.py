@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,31 +11,19 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_migvis.analysis.context import Clock, Context, torch_settings
-from nwb_migvis.analysis.edits import SessionEdits, check_config_directions, planned_edits
+from nwb_migvis.analysis.context import Clock, Context
+from nwb_migvis.analysis.edits import SessionEdits, planned_edits
 from nwb_migvis.analysis.latents import SessionLatents, encode_session, fit_sessions, latents_of
 from nwb_migvis.analysis.sessions import Sessions
+from nwb_migvis.analysis.state import HOW, STEPS, StudyState
 from nwb_migvis.config import Config, GroupConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
 
 if TYPE_CHECKING:
-    from nwb_migvis.analysis.networks import Pictures
     from nwb_migvis.latents.model import LatentModel
     from nwb_migvis.synthesis.critic.model import Critic
-    from nwb_migvis.synthesis.editing.batch import EditNetworks
     from nwb_migvis.synthesis.prior.model import Prior
-
-STEPS = ("latents", "prior", "critic", "edits", "evidence")
-"""In order: a step that is done again undoes those behind it."""
-
-_HOW = {
-    "latents": "fit_latents() or use_latents(...)",
-    "prior": "train_prior() or use_prior(...)",
-    "critic": "train_critic() or use_critic(...)",
-    "edits": "edit()",
-    "evidence": "measure()",
-}
 
 
 class Study:
@@ -77,24 +65,22 @@ class Study:
         if not together:
             raise MigvisError("found 0 sessions; expected one or more, as read_session returns them")
         self.name = name
-        self._sessions = Sessions.of(together)
-        self._context = Context(config or Config(), clock or Clock())
-        self._made: dict[str, Any] = {}
+        self._state = StudyState(Sessions.of(together), Context(config or Config(), clock or Clock()))
 
     @property
     def config(self) -> Config:
         """The settings, with the values that were really used as far as the steps have gone."""
-        return self._context.config
+        return self._state.config
 
     @property
     def seconds(self) -> dict[str, float]:
         """Seconds that each stage took so far."""
-        return self._context.clock.seconds
+        return self._state.context.clock.seconds
 
     @property
     def has_images(self) -> bool:
         """Whether a session holds pixels, without which nothing is synthesized."""
-        return bool(self._sessions.pictured)
+        return bool(self._state.sessions.pictured)
 
     # Latents
 
@@ -110,8 +96,8 @@ class Study:
         MigvisError
             If there are too few stimuli, the sessions share too few, or a label cannot be used.
         """
-        with self._step():
-            latents = fit_sessions(self._sessions, self._context)
+        with self._state.step() as context:
+            latents = fit_sessions(self._state.sessions, context)
         return self._take_latents(latents)
 
     def use_latents(
@@ -139,19 +125,20 @@ class Study:
         """
         from nwb_migvis.analysis.given import GivenLatents
 
+        sessions = self._state.sessions
         each = [latents] if self._one else list(latents)
-        if len(each) != len(self._sessions):
-            raise MigvisError(
-                f"found {len(each)} sets of latents; expected one per session, {len(self._sessions)}"
-            )
+        if len(each) != len(sessions):
+            raise MigvisError(f"found {len(each)} sets of latents; expected one per session, {len(sessions)}")
         encoded = []
-        with self._step():
-            labels = self._sessions.labels(self.config)
-            split = self._sessions.split(self.config, self._context.rng("split"))
-            for i, (given, session) in enumerate(zip(each, self._sessions.sessions, strict=True)):
+        with self._state.step() as context:
+            labels = sessions.labels(self.config)
+            split = sessions.split(self.config, context.rng("split"))
+            for i, (given, session) in enumerate(zip(each, sessions.sessions, strict=True)):
                 model = given if hasattr(given, "encode") else GivenLatents.of(given, session, groups)
-                own = {"split": split[self._sessions.rows[i]], "labels": self._sessions.labels_of(i, labels)}
-                encoded.append(encode_session(model, session, **own))
+                own_labels = sessions.labels_of(i, labels)
+                encoded.append(
+                    encode_session(model, session, split=split[sessions.rows[i]], labels=own_labels)
+                )
         return self._take_latents(encoded)
 
     def latents_of(self, session: xr.Dataset, *, like: int = 0) -> xr.Dataset:
@@ -174,8 +161,8 @@ class Study:
         MigvisError
             If there are no latents yet, or the session lacks a unit.
         """
-        latents = self._need("latents", to="encode a session")[like]
-        return latents_of(latents, session, self._sessions.sessions[like]["unit"].values)
+        latents = self._state.need("latents", to="encode a session")[like]
+        return latents_of(latents, session, self._state.sessions.sessions[like]["unit"].values)
 
     # Prior and critic
 
@@ -189,12 +176,12 @@ class Study:
         """
         from nwb_migvis.analysis.networks import obtain_prior, start_of
 
-        self._need("latents", to="train the prior")
-        with self._step():
+        with self._state.step() as context:
             start = start_of(self.config)
-            pictures = self._pictures(start)
-            prior = obtain_prior(pictures, start, self._context)
-        return self._take_prior(prior, pictures)
+            pictures = self._state.pictures(start)
+            prior = obtain_prior(pictures, start, context)
+        self._state.take_prior(prior, pictures)
+        return prior
 
     def use_prior(self, prior: Prior | bytes | str | Path) -> Prior:
         """Use a prior that is trained already.
@@ -212,28 +199,27 @@ class Study:
         from nwb_migvis.synthesis.prior.folder import open_prior
         from nwb_migvis.synthesis.prior.model import load_prior
 
-        self._need("latents", to="use a prior")
         if isinstance(prior, bytes):
             prior = load_prior(prior)
         elif isinstance(prior, (str, Path)):
             prior = open_prior(str(prior))
-        with self._step():
-            prior = prior.to(self._context.device)
-            pictures = self._pictures(prior)
+        with self._state.step() as context:
+            prior = prior.to(context.device)
+            pictures = self._state.pictures(prior)
         embedding, groups = prior.denoiser.latents, pictures.groups
         if embedding is not None and tuple(embedding.sizes) != groups.sizes:
             raise MigvisError(
-                f"the prior was trained with groups of {list(embedding.sizes)} latents; expected those of the "
-                f"study, {list(groups.sizes)}; train it again, or use one that is not conditional"
+                f"the prior was trained with groups of {list(embedding.sizes)} latents; expected those of "
+                f"the study, {list(groups.sizes)}; train it again, or use one that is not conditional"
             )
         if not prior.is_conditional and self.config.synthesis.is_conditioned:
             raise MigvisError(
                 "the prior is not conditional, and synthesis.source_guidance or guidance_scale asks for it; "
                 "set both to 0, or use a conditional prior"
             )
-        settings = replace(self.config.prior, conditional=prior.is_conditional)
-        self._set_config(prior=settings)
-        return self._take_prior(prior, pictures)
+        self._state.set_config(prior=replace(self.config.prior, conditional=prior.is_conditional))
+        self._state.take_prior(prior, pictures)
+        return prior
 
     def train_critic(self) -> Critic:
         """Train the critic that scores images against latents.
@@ -245,10 +231,10 @@ class Study:
         """
         from nwb_migvis.analysis.networks import obtain_critic
 
-        prior = self._need("prior", to="train the critic")
-        with self._step():
-            critic = obtain_critic(self._made["pictures"], prior, self._context)
-        self._take("critic", critic)
+        prior = self._state.need("prior", to="train the critic")
+        with self._state.step() as context:
+            critic = obtain_critic(self._state.pictures(), prior, context)
+        self._state.take("critic", critic)
         return critic
 
     def use_critic(self, critic: Critic | bytes) -> Critic:
@@ -261,16 +247,16 @@ class Study:
         """
         from nwb_migvis.synthesis.critic.model import load_critic
 
-        prior = self._need("prior", to="use a critic")
+        prior = self._state.need("prior", to="use a critic")
         if isinstance(critic, bytes):
             critic = load_critic(critic, prior=prior)
-        groups = self._made["pictures"].groups
+        groups = self._state.pictures().groups
         if tuple(critic.sizes) != groups.sizes:
             raise MigvisError(
                 f"the critic was trained with groups of {list(critic.sizes)} latents; expected those of the "
                 f"study, {list(groups.sizes)}"
             )
-        self._take("critic", critic)
+        self._state.take("critic", critic)
         return critic
 
     # Edits and evidence
@@ -296,17 +282,19 @@ class Study:
         MigvisError
             If there is no critic yet, or the request does not fit.
         """
-        self._need("critic", to="edit")
+        from nwb_migvis.synthesis.editing.request import EditRequest
+
+        self._state.need("critic", to="edit")
         if request:
-            return self._edit_by_name(session, request)
-        edits = [SessionEdits() for _ in self._sessions.sessions]
-        pictures, latents = self._made["pictures"], self._made["latents"]
-        with self._step():
-            samples = self._samples()
-            for i in self._sessions.pictured:
-                own = planned_edits(self._stimuli(i), latents[i], self._networks(), self._context)
+            return self._state.edit_by_name(EditRequest(**request), session)
+        latents = self._state.need("latents", to="edit")
+        edits = [SessionEdits() for _ in latents]
+        with self._state.step() as context:
+            pictures, samples = self._state.pictures(), self._state.samples()
+            for i in self._state.sessions.pictured:
+                own = planned_edits(self._state.stimuli(i), latents[i], self._state.networks(), context)
                 edits[i] = replace(own, trained_on=pictures.image[pictures.train], samples=samples)
-        self._take("edits", edits)
+        self._state.take("edits", edits)
         return self._each([own.synthesized for own in edits])
 
     def measure(self) -> Any:
@@ -324,11 +312,10 @@ class Study:
         """
         from nwb_migvis.analysis.evidence import gather_evidence
 
-        latents = self._need("latents", to="measure")
-        edits = self._made.get("edits") or [SessionEdits() for _ in latents]
-        with self._step():
-            evidence = gather_evidence(self._sessions, latents, edits, self._context)
-        self._take("evidence", evidence)
+        latents = self._state.need("latents", to="measure")
+        with self._state.step() as context:
+            evidence = gather_evidence(self._state.sessions, latents, self._state.edits, context)
+        self._state.take("evidence", evidence)
         tables: list[pd.DataFrame] = [own.groups for own in evidence]
         return self._each(tables)
 
@@ -348,8 +335,8 @@ class Study:
 
         analysis = ANALYSES[name]
         for step in analysis.needs:
-            self._need(step, to=f"compute {name!r}")
-        with self._step():
+            self._state.need(step, to=f"compute {name!r}")
+        with self._state.step():
             return analysis.compute(self)
 
     # Results
@@ -363,12 +350,12 @@ class Study:
         MigvisError
             If nothing was measured yet.
         """
-        return self._each([results for results, _ in self._assembled()])
+        return self._each([results for results, _ in self._state.assembled(self.name)])
 
     @property
     def weights(self) -> Any:
         """safetensors bytes of the networks by name, as they are stored; a list for several sessions."""
-        return self._each([weights for _, weights in self._assembled()])
+        return self._each([weights for _, weights in self._state.assembled(self.name)])
 
     def write(
         self, out: str | Path | None = None, *, in_place: bool = False, overwrite: bool = False
@@ -390,13 +377,18 @@ class Study:
         """
         from nwb_migvis.analysis.writing import write_study
 
-        paths = write_study(self._sessions, self._assembled(), out, in_place=in_place, overwrite=overwrite)
+        paths = write_study(
+            self._state.sessions,
+            self._state.assembled(self.name),
+            out,
+            in_place=in_place,
+            overwrite=overwrite,
+        )
         return self._each(paths)
 
     def __repr__(self) -> str:
-        sessions = self._sessions
+        sessions, done = self._state.sessions, self._state.done
         units = ", ".join(str(session.sizes["unit"]) for session in sessions.sessions)
-        done = [step for step in STEPS if step in self._made]
         lines = [
             f"Study {self.name!r}: {len(sessions)} session{'s' if len(sessions) > 1 else ''} "
             f"({', '.join(name or 'in memory' for name in sessions.names)})",
@@ -405,11 +397,12 @@ class Study:
             f"  preset {self.config.preset}, seed {self.config.seed}, {self.config.device}",
             f"  done: {', '.join(done) or 'nothing yet'}",
         ]
-        if "latents" in self._made:
-            lines.append(f"  {self._made['latents'][0].groups!r}")
-        missing = next((step for step in STEPS if step not in self._made), None)
+        if "latents" in done:
+            lines.append(f"  {self._state.need('latents', to='print')[0].groups!r}")
+        steps = STEPS if self.has_images else ("latents", "evidence")
+        missing = next((step for step in steps if step not in done), None)
         if missing:
-            lines.append(f"  next: {_HOW[missing]}")
+            lines.append(f"  next: {HOW[missing]}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -417,140 +410,11 @@ class Study:
 
         return f"<pre>{escape(repr(self))}</pre>"
 
-    # State
-
-    def _step(self) -> Any:
-        """Return the surroundings in which a step is taken: threads and determinism of torch."""
-        return _Surroundings(self)
-
-    def _set_config(self, **parts: Any) -> None:
-        self._context = replace(self._context, config=replace(self.config, **parts))
-
-    def _take(self, step: str, value: Any) -> None:
-        """Keep what a step made, and forget the steps behind it."""
-        for later in STEPS[STEPS.index(step) :]:
-            self._made.pop(later, None)
-        self._made.pop("assembled", None)
-        if step in ("latents", "prior"):
-            self._made.pop("samples", None)
-        self._made[step] = value
-
-    def _need(self, step: str, *, to: str) -> Any:
-        if step in ("prior", "critic") and not self.has_images:
-            raise MigvisError(
-                f"found no pixels of the images; expected them to {to}; read the session with its images "
-                "(images=FOLDER)"
-            )
-        if step not in self._made:
-            raise MigvisError(f"found no {step}; expected them to {to}; first call {_HOW[step]}")
-        return self._made[step]
-
     def _take_latents(self, latents: list[SessionLatents]) -> Any:
         groups: tuple[GroupConfig, ...] = tuple(latents[0].model.groups)
-        self._set_config(latents=replace(self.config.latents, groups=groups))
-        self._take("latents", latents)
+        self._state.set_config(latents=replace(self.config.latents, groups=groups))
+        self._state.take("latents", latents)
         return self._each(latents)
-
-    def _take_prior(self, prior: Prior, pictures: Pictures) -> Prior:
-        from nwb_migvis.analysis.networks import settings_of
-
-        self._take("prior", prior)
-        self._made["pictures"] = pictures
-        self._set_config(prior=settings_of(prior, self.config.prior))
-        return prior
-
-    def _pictures(self, prior: Prior | None) -> Pictures:
-        from nwb_migvis.analysis.networks import Pictures
-
-        latents = self._made["latents"]
-        if not self.has_images:
-            self._need("prior", to="train or use a prior")
-        for i in self._sessions.pictured:
-            try:
-                check_config_directions(latents[i], self.config)
-            except MigvisError as error:
-                raise MigvisError(f"{self._sessions.where(i)}{error}") from None
-        return Pictures.of(self._sessions, latents, prior or self.config.prior, self._context)
-
-    def _samples(self) -> np.ndarray:
-        from nwb_migvis.analysis.networks import draw_samples
-
-        if "samples" not in self._made:
-            self._made["samples"] = draw_samples(self._made["prior"], self._context)
-        return self._made["samples"]
-
-    def _networks(self) -> EditNetworks:
-        from nwb_migvis.synthesis.editing.batch import EditNetworks
-
-        return EditNetworks(self._made["prior"], self._made["critic"], self._made["pictures"].groups)
-
-    def _stimuli(self, i: int) -> Any:
-        from nwb_migvis.synthesis.editing.synthesize import EditStimuli
-
-        pictures, latents = self._made["pictures"], self._made["latents"][i]
-        return EditStimuli(
-            self._sessions.sessions[i]["stimulus"].values,
-            pictures.image[pictures.of_session[i]],
-            self._made["critic"].scale.standardise(latents.mean),
-        )
-
-    def _edit_by_name(self, i: int, asked: Mapping[str, Any]) -> xr.Dataset:
-        from nwb_migvis.analysis.edits import requested_directions
-        from nwb_migvis.synthesis.editing.request import EditRequest, plan_request
-        from nwb_migvis.synthesis.editing.synthesize import synthesize
-
-        if i not in self._sessions.pictured:
-            raise MigvisError(
-                f"session {i} has no pixels or does not exist; expected one of {self._sessions.pictured}"
-            )
-        request = EditRequest(**dict(asked))
-        latents, stimuli = self._made["latents"][i], self._stimuli(i)
-        request.check_against(latents.groups, stimuli.name, self.config)
-        edits = list(self._made.get("edits") or [SessionEdits() for _ in self._sessions.sessions])
-        table = latents.to_dataset(stimuli.name)
-        own = {"labels": latents.labels, "config": self.config}
-        with self._step(), self._context.clock.of("edits"):
-            made = synthesize(
-                plan_request(request, table, n_edits=edits[i].n_edits, **own),
-                stimuli,
-                self._networks(),
-                config=self.config.synthesis,
-                seed=self.config.seed if request.seed is None else request.seed,
-                directions=requested_directions(request, table, stimuli.z, **own),
-            )
-        edits[i] = edits[i].with_further(made, stimuli)
-        self._take("edits", edits)
-        return made
-
-    def _assembled(self) -> list[tuple[Results, dict[str, bytes]]]:
-        from nwb_migvis.analysis.assembling import assemble
-
-        evidence = self._need("evidence", to="give results")
-        if "assembled" not in self._made:
-            latents = self._made["latents"]
-            edits = self._made.get("edits") or [SessionEdits() for _ in latents]
-            networks = {
-                name: self._made[name].to_bytes() for name in ("critic", "prior") if name in self._made
-            }
-            self._made["assembled"] = [
-                assemble(self.name, *parts, networks=networks, context=self._context)
-                for parts in zip(self._sessions.sessions, latents, edits, evidence, strict=True)
-            ]
-        return self._made["assembled"]
 
     def _each(self, values: Sequence[Any]) -> Any:
         return values[0] if self._one else list(values)
-
-
-class _Surroundings:
-    """torch's settings during a step; records the number of threads that are really used."""
-
-    def __init__(self, study: Study):
-        self._study = study
-        self._settings = torch_settings(study.config)
-
-    def __enter__(self) -> None:
-        self._study._set_config(n_threads=self._settings.__enter__())
-
-    def __exit__(self, *exception: Any) -> None:
-        self._settings.__exit__(*exception)
