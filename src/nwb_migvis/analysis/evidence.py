@@ -152,16 +152,16 @@ def _responses(
     else:
         table[names] = np.nan
     counts = (latents.spike_count, latents.stimulus_index)
-    how = {"n_stimuli": latents.split.size, "seed": seed}
+    n_stimuli, test = latents.split.size, latents.split == "test"
     units = xr.Dataset(
         {
             "loading": (("unit", "latent"), latents.model.loading()),
             "r2": ("unit", r2),
             "noise_ceiling": (
                 "unit",
-                split_half_correlation(*counts, **how, stimuli=latents.split == "test"),
+                split_half_correlation(*counts, n_stimuli=n_stimuli, seed=seed, stimuli=test),
             ),
-            "reliability": ("unit", split_half_reliability(*counts, **how)),
+            "reliability": ("unit", split_half_reliability(*counts, n_stimuli=n_stimuli, seed=seed)),
         },
         coords={"unit": session["unit"].values},
     )

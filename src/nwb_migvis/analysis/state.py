@@ -187,8 +187,8 @@ class StudyState:
 
         evidence = self.need("evidence", to="give results")
         if "assembled" not in self._made:
-            networks = {
-                name: self._made[name].to_bytes() for name in ("critic", "prior") if name in self._made
+            networks: dict[str, bytes] = {
+                key: self._made[key].to_bytes() for key in ("critic", "prior") if key in self._made
             }
             self._made["assembled"] = [
                 assemble(name, session, latents, edits, evidence=own, networks=networks, context=self.context)

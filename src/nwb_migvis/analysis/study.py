@@ -126,7 +126,7 @@ class Study:
         from nwb_migvis.analysis.given import GivenLatents
 
         sessions = self._state.sessions
-        each = [latents] if self._one else list(latents)
+        each: list[Any] = [latents] if self._one else list(latents)  # type: ignore[arg-type]  # one per session
         if len(each) != len(sessions):
             raise MigvisError(f"found {len(each)} sets of latents; expected one per session, {len(sessions)}")
         encoded = []
@@ -350,12 +350,17 @@ class Study:
         MigvisError
             If nothing was measured yet.
         """
-        return self._each([results for results, _ in self._state.assembled(self.name)])
+        return self._each([results for results, _ in self.assembled()])
 
-    @property
-    def weights(self) -> Any:
-        """safetensors bytes of the networks by name, as they are stored; a list for several sessions."""
-        return self._each([weights for _, weights in self._state.assembled(self.name)])
+    def assembled(self) -> list[tuple[Results, dict[str, bytes]]]:
+        """Return for each session its results, and safetensors bytes of the networks by name.
+
+        Raises
+        ------
+        MigvisError
+            If nothing was measured yet.
+        """
+        return self._state.assembled(self.name)
 
     def write(
         self, out: str | Path | None = None, *, in_place: bool = False, overwrite: bool = False
@@ -377,14 +382,8 @@ class Study:
         """
         from nwb_migvis.analysis.writing import write_study
 
-        paths = write_study(
-            self._state.sessions,
-            self._state.assembled(self.name),
-            out,
-            in_place=in_place,
-            overwrite=overwrite,
-        )
-        return self._each(paths)
+        where = {"in_place": in_place, "overwrite": overwrite}
+        return self._each(write_study(self._state.sessions, self.assembled(), out, **where))
 
     def __repr__(self) -> str:
         sessions, done = self._state.sessions, self._state.done

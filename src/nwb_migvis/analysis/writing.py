@@ -59,7 +59,7 @@ def _source(session: xr.Dataset) -> Path:
     source = Path(session.attrs.get("source", ""))
     if not source.is_file():
         raise MigvisError(
-            f"found no file that the session was read from ({source.name or 'none is named'}); expected one to "
-            "copy; read the session with read_session"
+            f"found no file that the session was read from ({source.name or 'none is named'}); "
+            "expected one to copy; read the session with read_session"
         )
     return source

@@ -48,7 +48,8 @@ def choose_destinations(
         If a session is given twice, `out` is not a folder for several sessions, two sessions would be written
         to one file or one over another's source, and as `check_destination`.
     """
-    out, how = where.out, {"in_place": where.in_place, "overwrite": where.overwrite}
+    out = where.out
+    how: dict[str, Any] = {"in_place": where.in_place, "overwrite": where.overwrite}
     if not sources:
         raise MigvisError("found 0 sessions; expected one or more; give the path of an NWB file")
     if len(sources) > 1:
@@ -83,8 +84,8 @@ def _check_apart(sources: Sequence[Path], out: str | Path | None) -> None:
             raise MigvisError(f"found {source} twice; expected each session once; omit one")
     if out is not None and not Path(out).is_dir():
         raise MigvisError(
-            f"{out} is not a folder; expected one for the results of {len(sources)} sessions; make it, or omit "
-            "--out to write beside each session"
+            f"{out} is not a folder; expected one for the results of {len(sources)} sessions; make it, "
+            "or omit --out to write beside each session"
         )
 
 

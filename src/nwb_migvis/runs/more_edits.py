@@ -151,7 +151,7 @@ def write_further(
     weights = checked_weights(path, results, needs=("critic", "prior"))
     config = _config(path, results, changes)
     request.check_against(results.groups.index, results.latents["stimulus"].values, config)
-    destination = {"out": where.out, "in_place": where.in_place, "overwrite": where.overwrite}
+    destination: dict[str, Any] = {"out": where.out, "in_place": where.in_place, "overwrite": where.overwrite}
     check_destination(path, **destination, name=results.name, replace_run=True)
     with torch_settings(config) as n_threads:  # refuses a device before the session is read
         session = read_shown(path, results, **reading)

@@ -170,7 +170,7 @@ def run_sources(
         },
     }
     finished = []
-    for i, (results, weights) in enumerate(zip(study.results, study.weights, strict=True)):
+    for i, (results, weights) in enumerate(study.assembled()):
         own_first = digests[i : i + 1] + digests[:i] + digests[i + 1 :]
         inputs = list(origin.inputs) if origin else own_first
         provenance = results.provenance | {"inputs": inputs} | added
