@@ -21,9 +21,12 @@ import torch
 
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
 from nwb_migvis.evidence.decoding import decode_labels
+from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.likelihood import bits_per_spike
 from nwb_migvis.evidence.reliability import half_means
 from nwb_migvis.evidence.variance import group_variance
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import as_labels, select
 from nwb_migvis.latents import label_targets, resolve_groups, split_stimuli
 from nwb_migvis.latents.baselines import fit_linear, fit_plain_vae, fit_swap_vae
 from nwb_migvis.latents.fit import fit_latents
@@ -135,13 +138,8 @@ def measure(model: Any, session: Session, *, seed: int) -> dict[str, float]:
     )
     train, test = session.part("train"), session.part("test")
     variance = group_variance(
-        half_a,
-        half_b,
-        latents_a=model.encode(half_a)[0],
-        latents_b=model.encode(half_b)[0],
-        groups={"all": (0, N_LATENTS)},
-        train=train,
-        test=test,
+        Halves(half_a, half_b, *(model.encode(half)[0] for half in (half_a, half_b)), train, test),
+        LatentGroups(("all",), (N_LATENTS,), ((),)),
         n_permutations=1,
         seed=seed,
     )
@@ -156,14 +154,13 @@ def measure(model: Any, session: Session, *, seed: int) -> dict[str, float]:
 
 def gaps(model: LatentModel, session: Session, *, seed: int) -> dict[str, float]:
     """Return the own-group gaps of pose, category and content."""
-    first = np.cumsum([0, *(g.size for g in model.groups)])
-    slices = {g.name: (int(f), g.size) for g, f in zip(model.groups, first[:-1], strict=True)}
+    groups = LatentGroups.of(model.groups)
     z = model.encode(session.averages())[0]
     scores = {}
     for part in ("validation", "test"):
         chosen = session.part(part)
-        labels = {k: v[chosen] for k, v in (session.labels | session.content).items()}
-        score = decode_labels(z[chosen], labels, groups=slices, seed=seed)["score"]
+        labels = select(as_labels(session.labels | session.content), chosen)
+        score = decode_labels(z[chosen], labels, groups=groups, seed=seed)["score"]
         scores[part] = {
             "pose": score.sel(label=list(POSE)).mean("label"),
             "category": score.sel(label="category"),

@@ -21,8 +21,11 @@ from sklearn.preprocessing import StandardScaler
 from nwb_migvis import read_session
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
 from nwb_migvis.evidence.decoding import decode_labels
+from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.reliability import half_means
 from nwb_migvis.evidence.variance import group_variance
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import as_labels
 from nwb_migvis.latents import split_stimuli
 from nwb_migvis.latents.baselines import fit_linear
 from nwb_migvis.latents.fit import fit_latents
@@ -59,13 +62,8 @@ def v4(folder: Path, config: LatentsConfig, seed: int) -> None:
     half_a, half_b, _, _ = half_means(spike_count, stimulus, n, rng=np.random.default_rng(seed + 1000))
     for name, fitted in fits.items():
         found = group_variance(
-            half_a,
-            half_b,
-            latents_a=fitted.encode(half_a)[0],
-            latents_b=fitted.encode(half_b)[0],
-            groups={"all": (0, n_latents)},
-            train=train,
-            test=test,
+            Halves(half_a, half_b, *(fitted.encode(half)[0] for half in (half_a, half_b)), train, test),
+            LatentGroups(("all",), (n_latents,), ((),)),
             n_permutations=1,
             seed=seed,
         )
@@ -83,7 +81,8 @@ def v4(folder: Path, config: LatentsConfig, seed: int) -> None:
 
 
 def folds(z: np.ndarray, label: np.ndarray, seed: int) -> float:
-    found = decode_labels(z, {"label": label}, groups={"all": (0, z.shape[1])}, seed=seed)
+    groups = LatentGroups(("all",), (z.shape[1],), ((),))
+    found = decode_labels(z, as_labels({"label": label}), groups=groups, seed=seed)
     return float(found["score"].item())
 
 

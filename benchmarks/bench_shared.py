@@ -20,6 +20,7 @@ from nwb_migvis.config import LatentsConfig, SplitConfig
 from nwb_migvis.evidence.reliability import column_correlation, half_means
 from nwb_migvis.evidence.ridge import fit_ridge
 from nwb_migvis.evidence.stability import match_groups
+from nwb_migvis.groups import LatentGroups
 from nwb_migvis.latents import linked_pairs, resolve_groups, split_shared_stimuli
 from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.latents.model import LatentModel
@@ -82,9 +83,7 @@ def score(models: list[LatentModel], animals: list[Animal], maps: list | None = 
     other = [z[1 - i] if maps is None else maps[i].predict(z[1 - i]) for i in range(2)]
     own = [explained(models[i], z[i], animals[i]) for i in range(2)]
     cross = [explained(models[i], other[i], animals[i]) for i in range(2)]
-    sizes = {group.name: group.size for group in models[0].groups}
-    first = np.cumsum([0, *sizes.values()])[:-1].tolist()
-    groups = dict(zip(sizes, zip(first, sizes.values(), strict=True), strict=True))
+    groups = LatentGroups.of(models[0].groups)
     matched = match_groups(z[0], other[0], groups_a=groups, groups_b=groups).partner
     n_matched = sum(a == b for a, b in matched.items())
     return {"own": np.mean(own), "cross": np.mean(cross), "matched": f"{n_matched} of {len(matched)}"}

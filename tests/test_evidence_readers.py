@@ -6,7 +6,7 @@ from nwb_migvis.evidence.appearance import frechet_distance
 from nwb_migvis.evidence.labels import label_score
 from nwb_migvis.evidence.readers import convolutional as conv_reader
 from nwb_migvis.evidence.readers.kernel import edge_features
-from nwb_migvis.evidence.readers.protocol import Examples, fit_readers, reader_scores
+from nwb_migvis.evidence.readers.protocol import KINDS, Examples, fit_readers, reader_scores
 from nwb_migvis.evidence.readers.resolution import SIZE_PX, reduced
 from nwb_migvis.labels import LabelCode, as_labels, code_labels, select
 
@@ -158,6 +158,27 @@ def test_nothing_to_read():
     assert fit(images, {"flat": labels["flat"]}, n_train=50, seed=0) == []
     with pytest.raises(ValueError, match="'tree'"):
         fit(images, labels, n_train=50, seed=0, kinds=("tree",))
+
+
+def test_a_reader_of_another_kind_is_trained_by_name(monkeypatch):
+    class Constant:
+        kind = "constant"
+
+        def __init__(self, train, validation, *, codes, seed, n_steps):
+            self.codes, self.trained_on = codes, (len(train), len(validation), seed, n_steps)
+            self.mean = np.nanmean(train.encode(codes)["x"])
+
+        def read(self, images):
+            return {"x": np.full(len(images), self.mean)}
+
+        def features(self, images):
+            return np.zeros((len(images), 1))
+
+    images, labels = toy_images(60, seed=15)
+    monkeypatch.setitem(KINDS, "constant", Constant)
+    (reader,) = fit(images, {"x": labels["x"]}, n_train=50, seed=3, n_steps=7, kinds=("constant",))
+    assert reader.trained_on == (50, 10, 3, 7)
+    assert [code.name for code in reader.codes] == ["x"] and reader.mean == pytest.approx(0)
 
 
 def test_edge_features_tell_directions_apart():

@@ -17,7 +17,9 @@ from nwb_migvis.analysis.stages import average_counts
 from nwb_migvis.cli import main
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
 from nwb_migvis.evidence.between import cross_variance
+from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.stability import match_groups
+from nwb_migvis.groups import LatentGroups
 from nwb_migvis.latents import linked_pairs, split_shared_stimuli
 from nwb_migvis.latents.model import load_latent_model
 from nwb_migvis.latents.shared import Recording, fit_shared_latents
@@ -141,9 +143,9 @@ def test_latents_of_one_session_predict_the_other(pair):
 
 def test_groups_match_one_to_one(pair):
     *_, latents = pair
-    slices = {"size": (0, 2), "kind": (2, 2), "free": (4, 2)}
-    found = match_groups(*latents, groups_a=slices, groups_b=slices)
-    assert found.partner == {name: name for name in slices}
+    groups = LatentGroups(("size", "kind", "free"), (2, 2, 2), ((), (), ()))
+    found = match_groups(*latents, groups_a=groups, groups_b=groups)
+    assert found.partner == {name: name for name in groups}
 
 
 def test_without_the_pairing_latents_say_nothing_across():
@@ -245,14 +247,15 @@ def _linear_session(n=300, seed=0):
 
 def test_variance_across_sessions_is_that_of_the_latents_given():
     halves, own, train, test, rng = _linear_session()
-    same = cross_variance(halves, own=own, other=own, train=train, test=test)
+    halves = Halves(*halves, *own, train=train, test=test)
+    same = cross_variance(halves, own)
     assert same.n_stimuli == 100
     assert same.other == same.own
     assert same.own == pytest.approx(1, abs=0.1)
     mixed = tuple(z[:, [1, 0, 3, 2]] for z in own)
-    assert cross_variance(halves, own=own, other=mixed, train=train, test=test).other < 0.3
+    assert cross_variance(halves, mixed).other < 0.3
     strange = tuple(rng.permutation(z) for z in own)
-    assert cross_variance(halves, own=own, other=strange, train=train, test=test).other < 0
+    assert cross_variance(halves, strange).other < 0
 
 
 def test_variance_across_sessions_needs_shared_test_stimuli_with_repeats():
@@ -260,7 +263,7 @@ def test_variance_across_sessions_needs_shared_test_stimuli_with_repeats():
     other = tuple(z.copy() for z in own)
     for z in other:
         z[np.flatnonzero(test)[9:]] = np.nan
-    found = cross_variance(halves, own=own, other=other, train=train, test=test)
+    found = cross_variance(Halves(*halves, *own, train=train, test=test), other)
     assert found.n_stimuli == 9
     assert np.isnan([found.own, found.other]).all()
 

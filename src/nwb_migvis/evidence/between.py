@@ -50,7 +50,7 @@ def cross_variance(
     other : two arrays (stimulus, latent)
         The other session's latents for halves of its own repeats; NaN rows where it has none.
     min_reliability : float
-        Units with a smaller split-half reliability on the training stimuli are left out.
+        Units with a smaller split-half reliability on the training stimuli are omitted.
 
     Returns
     -------

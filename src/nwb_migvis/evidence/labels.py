@@ -38,7 +38,7 @@ def label_score(code: LabelCode, readings: np.ndarray, values: np.ndarray) -> fl
     readings : array
         As `LabelCode.decode` gives them.
     values : array (n,)
-        True values; missing ones are left out.
+        True values; missing ones are omitted.
 
     Returns
     -------

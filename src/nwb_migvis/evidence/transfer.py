@@ -81,7 +81,7 @@ def numeric_transfer(
     ----------
     edit, target, source : array (pair,) or (pair, column)
         Readings of the edited image and of the real target and source images. Columns (cosine and sine
-        of a label that wraps) share a and b, each with its own c. Pairs with a NaN are left out.
+        of a label that wraps) share a and b, each with its own c. Pairs with a NaN are omitted.
     draws : Draws
 
     Returns
@@ -130,7 +130,7 @@ def category_transfer(
     Returns
     -------
     Transfer
-        NaN with fewer than eight pairs whose labels are known and differ.
+        NaN with fewer than eight pairs whose labels are present and differ.
     """
     edit, target, source = (np.asarray(x) for x in (edit, target, source))
     labelled = (target >= 0) & (source >= 0)

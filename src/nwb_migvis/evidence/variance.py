@@ -159,7 +159,7 @@ class _Direction:
     def agreement_alone(self, latents: np.ndarray, measured: np.ndarray) -> np.ndarray:
         """Inner product, summed over units, of response i with the prediction from latents j.
 
-        With every prediction kept as it is, R2 depends on the pairing of i and j through this alone.
+        With every prediction unchanged, R2 depends on the pairing of i and j through this alone.
         """
         y = self._y_test - self._y_test.mean(axis=0)
         return self._product(y, self.predict(latents), measured)

@@ -15,7 +15,7 @@ from nwb_migvis.evidence.readers.resolution import reduced
 from nwb_migvis.labels import LabelCode
 
 MAX_TRAIN = 5000
-"""Training images beyond this number are left out at random: the kernel is solved exactly."""
+"""Training images beyond this number are omitted at random: the kernel is solved exactly."""
 N_ORIENTATIONS = 8
 CELL_PX = 4
 POOLING_SD_PX = 2.5
