@@ -106,10 +106,12 @@ class CriticGuidance:
 
     def __repr__(self) -> str:
         name = getattr(self.score, "__name__", "a score")
+        steps = f"from {T_MAX_FRACTION:g} T down to step {self.t_min}"
+        if self.t_min > T_MAX_FRACTION * self.n_timesteps:
+            steps = "at no step"
         return (
             f"CriticGuidance: raises {name} of {len(self.goal)} images, |shift| = "
-            f"{_range(self.length)} |eps|, from {T_MAX_FRACTION:g} T down to step {self.t_min} of "
-            f"{self.n_timesteps}"
+            f"{_range(self.length)} |eps|, {steps} of {self.n_timesteps}"
         )
 
 
