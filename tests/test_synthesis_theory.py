@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from networks import untrained_networks
 from scipy.integrate import solve_ivp
 from torch import nn
 
-from nwb_migvis.config import METHODS, Config, PriorConfig, SynthesisConfig
+from nwb_migvis.config import METHODS, Config, SynthesisConfig
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.registry import METHODS as RECORDS
 from nwb_migvis.synthesis.critic.model import Critic, LatentRegressor
@@ -24,7 +25,7 @@ from nwb_migvis.synthesis.editing.guidance import GuidedDenoiser
 from nwb_migvis.synthesis.editing.plan import plan_edits
 from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 from nwb_migvis.synthesis.prior.ddim import sample, time_grid
-from nwb_migvis.synthesis.prior.model import PixelScale, Prior, cosine_alpha_bar, new_denoiser
+from nwb_migvis.synthesis.prior.model import cosine_alpha_bar, new_denoiser
 
 SPREAD, N_PIXELS, N_LATENTS = 0.5, 9, 4
 ALPHA_BAR = cosine_alpha_bar(1000).double()
@@ -141,18 +142,6 @@ def test_activation_maximisation_climbs_by_steps_of_stated_length_within_the_pix
 GROUPS = LatentGroups(("a", "b"), (1, 1), ((), ()))
 
 
-def tiny(shape, *, channels=(8, 8), seed=0):
-    """An untrained prior and critic of a size."""
-    n_channels = 1 if len(shape) == 2 else 3
-    torch.manual_seed(seed)
-    config = PriorConfig(size_px=max(shape[:2]), channels=channels)
-    denoiser = new_denoiser(n_channels, config).eval().requires_grad_(False)
-    prior = Prior(denoiser, PixelScale(120.0, 60.0), shape, cosine_alpha_bar(1000))
-    network = LatentRegressor(n_channels, 2, channels=(8, 8), dropout=0.0).eval().requires_grad_(False)
-    bank = torch.randn(8, 2, generator=torch.Generator().manual_seed(seed))
-    return prior, Critic(network, (1, 1), torch.zeros(2), torch.ones(2), bank)
-
-
 def make(shape, *, rows=None, **settings):
     """Edits of random images by untrained networks; only some rows of the plan where they are given."""
     rng = np.random.default_rng(0)
@@ -162,7 +151,7 @@ def make(shape, *, rows=None, **settings):
     config = SynthesisConfig(**few | critic_alone | settings)
     plan = plan_edits(np.arange(12), GROUPS, labels={}, config=config, rng=np.random.default_rng(1))
     plan = plan if rows is None else plan.iloc[rows].reset_index(drop=True)
-    prior, critic = tiny(shape)
+    prior, critic = untrained_networks(shape)
     z = critic.standardise(rng.normal(size=(12, 2))).numpy()
     stimuli = EditStimuli(np.array([f"im{i}" for i in range(12)]), images, z)
     directions = {(group, d): np.full(1, 2.0) for group in GROUPS for d in config.directions}
