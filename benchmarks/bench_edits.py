@@ -39,9 +39,13 @@ from nwb_migvis.analysis.stages import (
 )
 from nwb_migvis.config import Config, SynthesisConfig
 from nwb_migvis.demo import demo_config
+from nwb_migvis.labels import as_labels
 from nwb_migvis.networks.batches import in_batches
+from nwb_migvis.synthesis.editing.batch import EditNetworks
+from nwb_migvis.synthesis.editing.critic_guidance import CriticGuidance
+from nwb_migvis.synthesis.editing.guidance import GuidedDenoiser
 from nwb_migvis.synthesis.editing.plan import plan_edits
-from nwb_migvis.synthesis.editing.synthesize import goals, pmi_gradient, synthesize
+from nwb_migvis.synthesis.editing.synthesize import EditStimuli, goals, synthesize
 from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
 
 
@@ -90,12 +94,18 @@ class Bench:
             images, guides = own_guides(session, fitted, config, seeds, clock)
         return cls(session, fitted, images, guides, config)
 
+    @property
+    def stimuli(self) -> EditStimuli:
+        """The images at the prior's size, with their standardised latents."""
+        z = self.guides.critic.standardise(self.fitted.mean).cpu().numpy()
+        return EditStimuli(self.session["stimulus"].values, self.images, z)
+
     def plan(self, settings: SynthesisConfig) -> pd.DataFrame:
         """Lay out the edits of held-out pairs by the method proper, pair by pair."""
         plan = plan_edits(
             np.flatnonzero(self.fitted.split == "test"),
-            self.fitted.model.groups,
-            labels=self.fitted.labels,
+            self.fitted.groups,
+            labels=as_labels(self.fitted.labels),
             config=settings,
             rng=np.random.default_rng(stage_seeds(self.config.seed)["pairs"]),
         )
@@ -104,20 +114,20 @@ class Bench:
 
     def edit(self, plan: pd.DataFrame, how: Procedure) -> np.ndarray:
         """Make the edits of a plan by a procedure."""
-        prior, critic, groups = self.guides.prior, self.guides.critic, self.fitted.model.groups
+        prior, critic = self.guides.prior, self.guides.critic
         settings = self.config.synthesis
         prior.denoiser.precision = how.precision
         grid = time_grid(prior.n_timesteps, strength=settings.strength, n_steps=how.n_steps)
         path = {"alpha_bar": prior.alpha_bar, "grid": grid}
-        names = [group.name for group in groups]
-        goal = goals(plan, self.fitted.mean, critic, groups)
-        weight = torch.full((len(plan), len(names)), settings.preservation)
-        weight[torch.arange(len(plan)), [names.index(name) for name in plan["group"]]] = 1.0
+        goal = goals(plan, torch.as_tensor(self.stimuli.z), self.fitted.groups)
+        weight = torch.full((len(plan), len(self.fitted.groups)), settings.preservation)
+        weight[torch.arange(len(plan)), [self.fitted.groups.index(name) for name in plan["group"]]] = 1.0
 
         def guided(x: torch.Tensor, goal: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-            gradient = pmi_gradient(critic, goal, weight, prior.n_timesteps)
-            guidance = torch.full((len(x),), settings.guidance)
-            return sample(prior.eps_and_x0_hat, x, **path, gradient=gradient, guidance=guidance)
+            length = torch.full((len(x),), settings.guidance)
+            guidance = CriticGuidance(critic, goal, weight, length, prior.n_timesteps)
+            denoise = GuidedDenoiser(prior.eps_and_x0_hat, prior.alpha_bar, (guidance,))
+            return sample(denoise, x, **path)
 
         source = plan["source"].to_numpy()
         inverted, which = np.unique(source, return_inverse=True) if how.shared else (source, ...)
@@ -129,17 +139,8 @@ class Bench:
     def made(self, plan: pd.DataFrame, settings: SynthesisConfig) -> xr.Dataset:
         """Make the edits of a plan as a run does."""
         self.guides.prior.denoiser.precision = OURS.precision
-        return synthesize(
-            plan,
-            self.images,
-            self.fitted.mean,
-            self.session["stimulus"].values,
-            prior=self.guides.prior,
-            critic=self.guides.critic,
-            groups=self.fitted.model.groups,
-            config=settings,
-            seed=self.config.seed,
-        )
+        networks = EditNetworks(self.guides.prior, self.guides.critic, self.fitted.groups)
+        return synthesize(plan, self.stimuli, networks, config=settings, seed=self.config.seed)
 
 
 def seconds_an_edit(plan: pd.DataFrame, edit: Callable[[], object], *, repeats: int) -> float:

@@ -21,17 +21,19 @@ import pandas as pd
 import torch
 
 from nwb_migvis.analysis.context import torch_settings
-from nwb_migvis.config import Config, GroupConfig, PriorConfig, SynthesisConfig
+from nwb_migvis.config import Config, PriorConfig, SynthesisConfig
+from nwb_migvis.groups import LatentGroups
 from nwb_migvis.simulate import draw_factors, render_stimuli
 from nwb_migvis.simulate.render import POSE, SHAPE
 from nwb_migvis.synthesis.critic.model import Critic, train_critic
+from nwb_migvis.synthesis.editing.batch import EditNetworks
 from nwb_migvis.synthesis.editing.plan import plan_edits
-from nwb_migvis.synthesis.editing.synthesize import synthesize
+from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 from nwb_migvis.synthesis.prior.model import PixelScale, Prior
 from nwb_migvis.synthesis.prior.training import Conditions, PriorTraining
 
-GROUPS = (GroupConfig(name="pose"), GroupConfig(name="category", size=8), GroupConfig(name="shape", size=2))
-SIZES = tuple(group.size for group in GROUPS)
+SIZES = (6, 8, 2)
+GROUPS = LatentGroups(("pose", "category", "shape"), SIZES, ((), (), ()))
 
 
 @dataclass(frozen=True)
@@ -145,19 +147,11 @@ def time_edits(stimuli: Stimuli, prior: Prior, critic: Critic, config: Config, d
         rng=np.random.default_rng(0),
     )
     names = np.array([f"render {i}" for i in range(len(stimuli.images))])
+    given = EditStimuli(names, stimuli.images, critic.standardise(stimuli.latents).cpu().numpy())
+    networks = EditNetworks(prior, critic, GROUPS)
 
     def edit(these: pd.DataFrame, settings: SynthesisConfig = config.synthesis) -> None:
-        synthesize(
-            these,
-            stimuli.images,
-            stimuli.latents,
-            names,
-            prior=prior,
-            critic=critic,
-            groups=GROUPS,
-            config=settings,
-            seed=0,
-        )
+        synthesize(these, given, networks, config=settings, seed=0)
 
     edit(plan.iloc[:1], replace(settings, n_steps=2))
     spent, memory = device.seconds(lambda: edit(plan))

@@ -1,8 +1,13 @@
-"""Networks of other makers, for tests."""
+"""Networks of other makers, and untrained ones of our own, for tests."""
 
 from pathlib import Path
 
+import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+from nwb_migvis.config import PriorConfig
+from nwb_migvis.synthesis.critic.model import Critic, LatentRegressor
+from nwb_migvis.synthesis.prior.model import PixelScale, Prior, cosine_alpha_bar, new_denoiser
 
 
 def save_other_pipeline(folder: Path, *, size_px: int) -> DDPMPipeline:
@@ -19,3 +24,17 @@ def save_other_pipeline(folder: Path, *, size_px: int) -> DDPMPipeline:
     pipeline = DDPMPipeline(unet, DDPMScheduler(100))
     pipeline.save_pretrained(folder)
     return pipeline
+
+
+def untrained_networks(shape: tuple[int, ...], *, conditional: bool = False) -> tuple[Prior, Critic]:
+    """Return an untrained prior and critic for images of a shape, with two groups of one latent each."""
+    n_channels = 1 if len(shape) == 2 else 3
+    torch.manual_seed(0)
+    config = PriorConfig(size_px=max(shape[:2]), channels=(8, 8))
+    denoiser = new_denoiser(n_channels, config, sizes=(1, 1) if conditional else None)
+    prior = Prior(
+        denoiser.eval().requires_grad_(False), PixelScale(120.0, 60.0), shape, cosine_alpha_bar(1000)
+    )
+    network = LatentRegressor(n_channels, 2, channels=(8, 8), dropout=0.0).eval().requires_grad_(False)
+    bank = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
+    return prior, Critic(network, (1, 1), torch.zeros(2), torch.ones(2), bank)

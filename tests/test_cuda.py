@@ -6,23 +6,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from nwb_migvis.synthesis.prior.pipeline import EditingPipeline
 
 from nwb_migvis import Config, read_results, run, simulate_session, synthesize_more
 from nwb_migvis.config import (
     METHODS,
     CriticConfig,
     EvidenceConfig,
-    GroupConfig,
     LatentsConfig,
     PriorConfig,
     SynthesisConfig,
 )
+from nwb_migvis.groups import LatentGroups
 from nwb_migvis.simulate import draw_factors, render_stimuli
 from nwb_migvis.simulate.render import POSE
 from nwb_migvis.synthesis.critic.model import train_critic
+from nwb_migvis.synthesis.editing.batch import EditNetworks
+from nwb_migvis.synthesis.editing.pipeline import EditingPipeline
 from nwb_migvis.synthesis.editing.plan import plan_edits
-from nwb_migvis.synthesis.editing.synthesize import synthesize
+from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 from nwb_migvis.synthesis.prior import training as prior_training
 from nwb_migvis.synthesis.prior.folder import open_prior
 from nwb_migvis.synthesis.prior.training import Conditions, PriorTraining, train_prior
@@ -135,24 +136,17 @@ def edited(renders, device, precision):
         seed=0,
     )
     parts = {name: getattr(critic, name).to(device) for name in ("network", "mean", "std", "bank")}
-    groups = (GroupConfig(name="pose"), GroupConfig(name="category", size=8))
+    critic = replace(critic, **parts)
+    groups = LatentGroups(("pose", "category"), (6, 8), ((), ()))
     config = SynthesisConfig(
         n_pairs=10, methods=("pmi",), n_dose=0, n_traversal=0, source_guidance=0.0, guidance_scale=0.0
     )
     plan = plan_edits(
         np.flatnonzero(split == "test"), groups, labels={}, config=config, rng=np.random.default_rng(0)
     )
-    made = synthesize(
-        plan,
-        images,
-        latents,
-        np.array([f"image_{i}" for i in range(len(images))]),
-        prior=prior,
-        critic=replace(critic, **parts),
-        groups=groups,
-        config=config,
-        seed=0,
-    )
+    name = np.array([f"image_{i}" for i in range(len(images))])
+    stimuli = EditStimuli(name, images, critic.standardise(latents).cpu().numpy())
+    made = synthesize(plan, stimuli, EditNetworks(prior, critic, groups), config=config, seed=0)
     return made["image"].values.astype(float)
 
 

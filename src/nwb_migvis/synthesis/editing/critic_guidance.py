@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from nwb_migvis.synthesis.critic.model import T_MAX_FRACTION, Critic
-from nwb_migvis.synthesis.editing.guidance import check_direction, rescale_to
+from nwb_migvis.synthesis.editing.guidance import check_count, check_direction, rescale_to
 
 TEMPER = 0.5
 """Factor on the marginal's term of the PMI that guides; the scores that are reported have none."""
@@ -60,6 +60,11 @@ class CriticGuidance:
         What is raised: the tempered PMI, or the score of a control.
     t_min : int
         Below this step, too, the shift is zero.
+
+    Raises
+    ------
+    MigvisError
+        If goal, weight and length are not of as many images, or not of as many as are denoised.
     """
 
     critic: Critic
@@ -69,6 +74,10 @@ class CriticGuidance:
     n_timesteps: int
     score: Score = tempered_pmi
     t_min: int = 0
+
+    def __post_init__(self) -> None:
+        for part in (self.weight, self.length):
+            check_count(len(part), like=self.goal)
 
     def ascent(self, x_t: torch.Tensor, t: int) -> torch.Tensor:
         """Return the ascent direction of the scores of all groups with their goals, shape of x_t.
@@ -92,14 +101,17 @@ class CriticGuidance:
 
     def shift(self, x_t: torch.Tensor, t: int, eps: torch.Tensor, x0_hat: torch.Tensor) -> torch.Tensor:
         """Return what is added to the predicted noise."""
+        check_count(len(self.goal), like=x_t)
         return -rescale_to(self.ascent(x_t, t), eps, self.length)
 
     def __repr__(self) -> str:
         name = getattr(self.score, "__name__", "a score")
+        steps = f"from {T_MAX_FRACTION:g} T down to step {self.t_min}"
+        if self.t_min > T_MAX_FRACTION * self.n_timesteps:
+            steps = "at no step"
         return (
             f"CriticGuidance: raises {name} of {len(self.goal)} images, |shift| = "
-            f"{_range(self.length)} |eps|, from {T_MAX_FRACTION:g} T down to step {self.t_min} of "
-            f"{self.n_timesteps}"
+            f"{_range(self.length)} |eps|, {steps} of {self.n_timesteps}"
         )
 
 

@@ -40,11 +40,24 @@ class GuidedDenoiser:
     alpha_bar : torch.Tensor, shape (T,)
     guidance : tuple of Guidance
         With none, the predictions are those of `denoise`, bit for bit.
+
+    Raises
+    ------
+    MigvisError
+        If an item of `guidance` has no method `shift`.
     """
 
     denoise: Denoise
     alpha_bar: torch.Tensor
     guidance: tuple[Guidance, ...] = ()
+
+    def __post_init__(self) -> None:
+        for guidance in self.guidance:
+            if not callable(getattr(guidance, "shift", None)):
+                raise MigvisError(
+                    f"found guidance of the type {type(guidance).__name__}; expected objects with a method "
+                    "`shift`, such as CriticGuidance or PriorGuidance"
+                )
 
     @torch.no_grad()
     def __call__(self, x_t: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,6 +78,13 @@ class GuidedDenoiser:
             total = total + shift
         a = self.alpha_bar[t]
         return eps + total, x0_hat - ((1 - a) / a).sqrt() * total
+
+
+def check_count(n: int, *, like: torch.Tensor) -> None:
+    """Refuse guidance that was set up for another number of images."""
+    if n != len(like):
+        images = "1 image" if n == 1 else f"{n} images"
+        raise MigvisError(f"the guidance is of {images}; expected {len(like)}, as many as are denoised")
 
 
 def check_direction(direction: torch.Tensor, *, like: torch.Tensor) -> None:

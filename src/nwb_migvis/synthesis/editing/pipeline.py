@@ -148,15 +148,16 @@ class EditingPipeline(DiffusionPipeline):
         ------
         MigvisError
             For images of another shape or type, a strength outside (0, 1], more steps than fit, guidance
-            that has another shape or is not finite, or images to draw without a generator.
+            that is none, is of another number of images or is not finite, or images to draw without a
+            generator.
         """
         if output_type not in OUTPUTS:
             raise MigvisError(f"output_type is {output_type!r}; expected one of {', '.join(OUTPUTS)}")
         prior, denoise = self.prior, self.prior.eps_and_x0_hat
-        drawn = isinstance(images, int)
+        drawn = isinstance(images, int | np.integer)
         grid = time_grid(prior.n_timesteps, strength=1.0 if drawn else strength, n_steps=n_steps)
-        if isinstance(images, int):
-            x = self._noise(images, generator)
+        if isinstance(images, int | np.integer):
+            x = self._noise(int(images), generator)
         else:
             x = prior.scale.to_x(_stacked(images, prior.shape)).to(prior.alpha_bar.device)
             x = invert(denoise, x, alpha_bar=prior.alpha_bar, grid=grid)

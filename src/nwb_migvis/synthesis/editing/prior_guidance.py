@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.synthesis.editing.guidance import check_count
 from nwb_migvis.synthesis.prior.model import Prior
 
 
@@ -62,7 +63,8 @@ class PriorGuidance:
     Raises
     ------
     MigvisError
-        If `guidance_rescale` is outside that range.
+        If `guidance_rescale` is outside that range, or goal and source are not of as many images as are
+        denoised.
     """
 
     prior: Prior
@@ -75,10 +77,12 @@ class PriorGuidance:
     def __post_init__(self) -> None:
         if not 0 <= self.guidance_rescale <= 1:
             raise MigvisError(f"found guidance_rescale = {self.guidance_rescale:g}; expected 0 to 1")
+        check_count(len(self.source), like=self.goal)
 
     @torch.no_grad()
     def shift(self, x_t: torch.Tensor, t: int, eps: torch.Tensor, x0_hat: torch.Tensor) -> torch.Tensor:
         """Return what is added to the predicted noise."""
+        check_count(len(self.goal), like=x_t)
         conditions = [self.goal, self.source] if self.source_guidance else [self.goal]
         eps_told, x0_told = self.prior.eps_and_x0_hat(
             torch.cat([x_t] * len(conditions)), t, torch.cat(conditions)
