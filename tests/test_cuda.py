@@ -98,7 +98,7 @@ def test_a_killed_training_on_a_gpu_ends_with_the_same_weights(tmp_path, monkeyp
     advance = PriorTraining.advance
 
     def killed(training, *batch):
-        if training.step == 9:
+        if training.n_taken == 9:
             raise KeyboardInterrupt
         advance(training, *batch)
 

@@ -12,8 +12,9 @@ from nwb_migvis.latents import label_targets, resolve_groups, split_stimuli
 from nwb_migvis.latents.fit import Objective, Repeats, fit_latents, initial_vae
 from nwb_migvis.latents.model import GroupVae, kl_divergence, load_latent_model
 from nwb_migvis.latents.total_correlation import gaussian_total_correlation, total_correlation
-from nwb_migvis.latents.training import _Training, optimise
+from nwb_migvis.latents.training import LatentTraining, optimise
 from nwb_migvis.latents.trust import N_PRESUMED, LabelTrust, label_trust
+from nwb_migvis.networks.training import Descent
 
 NO_LABELS = [LabelTrust(torch.zeros(0), ())]
 
@@ -315,14 +316,9 @@ def test_training_keeps_averaged_weights_and_decays_matrices_alone():
         return 0.0 * (network.weight.sum() + network.bias.sum())
 
     def optimised(n_train):
-        return optimise(
-            network,
-            flat,
-            lambda: 0.0,
-            config=config,
-            n_train=n_train,
-            generator=torch.Generator().manual_seed(0),
-        )
+        generator = torch.Generator().manual_seed(0)
+        training = LatentTraining(network, flat, config=config, n_train=n_train, generator=generator)
+        return optimise(training, lambda: 0.0)
 
     assert optimised(200) == 100
     assert network.bias.item() == first["bias"].item()
@@ -352,19 +348,19 @@ def test_a_killed_fit_goes_on_and_ends_with_the_same_weights(fitted, tmp_path, m
     counts, index, *_, config, arguments, _ = fitted
     config = replace(config, n_steps=300)
     expected = fit_latents(counts, index, config=config, **arguments).to_bytes()
-    advance = _Training.advance
+    descend = Descent.descend
 
     def killed(self, loss):
-        if self.step == 230:
+        if self.n_taken == 230:
             raise KeyboardInterrupt
-        advance(self, loss)
+        descend(self, loss)
 
-    monkeypatch.setattr(_Training, "advance", killed)
+    monkeypatch.setattr(Descent, "descend", killed)
     with pytest.raises(KeyboardInterrupt):
         fit_latents(counts, index, config=config, checkpoints=tmp_path, **arguments)
     steps = []
     monkeypatch.setattr(
-        _Training, "advance", lambda self, loss: (steps.append(self.step), advance(self, loss))
+        Descent, "descend", lambda self, loss: (steps.append(self.n_taken), descend(self, loss))
     )
     other = {**arguments, "seed": 2}
     fit_latents(counts, index, config=replace(config, n_steps=100), checkpoints=tmp_path, **other)

@@ -226,6 +226,7 @@ def train_guides(
             config=config.critic,
             seed=seeds["critic"],
             prior=prior,
+            checkpoints=config.checkpoints,
         )
     samples = NO_IMAGES
     if options.n_samples:
@@ -341,6 +342,7 @@ def fit_edit_readers(fitted: Fitted, edits: Edits, config: Config, seed: int) ->
         seed=seed,
         n_steps=config.evidence.reader_steps,
         circular=circular,
+        checkpoints=config.checkpoints,
     )
 
 

@@ -11,7 +11,7 @@ from nwb_migvis.config import GroupConfig, LatentsConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.latents.fit import Repeats, draw, fit_latents, initial_vae
 from nwb_migvis.latents.model import GroupVae, LatentModel, kl_divergence
-from nwb_migvis.latents.training import optimise
+from nwb_migvis.latents.training import LatentTraining, optimise
 
 
 @dataclass(frozen=True)
@@ -168,15 +168,14 @@ def fit_swap_vae(
     def held_out() -> float:
         return float(loss(validation, torch.Generator(device=where).manual_seed(seed)))
 
-    best_step = optimise(
+    training = LatentTraining(
         vae,
         lambda generator: loss(draw(train, config.batch_size, generator), generator),
-        held_out,
         config=config,
         n_train=len(train),
         generator=torch.Generator(device=where).manual_seed(seed),
-        what="Swap-VAE",
     )
+    best_step = optimise(training, held_out, what="Swap-VAE")
     return LatentModel(vae.eval(), groups, "poisson", best_step)
 
 

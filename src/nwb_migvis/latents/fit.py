@@ -15,8 +15,9 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.latents.checks import check_counts
 from nwb_migvis.latents.design import label_targets
 from nwb_migvis.latents.model import GroupVae, LatentModel, regularisers, target_tensors
-from nwb_migvis.latents.training import checkpoint_path, optimise
+from nwb_migvis.latents.training import VALIDATE_EVERY, LatentTraining, optimise
 from nwb_migvis.latents.trust import LabelTrust, label_trust
+from nwb_migvis.networks.checkpoints import checkpoint_in
 
 
 @dataclass(frozen=True)
@@ -140,17 +141,16 @@ def fit_latents(
     trust = label_trust(vae.scaled(repeats.average()), targets, train)
     objective = Objective(vae, repeats, targets, config, trust)
     validation = torch.as_tensor(np.flatnonzero(split == "validation"), device=where)
-    n_steps = optimise(
+    training = LatentTraining(
         vae,
         lambda generator: objective(draw(train, config.batch_size, generator), generator),
-        lambda: objective.held_out(validation, seed),
         config=config,
         n_train=len(train),
         generator=torch.Generator(device=where).manual_seed(seed),
-        checkpoint=checkpoint_path(
-            checkpoints, config, groups, seed, labels, spike_count, stimulus_index, split
-        ),
     )
+    decisive = (config, groups, seed, labels, spike_count, stimulus_index, split)
+    checkpoint = checkpoint_in(checkpoints, "latents", *decisive, every=VALIDATE_EVERY)
+    n_steps = optimise(training, lambda: objective.held_out(validation, seed), checkpoint=checkpoint)
     return LatentModel(vae.eval(), groups, config.likelihood, n_steps)
 
 

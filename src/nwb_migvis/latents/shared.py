@@ -15,8 +15,9 @@ from nwb_migvis.latents.checks import check_counts
 from nwb_migvis.latents.design import label_targets
 from nwb_migvis.latents.fit import Objective, Repeats, check_enough, draw, initial_vae
 from nwb_migvis.latents.model import GroupVae, LatentModel, target_tensors
-from nwb_migvis.latents.training import checkpoint_path, optimise
+from nwb_migvis.latents.training import VALIDATE_EVERY, LatentTraining, optimise
 from nwb_migvis.latents.trust import label_trust
+from nwb_migvis.networks.checkpoints import checkpoint_in
 
 CROSS_WEIGHT = 1.0
 """Weight of predicting one session's responses from another's latents, against a session's own loss."""
@@ -123,17 +124,16 @@ def fit_shared_latents(
         _Together(objectives, recordings, pairs, np.flatnonzero(split == part))
         for part in ("train", "validation")
     )
-    n_steps = optimise(
+    training = LatentTraining(
         nn.ModuleList(objective.vae for objective in objectives),
         train,
-        lambda: validation.held_out(seed),
         config=config,
         n_train=int((split == "train").sum()),
         generator=torch.Generator(device=where).manual_seed(seed),
-        checkpoint=checkpoint_path(
-            checkpoints, config, groups, seed, labels, split, list(pairs), *map(vars, recordings)
-        ),
     )
+    decisive = (config, groups, seed, labels, split, pairs, recordings)
+    checkpoint = checkpoint_in(checkpoints, "latents", *decisive, every=VALIDATE_EVERY)
+    n_steps = optimise(training, lambda: validation.held_out(seed), checkpoint=checkpoint)
     return [LatentModel(o.vae.eval(), groups, config.likelihood, n_steps) for o in objectives]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -58,6 +59,7 @@ def fit_readers(
     n_steps: int = 1000,
     circular: Mapping[str, float] | None = None,
     kinds: Sequence[str] = KINDS,
+    checkpoints: Path | None = None,
 ) -> list[Reader]:
     """Train one reader of each kind on real images and their labels.
 
@@ -76,6 +78,9 @@ def fit_readers(
     circular : mapping of str to float, optional
         Period of numeric labels that wrap.
     kinds : sequence of str
+    checkpoints : Path, optional
+        Folder that keeps the state of training while it lasts: a network whose training was killed goes on
+        from it and ends with the weights of an uninterrupted one.
 
     Returns
     -------
@@ -94,7 +99,14 @@ def fit_readers(
 
             readers.append(
                 fit_conv_reader(
-                    images, train, images_validation, validation, codes=codes, seed=seed, n_steps=n_steps
+                    images,
+                    train,
+                    images_validation,
+                    validation,
+                    codes=codes,
+                    seed=seed,
+                    n_steps=n_steps,
+                    checkpoints=checkpoints,
                 )
             )
         elif kind == "kernel":

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
 from nwb_migvis.config import CriticConfig
+from nwb_migvis.networks.checkpoints import checkpoint_in
 from nwb_migvis.networks.dropout import SeededDropout
+from nwb_migvis.networks.training import Descent, Selection, State, train
 from nwb_migvis.networks.weights import pack, unpack
-from nwb_migvis.progress import progress
 from nwb_migvis.synthesis.critic.features import (
     N_CODE,
     ConvolutionalFeatures,
@@ -236,6 +237,7 @@ def train_critic(
     config: CriticConfig,
     seed: int,
     prior: Prior | None = None,
+    checkpoints: Path | None = None,
 ) -> Critic:
     """Train the critic on images of training stimuli at every noise level.
 
@@ -257,6 +259,9 @@ def train_critic(
     prior : Prior, optional
         Whose noise levels and pixel scale these are; needed for features that are not trained with the
         critic.
+    checkpoints : Path, optional
+        Folder that keeps the state of training while it lasts: a training that was killed goes on from it
+        and ends with the weights of an uninterrupted one.
 
     Raises
     ------
@@ -264,9 +269,9 @@ def train_critic(
         If the network that the features are taken from cannot be opened.
     """
     device = x.device
-    train = np.flatnonzero(split == "train")
+    train_rows = np.flatnonzero(split == "train")
     z_all = torch.as_tensor(latents, dtype=torch.float32, device=device)
-    mean, std = z_all[train].mean(0), z_all[train].std(0).clamp_min(1e-6)
+    mean, std = z_all[train_rows].mean(0), z_all[train_rows].std(0).clamp_min(1e-6)
     z_all = (z_all - mean) / std
     generator = torch.Generator(device=device).manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -274,34 +279,68 @@ def train_critic(
         features = open_features(features_record(config, x.shape[1]), prior=prior)
         network = LatentReader(features, z_all.shape[1], dropout=config.dropout, generator=generator)
     network = network.to(device)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimiser, config.n_steps, config.learning_rate / 20
-    )
     validation = torch.as_tensor(np.flatnonzero(split == "validation"), device=device)
-    train_index = torch.as_tensor(train, device=device)
-    best, best_loss = copy.deepcopy(network.learned()), float("inf")
-    for step in progress(range(1, config.n_steps + 1), what="critic"):
-        batch = train_index[
-            torch.randint(len(train), (config.batch_size,), generator=generator, device=device)
-        ]
-        z = z_all[batch]
-        z = z + config.latent_noise * torch.randn(z.shape, generator=generator, device=device)
-        optimiser.zero_grad(set_to_none=True)
-        _surprise(network, x[batch], z, alpha_bar, generator).backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        if step % VALIDATE_EVERY == 0 or step == config.n_steps:
-            loss = _held_out(network, x[validation], z_all[validation], alpha_bar, seed)
-            if loss < best_loss:
-                best, best_loss = copy.deepcopy(network.learned()), loss
-    network.load_learned(best)
-    chosen = np.random.default_rng(seed).permutation(train)[: config.n_negatives]
+    rows = torch.as_tensor(train_rows, device=device)
+    training = _CriticTraining(
+        network, x, z_all, rows, alpha_bar=alpha_bar, config=config, generator=generator
+    )
+    of_prior = None if prior is None else prior.to_bytes()
+    decisive = (config, tuple(sizes), split, seed, x, z_all, alpha_bar, of_prior)
+    train(
+        training,
+        config.n_steps,
+        what="critic",
+        selection=Selection(
+            lambda: _held_out(network, x[validation], z_all[validation], alpha_bar, seed), VALIDATE_EVERY
+        ),
+        checkpoint=checkpoint_in(checkpoints, "critic", *decisive, every=VALIDATE_EVERY),
+    )
+    chosen = np.random.default_rng(seed).permutation(train_rows)[: config.n_negatives]
     bank = z_all[torch.as_tensor(np.sort(chosen), device=device)]
     return Critic(network.eval().requires_grad_(False), tuple(sizes), mean, std, bank)
+
+
+class _CriticTraining(Descent):
+    """A critic's network in training, of which every step draws a batch of stimuli and noises it."""
+
+    network: LatentReader
+
+    def __init__(
+        self,
+        network: LatentReader,
+        x: torch.Tensor,
+        z: torch.Tensor,
+        rows: torch.Tensor,
+        *,
+        alpha_bar: torch.Tensor,
+        config: CriticConfig,
+        generator: torch.Generator,
+    ):
+        optimiser = torch.optim.AdamW(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            optimiser, config.n_steps, config.learning_rate / 20
+        )
+        super().__init__(network, optimiser, schedule, generator, max_norm=1.0)
+        self._x, self._z, self._rows, self._alpha_bar, self._config = x, z, rows, alpha_bar, config
+
+    def step(self) -> None:
+        """Take one step."""
+        config, generator, device = self._config, self.generator, self._x.device
+        drawn = torch.randint(len(self._rows), (config.batch_size,), generator=generator, device=device)
+        batch = self._rows[drawn]
+        z = self._z[batch]
+        z = z + config.latent_noise * torch.randn(z.shape, generator=generator, device=device)
+        self.descend(lambda: _surprise(self.network, self._x[batch], z, self._alpha_bar, generator))
+
+    def learned(self) -> State:
+        """Return the tensors that are trained: all but those of a frozen network."""
+        return self.network.learned()
+
+    def load_learned(self, learned: State) -> None:
+        """Take back what `learned` returned."""
+        self.network.load_learned(learned)
 
 
 def _surprise(
