@@ -27,8 +27,8 @@ from nwb_migvis.evidence.variance import group_variance
 from nwb_migvis.latents import label_targets, resolve_groups, split_stimuli
 from nwb_migvis.latents.baselines import fit_linear, fit_plain_vae, fit_swap_vae
 from nwb_migvis.latents.fit import fit_latents
+from nwb_migvis.latents.label_weights import LabelWeights
 from nwb_migvis.latents.model import GroupVae, LatentModel, regularisers, target_tensors
-from nwb_migvis.latents.trust import LabelTrust
 from nwb_migvis.simulate.population import draw_counts, draw_population
 from nwb_migvis.simulate.render import POSE, SHAPE, draw_factors
 
@@ -98,7 +98,7 @@ class PublishedForm:
         average = torch.as_tensor(session.averages()[train], dtype=torch.float32)
         columns = [x[train] for numeric, classes in tensors for x in (numeric, *classes)]
         self.plain = [
-            LabelTrust(torch.full((n,), 0.5), tuple(math.log(k) for k in classes))
+            LabelWeights(torch.full((n,), 0.5), tuple(math.log(k) for k in classes))
             for n, classes in self.sizes
         ]
         data = torch.utils.data.TensorDataset(average, *columns)

@@ -110,7 +110,7 @@ def time_prior(stimuli: Stimuli, settings: PriorConfig, device: Device, n: int) 
 
 def time_critic(stimuli: Stimuli, prior: Prior, config: Config, device: Device, n: int) -> Critic:
     """Print the steps a second of training the critic; return it."""
-    x = prior.scale.to_x(stimuli.images).to(device.name)
+    x = prior.encode(stimuli.images)
     made = []
 
     def train(n_steps: int) -> None:

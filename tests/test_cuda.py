@@ -126,7 +126,7 @@ def edited(renders, device, precision):
     prior.denoiser.precision = precision
     prior = prior.to(device)
     critic = train_critic(
-        prior.scale.to_x(images),
+        prior.encode(images),
         latents,
         sizes=(6, 8),
         split=split,

@@ -59,7 +59,7 @@ def test_without_guidance_it_is_the_reconstruction_to_the_bit(pipeline, critic):
     prior, shown = pipeline.prior, IMAGES[:4]
     made = pipeline(shown, strength=0.6, n_steps=5, output_type="pt").images
     grid = time_grid(prior.n_timesteps, strength=0.6, n_steps=5)
-    start = invert(prior.eps_and_x0_hat, prior.scale.to_x(shown), alpha_bar=prior.alpha_bar, grid=grid)
+    start = invert(prior.eps_and_x0_hat, prior.encode(shown), alpha_bar=prior.alpha_bar, grid=grid)
     assert torch.equal(made, sample(prior.eps_and_x0_hat, start, alpha_bar=prior.alpha_bar, grid=grid))
     zero = pipeline(
         shown, gradient=guide(pipeline, critic, 4), guidance=0, strength=0.6, n_steps=5, output_type="pt"

@@ -98,7 +98,7 @@ def prior():
 def learn(prior, *, n_steps=150, **features):
     images, z = blobs(200)
     split = np.array(["train"] * 140 + ["validation"] * 20 + ["test"] * 40)
-    x = prior.scale.to_x(images)
+    x = prior.encode(images)
     config = CriticConfig(
         n_steps=n_steps, batch_size=32, dropout=0.0, n_negatives=32, learning_rate=3e-3, **features
     )
@@ -166,7 +166,7 @@ def test_the_priors_features_are_its_own_activations(prior):
 
 def test_photographs_are_normalised_at_the_networks_size(prior):
     network = ImageNetwork(nn.Flatten(), 24, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
-    x = prior.scale.to_x(np.full((2, 16, 12), 51, np.uint8))
+    x = prior.encode(np.full((2, 16, 12), 51, np.uint8))
     seen = ImageBody(network, prior)(x, torch.zeros(2)).reshape(2, 3, 24, 24)
     for channel, (mean, std) in enumerate(zip(network.mean, network.std, strict=True)):
         expected = torch.full((2, 24, 24), (0.2 - mean) / std)

@@ -33,7 +33,7 @@ def test_larger_images_in_grayscale_and_colour(size_px, patch_px, channels, colo
     )
     prior = train_prior(images[:20], config=config, seed=0, conditions=Conditions(z[:20], (1, 1)))
     critic = train_critic(
-        prior.scale.to_x(images),
+        prior.encode(images),
         z,
         sizes=[1, 1],
         split=split,

@@ -10,13 +10,13 @@ from nwb_migvis import MigvisError
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
 from nwb_migvis.latents import label_targets, resolve_groups, split_stimuli
 from nwb_migvis.latents.fit import Objective, Repeats, fit_latents, initial_vae
+from nwb_migvis.latents.label_weights import N_PRESUMED, LabelWeights, weigh_labels
 from nwb_migvis.latents.model import GroupVae, kl_divergence, load_latent_model
 from nwb_migvis.latents.total_correlation import gaussian_total_correlation, total_correlation
 from nwb_migvis.latents.training import LatentTraining, optimise
-from nwb_migvis.latents.trust import N_PRESUMED, LabelTrust, label_trust
 from nwb_migvis.networks.training import Descent
 
-NO_LABELS = [LabelTrust(torch.zeros(0), ())]
+NO_LABELS = [LabelWeights(torch.zeros(0), ())]
 
 
 def _posteriors(covariance, *, n, noise, seed):
@@ -272,23 +272,25 @@ def test_a_label_counts_as_far_as_responses_tell_it_of_stimuli_left_out():
     rows = torch.arange(n)
     kind = (x[:, 0] > 0).long()
     targets = [(torch.stack([told, other], dim=1), [kind]), (torch.zeros(60, 0), [])]
-    trust = label_trust(x, targets, rows)
+    weights = weigh_labels(x, targets, rows)
     known = np.flatnonzero(np.isfinite(told[:n].numpy()))
     best = max(_left_out(x[known].numpy(), told[known].numpy(), p) for p in (1e-3, 1e-2, 1e-1, 1.0))
-    assert float(trust[0].numeric[0]) == pytest.approx((39 * best + N_PRESUMED) / (39 + N_PRESUMED), abs=1e-6)
-    assert trust[0].numeric[1] < N_PRESUMED / (n + N_PRESUMED) + 0.1
-    assert 0.4 < trust[0].classes[0] < 1
-    assert trust[1].classes == () and trust[1].numeric.numel() == 0
+    assert float(weights[0].numeric[0]) == pytest.approx(
+        (39 * best + N_PRESUMED) / (39 + N_PRESUMED), abs=1e-6
+    )
+    assert weights[0].numeric[1] < N_PRESUMED / (n + N_PRESUMED) + 0.1
+    assert 0.4 < weights[0].classes[0] < 1
+    assert weights[1].classes == () and weights[1].numeric.numel() == 0
     spoiled = [(torch.where(torch.arange(60)[:, None] < n, targets[0][0], 1e6), [kind]), targets[1]]
-    torch.testing.assert_close(label_trust(x, spoiled, rows)[0].numeric, trust[0].numeric)
+    torch.testing.assert_close(weigh_labels(x, spoiled, rows)[0].numeric, weights[0].numeric)
 
 
 def test_a_label_that_no_training_stimulus_has_does_not_count():
     x = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
     kind = torch.where(torch.arange(30) < 25, -1, torch.arange(30) % 2)
     size = torch.where(torch.arange(30) < 25, torch.nan, 1.0)[:, None]
-    (trust,) = label_trust(x, [(size, [kind])], torch.arange(20))
-    assert trust.classes == (0.0,) and trust.numeric.tolist() == [0.0]
+    (weights,) = weigh_labels(x, [(size, [kind])], torch.arange(20))
+    assert weights.classes == (0.0,) and weights.numeric.tolist() == [0.0]
 
 
 def _left_out(x, y, penalty):

@@ -180,7 +180,7 @@ def test_a_run_guides_by_every_setting_of_the_conditional_prior(conditional, bla
     source = plan["source"].to_numpy()
     path = {"alpha_bar": conditional.alpha_bar}
     path["grid"] = time_grid(conditional.n_timesteps, strength=config.strength, n_steps=6)
-    x = invert(conditional.eps_and_x0_hat, conditional.scale.to_x(images[source]), **path)
+    x = invert(conditional.eps_and_x0_hat, conditional.encode(images[source]), **path)
     told = tell(conditional, blank, goals(plan, latents, blank, groups), blank.standardise(latents)[source])
 
     def guided(**weights):
@@ -253,7 +253,7 @@ def test_an_unconditional_pipeline_of_diffusers_is_a_prior(tmp_path):
     torch.testing.assert_close(open_prior(str(tmp_path / "ours")).alpha_bar, prior.alpha_bar)
     a = prior.alpha_bar[50]
     torch.testing.assert_close(a.sqrt() * x0_hat + (1 - a).sqrt() * eps, x_t, rtol=1e-4, atol=1e-4)
-    assert prior.scale.to_x(np.array([[[[0, 255, 0]]]], np.uint8)).flatten().tolist() == [-1.0, 1.0, -1.0]
+    assert prior.encode(np.array([[[[0, 255, 0]]]], np.uint8)).flatten().tolist() == [-1.0, 1.0, -1.0]
 
 
 def test_folders_that_hold_no_prior(tmp_path):
@@ -293,7 +293,7 @@ def test_the_shipped_prior_knows_the_renders():
     images = render_stimuli(draw_factors(48, seed=11), size_px=32, seed=11)
     prior = open_prior("renders")
     assert prior.shape == images.shape[1:]
-    x = prior.scale.to_x(images)
+    x = prior.encode(images)
     eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     a = prior.alpha_bar[500]
     x_t = a.sqrt() * x + (1 - a).sqrt() * eps

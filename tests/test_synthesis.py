@@ -151,7 +151,7 @@ def trained():
     split = np.array(["train"] * 300 + ["validation"] * 50 + ["test"] * 50)
     prior = train_prior(images[:300], config=TINY_PRIOR, seed=0)
     critic = train_critic(
-        prior.scale.to_x(images),
+        prior.encode(images),
         z,
         sizes=[1, 1],
         split=split,
@@ -163,7 +163,7 @@ def trained():
 
 
 def _v_error(prior, images):
-    x = prior.scale.to_x(images)
+    x = prior.encode(images)
     generator = torch.Generator().manual_seed(5)
     t = torch.full((len(x),), 500)
     a, s = prior.alpha_bar[500].sqrt(), (1 - prior.alpha_bar[500]).sqrt()
@@ -189,7 +189,7 @@ def test_prior_predictions_fit_together(trained):
 def test_prior_and_critic_come_back_from_their_bytes(trained):
     images, z, _, prior, critic = trained
     prior_again, critic_again = load_prior(prior.to_bytes()), load_critic(critic.to_bytes())
-    x = prior.scale.to_x(images[:3])
+    x = prior.encode(images[:3])
     t = torch.tensor([1, 400, 900])
     torch.testing.assert_close(prior_again.denoiser(x, t), prior.denoiser(x, t), rtol=0, atol=0)
     assert (prior_again.scale, prior_again.shape) == (prior.scale, prior.shape)
@@ -240,9 +240,9 @@ def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
 def test_any_size_and_colour(shape):
     images = np.random.default_rng(0).integers(0, 255, (24, *shape), dtype=np.uint8)
     prior = train_prior(images, config=replace(TINY_PRIOR, n_steps=2), seed=0)
-    back = prior.scale.to_images(prior.scale.to_x(images), grayscale=len(shape) == 2)
+    back = prior.decode(prior.encode(images))
     np.testing.assert_array_equal(back, images)
-    eps, _ = prior.eps_and_x0_hat(prior.scale.to_x(images[:2]), 10)
+    eps, _ = prior.eps_and_x0_hat(prior.encode(images[:2]), 10)
     assert eps.shape == (2, 3 if len(shape) == 3 else 1, *shape[:2])
 
 
@@ -256,7 +256,7 @@ def test_images_that_no_prior_can_learn():
 def test_critic_prefers_true_pairs_group_by_group(trained):
     images, z, split, prior, critic = trained
     test = split == "test"
-    scores = critic.score_matrix(z[test], prior.scale.to_x(images[test]))
+    scores = critic.score_matrix(z[test], prior.encode(images[test]))
     assert scores.shape == (2, 50, 50)
     for matrix in scores:
         rank = (matrix > np.diag(matrix)[None]).sum(0)
@@ -265,7 +265,7 @@ def test_critic_prefers_true_pairs_group_by_group(trained):
 
 def test_pmi_is_the_score_against_the_bank(trained):
     images, z, _, prior, critic = trained
-    x, goal = prior.scale.to_x(images[:5]), critic.standardise(z[:5])
+    x, goal = prior.encode(images[:5]), critic.standardise(z[:5])
     read, log_precision = critic.network(x, torch.full((5,), 0.2))
     for g in range(2):
         precision = log_precision[:, g].exp()
@@ -277,7 +277,7 @@ def test_pmi_is_the_score_against_the_bank(trained):
 
 def test_preservation_weighs_the_other_groups(trained):
     images, z, _, prior, critic = trained
-    x, goal = prior.scale.to_x(images[:4]), critic.standardise(z[4:8])
+    x, goal = prior.encode(images[:4]), critic.standardise(z[4:8])
     both = pmi_gradient(critic, goal, torch.tensor([[1.0, 0.3]] * 4), 1000)(x, 400)
     one = pmi_gradient(critic, goal, torch.tensor([[1.0, 0.0]] * 4), 1000)(x, 400)
     two = pmi_gradient(critic, goal, torch.tensor([[0.0, 1.0]] * 4), 1000)(x, 400)
@@ -393,7 +393,7 @@ def test_edits_are_the_same_twice_and_zero_guidance_is_the_reconstruction(traine
     again = synthesize(plan, images, z, stimulus, **arguments)
     assert made.identical(again)
     grid = time_grid(1000, strength=0.6, n_steps=10)
-    x0 = prior.scale.to_x(images[350:354])
+    x0 = prior.encode(images[350:354])
     start = invert(prior.eps_and_x0_hat, x0, alpha_bar=prior.alpha_bar, grid=grid)
     plain = sample(prior.eps_and_x0_hat, start, alpha_bar=prior.alpha_bar, grid=grid)
     gradient = pmi_gradient(critic, critic.standardise(z[:4]), torch.ones(4, 2), 1000)

@@ -144,7 +144,7 @@ def a_critic(folder):
     )
     config = CriticConfig(channels=(8, 8), n_steps=130, batch_size=16, n_negatives=8)
     return train_critic(
-        prior.scale.to_x(IMAGES),
+        prior.encode(IMAGES),
         LATENTS,
         sizes=(1, 1),
         split=SPLIT,

@@ -218,7 +218,7 @@ def train_guides(
         )
     with clock.of("critic"):
         critic = train_critic(
-            prior.scale.to_x(images[shown]).to(prior.alpha_bar.device),
+            prior.encode(images[shown]),
             latents,
             sizes=sizes,
             split=split[shown],
@@ -261,7 +261,7 @@ def edit_images(
     prior, critic, groups = guides.prior, guides.critic, fitted.model.groups
     train, test = fitted.split == "train", np.flatnonzero(fitted.split == "test")
     with clock.of("critic"):
-        x = prior.scale.to_x(images[test]).to(prior.alpha_bar.device)
+        x = prior.encode(images[test])
         scores = critic.score_matrix(fitted.mean[test], x)
     with clock.of("edits"):
         latents = critic.standardise(fitted.mean).cpu().numpy()
@@ -317,7 +317,7 @@ def _information(
     with clock.of("evidence"):
         return denoising_information(
             prior,
-            prior.scale.to_x(images[test]).to(prior.alpha_bar.device),
+            prior.encode(images[test]),
             fitted.mean[test],
             n_draws=n_draws,
             n_crossed=N_CROSSED,

@@ -14,9 +14,9 @@ from nwb_migvis.config import GroupConfig, LatentsConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.latents.checks import check_counts
 from nwb_migvis.latents.design import label_targets
+from nwb_migvis.latents.label_weights import LabelWeights, weigh_labels
 from nwb_migvis.latents.model import GroupVae, LatentModel, regularisers, target_tensors
 from nwb_migvis.latents.training import VALIDATE_EVERY, LatentTraining, optimise
-from nwb_migvis.latents.trust import LabelTrust, label_trust
 from nwb_migvis.networks.checkpoints import checkpoint_in
 
 
@@ -124,7 +124,7 @@ def fit_latents(
     of the second half. By the square root these two may move latents by as many standard deviations of the
     posterior whatever the data: twice the data make the posterior narrower by sqrt(2) and hold a latent
     twice as fast. A label's error is relative to guessing, and counts as much as the responses of the
-    training stimuli tell the label (`label_trust`). With a `kl_weight` of 1 and nothing else it is the
+    training stimuli tell the label (`weigh_labels`). With a `kl_weight` of 1 and nothing else it is the
     negative evidence lower bound over n; with the Gaussian likelihood, where the noise of one presentation
     has the variance of the averages. Of the free groups only the first ones, any number, are decoded for a
     random share `free_dropout` of the stimuli (nested dropout: Rippel et al. 2014, arXiv 1402.0915).
@@ -138,8 +138,8 @@ def fit_latents(
     repeats = Repeats.of(spike_count, stimulus_index, split.size, where)
     vae = initial_vae(repeats, groups, targets, split, config, seed).to(where)
     train = torch.as_tensor(np.flatnonzero(split == "train"), device=where)
-    trust = label_trust(vae.scaled(repeats.average()), targets, train)
-    objective = Objective(vae, repeats, targets, config, trust)
+    label_weights = weigh_labels(vae.scaled(repeats.average()), targets, train)
+    objective = Objective(vae, repeats, targets, config, label_weights)
     validation = torch.as_tensor(np.flatnonzero(split == "validation"), device=where)
     training = LatentTraining(
         vae,
@@ -179,9 +179,10 @@ class Objective:
         repeats: Repeats,
         targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]],
         config: LatentsConfig,
-        trust: Sequence[LabelTrust],
+        label_weights: Sequence[LabelWeights],
     ):
-        self.vae, self.repeats, self.targets, self.config, self.trust = vae, repeats, targets, config, trust
+        self.vae, self.repeats, self.targets, self.config = vae, repeats, targets, config
+        self.label_weights = label_weights
         self._free = [g for g, (numeric, classes) in enumerate(targets) if not (numeric.shape[1] or classes)]
 
     def __call__(self, stimuli: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -206,7 +207,7 @@ class Objective:
         here = [
             (numeric[stimuli], [index[stimuli] for index in classes]) for numeric, classes in self.targets
         ]
-        return self.config.label_weight * self.vae.label_loss(z, here, self.trust)
+        return self.config.label_weight * self.vae.label_loss(z, here, self.label_weights)
 
     def _order(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Take the last of the free groups from some stimuli, so that the first one is filled first."""

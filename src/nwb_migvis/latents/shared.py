@@ -14,9 +14,9 @@ from nwb_migvis.config import GroupConfig, LatentsConfig
 from nwb_migvis.latents.checks import check_counts
 from nwb_migvis.latents.design import label_targets
 from nwb_migvis.latents.fit import Objective, Repeats, check_enough, draw, initial_vae
+from nwb_migvis.latents.label_weights import weigh_labels
 from nwb_migvis.latents.model import GroupVae, LatentModel, target_tensors
 from nwb_migvis.latents.training import VALIDATE_EVERY, LatentTraining, optimise
-from nwb_migvis.latents.trust import label_trust
 from nwb_migvis.networks.checkpoints import checkpoint_in
 
 CROSS_WEIGHT = 1.0
@@ -118,10 +118,10 @@ def fit_shared_latents(
             _share(vae, objectives[0].vae)
         own_targets = [(numeric[rows], [index[rows] for index in classes]) for numeric, classes in targets]
         own_train = torch.as_tensor(np.flatnonzero(own_split == "train"), device=where)
-        trust = label_trust(vae.scaled(repeats.average()), own_targets, own_train)
-        objectives.append(Objective(vae, repeats, own_targets, config, trust))
+        label_weights = weigh_labels(vae.scaled(repeats.average()), own_targets, own_train)
+        objectives.append(Objective(vae, repeats, own_targets, config, label_weights))
     train, validation = (
-        _Together(objectives, recordings, pairs, np.flatnonzero(split == part))
+        _SharedObjective(objectives, recordings, pairs, np.flatnonzero(split == part))
         for part in ("train", "validation")
     )
     training = LatentTraining(
@@ -144,7 +144,7 @@ def _share(vae: GroupVae, common: GroupVae) -> None:
     vae.numeric_heads, vae.class_heads = common.numeric_heads, common.class_heads
 
 
-class _Together:
+class _SharedObjective:
     """The objective of several sessions over some of their stimuli."""
 
     def __init__(

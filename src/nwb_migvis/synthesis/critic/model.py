@@ -24,6 +24,7 @@ from nwb_migvis.synthesis.critic.features import (
     open_features,
 )
 from nwb_migvis.synthesis.prior.model import Prior
+from nwb_migvis.synthesis.prior.noising import draw_steps, noised
 
 KIND = "critic"
 T_MAX_FRACTION = 0.92
@@ -332,7 +333,9 @@ class _CriticTraining(Descent):
         batch = self._rows[drawn]
         z = self._z[batch]
         z = z + config.latent_noise * torch.randn(z.shape, generator=generator, device=device)
-        self.descend(lambda: _surprise(self.network, self._x[batch], z, self._alpha_bar, generator))
+        self.descend(
+            lambda: _negative_log_likelihood(self.network, self._x[batch], z, self._alpha_bar, generator)
+        )
 
     def learned(self) -> State:
         """Return the tensors that are trained: all but those of a frozen network."""
@@ -343,7 +346,7 @@ class _CriticTraining(Descent):
         self.network.load_learned(learned)
 
 
-def _surprise(
+def _negative_log_likelihood(
     network: LatentReader,
     x: torch.Tensor,
     z: torch.Tensor,
@@ -351,11 +354,15 @@ def _surprise(
     generator: torch.Generator,
 ) -> torch.Tensor:
     """Return the negative log likelihood of latents given noised images, per latent (nats, no constant)."""
-    n, n_timesteps = x.shape[0], alpha_bar.numel()
-    u = (torch.arange(n, device=x.device) + torch.rand(n, generator=generator, device=x.device)) / n
-    t = (u * T_MAX_FRACTION * n_timesteps).long()
-    a = alpha_bar[t][:, None, None, None]
-    x_t = a.sqrt() * x + (1 - a).sqrt() * torch.randn(x.shape, generator=generator, device=x.device)
+    n, n_timesteps = len(x), alpha_bar.numel()
+    t = draw_steps(
+        torch.arange(n, device=x.device),
+        n,
+        n_timesteps=n_timesteps,
+        generator=generator,
+        fraction=T_MAX_FRACTION,
+    )
+    x_t, _ = noised(x, t, alpha_bar, generator)
     read, log_precision = network(x_t, t / n_timesteps)
     return 0.5 * (log_precision.exp() * (read - z).square() - log_precision).mean()
 
@@ -366,6 +373,8 @@ def _held_out(
 ) -> float:
     network.eval()
     generator = torch.Generator(device=x.device).manual_seed(seed)
-    loss = float(np.mean([float(_surprise(network, x, z, alpha_bar, generator)) for _ in range(4)]))
+    loss = float(
+        np.mean([float(_negative_log_likelihood(network, x, z, alpha_bar, generator)) for _ in range(4)])
+    )
     network.train()
     return loss

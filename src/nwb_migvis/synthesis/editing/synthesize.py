@@ -309,11 +309,11 @@ def _climb(
 
 
 def _x(prior: Prior, images: np.ndarray) -> torch.Tensor:
-    return prior.scale.to_x(images).to(prior.alpha_bar.device)
+    return prior.encode(images)
 
 
 def _images(prior: Prior, x: torch.Tensor) -> np.ndarray:
-    return prior.scale.to_images(x, grayscale=len(prior.shape) == 2)
+    return prior.decode(x)
 
 
 @torch.no_grad()

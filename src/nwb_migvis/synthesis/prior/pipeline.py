@@ -167,7 +167,7 @@ class EditingPipeline(DiffusionPipeline):
         if images is None:
             x = self._noise(n_images, generator)
         else:
-            x = prior.scale.to_x(_stacked(images, prior.shape)).to(prior.alpha_bar.device)
+            x = prior.encode(_stacked(images, prior.shape))
         scale = _lengths(guidance, len(x)).to(x)
         if not drawn:
             x = invert(prior.eps_and_x0_hat, x, alpha_bar=prior.alpha_bar, grid=grid)
@@ -200,7 +200,7 @@ class EditingPipeline(DiffusionPipeline):
     def _shown(self, x: torch.Tensor, output_type: str) -> Any:
         if output_type == "pt":
             return x
-        images = self.prior.scale.to_images(x, grayscale=len(self.prior.shape) == 2)
+        images = self.prior.decode(x)
         return images if output_type == "np" else [Image.fromarray(image) for image in images]
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import UNet2DModel
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -25,8 +24,8 @@ from nwb_migvis.synthesis.prior.model import (
     cosine_alpha_bar,
     n_channels_of,
     new_denoiser,
-    unet_settings,
 )
+from nwb_migvis.synthesis.prior.noising import draw_steps, noised, signal_and_noise
 
 MIN_IMAGES = 20
 CHECKPOINT_EVERY = 500
@@ -76,7 +75,7 @@ class PriorTraining(Descent):
     start : Prior, optional
         Trained already: its network is trained on, with its schedule and pixel scale.
     conditions : Conditions, optional
-        Latents that stand for all that it will be told: they fix how latents are standardised.
+        Latents that stand for all that it will be conditioned on: they fix how latents are standardised.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class PriorTraining(Descent):
             denoiser = (
                 new_denoiser(n_channels_of(shape), config, sizes=sizes)
                 if start is None
-                else grow(start.denoiser, sizes)
+                else start.denoiser.with_conditioning(sizes)
             )
         self.denoiser = denoiser.to(device).train().requires_grad_(True)
         optimiser = torch.optim.AdamW(self.denoiser.parameters(), lr=config.learning_rate, weight_decay=0.01)
@@ -135,7 +134,7 @@ class PriorTraining(Descent):
         graphed = torch.cuda.make_graphed_callables(
             _Passes(self.denoiser), tuple(given), allow_unused_input=True
         )
-        return lambda x_t, t, told: graphed(*(part for part in (x_t, t, told) if part is not None))
+        return lambda *given: graphed(*(part for part in given if part is not None))
 
     def advance(self, x: torch.Tensor, z: torch.Tensor | None = None) -> None:
         """Take one training step.
@@ -289,14 +288,6 @@ def _scale_of(images: np.ndarray) -> PixelScale:
     return scale
 
 
-def grow(denoiser: Denoiser, sizes: tuple[int, ...] | None) -> Denoiser:
-    """Return a copy of a denoiser, conditioned on latents of these sizes (untrained) or on nothing."""
-    settings = unet_settings(denoiser.unet) | {"class_embed_type": None if sizes is None else "identity"}
-    unet = UNet2DModel(**settings)
-    unet.load_state_dict(denoiser.unet.state_dict())
-    return Denoiser(unet, patch_px=denoiser.patch_px, precision=denoiser.precision, sizes=sizes)
-
-
 def training_digest(
     images: np.ndarray, config: PriorConfig, seed: int, start: Prior | None, conditions: Conditions | None
 ) -> str:
@@ -330,11 +321,10 @@ def denoising_loss(
     predicts: str = "v_prediction",
 ) -> torch.Tensor:
     """Return the squared error of the prediction at time steps stratified over the batch."""
-    n, n_timesteps = x.shape[0], alpha_bar.numel()
-    u = (torch.arange(n, device=x.device) + torch.rand(n, generator=generator, device=x.device)) / n
-    t = (u * n_timesteps).long().clamp_max(n_timesteps - 1)
-    a = alpha_bar[t].sqrt()[:, None, None, None]
-    s = (1 - alpha_bar[t]).sqrt()[:, None, None, None]
-    eps = torch.randn(x.shape, generator=generator, device=x.device)
-    wanted = eps if predicts == "epsilon" else a * eps - s * x
-    return (denoiser(a * x + s * eps, t, condition) - wanted).square().mean()
+    n = len(x)
+    stratum = torch.arange(n, device=x.device)
+    t = draw_steps(stratum, n, n_timesteps=alpha_bar.numel(), generator=generator)
+    x_t, eps = noised(x, t, alpha_bar, generator)
+    of_signal, of_noise = signal_and_noise(alpha_bar, t)
+    target = eps if predicts == "epsilon" else of_signal * eps - of_noise * x
+    return (denoiser(x_t, t, condition) - target).square().mean()
