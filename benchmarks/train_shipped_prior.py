@@ -25,11 +25,13 @@ import pandas as pd
 import torch
 
 from nwb_migvis.config import PriorConfig
+from nwb_migvis.groups import LatentGroups, LatentScale
 from nwb_migvis.simulate import draw_factors, render_stimuli
 from nwb_migvis.simulate.render import POSE, SHAPE
+from nwb_migvis.synthesis.conditions import Conditions
 from nwb_migvis.synthesis.prior.folder import save_prior
 from nwb_migvis.synthesis.prior.model import PixelScale
-from nwb_migvis.synthesis.prior.training import Conditions, PriorTraining, denoising_loss
+from nwb_migvis.synthesis.prior.training import PriorTraining, denoising_loss
 
 SEED = 700_000_000
 """Far from the seeds that people choose: the renders are nobody's session."""
@@ -45,7 +47,9 @@ def conditions_of(factors: pd.DataFrame) -> Conditions:
     pose, shape = factors[list(POSE)], factors[list(SHAPE)]
     category = pd.get_dummies(factors["category"])
     parts = [part.to_numpy(np.float32) for part in (pose, category, shape)]
-    return Conditions(np.concatenate(parts, axis=1), tuple(part.shape[1] for part in parts))
+    z, sizes = np.concatenate(parts, axis=1), tuple(part.shape[1] for part in parts)
+    groups = LatentGroups(("pose", "category", "shape"), sizes, ((),) * len(sizes))
+    return Conditions(z, groups, LatentScale.of(z))
 
 
 def rendered(k: int) -> tuple[np.ndarray, Conditions]:

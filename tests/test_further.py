@@ -255,7 +255,7 @@ def test_the_run_says_what_its_edits_look_like(home):
 
 def test_a_direction_that_the_session_has_not_is_refused_before_training(home, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "nwb_migvis.synthesis.critic.model.train_critic",
+        "nwb_migvis.synthesis.critic.training.train_critic",
         lambda *_, **__: pytest.fail("trained before checking"),
     )
     config = replace(TINY, synthesis=replace(TINY.synthesis, directions=("sise",)))

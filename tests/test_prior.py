@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
-from networks import save_other_pipeline
+from networks import conditions_of, save_other_pipeline, unit_scale
 
 from nwb_migvis import Config, MigvisError
 from nwb_migvis.config import GroupConfig, PriorConfig, SynthesisConfig
@@ -21,7 +21,7 @@ from nwb_migvis.synthesis.editing.synthesize import goals, synthesize
 from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
 from nwb_migvis.synthesis.prior.folder import open_prior, save_prior
 from nwb_migvis.synthesis.prior.model import load_prior
-from nwb_migvis.synthesis.prior.training import Conditions, _draw_kept, train_prior
+from nwb_migvis.synthesis.prior.training import _draw_kept, train_prior
 
 TINY = PriorConfig(size_px=8, channels=(8, 16), n_steps=2, batch_size=16, learning_rate=3e-3)
 
@@ -38,14 +38,14 @@ def conditional():
     images, shade = shades(300, seed=0)
     z = np.concatenate([shade, np.random.default_rng(1).normal(size=(300, 2)).astype(np.float32)], axis=1)
     config = replace(TINY, n_steps=150, ema_decay=0.9, latent_noise=0.1)
-    return train_prior(images, config=config, seed=0, conditions=Conditions(z, (1, 2)))
+    return train_prior(images, config=config, seed=0, conditions=conditions_of(z, (1, 2)))
 
 
 @pytest.fixture(scope="module")
 def blank():
     """A critic that only says how latents are standardised."""
     network = LatentRegressor(1, 3, channels=(8, 8), dropout=0.0).eval()
-    return Critic(network, (1, 2), torch.zeros(3), torch.ones(3), torch.zeros(4, 3))
+    return Critic(network, (1, 2), unit_scale(3), torch.zeros(4, 3))
 
 
 def _x0_hat(prior, z, keep, t=700):
@@ -181,7 +181,7 @@ def test_a_run_guides_by_every_setting_of_the_conditional_prior(conditional, bla
     path = {"alpha_bar": conditional.alpha_bar}
     path["grid"] = time_grid(conditional.n_timesteps, strength=config.strength, n_steps=6)
     x = invert(conditional.eps_and_x0_hat, conditional.encode(images[source]), **path)
-    told = tell(conditional, blank, goals(plan, latents, blank, groups), blank.standardise(latents)[source])
+    told = tell(conditional, blank, goals(plan, latents, blank, groups), torch.as_tensor(latents)[source])
 
     def guided(**weights):
         shift = conditional_shift(conditional, told, **weights)
@@ -234,7 +234,7 @@ def test_training_goes_on_from_a_prior():
     expected = first.eps_and_x0_hat(x_t, 400)
     assert all(map(torch.equal, untouched.eps_and_x0_hat(x_t, 400), expected))
     config = replace(TINY, start="given", conditional=True)
-    grown = train_prior(images, config=config, seed=1, start=first, conditions=Conditions(shade, (1,)))
+    grown = train_prior(images, config=config, seed=1, start=first, conditions=conditions_of(shade, (1,)))
     assert grown.scale == first.scale
     assert grown.is_conditional and not first.is_conditional
     assert not torch.equal(grown.eps_and_x0_hat(x_t, 400)[0], expected[0])

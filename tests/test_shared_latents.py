@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import conditions_of
 from pynwb import NWBHDF5IO
 from test_pipeline import TINY
 
@@ -216,12 +217,13 @@ def test_a_conditional_prior_learns_from_every_session_and_any_other_from_each_i
     images = rng.integers(0, 255, (40, 8, 8), dtype=np.uint8)
     shown = np.concatenate([np.arange(30), np.arange(10, 40)])
     latents, train = rng.normal(size=(60, 4)), np.arange(40) % 4 > 0
-    wanted = {"start": None, "train": train, "sizes": (2, 2), "seed": 0}
+    wanted = {"start": None, "train": train, "seed": 0}
 
     def trained(rows, z, conditional):
         plain = replace(TINY.synthesis, condition=0.0, adherence=0.0)
         config = replace(TINY, prior=replace(TINY.prior, conditional=conditional), synthesis=plain)
-        return obtain_prior(images, z, shown=rows, config=config, **wanted).to_bytes()
+        conditions = replace(conditions_of(latents, (2, 2)), z=z)
+        return obtain_prior(images, conditions, shown=rows, config=config, **wanted).to_bytes()
 
     only_second, unseen = latents.copy(), latents.copy()
     only_second[45:] += 1

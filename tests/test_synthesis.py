@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from networks import conditions_of
 
 from nwb_migvis import MigvisError
 from nwb_migvis.config import CriticConfig, GroupConfig, PriorConfig, SynthesisConfig
 from nwb_migvis.pixels import resize_images, target_shape
-from nwb_migvis.synthesis.critic.model import load_critic, train_critic
+from nwb_migvis.synthesis.critic.model import load_critic
+from nwb_migvis.synthesis.critic.training import train_critic
 from nwb_migvis.synthesis.editing.plan import plan_edits
 from nwb_migvis.synthesis.editing.synthesize import goals, pmi_gradient, synthesize
 from nwb_migvis.synthesis.prior import training as prior_training
@@ -151,11 +153,10 @@ def trained():
     split = np.array(["train"] * 300 + ["validation"] * 50 + ["test"] * 50)
     prior = train_prior(images[:300], config=TINY_PRIOR, seed=0)
     critic = train_critic(
-        prior.encode(images),
-        z,
-        sizes=[1, 1],
+        images,
+        conditions_of(z, (1, 1), n_train=300),
         split=split,
-        alpha_bar=prior.alpha_bar,
+        prior=prior,
         config=TINY_CRITIC,
         seed=0,
     )
@@ -193,7 +194,7 @@ def test_prior_and_critic_come_back_from_their_bytes(trained):
     t = torch.tensor([1, 400, 900])
     torch.testing.assert_close(prior_again.denoiser(x, t), prior.denoiser(x, t), rtol=0, atol=0)
     assert (prior_again.scale, prior_again.shape) == (prior.scale, prior.shape)
-    goal = critic.standardise(z[:3])
+    goal = critic.scale.standardise(torch.as_tensor(z[:3]))
     torch.testing.assert_close(critic_again.pmi(x, 0.3, goal), critic.pmi(x, 0.3, goal), rtol=0, atol=0)
     with pytest.raises(MigvisError, match="expected a 'prior'"):
         load_prior(critic.to_bytes())
@@ -265,7 +266,7 @@ def test_critic_prefers_true_pairs_group_by_group(trained):
 
 def test_pmi_is_the_score_against_the_bank(trained):
     images, z, _, prior, critic = trained
-    x, goal = prior.encode(images[:5]), critic.standardise(z[:5])
+    x, goal = prior.encode(images[:5]), critic.scale.standardise(torch.as_tensor(z[:5]))
     read, log_precision = critic.network(x, torch.full((5,), 0.2))
     for g in range(2):
         precision = log_precision[:, g].exp()
@@ -277,7 +278,7 @@ def test_pmi_is_the_score_against_the_bank(trained):
 
 def test_preservation_weighs_the_other_groups(trained):
     images, z, _, prior, critic = trained
-    x, goal = prior.encode(images[:4]), critic.standardise(z[4:8])
+    x, goal = prior.encode(images[:4]), critic.scale.standardise(torch.as_tensor(z[4:8]))
     both = pmi_gradient(critic, goal, torch.tensor([[1.0, 0.3]] * 4), 1000)(x, 400)
     one = pmi_gradient(critic, goal, torch.tensor([[1.0, 0.0]] * 4), 1000)(x, 400)
     two = pmi_gradient(critic, goal, torch.tensor([[0.0, 1.0]] * 4), 1000)(x, 400)
@@ -311,7 +312,7 @@ def test_goals_move_one_group_and_hold_the_rest(trained):
     _, z, _, _, critic = trained
     plan = _plan()
     goal = goals(plan, z, critic, GROUPS).numpy()
-    own = critic.standardise(z).numpy()
+    own = critic.scale.standardise(z)
     place = (plan["group"] == "place").to_numpy()
     pairs = place & (plan["method"] == "pmi").to_numpy() & (plan["role"] == "main").to_numpy()
     np.testing.assert_array_equal(goal[pairs, 0], own[plan["target"][pairs], 0])
@@ -396,7 +397,7 @@ def test_edits_are_the_same_twice_and_zero_guidance_is_the_reconstruction(traine
     x0 = prior.encode(images[350:354])
     start = invert(prior.eps_and_x0_hat, x0, alpha_bar=prior.alpha_bar, grid=grid)
     plain = sample(prior.eps_and_x0_hat, start, alpha_bar=prior.alpha_bar, grid=grid)
-    gradient = pmi_gradient(critic, critic.standardise(z[:4]), torch.ones(4, 2), 1000)
+    gradient = pmi_gradient(critic, critic.scale.standardise(torch.as_tensor(z[:4])), torch.ones(4, 2), 1000)
     zero = sample(
         prior.eps_and_x0_hat,
         start,

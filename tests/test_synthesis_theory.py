@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from networks import unit_scale
 from scipy.integrate import solve_ivp
 from torch import nn
 
@@ -36,8 +37,7 @@ class LinearReader(nn.Module):
 def quadratic():
     """A critic whose score is a quadratic function of the image."""
     bank = torch.as_tensor(np.random.default_rng(1).normal(size=(32, N_LATENTS)))
-    zero, one = torch.zeros(N_LATENTS, dtype=torch.float64), torch.ones(N_LATENTS, dtype=torch.float64)
-    return Critic(LinearReader(), (2, 2), zero, one, bank)
+    return Critic(LinearReader(), (2, 2), unit_scale(N_LATENTS), bank)
 
 
 def gaussian_denoiser(x_t, t):
@@ -138,7 +138,7 @@ def tiny(shape, *, channels=(8, 8), seed=0):
     prior = Prior(denoiser, PixelScale(120.0, 60.0), shape, cosine_alpha_bar(1000))
     network = LatentRegressor(n_channels, 2, channels=(8, 8), dropout=0.0).eval().requires_grad_(False)
     bank = torch.randn(8, 2, generator=torch.Generator().manual_seed(seed))
-    return prior, Critic(network, (1, 1), torch.zeros(2), torch.ones(2), bank)
+    return prior, Critic(network, (1, 1), unit_scale(2), bank)
 
 
 def make(shape, *, rows=None, **settings):

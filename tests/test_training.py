@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from networks import conditions_of
 
 from nwb_migvis import MigvisError
 from nwb_migvis.config import CriticConfig, GroupConfig, LatentsConfig, PriorConfig
@@ -10,8 +11,8 @@ from nwb_migvis.evidence.readers.protocol import fit_readers
 from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.networks.checkpoints import Checkpoint, checkpoint_in, digest_of
 from nwb_migvis.networks.training import Descent, Selection, train
-from nwb_migvis.synthesis.critic import model as critic_model
-from nwb_migvis.synthesis.critic.model import train_critic
+from nwb_migvis.synthesis.critic import training as critic_training
+from nwb_migvis.synthesis.critic.training import train_critic
 from nwb_migvis.synthesis.prior.cache import cached_prior
 from nwb_migvis.synthesis.prior.training import train_prior
 
@@ -144,11 +145,9 @@ def a_critic(folder):
     )
     config = CriticConfig(channels=(8, 8), n_steps=130, batch_size=16, n_negatives=8)
     return train_critic(
-        prior.encode(IMAGES),
-        LATENTS,
-        sizes=(1, 1),
+        IMAGES,
+        conditions_of(LATENTS, (1, 1), n_train=40),
         split=SPLIT,
-        alpha_bar=prior.alpha_bar,
         config=config,
         seed=0,
         prior=prior,
@@ -199,7 +198,7 @@ def test_a_critic_on_other_images_does_not_go_on_from_it(tmp_path, monkeypatch):
     def recorded(folder, what, *decisive, every):
         seen.append(digest_of(*decisive))
 
-    monkeypatch.setattr(critic_model, "checkpoint_in", recorded)
+    monkeypatch.setattr(critic_training, "checkpoint_in", recorded)
     monkeypatch.setattr("test_training.LATENTS", LATENTS)
     a_critic(None)
     monkeypatch.setattr("test_training.IMAGES", np.roll(IMAGES, 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.recorded import small_images
 
 if TYPE_CHECKING:
+    from nwb_migvis.synthesis.conditions import Conditions
     from nwb_migvis.synthesis.prior.model import Prior
 
 
@@ -63,12 +63,11 @@ def images_for_prior(image: xr.DataArray, settings: PriorConfig) -> tuple[np.nda
 
 def obtain_prior(
     images: np.ndarray,
-    latents: np.ndarray,
+    conditions: Conditions,
     *,
     start: Prior | None,
     shown: np.ndarray,
     train: np.ndarray,
-    sizes: Sequence[int],
     config: Config,
     seed: int,
 ) -> Prior:
@@ -78,31 +77,29 @@ def obtain_prior(
     ----------
     images : numpy.ndarray of uint8, shape (n_images, y, x (, channel))
         At the prior's size.
-    latents : numpy.ndarray, shape (n, n_latents)
+    conditions : Conditions
+        Latents of n rows.
     start : Prior or None
         The one to start from, as `images_for_prior` returned it.
     shown : numpy.ndarray of int, shape (n,)
         The image that each row of latents is of. A conditional prior learns from every row, any other from
         every image once.
     train : numpy.ndarray of bool, shape (n_images,)
-    sizes : sequence of int
-        Latents in each group, in order.
     config : Config
     seed : int
     """
     from nwb_migvis.synthesis.prior.cache import cached_prior
-    from nwb_migvis.synthesis.prior.training import Conditions, train_prior
+    from nwb_migvis.synthesis.prior.training import train_prior
 
-    conditions, used = None, np.flatnonzero(train)
+    used = np.flatnonzero(train)
     if config.prior.conditional:
-        conditions = Conditions(latents[train[shown]], tuple(sizes))
         used = shown[train[shown]]
     training: dict[str, Any] = {
         "config": config.prior,
         "seed": seed,
         "device": config.device,
         "start": start,
-        "conditions": conditions,
+        "conditions": conditions[train[shown]] if config.prior.conditional else None,
     }
     if config.checkpoints and config.prior.n_steps:
         return cached_prior(config.checkpoints, images[used], **training)

@@ -16,6 +16,7 @@ from nwb_migvis.analysis.stability import other_seeds
 from nwb_migvis.analysis.stages import Edits, Fitted, check_steps, edit_images, encode_all, train_guides
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.groups import LatentGroups
 from nwb_migvis.read import shared_stimuli
 
 
@@ -135,7 +136,7 @@ def edit_together(
         np.concatenate([fitted[i].mean for i in pictured]),
         shown=np.concatenate(part.rows),
         split=split,
-        sizes=[group.size for group in fitted[0].model.groups],
+        groups=LatentGroups.of(fitted[0].model.groups),
         start=start,
         config=config,
         seeds=seeds,

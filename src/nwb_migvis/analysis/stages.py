@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import xarray as xr
 from nwb_migvis.analysis.context import Clock
 from nwb_migvis.analysis.priors import images_for_prior, obtain_prior, really_used
 from nwb_migvis.config import Config, PriorConfig
+from nwb_migvis.groups import LatentGroups, LatentScale
 from nwb_migvis.results import no_edits, no_selectivity
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def own_guides(
         fitted.mean,
         shown=np.arange(len(images)),
         split=fitted.split,
-        sizes=[group.size for group in fitted.model.groups],
+        groups=LatentGroups.of(fitted.model.groups),
         start=start,
         config=config,
         seeds=seeds,
@@ -177,7 +178,7 @@ def train_guides(
     *,
     shown: np.ndarray,
     split: np.ndarray,
-    sizes: Sequence[int],
+    groups: LatentGroups,
     start: Prior | None,
     config: Config,
     seeds: Mapping[str, int],
@@ -193,39 +194,37 @@ def train_guides(
     shown : numpy.ndarray of int, shape (n,)
         The image that each row of latents is of: an image has a row for every session that showed it.
     split : numpy.ndarray of str, shape (n_images,)
-    sizes : sequence of int
-        Latents in each group.
+    groups : LatentGroups
     start : Prior or None
         The prior to start from.
     config : Config
     seeds : mapping of str to int
     clock : Clock
     """
-    from nwb_migvis.synthesis.critic.model import train_critic
+    from nwb_migvis.synthesis.conditions import Conditions
+    from nwb_migvis.synthesis.critic.training import train_critic
     from nwb_migvis.synthesis.prior.samples import sample_prior
 
     train, options = split == "train", config.synthesis
+    conditions = Conditions(latents, groups, LatentScale.of(latents[train[shown]]))
     with clock.of("prior"):
         prior = obtain_prior(
             images,
-            latents,
+            conditions,
             start=start,
             shown=shown,
             train=train,
-            sizes=sizes,
             config=config,
             seed=seeds["prior"],
         )
     with clock.of("critic"):
         critic = train_critic(
-            prior.encode(images[shown]),
-            latents,
-            sizes=sizes,
+            images[shown],
+            conditions,
             split=split[shown],
-            alpha_bar=prior.alpha_bar,
+            prior=prior,
             config=config.critic,
             seed=seeds["critic"],
-            prior=prior,
             checkpoints=config.checkpoints,
         )
     samples = NO_IMAGES
@@ -264,7 +263,7 @@ def edit_images(
         x = prior.encode(images[test])
         scores = critic.score_matrix(fitted.mean[test], x)
     with clock.of("edits"):
-        latents = critic.standardise(fitted.mean).cpu().numpy()
+        latents = critic.scale.standardise(fitted.mean)
         steps = direction_vectors(
             config.synthesis.directions,
             latents[train],

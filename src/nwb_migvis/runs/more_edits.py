@@ -164,7 +164,7 @@ def make_further(
         train = latents["split"].values == "train"
         steps = direction_vectors(
             request.directions,
-            critic.standardise(latents["mean"].values[train]).cpu().numpy(),
+            critic.scale.standardise(latents["mean"].values[train]),
             groups=groups,
             labels={label: values[train] for label, values in labels.items()},
         )

@@ -5,30 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from nwb_migvis.config import CriticConfig
-from nwb_migvis.networks.checkpoints import checkpoint_in
+from nwb_migvis.groups import LatentScale
 from nwb_migvis.networks.dropout import SeededDropout
-from nwb_migvis.networks.training import Descent, Selection, State, train
 from nwb_migvis.networks.weights import pack, unpack
 from nwb_migvis.synthesis.critic.features import (
     N_CODE,
     ConvolutionalFeatures,
     Features,
-    features_record,
     open_features,
 )
 from nwb_migvis.synthesis.prior.model import Prior
-from nwb_migvis.synthesis.prior.noising import draw_steps, noised
 
 KIND = "critic"
 T_MAX_FRACTION = 0.92
-VALIDATE_EVERY = 50
 _N_HIDDEN = 256
 _FEATURES = "features."
 _FROZEN = "features.body."
@@ -111,21 +105,21 @@ class Critic:
     network : LatentReader
     sizes : tuple of int
         Latents in each group, in order.
-    mean, std : torch.Tensor, shape (latent,)
-        Standardise latents (training stimuli).
+    scale : LatentScale
+        Standardises latents (training stimuli).
     bank : torch.Tensor, shape (n_negatives, latent)
         Standardised latents of training stimuli that stand for the marginal.
     """
 
     network: LatentReader
     sizes: tuple[int, ...]
-    mean: torch.Tensor
-    std: torch.Tensor
+    scale: LatentScale
     bank: torch.Tensor
 
-    def standardise(self, z: np.ndarray) -> torch.Tensor:
-        """Return standardised latents (n, latent) on the critic's device."""
-        return (torch.as_tensor(z, dtype=torch.float32, device=self.mean.device) - self.mean) / self.std
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.bank.device
 
     def _by_group(self, squared: torch.Tensor) -> torch.Tensor:
         return torch.stack([part.sum(-1) for part in squared.split(list(self.sizes), dim=-1)], dim=-1)
@@ -192,7 +186,8 @@ class Critic:
         numpy.ndarray, shape (group, n latents, n images)
         """
         read, log_precision = self.network(x, torch.zeros(x.shape[0], device=x.device))
-        squared = 0.5 * log_precision.exp()[None] * (read[None] - self.standardise(z)[:, None]).square()
+        goal = self.scale.standardise(torch.as_tensor(z, dtype=torch.float32, device=self.device))
+        squared = 0.5 * log_precision.exp()[None] * (read[None] - goal[:, None]).square()
         return -self._by_group(squared).permute(2, 0, 1).cpu().numpy()
 
     def to_bytes(self) -> bytes:
@@ -200,7 +195,8 @@ class Critic:
         head = {"sizes": list(self.sizes)} | self.network.features.record()
         learned = self.network.learned()
         state = {f"network.{name.removeprefix(_FEATURES)}": tensor for name, tensor in learned.items()}
-        state |= {"mean": self.mean, "std": self.std, "bank": self.bank}
+        mean, std = (torch.as_tensor(part) for part in (self.scale.mean, self.scale.std))
+        state |= {"mean": mean, "std": std, "bank": self.bank}
         return pack(KIND, state, head)
 
 
@@ -225,156 +221,5 @@ def load_critic(weights: bytes, *, prior: Prior | None = None) -> Critic:
     learned = {name.removeprefix("network."): tensor for name, tensor in state.items()}
     ours = ("head.", "log_precision.")
     network.load_learned({n if n.startswith(ours) else _FEATURES + n: t for n, t in learned.items()})
-    return Critic(network.eval().requires_grad_(False), tuple(head["sizes"]), mean, std, bank)
-
-
-def train_critic(
-    x: torch.Tensor,
-    latents: np.ndarray,
-    *,
-    sizes: Sequence[int],
-    split: np.ndarray,
-    alpha_bar: torch.Tensor,
-    config: CriticConfig,
-    seed: int,
-    prior: Prior | None = None,
-    checkpoints: Path | None = None,
-) -> Critic:
-    """Train the critic on images of training stimuli at every noise level.
-
-    Maximises the Gaussian log likelihood of each stimulus's latents given its noised image; the weights
-    kept are the best on the validation stimuli, the groups counting alike.
-
-    Parameters
-    ----------
-    x : torch.Tensor, shape (n_stimuli, channel, y, x)
-        Images on the prior's pixel scale.
-    latents : numpy.ndarray, shape (n_stimuli, n_latents)
-        Posterior means.
-    sizes : sequence of int
-        Latents in each group, in order.
-    split : numpy.ndarray of str, shape (n_stimuli,)
-    alpha_bar : torch.Tensor, shape (T,)
-    config : CriticConfig
-    seed : int
-    prior : Prior, optional
-        Whose noise levels and pixel scale these are; needed for features that are not trained with the
-        critic.
-    checkpoints : Path, optional
-        Folder that keeps the state of training while it lasts: a training that was killed goes on from it
-        and ends with the weights of an uninterrupted one.
-
-    Raises
-    ------
-    MigvisError
-        If the network that the features are taken from cannot be opened.
-    """
-    device = x.device
-    train_rows = np.flatnonzero(split == "train")
-    z_all = torch.as_tensor(latents, dtype=torch.float32, device=device)
-    mean, std = z_all[train_rows].mean(0), z_all[train_rows].std(0).clamp_min(1e-6)
-    z_all = (z_all - mean) / std
-    generator = torch.Generator(device=device).manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        features = open_features(features_record(config, x.shape[1]), prior=prior)
-        network = LatentReader(features, z_all.shape[1], dropout=config.dropout, generator=generator)
-    network = network.to(device)
-    validation = torch.as_tensor(np.flatnonzero(split == "validation"), device=device)
-    rows = torch.as_tensor(train_rows, device=device)
-    training = _CriticTraining(
-        network, x, z_all, rows, alpha_bar=alpha_bar, config=config, generator=generator
-    )
-    of_prior = None if prior is None else prior.to_bytes()
-    decisive = (config, tuple(sizes), split, seed, x, z_all, alpha_bar, of_prior)
-    train(
-        training,
-        config.n_steps,
-        what="critic",
-        selection=Selection(
-            lambda: _held_out(network, x[validation], z_all[validation], alpha_bar, seed), VALIDATE_EVERY
-        ),
-        checkpoint=checkpoint_in(checkpoints, "critic", *decisive, every=VALIDATE_EVERY),
-    )
-    chosen = np.random.default_rng(seed).permutation(train_rows)[: config.n_negatives]
-    bank = z_all[torch.as_tensor(np.sort(chosen), device=device)]
-    return Critic(network.eval().requires_grad_(False), tuple(sizes), mean, std, bank)
-
-
-class _CriticTraining(Descent):
-    """A critic's network in training, of which every step draws a batch of stimuli and noises it."""
-
-    network: LatentReader
-
-    def __init__(
-        self,
-        network: LatentReader,
-        x: torch.Tensor,
-        z: torch.Tensor,
-        rows: torch.Tensor,
-        *,
-        alpha_bar: torch.Tensor,
-        config: CriticConfig,
-        generator: torch.Generator,
-    ):
-        optimiser = torch.optim.AdamW(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimiser, config.n_steps, config.learning_rate / 20
-        )
-        super().__init__(network, optimiser, schedule, generator, max_norm=1.0)
-        self._x, self._z, self._rows, self._alpha_bar, self._config = x, z, rows, alpha_bar, config
-
-    def step(self) -> None:
-        """Take one step."""
-        config, generator, device = self._config, self.generator, self._x.device
-        drawn = torch.randint(len(self._rows), (config.batch_size,), generator=generator, device=device)
-        batch = self._rows[drawn]
-        z = self._z[batch]
-        z = z + config.latent_noise * torch.randn(z.shape, generator=generator, device=device)
-        self.descend(
-            lambda: _negative_log_likelihood(self.network, self._x[batch], z, self._alpha_bar, generator)
-        )
-
-    def learned(self) -> State:
-        """Return the tensors that are trained: all but those of a frozen network."""
-        return self.network.learned()
-
-    def load_learned(self, learned: State) -> None:
-        """Take back what `learned` returned."""
-        self.network.load_learned(learned)
-
-
-def _negative_log_likelihood(
-    network: LatentReader,
-    x: torch.Tensor,
-    z: torch.Tensor,
-    alpha_bar: torch.Tensor,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """Return the negative log likelihood of latents given noised images, per latent (nats, no constant)."""
-    n, n_timesteps = len(x), alpha_bar.numel()
-    t = draw_steps(
-        torch.arange(n, device=x.device),
-        n,
-        n_timesteps=n_timesteps,
-        generator=generator,
-        fraction=T_MAX_FRACTION,
-    )
-    x_t, _ = noised(x, t, alpha_bar, generator)
-    read, log_precision = network(x_t, t / n_timesteps)
-    return 0.5 * (log_precision.exp() * (read - z).square() - log_precision).mean()
-
-
-@torch.no_grad()
-def _held_out(
-    network: LatentReader, x: torch.Tensor, z: torch.Tensor, alpha_bar: torch.Tensor, seed: int
-) -> float:
-    network.eval()
-    generator = torch.Generator(device=x.device).manual_seed(seed)
-    loss = float(
-        np.mean([float(_negative_log_likelihood(network, x, z, alpha_bar, generator)) for _ in range(4)])
-    )
-    network.train()
-    return loss
+    scale = LatentScale(mean.numpy(), std.numpy())
+    return Critic(network.eval().requires_grad_(False), tuple(head["sizes"]), scale, bank)

@@ -30,7 +30,7 @@ def tell(prior: Prior, critic: Critic, *goals: torch.Tensor) -> torch.Tensor:
     if latents is None:
         return goals[0].new_zeros(len(goals[0]), 0)
     keep = goals[0].new_ones(len(goals[0]), len(latents.sizes))
-    plain = (goal * critic.std + critic.mean for goal in goals)
+    plain = (critic.scale.restore(goal) for goal in goals)
     return torch.cat([latents(latents.standardise(z), keep) for z in plain], dim=1)
 
 

@@ -45,7 +45,7 @@ def goals(
     steps : mapping of (group, direction) to array, optional
         From `direction_vectors`; needed for every direction but "ones".
     """
-    z = critic.standardise(latents)
+    z = _standardised(critic, latents)
     goal = z[plan["source"].to_numpy(copy=True)]
     guide = plan["guide"].to_numpy()
     gamma = torch.tensor(plan["gamma"].to_numpy(), dtype=z.dtype, device=z.device)
@@ -135,7 +135,7 @@ def _make(
     goal = goals(plan, latents, critic, groups, steps)
     names = [group.name for group in groups]
     source = plan["source"].to_numpy(copy=True)
-    told = tell(prior, critic, goal, critic.standardise(latents)[source])
+    told = tell(prior, critic, goal, _standardised(critic, latents)[source])
     inputs = (goal, *_weights(plan, names, config.preservation, goal), told)
     edited = np.empty((len(plan), *prior.shape), dtype=np.uint8)
     for strength in np.unique(plan["strength"]):
@@ -167,6 +167,10 @@ def _make(
             score = GUIDANCE[name].score
             edited[rows] = _climb(prior, critic, images[source[rows]], *these, score=score, config=config)
     return edited
+
+
+def _standardised(critic: Critic, latents: np.ndarray) -> torch.Tensor:
+    return critic.scale.standardise(torch.as_tensor(latents, dtype=torch.float32, device=critic.device))
 
 
 def _alike() -> list[list[str]]:

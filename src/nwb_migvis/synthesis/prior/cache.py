@@ -16,9 +16,10 @@ from safetensors import SafetensorError
 from nwb_migvis.config import PriorConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.networks.checkpoints import digest_of
+from nwb_migvis.synthesis.conditions import Conditions
 from nwb_migvis.synthesis.prior.folder import open_prior, save_prior
 from nwb_migvis.synthesis.prior.model import Prior
-from nwb_migvis.synthesis.prior.training import Conditions, train_prior, training_digest
+from nwb_migvis.synthesis.prior.training import train_prior, training_digest
 
 _SHA256 = "sha256.txt"
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nwb_migvis.config import PriorConfig
+from nwb_migvis.groups import LatentScale
 from nwb_migvis.networks.weights import pack, unpack
 
 KIND = "prior"
@@ -65,6 +66,11 @@ class LatentEmbedding(nn.Module):
             nn.init.zeros_(group[-1].bias)
         self.register_buffer("mean", torch.zeros(sum(sizes)))
         self.register_buffer("std", torch.ones(sum(sizes)))
+
+    def set_scale(self, scale: LatentScale) -> None:
+        """Take the scale by which latents are standardised."""
+        self.mean.copy_(torch.as_tensor(scale.mean))
+        self.std.copy_(torch.as_tensor(scale.std))
 
     def standardise(self, z: torch.Tensor) -> torch.Tensor:
         """Return latents (n, latent) in standard deviations of those that the denoiser was trained with."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from nwb_migvis.config import PriorConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.networks.checkpoints import Checkpoint, digest_of
 from nwb_migvis.networks.training import Descent, State, train
+from nwb_migvis.synthesis.conditions import Conditions
 from nwb_migvis.synthesis.prior.model import (
     Denoiser,
     PixelScale,
@@ -31,22 +31,6 @@ MIN_IMAGES = 20
 CHECKPOINT_EVERY = 500
 MAX_BYTES_ON_DEVICE = 2**31
 """Training images that take more than this stay in the computer's memory."""
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """The latents that a prior is conditioned on in training.
-
-    Attributes
-    ----------
-    z : numpy.ndarray, shape (n, latent)
-        Of each training image.
-    sizes : tuple of int
-        Latents in each group, in order.
-    """
-
-    z: np.ndarray
-    sizes: tuple[int, ...]
 
 
 class _Passes(nn.Module):
@@ -75,7 +59,7 @@ class PriorTraining(Descent):
     start : Prior, optional
         Trained already: its network is trained on, with its schedule and pixel scale.
     conditions : Conditions, optional
-        Latents that stand for all that it will be conditioned on: they fix how latents are standardised.
+        Their groups and scale are those of all that it will be conditioned on.
     """
 
     def __init__(
@@ -94,7 +78,7 @@ class PriorTraining(Descent):
         self.predicts = "v_prediction" if start is None else start.predicts
         alpha_bar = cosine_alpha_bar(config.n_timesteps) if start is None else start.alpha_bar
         self.alpha_bar = alpha_bar.to(device)
-        sizes = None if conditions is None else conditions.sizes
+        sizes = None if conditions is None else conditions.groups.sizes
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             denoiser = (
@@ -110,9 +94,7 @@ class PriorTraining(Descent):
         generator = torch.Generator(device=device).manual_seed(seed)
         super().__init__(self.denoiser, optimiser, schedule, generator, max_norm=1.0)
         if conditions is not None and self.denoiser.latents is not None:
-            z = torch.as_tensor(conditions.z, dtype=torch.float32, device=device)
-            self.denoiser.latents.mean.copy_(z.mean(0))
-            self.denoiser.latents.std.copy_(z.std(0).clamp_min(1e-6))
+            self.denoiser.latents.set_scale(conditions.scale)
         self.average = {name: tensor.clone() for name, tensor in self.denoiser.state_dict().items()}
         self._passes: Callable[..., torch.Tensor] = self.denoiser
         if self.alpha_bar.is_cuda:
@@ -212,9 +194,8 @@ class ImageTraining(PriorTraining):
             conditions=conditions,
         )
         self._z = None
-        if conditions is not None and self.denoiser.latents is not None:
-            z = torch.as_tensor(conditions.z, dtype=torch.float32, device=device)
-            self._z = self.denoiser.latents.standardise(z)
+        if conditions is not None:
+            self._z = conditions.standardised(device)
         self._images = torch.as_tensor(images)
         if self._images.nbytes <= MAX_BYTES_ON_DEVICE:
             self._images = self._images.to(device)
