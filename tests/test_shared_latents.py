@@ -19,9 +19,10 @@ from nwb_migvis.cli import main
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
 from nwb_migvis.evidence.between import cross_variance
 from nwb_migvis.evidence.stability import match_groups
-from nwb_migvis.latents import linked_pairs, split_shared_stimuli
+from nwb_migvis.labels import as_labels
+from nwb_migvis.latents import LatentTask, Recording, linked_pairs, split_shared_stimuli
+from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.latents.model import load_latent_model
-from nwb_migvis.latents.shared import Recording, fit_shared_latents
 from nwb_migvis.read import read_sessions
 from nwb_migvis.runs.destinations import choose_destinations
 from nwb_migvis.simulate import draw_counts, draw_factors, draw_population, render_stimuli
@@ -104,8 +105,8 @@ def _fit(recordings, labels, config=CONFIG, seed=0, **changes):
     names = [recording.name for recording in recordings]
     shown = _shown(*(recording.stimulus_row for recording in recordings), n=n)
     split = split_shared_stimuli(shown, names, SplitConfig(), rng=np.random.default_rng(0))
-    arguments = {"labels": labels, "groups": GROUPS, "split": split, "pairs": linked_pairs(shown, names)}
-    models = fit_shared_latents(recordings, config=config, seed=seed, **(arguments | changes))
+    task = LatentTask(as_labels(labels), GROUPS, split, linked_pairs(shown, names))
+    models = fit_latents(recordings, task, config=config, seed=seed, **changes)
     return models, split, shown
 
 

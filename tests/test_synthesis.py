@@ -312,7 +312,7 @@ def test_goals_move_one_group_and_hold_the_rest(trained):
     _, z, _, _, critic = trained
     plan = _plan()
     goal = goals(plan, z, critic, GROUPS).numpy()
-    own = critic.scale.standardise(z)
+    own = critic.scale.standardise(z.astype(np.float32))
     place = (plan["group"] == "place").to_numpy()
     pairs = place & (plan["method"] == "pmi").to_numpy() & (plan["role"] == "main").to_numpy()
     np.testing.assert_array_equal(goal[pairs, 0], own[plan["target"][pairs], 0])

@@ -1,5 +1,7 @@
 """The loop that trains every network: selection, patience, and going on after a kill, to the bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from networks import conditions_of
 from nwb_migvis import MigvisError
 from nwb_migvis.config import CriticConfig, GroupConfig, LatentsConfig, PriorConfig
 from nwb_migvis.evidence.readers.protocol import fit_readers
+from nwb_migvis.labels import as_labels
+from nwb_migvis.latents import LatentTask, Recording
 from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.networks.checkpoints import Checkpoint, checkpoint_in, digest_of
 from nwb_migvis.networks.training import Descent, Selection, train
@@ -128,8 +132,22 @@ def a_number(folder):
 
 def a_latent_model(folder):
     config = LatentsConfig(n_steps=130, n_hidden=8, batch_size=16)
-    given = {"labels": {}, "groups": (GroupConfig(name="free", size=2),), "split": SPLIT, "seed": 0}
-    return fit_latents(COUNTS, INDEX, config=config, checkpoints=folder, **given).to_bytes()
+    task = LatentTask({}, (GroupConfig(name="free", size=2),), SPLIT)
+    recordings = [Recording.alone(COUNTS, INDEX, 60)]
+    return fit_latents(recordings, task, config=config, seed=0, checkpoints=folder)[0].to_bytes()
+
+
+def two_latent_models(folder):
+    config = LatentsConfig(n_steps=130, n_hidden=8, batch_size=16)
+    labels = as_labels({"a": LATENTS[:, 0], "b": np.array(["x", "y"])[np.arange(60) % 2]})
+    groups = (GroupConfig(name="own", size=2, labels=("a", "b")), GroupConfig(name="free", size=2))
+    second = Recording("second", COUNTS[90:, :4], INDEX[90:] % 30, np.arange(15, 45))
+    recordings = [replace(Recording.alone(COUNTS, INDEX, 60), name="first"), second]
+    task = LatentTask(
+        labels, groups, np.array(["train", "train", "validation", "test"])[np.arange(60) % 4], [(0, 1)]
+    )
+    models = fit_latents(recordings, task, config=config, seed=0, checkpoints=folder)
+    return b"".join(model.to_bytes() for model in models)
 
 
 def a_prior(folder):
@@ -169,7 +187,7 @@ def a_reader(folder):
     return reader.read(IMAGES)["a"].tobytes() + reader.features(IMAGES).tobytes()
 
 
-@pytest.mark.parametrize("made", [a_number, a_latent_model, a_prior, a_critic, a_reader])
+@pytest.mark.parametrize("made", [a_number, a_latent_model, two_latent_models, a_prior, a_critic, a_reader])
 def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(made, tmp_path, monkeypatch):
     monkeypatch.setattr("nwb_migvis.synthesis.prior.training.CHECKPOINT_EVERY", 50)
     whole, descend, steps = made(None), Descent.descend, []

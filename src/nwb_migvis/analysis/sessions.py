@@ -65,12 +65,19 @@ class Together:
 
 def fit_together(together: Together, config: Config, seeds: Mapping[str, int], clock: Clock) -> list[Fitted]:
     """Split the stimuli of all sessions once, fit one latent space to all, and encode each."""
-    from nwb_migvis.latents import linked_pairs, resolve_groups, split_shared_stimuli, stimulus_labels
-    from nwb_migvis.latents.shared import Recording, fit_shared_latents
+    from nwb_migvis.latents import (
+        LatentTask,
+        Recording,
+        linked_pairs,
+        resolve_groups,
+        split_shared_stimuli,
+        stimulus_labels,
+    )
+    from nwb_migvis.latents.fit import fit_latents
 
     shown, names = together.shown, together.names
     pairs = linked_pairs(shown, names)
-    labels = stimulus_labels(together.stimuli)
+    labels = stimulus_labels(together.stimuli, circular=config.latents.circular)
     groups = resolve_groups(labels, config.latents)
     split = split_shared_stimuli(shown, names, config.split, rng=np.random.default_rng(seeds["split"]))
     recordings = [
@@ -78,19 +85,17 @@ def fit_together(together: Together, config: Config, seeds: Mapping[str, int], c
         for name, session, rows in zip(names, together.sessions, together.rows, strict=True)
     ]
     with clock.of("latents"):
-        models = fit_shared_latents(
+        models = fit_latents(
             recordings,
-            labels=labels,
-            groups=groups,
-            split=split,
-            pairs=pairs,
+            LatentTask(labels, groups, split, pairs),
             config=config.latents,
             seed=seeds["latents"],
             device=config.device,
             checkpoints=config.checkpoints,
         )
+        values = {name: label.values for name, label in labels.items()}
         return [
-            encode_all(model, session, split=split[rows], labels=together.labels_of(i, labels))
+            encode_all(model, session, split=split[rows], labels=together.labels_of(i, values))
             for i, (model, session, rows) in enumerate(
                 zip(models, together.sessions, together.rows, strict=True)
             )

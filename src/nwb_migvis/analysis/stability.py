@@ -87,15 +87,18 @@ def refit(
     split : numpy.ndarray of str, shape (n_stimuli,), optional
         Another split; a part of another name than "train" and "validation" is not looked at.
     """
+    from nwb_migvis.labels import as_labels
+    from nwb_migvis.latents import LatentTask, Recording
     from nwb_migvis.latents.fit import fit_latents
 
     counts = fitted.spike_count if units is None else fitted.spike_count[:, units]
-    model = fit_latents(
-        counts,
-        fitted.stimulus_index,
-        labels=fitted.labels,
-        groups=fitted.model.groups,
-        split=fitted.split if split is None else split,
+    (model,) = fit_latents(
+        [Recording.alone(counts, fitted.stimulus_index, fitted.split.size)],
+        LatentTask(
+            as_labels(fitted.labels, circular=config.latents.circular),
+            fitted.model.groups,
+            fitted.split if split is None else split,
+        ),
         config=replace(config.latents, groups=fitted.model.groups),
         seed=seed,
         device=config.device,

@@ -77,27 +77,25 @@ class Edits:
 
 def fit(session: xr.Dataset, config: Config, seeds: Mapping[str, int], clock: Clock) -> Fitted:
     """Split the stimuli, fit the latent model, and encode every stimulus."""
-    from nwb_migvis.latents import resolve_groups, split_stimuli, stimulus_labels
+    from nwb_migvis.latents import LatentTask, Recording, resolve_groups, split_stimuli, stimulus_labels
     from nwb_migvis.latents.fit import fit_latents
 
-    labels = stimulus_labels(session)
+    labels = stimulus_labels(session, circular=config.latents.circular)
     groups = resolve_groups(labels, config.latents)
     n_stimuli = session.sizes["stimulus"]
     split = split_stimuli(n_stimuli, config.split, rng=np.random.default_rng(seeds["split"]))
-    spike_count, stimulus_index = session["spike_count"].values, session["stimulus_index"].values
+    recording = Recording.alone(session["spike_count"].values, session["stimulus_index"].values, n_stimuli)
     with clock.of("latents"):
-        model = fit_latents(
-            spike_count,
-            stimulus_index,
-            labels=labels,
-            groups=groups,
-            split=split,
+        (model,) = fit_latents(
+            [recording],
+            LatentTask(labels, groups, split),
             config=config.latents,
             seed=seeds["latents"],
             device=config.device,
             checkpoints=config.checkpoints,
         )
-        return encode_all(model, session, split=split, labels=labels)
+        values = {name: label.values for name, label in labels.items()}
+        return encode_all(model, session, split=split, labels=values)
 
 
 def encode_all(

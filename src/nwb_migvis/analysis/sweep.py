@@ -80,13 +80,14 @@ def sweep(
 
 
 def _groups(session: xr.Dataset, config: Config, n_free: int, size: int) -> tuple[GroupConfig, ...]:
-    from nwb_migvis.latents import resolve_groups, stimulus_labels
+    from nwb_migvis.latents import free_name, resolve_groups, stimulus_labels
 
-    known = resolve_groups(stimulus_labels(session), config.latents)
+    known = resolve_groups(stimulus_labels(session, circular=config.latents.circular), config.latents)
     supervised = tuple(replace(group, size=size) for group in known if group.labels)
     free = [group.name for group in known if not group.labels]
     taken = {group.name for group in supervised}
-    free += [name for i in range(1, n_free + 1) if (name := f"free_{i}") not in free and name not in taken]
+    names = [f"free_{i}" for i in range(1, n_free + 1)]
+    free += [free_name(name, taken) for name in names if name not in free]
     return supervised + tuple(GroupConfig(name=name, size=size) for name in free[:n_free])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nwb_migvis.config import GroupConfig
+from nwb_migvis.groups import LatentGroups
 from nwb_migvis.latents.design import LabelTargets
 from nwb_migvis.latents.label_weights import LabelWeights
 from nwb_migvis.latents.total_correlation import total_correlation
@@ -38,6 +40,10 @@ class GroupVae(nn.Module):
     n_targets : sequence of (int, tuple of int)
         For each group, the number of numeric targets and of classes of each categorical label.
     """
+
+    input_mean: torch.Tensor
+    input_std: torch.Tensor
+    mean_rate: torch.Tensor
 
     def __init__(
         self,
@@ -136,6 +142,11 @@ class LatentModel:
     groups: tuple[GroupConfig, ...]
     likelihood: str
     n_steps: int
+
+    @cached_property
+    def latent_groups(self) -> LatentGroups:
+        """How the latents are divided into groups."""
+        return LatentGroups.of(self.groups)
 
     def encode(self, average: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Encode average spike counts.

@@ -155,7 +155,7 @@ def make_further(
     prior = _moved(load_prior(weights["prior"]), config.device)
     critic = _moved(load_critic(weights["critic"], prior=prior), config.device)
     strengths = request.strength or (config.synthesis.strength,)
-    labels = stimulus_labels(session)
+    labels = {name: label.values for name, label in stimulus_labels(session).items()}
     groups, latents = config.latents.groups, results.latents
     steps = None
     if request.gamma:
