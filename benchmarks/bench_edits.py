@@ -25,9 +25,6 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-
-from nwb_migvis import read_session, simulate_session
-from nwb_migvis.analysis.context import Clock, stage_seeds
 from nwb_migvis.analysis.stages import (
     Edits,
     Fitted,
@@ -37,6 +34,9 @@ from nwb_migvis.analysis.stages import (
     fit_edit_readers,
     own_guides,
 )
+
+from nwb_migvis import read_session, simulate_session
+from nwb_migvis.analysis.context import Clock, stage_seeds
 from nwb_migvis.config import Config, SynthesisConfig
 from nwb_migvis.demo import demo_config
 from nwb_migvis.labels import as_labels
@@ -132,9 +132,9 @@ class Bench:
         source = plan["source"].to_numpy()
         inverted, which = np.unique(source, return_inverse=True) if how.shared else (source, ...)
         towards = partial(invert, prior.eps_and_x0_hat, **path, n_corrections=how.n_corrections)
-        starts = in_batches(towards, prior.scale.to_x(self.images[inverted]), size=how.batch_size)
+        starts = in_batches(towards, prior.encode(self.images[inverted]), size=how.batch_size)
         edited = in_batches(guided, starts[which], goal, weight, size=how.batch_size)
-        return prior.scale.to_images(edited, grayscale=len(prior.shape) == 2)
+        return prior.decode(edited)
 
     def made(self, plan: pd.DataFrame, settings: SynthesisConfig) -> xr.Dataset:
         """Make the edits of a plan as a run does."""

@@ -26,12 +26,12 @@ from nwb_migvis.evidence.likelihood import bits_per_spike
 from nwb_migvis.evidence.reliability import half_means
 from nwb_migvis.evidence.variance import group_variance
 from nwb_migvis.groups import LatentGroups
-from nwb_migvis.labels import as_labels, select
-from nwb_migvis.latents import label_targets, resolve_groups, split_stimuli
+from nwb_migvis.labels import Label, as_labels, select
+from nwb_migvis.latents import LatentTask, Recording, label_targets, resolve_groups, split_stimuli
 from nwb_migvis.latents.baselines import fit_linear, fit_plain_vae, fit_swap_vae
 from nwb_migvis.latents.fit import fit_latents
+from nwb_migvis.latents.label_weights import LabelWeights
 from nwb_migvis.latents.model import GroupVae, LatentModel, regularisers, target_tensors
-from nwb_migvis.latents.trust import LabelTrust
 from nwb_migvis.simulate.population import draw_counts, draw_population
 from nwb_migvis.simulate.render import POSE, SHAPE, draw_factors
 
@@ -94,14 +94,14 @@ class PublishedForm:
         torch.manual_seed(seed)
         train = session.part("train")
         self.groups = groups
-        targets = label_targets(session.labels, groups, circular={}, training=train)
+        targets = label_targets(as_labels(session.labels), groups, training=train)
         self.sizes = [(t.numeric.shape[1], tuple(n for n, _ in t.classes)) for t in targets]
         tensors = target_tensors(targets, torch.device("cpu"))
         self.counts_of = [(numeric.shape[1], len(classes)) for numeric, classes in tensors]
         average = torch.as_tensor(session.averages()[train], dtype=torch.float32)
         columns = [x[train] for numeric, classes in tensors for x in (numeric, *classes)]
         self.plain = [
-            LabelTrust(torch.full((n,), 0.5), tuple(math.log(k) for k in classes))
+            LabelWeights(torch.full((n,), 0.5), tuple(math.log(k) for k in classes))
             for n, classes in self.sizes
         ]
         data = torch.utils.data.TensorDataset(average, *columns)
@@ -177,25 +177,24 @@ def gaps(model: LatentModel, session: Session, *, seed: int) -> dict[str, float]
 
 def models(session: Session, *, seed: int, n_epochs: int, chosen: list[str], config: LatentsConfig) -> Any:
     """Yield name, seconds of CPU time (of one thread) that fitting took, and model."""
-    groups = resolve_groups(session.labels, config)
+    labels = as_labels(session.labels)
+    groups = resolve_groups(labels, config)
     train = session.averages()[session.part("train")]
-    data = (session.counts, session.order)
+    recording = Recording.alone(session.counts, session.order, session.split.size)
     fixed: dict[str, Any] = {"split": session.split, "config": config, "seed": seed}
-    some = keep_labels(session.labels, 0.1, seed=seed)
+    some = as_labels(keep_labels(session.labels, 0.1, seed=seed))
+
+    def ours(labels: dict[str, Label], config: LatentsConfig) -> LatentModel:
+        task = LatentTask(labels, groups, session.split)
+        return fit_latents([recording], task, config=config, seed=seed)[0]
+
     makers = {
-        "ours": lambda: fit_latents(*data, labels=session.labels, groups=groups, **fixed),
-        "ours, 1,000 steps": lambda: fit_latents(
-            *data,
-            labels=session.labels,
-            groups=groups,
-            split=session.split,
-            config=replace(config, n_steps=1000),
-            seed=seed,
-        ),
-        "ours, 10 % of labels": lambda: fit_latents(*data, labels=some, groups=groups, **fixed),
+        "ours": lambda: ours(labels, config),
+        "ours, 1,000 steps": lambda: ours(labels, replace(config, n_steps=1000)),
+        "ours, 10 % of labels": lambda: ours(some, config),
         "published": lambda: PublishedForm(session, groups, seed=seed).run(n_epochs),
-        "plain VAE": lambda: fit_plain_vae(*data, n_latents=N_LATENTS, **fixed),
-        "Swap-VAE": lambda: fit_swap_vae(*data, n_latents=N_LATENTS, **fixed),
+        "plain VAE": lambda: fit_plain_vae(recording, n_latents=N_LATENTS, **fixed),
+        "Swap-VAE": lambda: fit_swap_vae(recording, n_latents=N_LATENTS, **fixed),
         "PCA": lambda: fit_linear(train, kind="pca", n_latents=N_LATENTS),
         "FA": lambda: fit_linear(train, kind="fa", n_latents=N_LATENTS, seed=seed),
     }

@@ -26,7 +26,7 @@ from nwb_migvis.evidence.reliability import half_means
 from nwb_migvis.evidence.variance import group_variance
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import as_labels
-from nwb_migvis.latents import split_stimuli
+from nwb_migvis.latents import LatentTask, Recording, split_stimuli
 from nwb_migvis.latents.baselines import fit_linear
 from nwb_migvis.latents.fit import fit_latents
 
@@ -49,9 +49,8 @@ def v4(folder: Path, config: LatentsConfig, seed: int) -> None:
     n = counts.shape[1]
     split = split_stimuli(n, SplitConfig(), rng=np.random.default_rng(seed))
     labels = {"object": arrays["object"].astype(object)}
-    model = fit_latents(
-        spike_count, stimulus, labels=labels, groups=V4_GROUPS, split=split, config=config, seed=seed
-    )
+    task = LatentTask(as_labels(labels), V4_GROUPS, split)
+    (model,) = fit_latents([Recording.alone(spike_count, stimulus, n)], task, config=config, seed=seed)
     average = np.stack([np.where(c < 0, np.nan, c) for c in counts.astype(float)])
     average = np.nanmean(average, axis=2).T
     n_latents = sum(group.size for group in V4_GROUPS)
@@ -114,7 +113,8 @@ def it(folder: Path, config: LatentsConfig, seed: int, n_permutations: int) -> N
     }
     split = held_out_cells(labels["object"], labels["position"], seed)
     counts = session["spike_count"].values
-    model = fit_latents(counts, index, labels=labels, groups=IT_GROUPS, split=split, config=config, seed=seed)
+    task = LatentTask(as_labels(labels), IT_GROUPS, split)
+    (model,) = fit_latents([Recording.alone(counts, index, split.size)], task, config=config, seed=seed)
     z = model.encode(counts)[0]
     train, test = (split == "train")[index], (split == "test")[index]
     rng = np.random.default_rng(seed)

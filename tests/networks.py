@@ -1,13 +1,27 @@
-"""Networks of other makers, and untrained ones of our own, for tests."""
+"""Networks of other makers, untrained ones of our own, and what networks are conditioned on, for tests."""
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from nwb_migvis.config import PriorConfig
+from nwb_migvis.groups import LatentGroups, LatentScale
+from nwb_migvis.synthesis.conditions import Conditions
 from nwb_migvis.synthesis.critic.model import Critic, LatentRegressor
 from nwb_migvis.synthesis.prior.model import PixelScale, Prior, cosine_alpha_bar, new_denoiser
+
+
+def unit_scale(n_latents: int) -> LatentScale:
+    """Return the scale of latents that are standardised already."""
+    return LatentScale(np.zeros(n_latents, np.float32), np.ones(n_latents, np.float32))
+
+
+def conditions_of(z: np.ndarray, sizes: tuple[int, ...], *, n_train: int | None = None) -> Conditions:
+    """Return latents in free groups of these sizes, on the scale of the first rows."""
+    names = tuple(f"free_{i}" for i in range(len(sizes)))
+    return Conditions(z, LatentGroups(names, sizes, ((),) * len(sizes)), LatentScale.of(z[:n_train]))
 
 
 def save_other_pipeline(folder: Path, *, size_px: int) -> DDPMPipeline:
@@ -37,4 +51,4 @@ def untrained_networks(shape: tuple[int, ...], *, conditional: bool = False) -> 
     )
     network = LatentRegressor(n_channels, 2, channels=(8, 8), dropout=0.0).eval().requires_grad_(False)
     bank = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
-    return prior, Critic(network, (1, 1), torch.zeros(2), torch.ones(2), bank)
+    return prior, Critic(network, (1, 1), unit_scale(2), bank)

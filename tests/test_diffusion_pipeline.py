@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from guides import Adds, Along
-from networks import save_other_pipeline
+from networks import conditions_of, save_other_pipeline, unit_scale
 from PIL import Image
 
 from nwb_migvis import MigvisError
@@ -22,7 +22,7 @@ from nwb_migvis.synthesis.editing.plan import Push, as_plan, pair_rows
 from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
 from nwb_migvis.synthesis.prior.samples import sample_prior
-from nwb_migvis.synthesis.prior.training import Conditions, train_prior
+from nwb_migvis.synthesis.prior.training import train_prior
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (24, 8, 8), dtype=np.uint8)
 BRIGHT = torch.ones(2, 1, 8, 8)
@@ -38,7 +38,7 @@ def pipeline():
 def critic():
     torch.manual_seed(0)
     network = LatentRegressor(1, 2, channels=(8, 8), dropout=0.0).eval().requires_grad_(False)
-    return Critic(network, (1, 1), torch.zeros(2), torch.ones(2), torch.randn(16, 2))
+    return Critic(network, (1, 1), unit_scale(2), torch.randn(16, 2))
 
 
 def guide(pipeline, critic, n, *, length=0.3):
@@ -60,7 +60,7 @@ def test_without_guidance_it_is_the_reconstruction_to_the_bit(pipeline, critic):
     prior, shown = pipeline.prior, IMAGES[:4]
     made = pipeline(shown, strength=0.6, n_steps=5, output_type="pt").images
     grid = time_grid(prior.n_timesteps, strength=0.6, n_steps=5)
-    start = invert(prior.eps_and_x0_hat, prior.scale.to_x(shown), alpha_bar=prior.alpha_bar, grid=grid)
+    start = invert(prior.eps_and_x0_hat, prior.encode(shown), alpha_bar=prior.alpha_bar, grid=grid)
     assert torch.equal(made, sample(prior.eps_and_x0_hat, start, alpha_bar=prior.alpha_bar, grid=grid))
     still = guide(pipeline, critic, 4, length=0.0)
     zero = pipeline(shown, guidance=still, strength=0.6, n_steps=5, output_type="pt")
@@ -78,7 +78,7 @@ def test_without_guidance_it_is_the_reconstruction_to_the_bit(pipeline, critic):
 
 @pytest.mark.parametrize("conditional", [False, True])
 def test_a_saved_pipeline_makes_the_same_bytes(conditional, critic, tmp_path):
-    conditions = Conditions(np.random.default_rng(1).normal(size=(24, 2)), (1, 1)) if conditional else None
+    conditions = conditions_of(np.random.default_rng(1).normal(size=(24, 2)), (1, 1)) if conditional else None
     config = replace(TINY, conditional=conditional)
     pipeline = EditingPipeline.from_prior(train_prior(IMAGES, config=config, seed=0, conditions=conditions))
     pipeline.save_pretrained(tmp_path / "saved")

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import xarray as xr
+from nwb_migvis.analysis.stages import Edits
 
 from nwb_migvis import Config
 from nwb_migvis.analysis.appearance import describe_edits
-from nwb_migvis.analysis.stages import Edits
 from nwb_migvis.evidence.appearance import (
     extreme_stimuli,
     feature_components,

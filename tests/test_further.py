@@ -19,9 +19,9 @@ from nwb_migvis.config import (
     SynthesisConfig,
 )
 from nwb_migvis.read.recorded import read_shown
-from nwb_migvis.synthesis.editing.request import EditRequest
 from nwb_migvis.runs.more_edits import make_further
 from nwb_migvis.store import read_weights, validate_file
+from nwb_migvis.synthesis.editing.request import EditRequest
 
 TINY = Config(
     n_threads=1,
@@ -255,7 +255,7 @@ def test_the_run_says_what_its_edits_look_like(home):
 
 def test_a_direction_that_the_session_has_not_is_refused_before_training(home, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "nwb_migvis.synthesis.critic.model.train_critic",
+        "nwb_migvis.synthesis.critic.training.train_critic",
         lambda *_, **__: pytest.fail("trained before checking"),
     )
     config = replace(TINY, synthesis=replace(TINY.synthesis, directions=("sise",)))

@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from networks import conditions_of
 from torch.nn import functional as F
 
 from nwb_migvis.config import CriticConfig, PriorConfig, SynthesisConfig
 from nwb_migvis.groups import LatentGroups
-from nwb_migvis.synthesis.critic.model import train_critic
+from nwb_migvis.synthesis.critic.training import train_critic
 from nwb_migvis.synthesis.editing.batch import EditNetworks
 from nwb_migvis.synthesis.editing.plan import Push, as_plan, pair_rows
 from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 from nwb_migvis.synthesis.prior.model import new_denoiser
-from nwb_migvis.synthesis.prior.training import Conditions, train_prior
+from nwb_migvis.synthesis.prior.training import train_prior
 
 N = 24
 GROUPS = LatentGroups(("a", "b"), (1, 1), ((), ()))
@@ -32,13 +33,13 @@ def test_larger_images_in_grayscale_and_colour(size_px, patch_px, channels, colo
     config = PriorConfig(
         size_px=size_px, patch_px=patch_px, channels=channels, n_steps=2, batch_size=4, conditional=True
     )
-    prior = train_prior(images[:20], config=config, seed=0, conditions=Conditions(z[:20], (1, 1)))
+    conditions = conditions_of(z, (1, 1), n_train=20)
+    prior = train_prior(images[:20], config=config, seed=0, conditions=conditions[:20])
     critic = train_critic(
-        prior.scale.to_x(images),
-        z,
-        sizes=[1, 1],
+        images,
+        conditions,
         split=split,
-        alpha_bar=prior.alpha_bar,
+        prior=prior,
         config=CRITIC,
         seed=0,
     )

@@ -6,7 +6,7 @@ import pytest
 from nwb_migvis import MigvisError
 from nwb_migvis.config import LatentsConfig, SplitConfig
 from nwb_migvis.evidence.likelihood import bits_per_spike
-from nwb_migvis.latents import split_stimuli
+from nwb_migvis.latents import Recording, split_stimuli
 from nwb_migvis.latents.baselines import fit_linear, fit_plain_vae, fit_swap_vae
 
 CONFIG = LatentsConfig(n_steps=250, n_hidden=32, n_layers=1, batch_size=64, learning_rate=1e-2)
@@ -30,7 +30,7 @@ def _fit(kind, planted):
     flat, index = counts.reshape(-1, 24).astype(np.uint16), np.tile(np.arange(300), 6)
     make = {"plain": fit_plain_vae, "swap": fit_swap_vae}[kind]
     n_latents = 4 if kind == "swap" else 2
-    return make(flat, index, n_latents=n_latents, split=split, config=CONFIG, seed=0)
+    return make(Recording.alone(flat, index, 300), n_latents=n_latents, split=split, config=CONFIG, seed=0)
 
 
 @pytest.mark.parametrize("kind", ["pca", "fa", "plain", "swap"])
@@ -65,9 +65,8 @@ def test_probabilistic_pca_shrinks_the_components_and_knows_its_noise():
 def test_swap_vae_needs_repeats(planted):
     _, _, counts, split = planted
     with pytest.raises(MigvisError, match="needs repeats of the same image"):
-        fit_swap_vae(
-            counts[0].astype(np.uint16), np.arange(300), n_latents=4, split=split, config=CONFIG, seed=0
-        )
+        once = Recording.alone(counts[0].astype(np.uint16), np.arange(300), 300)
+        fit_swap_vae(once, n_latents=4, split=split, config=CONFIG, seed=0)
 
 
 def test_an_unknown_kind_is_refused(planted):

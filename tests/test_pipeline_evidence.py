@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from nwb_migvis.analysis.stability import half_stability
+from nwb_migvis.analysis.stages import fit
 
 from nwb_migvis import Config, MigvisError
 from nwb_migvis.analysis import analyse, sweep
 from nwb_migvis.analysis.context import Clock, stage_seeds
-from nwb_migvis.analysis.stability import half_stability
-from nwb_migvis.analysis.stages import fit
 from nwb_migvis.cli import main
 from nwb_migvis.config import EvidenceConfig, GroupConfig, LatentsConfig
 from nwb_migvis.report import group_table, sweep_table

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
-from networks import save_other_pipeline
+from networks import conditions_of, save_other_pipeline, unit_scale
 
 from nwb_migvis import Config, MigvisError
 from nwb_migvis.config import PriorConfig, SynthesisConfig
@@ -24,7 +24,7 @@ from nwb_migvis.synthesis.editing.synthesize import EditStimuli, goals, synthesi
 from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
 from nwb_migvis.synthesis.prior.folder import open_prior, save_prior
 from nwb_migvis.synthesis.prior.model import load_prior
-from nwb_migvis.synthesis.prior.training import Conditions, _draw_kept, train_prior
+from nwb_migvis.synthesis.prior.training import _draw_kept, train_prior
 
 TINY = PriorConfig(size_px=8, channels=(8, 16), n_steps=2, batch_size=16, learning_rate=3e-3)
 
@@ -41,14 +41,14 @@ def conditional():
     images, shade = shades(300, seed=0)
     z = np.concatenate([shade, np.random.default_rng(1).normal(size=(300, 2)).astype(np.float32)], axis=1)
     config = replace(TINY, n_steps=150, ema_decay=0.9, latent_noise=0.1)
-    return train_prior(images, config=config, seed=0, conditions=Conditions(z, (1, 2)))
+    return train_prior(images, config=config, seed=0, conditions=conditions_of(z, (1, 2)))
 
 
 @pytest.fixture(scope="module")
 def blank():
     """A critic that only says how latents are standardised."""
     network = LatentRegressor(1, 3, channels=(8, 8), dropout=0.0).eval()
-    return Critic(network, (1, 2), torch.zeros(3), torch.ones(3), torch.zeros(4, 3))
+    return Critic(network, (1, 2), unit_scale(3), torch.zeros(4, 3))
 
 
 def guide(prior, goal, own, **weights):
@@ -179,7 +179,7 @@ def test_a_run_guides_by_every_setting_of_the_conditional_prior(conditional, bla
     source = plan["source"].to_numpy()
     path = {"alpha_bar": conditional.alpha_bar}
     path["grid"] = time_grid(conditional.n_timesteps, strength=config.strength, n_steps=6)
-    x = invert(conditional.eps_and_x0_hat, conditional.scale.to_x(images[source]), **path)
+    x = invert(conditional.eps_and_x0_hat, conditional.encode(images[source]), **path)
     # `blank` leaves latents as they are: they have to be put on the prior's scale.
     goal, own = (
         conditional.denoiser.latents.standardise(z)
@@ -189,7 +189,7 @@ def test_a_run_guides_by_every_setting_of_the_conditional_prior(conditional, bla
     def guided(**weights):
         guidance = (guide(conditional, goal, own, **weights),)
         denoise = GuidedDenoiser(conditional.eps_and_x0_hat, conditional.alpha_bar, guidance)
-        found = conditional.scale.to_images(sample(denoise, x, **path), grayscale=True)
+        found = conditional.decode(sample(denoise, x, **path))
         return np.abs(found.astype(int) - made["image"].values).max()
 
     assert guided(**weights) <= 1
@@ -237,7 +237,7 @@ def test_training_goes_on_from_a_prior():
     expected = first.eps_and_x0_hat(x_t, 400)
     assert all(map(torch.equal, untouched.eps_and_x0_hat(x_t, 400), expected))
     config = replace(TINY, start="given", conditional=True)
-    grown = train_prior(images, config=config, seed=1, start=first, conditions=Conditions(shade, (1,)))
+    grown = train_prior(images, config=config, seed=1, start=first, conditions=conditions_of(shade, (1,)))
     assert grown.scale == first.scale
     assert grown.is_conditional and not first.is_conditional
     assert not torch.equal(grown.eps_and_x0_hat(x_t, 400)[0], expected[0])
@@ -256,7 +256,7 @@ def test_an_unconditional_pipeline_of_diffusers_is_a_prior(tmp_path):
     torch.testing.assert_close(open_prior(str(tmp_path / "ours")).alpha_bar, prior.alpha_bar)
     a = prior.alpha_bar[50]
     torch.testing.assert_close(a.sqrt() * x0_hat + (1 - a).sqrt() * eps, x_t, rtol=1e-4, atol=1e-4)
-    assert prior.scale.to_x(np.array([[[[0, 255, 0]]]], np.uint8)).flatten().tolist() == [-1.0, 1.0, -1.0]
+    assert prior.encode(np.array([[[[0, 255, 0]]]], np.uint8)).flatten().tolist() == [-1.0, 1.0, -1.0]
 
 
 def test_folders_that_hold_no_prior(tmp_path):
@@ -296,7 +296,7 @@ def test_the_shipped_prior_knows_the_renders():
     images = render_stimuli(draw_factors(48, seed=11), size_px=32, seed=11)
     prior = open_prior("renders")
     assert prior.shape == images.shape[1:]
-    x = prior.scale.to_x(images)
+    x = prior.encode(images)
     eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     a = prior.alpha_bar[500]
     x_t = a.sqrt() * x + (1 - a).sqrt() * eps

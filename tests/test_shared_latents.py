@@ -7,22 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import conditions_of
+from nwb_migvis.analysis.priors import obtain_prior
+from nwb_migvis.analysis.stages import average_counts
 from pynwb import NWBHDF5IO
 from test_pipeline import TINY
 
 from nwb_migvis import MigvisError, read_results, read_session, run, synthesize_more
 from nwb_migvis.analysis import analyse_together
-from nwb_migvis.analysis.priors import obtain_prior
-from nwb_migvis.analysis.stages import average_counts
 from nwb_migvis.cli import main
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
 from nwb_migvis.evidence.between import cross_variance
 from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.stability import match_groups
 from nwb_migvis.groups import LatentGroups
-from nwb_migvis.latents import linked_pairs, split_shared_stimuli
+from nwb_migvis.labels import as_labels
+from nwb_migvis.latents import LatentTask, Recording, linked_pairs, split_shared_stimuli
+from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.latents.model import load_latent_model
-from nwb_migvis.latents.shared import Recording, fit_shared_latents
 from nwb_migvis.read import read_sessions
 from nwb_migvis.runs.destinations import choose_destinations
 from nwb_migvis.simulate import draw_counts, draw_factors, draw_population, render_stimuli
@@ -105,8 +107,8 @@ def _fit(recordings, labels, config=CONFIG, seed=0, **changes):
     names = [recording.name for recording in recordings]
     shown = _shown(*(recording.stimulus_row for recording in recordings), n=n)
     split = split_shared_stimuli(shown, names, SplitConfig(), rng=np.random.default_rng(0))
-    arguments = {"labels": labels, "groups": GROUPS, "split": split, "pairs": linked_pairs(shown, names)}
-    models = fit_shared_latents(recordings, config=config, seed=seed, **(arguments | changes))
+    task = LatentTask(as_labels(labels), GROUPS, split, linked_pairs(shown, names))
+    models = fit_latents(recordings, task, config=config, seed=seed, **changes)
     return models, split, shown
 
 
@@ -218,12 +220,13 @@ def test_a_conditional_prior_learns_from_every_session_and_any_other_from_each_i
     images = rng.integers(0, 255, (40, 8, 8), dtype=np.uint8)
     shown = np.concatenate([np.arange(30), np.arange(10, 40)])
     latents, train = rng.normal(size=(60, 4)), np.arange(40) % 4 > 0
-    wanted = {"start": None, "train": train, "sizes": (2, 2), "seed": 0}
+    wanted = {"start": None, "train": train, "seed": 0}
 
     def trained(rows, z, conditional):
         plain = replace(TINY.synthesis, source_guidance=0.0, guidance_scale=0.0)
         config = replace(TINY, prior=replace(TINY.prior, conditional=conditional), synthesis=plain)
-        return obtain_prior(images, z, shown=rows, config=config, **wanted).to_bytes()
+        conditions = replace(conditions_of(latents, (2, 2)), z=z)
+        return obtain_prior(images, conditions, shown=rows, config=config, **wanted).to_bytes()
 
     only_second, unseen = latents.copy(), latents.copy()
     only_second[45:] += 1

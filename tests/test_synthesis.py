@@ -7,13 +7,15 @@ import pandas as pd
 import pytest
 import torch
 from guides import Along
+from networks import conditions_of
 
 from nwb_migvis import MigvisError
 from nwb_migvis.config import CriticConfig, PriorConfig, SynthesisConfig
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import as_labels
 from nwb_migvis.pixels import resize_images, target_shape
-from nwb_migvis.synthesis.critic.model import load_critic, train_critic
+from nwb_migvis.synthesis.critic.model import load_critic
+from nwb_migvis.synthesis.critic.training import train_critic
 from nwb_migvis.synthesis.editing.batch import EditNetworks
 from nwb_migvis.synthesis.editing.critic_guidance import CriticGuidance
 from nwb_migvis.synthesis.editing.guidance import GuidedDenoiser
@@ -146,11 +148,10 @@ def trained():
     split = np.array(["train"] * 300 + ["validation"] * 50 + ["test"] * 50)
     prior = train_prior(images[:300], config=TINY_PRIOR, seed=0)
     critic = train_critic(
-        prior.scale.to_x(images),
-        z,
-        sizes=[1, 1],
+        images,
+        conditions_of(z, (1, 1), n_train=300),
         split=split,
-        alpha_bar=prior.alpha_bar,
+        prior=prior,
         config=TINY_CRITIC,
         seed=0,
     )
@@ -158,7 +159,7 @@ def trained():
 
 
 def _v_error(prior, images):
-    x = prior.scale.to_x(images)
+    x = prior.encode(images)
     generator = torch.Generator().manual_seed(5)
     t = torch.full((len(x),), 500)
     a, s = prior.alpha_bar[500].sqrt(), (1 - prior.alpha_bar[500]).sqrt()
@@ -184,11 +185,11 @@ def test_prior_predictions_fit_together(trained):
 def test_prior_and_critic_come_back_from_their_bytes(trained):
     images, z, _, prior, critic = trained
     prior_again, critic_again = load_prior(prior.to_bytes()), load_critic(critic.to_bytes())
-    x = prior.scale.to_x(images[:3])
+    x = prior.encode(images[:3])
     t = torch.tensor([1, 400, 900])
     torch.testing.assert_close(prior_again.denoiser(x, t), prior.denoiser(x, t), rtol=0, atol=0)
     assert (prior_again.scale, prior_again.shape) == (prior.scale, prior.shape)
-    goal = critic.standardise(z[:3])
+    goal = critic.scale.standardise(torch.as_tensor(z[:3]))
     torch.testing.assert_close(critic_again.pmi(x, 0.3, goal), critic.pmi(x, 0.3, goal), rtol=0, atol=0)
     with pytest.raises(MigvisError, match="expected a 'prior'"):
         load_prior(critic.to_bytes())
@@ -235,9 +236,9 @@ def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
 def test_any_size_and_colour(shape):
     images = np.random.default_rng(0).integers(0, 255, (24, *shape), dtype=np.uint8)
     prior = train_prior(images, config=replace(TINY_PRIOR, n_steps=2), seed=0)
-    back = prior.scale.to_images(prior.scale.to_x(images), grayscale=len(shape) == 2)
+    back = prior.decode(prior.encode(images))
     np.testing.assert_array_equal(back, images)
-    eps, _ = prior.eps_and_x0_hat(prior.scale.to_x(images[:2]), 10)
+    eps, _ = prior.eps_and_x0_hat(prior.encode(images[:2]), 10)
     assert eps.shape == (2, 3 if len(shape) == 3 else 1, *shape[:2])
 
 
@@ -251,7 +252,7 @@ def test_images_that_no_prior_can_learn():
 def test_critic_prefers_true_pairs_group_by_group(trained):
     images, z, split, prior, critic = trained
     test = split == "test"
-    scores = critic.score_matrix(z[test], prior.scale.to_x(images[test]))
+    scores = critic.score_matrix(z[test], prior.encode(images[test]))
     assert scores.shape == (2, 50, 50)
     for matrix in scores:
         rank = (matrix > np.diag(matrix)[None]).sum(0)
@@ -260,7 +261,7 @@ def test_critic_prefers_true_pairs_group_by_group(trained):
 
 def test_pmi_is_the_score_against_the_bank(trained):
     images, z, _, prior, critic = trained
-    x, goal = prior.scale.to_x(images[:5]), critic.standardise(z[:5])
+    x, goal = prior.encode(images[:5]), critic.scale.standardise(torch.as_tensor(z[:5]))
     read, log_precision = critic.network(x, torch.full((5,), 0.2))
     for g in range(2):
         precision = log_precision[:, g].exp()
@@ -272,7 +273,7 @@ def test_pmi_is_the_score_against_the_bank(trained):
 
 def test_preservation_weighs_the_other_groups(trained):
     images, z, _, prior, critic = trained
-    x, goal = prior.scale.to_x(images[:4]), critic.standardise(z[4:8])
+    x, goal = prior.encode(images[:4]), torch.as_tensor(critic.scale.standardise(z[4:8].astype(np.float32)))
 
     def ascent(*weight, t=400):
         guidance = CriticGuidance(critic, goal, torch.tensor([weight] * 4), torch.ones(4), 1000)
@@ -309,7 +310,7 @@ def test_plan_draws_held_out_pairs_that_differ():
 def test_goals_move_one_group_and_hold_the_rest(trained):
     _, z, _, _, critic = trained
     plan = _plan()
-    own = critic.standardise(z).numpy()
+    own = critic.scale.standardise(z.astype(np.float32))
     goal = goals(plan, torch.as_tensor(own), GROUPS).numpy()
     place = (plan["group"] == "place").to_numpy()
     pairs = place & (plan["method"] == "pmi").to_numpy() & (plan["role"] == "main").to_numpy()
@@ -324,7 +325,7 @@ def test_goals_move_one_group_and_hold_the_rest(trained):
 def _given(images, z, prior, critic):
     """What edits are made of and with."""
     name = np.array([f"im{i}" for i in range(len(images))])
-    stimuli = EditStimuli(name, images, critic.standardise(z).numpy())
+    stimuli = EditStimuli(name, images, critic.scale.standardise(z.astype(np.float32)))
     return stimuli, EditNetworks(prior, critic, GROUPS)
 
 
@@ -399,10 +400,16 @@ def test_edits_are_the_same_twice_and_zero_guidance_is_the_reconstruction(traine
     again = synthesize(plan, **arguments)
     assert made.identical(again)
     grid = time_grid(1000, strength=0.6, n_steps=10)
-    x0 = prior.scale.to_x(images[350:354])
+    x0 = prior.encode(images[350:354])
     start = invert(prior.eps_and_x0_hat, x0, alpha_bar=prior.alpha_bar, grid=grid)
     plain = sample(prior.eps_and_x0_hat, start, alpha_bar=prior.alpha_bar, grid=grid)
-    zero_length = CriticGuidance(critic, critic.standardise(z[:4]), torch.ones(4, 2), torch.zeros(4), 1000)
+    zero_length = CriticGuidance(
+        critic,
+        torch.as_tensor(critic.scale.standardise(z[:4].astype(np.float32))),
+        torch.ones(4, 2),
+        torch.zeros(4),
+        1000,
+    )
     guided = GuidedDenoiser(prior.eps_and_x0_hat, prior.alpha_bar, (zero_length,))
     zero = sample(guided, start, alpha_bar=prior.alpha_bar, grid=grid)
     torch.testing.assert_close(zero, plain, rtol=0, atol=0)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import untrained_networks
+from networks import unit_scale, untrained_networks
 from scipy.integrate import solve_ivp
 from torch import nn
 
@@ -26,6 +26,7 @@ from nwb_migvis.synthesis.editing.plan import plan_edits
 from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 from nwb_migvis.synthesis.prior.ddim import sample, time_grid
 from nwb_migvis.synthesis.prior.model import cosine_alpha_bar, new_denoiser
+from nwb_migvis.synthesis.prior.noising import draw_steps, noised
 
 SPREAD, N_PIXELS, N_LATENTS = 0.5, 9, 4
 ALPHA_BAR = cosine_alpha_bar(1000).double()
@@ -46,8 +47,7 @@ class LinearReader(nn.Module):
 def quadratic():
     """A critic whose score is a quadratic function of the image."""
     bank = torch.as_tensor(np.random.default_rng(1).normal(size=(32, N_LATENTS)))
-    zero, one = torch.zeros(N_LATENTS, dtype=torch.float64), torch.ones(N_LATENTS, dtype=torch.float64)
-    return Critic(LinearReader(), (2, 2), zero, one, bank)
+    return Critic(LinearReader(), (2, 2), unit_scale(N_LATENTS), bank)
 
 
 def gaussian_denoiser(x_t, t):
@@ -233,3 +233,24 @@ def test_the_networks_of_the_paper_preset_take_a_forward_pass():
         read, log_precision = network(x, torch.tensor([0.5]))
     assert read.shape == log_precision.shape == (1, 24)
     assert 10e6 < sum(p.numel() for p in denoiser.parameters()) < 200e6
+
+
+def test_steps_cover_the_noise_levels_evenly():
+    generator = torch.Generator().manual_seed(0)
+    t = draw_steps(torch.arange(50), 50, n_timesteps=1000, generator=generator)
+    assert (t // 20).tolist() == list(range(50))
+    assert len(set((t % 20).tolist())) > 10
+    low = draw_steps(torch.arange(50), 50, n_timesteps=1000, generator=generator, fraction=0.5)
+    assert (low // 10).tolist() == list(range(50))
+    third = draw_steps(torch.full((400,), 2), 4, n_timesteps=1000, generator=generator)
+    assert third.min() >= 500 and third.max() < 750 and third.float().std() > 60
+
+
+def test_noised_images_have_the_signal_and_the_noise_of_their_step():
+    alpha_bar = torch.tensor([1.0, 0.64, 0.0])
+    x = torch.arange(3.0)[:, None, None, None].expand(3, 1, 40, 40)
+    x_t, eps = noised(x, torch.arange(3), alpha_bar, torch.Generator().manual_seed(0))
+    assert abs(float(eps.mean())) < 0.05 and float(eps.std()) == pytest.approx(1, abs=0.05)
+    torch.testing.assert_close(x_t[0], x[0])
+    torch.testing.assert_close(x_t[1], 0.8 * x[1] + 0.6 * eps[1])
+    torch.testing.assert_close(x_t[2], eps[2])

@@ -34,11 +34,12 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     needs : tuple of str
         Attributes that every entry must have; "__call__" for one that is called.
     builtin : mapping of str to str
-        "module:attribute" of the entries that come with this package.
+        "module:attribute" of the entries that come with this package, whose names `builtin` then holds.
     """
 
     def __init__(self, kind: str, group: str, *, needs: tuple[str, ...], builtin: Mapping[str, str]):
         self.kind, self.group, self.needs = kind, group, needs
+        self.builtin = tuple(builtin)
         self._builtin = dict(builtin)
         self._registered: dict[str, Entry] = {}
 
@@ -120,6 +121,17 @@ METHODS: Registry[Any] = Registry(
     },
 )
 """Guidance methods: `nwb_migvis.synthesis.editing.methods.Method`."""
+
+READERS: Registry[Any] = Registry(
+    "reader",
+    "nwb_migvis.readers",
+    needs=("__call__",),
+    builtin={
+        "conv": "nwb_migvis.evidence.readers.convolutional:fit_conv_reader",
+        "kernel": "nwb_migvis.evidence.readers.kernel:fit_kernel_reader",
+    },
+)
+"""Readers of labels from images: `nwb_migvis.evidence.readers.protocol.ReaderFactory`."""
 
 ANALYSES: Registry[Any] = Registry("analysis", "nwb_migvis.analyses", needs=("needs", "compute"), builtin={})
 """Further analyses of a study: steps that it `needs`, and `compute(study) -> xarray.Dataset`."""

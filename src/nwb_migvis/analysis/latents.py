@@ -81,8 +81,8 @@ class SessionLatents:
 
 def fit_sessions(sessions: Sessions, context: Context) -> list[SessionLatents]:
     """Split the stimuli, fit one latent space to all sessions, and encode every stimulus of each."""
-    from nwb_migvis.latents import resolve_groups
-    from nwb_migvis.latents.fit import LatentTask, Recording, fit_latents
+    from nwb_migvis.latents import LatentTask, Recording, resolve_groups
+    from nwb_migvis.latents.fit import fit_latents
 
     config = context.config
     pairs = sessions.pairs()
@@ -217,12 +217,13 @@ def refit(
     split : numpy.ndarray of str, shape (n_stimuli,), optional
         Another split; a part of another name than "train" and "validation" is not looked at.
     """
-    from nwb_migvis.latents.fit import LatentTask, Recording, fit_latents
+    from nwb_migvis.latents import LatentTask, Recording
+    from nwb_migvis.latents.fit import fit_latents
 
     counts = latents.spike_count if units is None else latents.spike_count[:, units]
     n_stimuli, groups = latents.split.size, tuple(latents.model.groups)
     (model,) = fit_latents(
-        [Recording("", counts, latents.stimulus_index, np.arange(n_stimuli))],
+        [Recording.alone(counts, latents.stimulus_index, n_stimuli)],
         LatentTask(latents.labels, groups, latents.split if split is None else split),
         config=replace(context.config.latents, groups=groups),
         seed=seed,
@@ -255,7 +256,7 @@ def latents_of(latents: SessionLatents, session: xr.Dataset, units: np.ndarray) 
     """
     if not latents.knows_responses:
         raise MigvisError("the latents were given as an array; expected a model that encodes responses")
-    index = session.indexes["unit"].get_indexer(units)
+    index = session.indexes["unit"].get_indexer(pd.Index(units))
     if (index < 0).any():
         lacking = [str(unit) for unit in units[index < 0]]
         raise MigvisError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -19,6 +19,7 @@ from nwb_migvis.groups import LatentGroups, LatentScale
 from nwb_migvis.read.recorded import small_images
 
 if TYPE_CHECKING:
+    from nwb_migvis.synthesis.conditions import Conditions
     from nwb_migvis.synthesis.critic.model import Critic
     from nwb_migvis.synthesis.prior.model import Prior
 
@@ -90,9 +91,11 @@ class Pictures:
         return self.split == "train"
 
     @cached_property
-    def scale(self) -> LatentScale:
-        """The scale of the latents over training stimuli."""
-        return LatentScale.of(self.latents[self.train[self.row]])
+    def conditions(self) -> Conditions:
+        """The latents with their groups and their scale over training stimuli: one for prior and critic."""
+        from nwb_migvis.synthesis.conditions import Conditions
+
+        return Conditions(self.latents, self.groups, LatentScale.of(self.latents[self.train[self.row]]))
 
 
 def images_for(image: xr.DataArray, prior: PriorConfig | Prior) -> np.ndarray:
@@ -146,41 +149,38 @@ def obtain_prior(pictures: Pictures, start: Prior | None, context: Context) -> P
     context : Context
     """
     from nwb_migvis.synthesis.prior.cache import cached_prior
-    from nwb_migvis.synthesis.prior.training import Conditions, train_prior
+    from nwb_migvis.synthesis.prior.training import train_prior
 
-    config = context.config
-    conditions, used = None, np.flatnonzero(pictures.train)
-    if config.prior.conditional:
-        training = pictures.train[pictures.row]
-        conditions = Conditions(pictures.latents[training], pictures.groups, pictures.scale)
+    used, training = np.flatnonzero(pictures.train), pictures.train[pictures.row]
+    if context.config.prior.conditional:
         used = pictures.row[training]
-    how = {
-        "config": config.prior,
+    how: dict[str, Any] = {
+        "config": context.config.prior,
         "seed": context.seeds["prior"],
         "device": context.device,
         "start": start,
-        "conditions": conditions,
+        "conditions": pictures.conditions[training] if context.config.prior.conditional else None,
     }
+    cache = context.config.checkpoints
     with context.clock.of("prior"):
-        if config.checkpoints and config.prior.n_steps:
-            return cached_prior(config.checkpoints, pictures.image[used], **how)
+        if cache and context.config.prior.n_steps:
+            return cached_prior(cache, pictures.image[used], **how)
         return train_prior(pictures.image[used], **how)
 
 
 def obtain_critic(pictures: Pictures, prior: Prior, context: Context) -> Critic:
     """Train the critic on what the latents of each image are."""
-    from nwb_migvis.synthesis.critic.model import train_critic
+    from nwb_migvis.synthesis.critic.training import train_critic
 
     with context.clock.of("critic"):
         return train_critic(
-            prior.encode(pictures.image[pictures.row]),
-            pictures.latents,
-            groups=pictures.groups,
-            scale=pictures.scale,
+            pictures.image[pictures.row],
+            pictures.conditions,
             split=pictures.split[pictures.row],
             prior=prior,
             config=context.config.critic,
             seed=context.seeds["critic"],
+            checkpoints=context.config.checkpoints,
         )
 
 

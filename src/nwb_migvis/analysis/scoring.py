@@ -28,8 +28,13 @@ def fit_edit_readers(latents: SessionLatents, edits: SessionEdits, context: Cont
         Examples(edits.image[part], select(latents.labels, part))
         for part in (latents.split == "train", latents.split == "validation")
     )
-    seed, n_steps = context.seeds["evidence"], context.config.evidence.reader_steps
-    return fit_readers(train, validation, seed=seed, n_steps=n_steps)
+    return fit_readers(
+        train,
+        validation,
+        seed=context.seeds["evidence"],
+        n_steps=context.config.evidence.reader_steps,
+        checkpoints=context.config.checkpoints,
+    )
 
 
 def edit_scoring(

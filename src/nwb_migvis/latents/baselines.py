@@ -9,9 +9,11 @@ import torch
 
 from nwb_migvis.config import GroupConfig, LatentsConfig
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.latents.fit import Repeats, draw, fit_latents, initial_vae
+from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.latents.model import GroupVae, LatentModel, kl_divergence
-from nwb_migvis.latents.training import optimise
+from nwb_migvis.latents.objective import Repeats, draw, initial_vae
+from nwb_migvis.latents.task import LatentTask, Recording
+from nwb_migvis.latents.training import LatentTraining, optimise
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,7 @@ def fit_linear(average: np.ndarray, *, kind: str, n_latents: int, seed: int = 0)
 
 
 def fit_plain_vae(
-    spike_count: np.ndarray,
-    stimulus_index: np.ndarray,
+    recording: Recording,
     *,
     n_latents: int,
     split: np.ndarray,
@@ -97,21 +98,12 @@ def fit_plain_vae(
     device: str = "cpu",
 ) -> LatentModel:
     """Fit the group VAE with one group: no labels, no total correlation."""
-    return fit_latents(
-        spike_count,
-        stimulus_index,
-        labels={},
-        groups=(GroupConfig(name="all", size=n_latents),),
-        split=split,
-        config=config,
-        seed=seed,
-        device=device,
-    )
+    task = LatentTask({}, (GroupConfig(name="all", size=n_latents),), split)
+    return fit_latents([recording], task, config=config, seed=seed, device=device)[0]
 
 
 def fit_swap_vae(
-    spike_count: np.ndarray,
-    stimulus_index: np.ndarray,
+    recording: Recording,
     *,
     n_latents: int,
     split: np.ndarray,
@@ -128,7 +120,9 @@ def fit_swap_vae(
 
     Parameters
     ----------
-    spike_count, stimulus_index, split, config, seed, device
+    recording : Recording
+    split : numpy.ndarray of str, shape (n_stimuli,)
+    config, seed, device
         As in `fit_latents`; the Poisson likelihood is used.
     n_latents : int
         Content and style together.
@@ -145,7 +139,7 @@ def fit_swap_vae(
         GroupConfig(name="content", size=n_latents - n_latents // 2),
         GroupConfig(name="style", size=n_latents // 2),
     )
-    repeats = Repeats.of(spike_count, stimulus_index, split.size, where)
+    repeats = Repeats.of(recording.spike_count, recording.stimulus_index, split.size, where)
     repeated = (repeats.n >= 2).cpu().numpy()
     train, validation = (
         torch.as_tensor(np.flatnonzero((split == part) & repeated), device=where)
@@ -159,24 +153,23 @@ def fit_swap_vae(
     no_targets: list[tuple[torch.Tensor, list[torch.Tensor]]] = [
         (torch.zeros(split.size, 0), []) for _ in groups
     ]
-    vae = initial_vae(repeats, groups, no_targets, split, config, seed).to(where)
+    vae = initial_vae(repeats, groups, no_targets, split=split, config=config, seed=seed).to(where)
 
     def loss(stimuli: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        return _swap_loss(vae, repeats, stimuli, generator, config.kl_weight, alignment)
+        return _swap_loss(vae, repeats, stimuli, generator, kl_weight=config.kl_weight, alignment=alignment)
 
     @torch.no_grad()
     def held_out() -> float:
         return float(loss(validation, torch.Generator(device=where).manual_seed(seed)))
 
-    best_step = optimise(
+    training = LatentTraining(
         vae,
         lambda generator: loss(draw(train, config.batch_size, generator), generator),
-        held_out,
         config=config,
         n_train=len(train),
         generator=torch.Generator(device=where).manual_seed(seed),
-        what="Swap-VAE",
     )
+    best_step = optimise(training, held_out, what="Swap-VAE")
     return LatentModel(vae.eval(), groups, "poisson", best_step)
 
 
@@ -185,6 +178,7 @@ def _swap_loss(
     repeats: Repeats,
     stimuli: torch.Tensor,
     generator: torch.Generator,
+    *,
     kl_weight: float,
     alignment: float,
 ) -> torch.Tensor:

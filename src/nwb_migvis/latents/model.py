@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -13,9 +14,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from nwb_migvis.config import GroupConfig
+from nwb_migvis.groups import LatentGroups
 from nwb_migvis.latents.design import LabelTargets
+from nwb_migvis.latents.label_weights import LabelWeights
 from nwb_migvis.latents.total_correlation import total_correlation
-from nwb_migvis.latents.trust import LabelTrust
 from nwb_migvis.networks.weights import pack, unpack
 
 KIND = "group VAE"
@@ -38,6 +40,10 @@ class GroupVae(nn.Module):
     n_targets : sequence of (int, tuple of int)
         For each group, the number of numeric targets and of classes of each categorical label.
     """
+
+    input_mean: torch.Tensor
+    input_std: torch.Tensor
+    mean_rate: torch.Tensor
 
     def __init__(
         self,
@@ -87,7 +93,7 @@ class GroupVae(nn.Module):
         self,
         z: torch.Tensor,
         targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]],
-        weights: Sequence[LabelTrust],
+        weights: Sequence[LabelWeights],
     ) -> torch.Tensor:
         """Return squared error plus cross entropy of the label read-outs, averaged over known labels.
 
@@ -99,23 +105,23 @@ class GroupVae(nn.Module):
         z : torch.Tensor, shape (stimulus, latent)
         targets : sequence of (torch.Tensor, list of torch.Tensor)
             For each group, as `target_tensors` returned them.
-        weights : sequence of LabelTrust
+        weights : sequence of LabelWeights
             For each group.
         """
         loss = z.new_zeros(())
         parts = z.split(self.sizes, dim=-1)
-        for part, (numeric, classes), head, heads, trust in zip(
+        for part, (numeric, classes), head, heads, label_weights in zip(
             parts, targets, self.numeric_heads, self.class_heads, weights, strict=True
         ):
             if numeric.shape[1]:
                 known = torch.isfinite(numeric)
                 error = torch.where(known, head(part) - torch.nan_to_num(numeric), 0.0)
                 by_column = error.square().sum(0) / known.sum(0).clamp_min(1)
-                loss = loss + (trust.numeric * by_column).mean()
-            for index, class_head, weight in zip(classes, heads, trust.classes, strict=True):
+                loss = loss + (label_weights.numeric * by_column).mean()
+            for index, class_head, weight in zip(classes, heads, label_weights.classes, strict=True):
                 if (index >= 0).any():
-                    surprise = F.cross_entropy(class_head(part), index, ignore_index=-1)
-                    loss = loss + weight * surprise / math.log(class_head.out_features)
+                    cross_entropy = F.cross_entropy(class_head(part), index, ignore_index=-1)
+                    loss = loss + weight * cross_entropy / math.log(class_head.out_features)
         return loss
 
 
@@ -136,6 +142,11 @@ class LatentModel:
     groups: tuple[GroupConfig, ...]
     likelihood: str
     n_steps: int
+
+    @cached_property
+    def latent_groups(self) -> LatentGroups:
+        """How the latents are divided into groups."""
+        return LatentGroups.of(self.groups)
 
     def encode(self, average: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Encode average spike counts.

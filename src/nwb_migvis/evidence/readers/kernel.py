@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -106,12 +107,14 @@ def fit_kernel_reader(
     *,
     codes: tuple[LabelCode, ...],
     seed: int,
+    n_steps: int = 1,
+    checkpoints: Path | None = None,
 ) -> KernelReader:
     """Fit the regression; parameters as in `nwb_migvis.evidence.readers.protocol.fit_readers`.
 
-    A Gaussian kernel of the edge
-    features; each label takes the width (relative to the median squared distance) and penalty with the
-    least squared error on the validation stimuli. Categories are regressed as one-hot columns.
+    A Gaussian kernel of the edge features; each label takes the width (relative to the median squared
+    distance) and penalty with the least squared error on the validation stimuli. Categories are regressed
+    as one-hot columns. It is solved in one step, of which no state is saved.
     """
     images, targets, targets_validation = train.images, train.encode(codes), validation.encode(codes)
     if len(images) > MAX_TRAIN:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from nwb_migvis.evidence.labels import label_score
 from nwb_migvis.labels import Label, LabelCode, code_labels
+from nwb_migvis.registry import READERS
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,7 @@ class ReaderFactory(Protocol):
         codes: tuple[LabelCode, ...],
         seed: int,
         n_steps: int,
+        checkpoints: Path | None,
     ) -> Reader:
         """Return a reader of `codes`, trained on some examples and chosen by others.
 
@@ -90,28 +93,10 @@ class ReaderFactory(Protocol):
         seed : int
         n_steps : int
             Most training steps; nothing to a reader that is solved in one.
+        checkpoints : Path or None
+            Folder for the state of training while it lasts.
         """
         ...
-
-
-def _conv(
-    train: Examples, validation: Examples, *, codes: tuple[LabelCode, ...], seed: int, n_steps: int
-) -> Reader:
-    from nwb_migvis.evidence.readers.convolutional import fit_conv_reader
-
-    return fit_conv_reader(train, validation, codes=codes, seed=seed, n_steps=n_steps)
-
-
-def _kernel(
-    train: Examples, validation: Examples, *, codes: tuple[LabelCode, ...], seed: int, n_steps: int
-) -> Reader:
-    from nwb_migvis.evidence.readers.kernel import fit_kernel_reader
-
-    return fit_kernel_reader(train, validation, codes=codes, seed=seed)
-
-
-KINDS: dict[str, ReaderFactory] = {"conv": _conv, "kernel": _kernel}
-"""Factories by name: a convolutional network, and kernel ridge regression on fixed features."""
 
 
 def fit_readers(
@@ -121,6 +106,7 @@ def fit_readers(
     seed: int,
     n_steps: int = 1000,
     kinds: Sequence[str] | None = None,
+    checkpoints: Path | None = None,
 ) -> list[Reader]:
     """Train one reader of each kind on real images and their labels.
 
@@ -134,7 +120,10 @@ def fit_readers(
     n_steps : int
         Most training steps of the network (batches of 128).
     kinds : sequence of str, optional
-        Names among `KINDS`; all of them by default.
+        Names in the registry of readers; the built-in ones by default.
+    checkpoints : Path, optional
+        Folder that keeps the state of training while it lasts: a network whose training was killed goes on
+        from it and ends with the weights of an uninterrupted one.
 
     Returns
     -------
@@ -143,18 +132,14 @@ def fit_readers(
 
     Raises
     ------
-    ValueError
+    MigvisError
         If there is no reader of a kind.
     """
     codes = code_labels(train.labels)
     if not codes:
         return []
-    readers = []
-    for kind in KINDS if kinds is None else kinds:
-        if kind not in KINDS:
-            raise ValueError(f"reader {kind!r} is unknown; expected one of {', '.join(KINDS)}")
-        readers.append(KINDS[kind](train, validation, codes=codes, seed=seed, n_steps=n_steps))
-    return readers
+    how: dict[str, Any] = {"codes": codes, "seed": seed, "n_steps": n_steps, "checkpoints": checkpoints}
+    return [READERS[kind](train, validation, **how) for kind in (READERS.builtin if kinds is None else kinds)]
 
 
 def reader_scores(reader: Reader, examples: Examples) -> dict[str, float]:

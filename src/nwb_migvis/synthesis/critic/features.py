@@ -149,7 +149,7 @@ class FrozenFeatures(nn.Module):
 
 
 class PriorBody(nn.Module):
-    """Activations of the prior's UNet at x_t, told nothing of latents: its blocks on the way down and middle.
+    """Activations of the prior's UNet at x_t, conditioned on nothing: its blocks on the way down and middle.
 
     Each is averaged over a grid of 4 x 4 places.
 
@@ -230,7 +230,7 @@ def open_features(record: dict[str, Any], *, prior: Prior | None) -> Features:
     if kind == "prior":
         body: nn.Module = PriorBody(prior)
     else:
-        body = ImageBody(_open(record), prior).to(prior.alpha_bar.device)
+        body = ImageBody(_open(record), prior).to(prior.device)
     like = prior.alpha_bar.new_zeros(1, n_channels_of(prior.shape), *prior.shape[:2])
     return FrozenFeatures(body, record, like=like)
 

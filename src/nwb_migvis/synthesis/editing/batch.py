@@ -117,10 +117,11 @@ class EditBatch:
 
     def _for_prior(self, z: torch.Tensor) -> torch.Tensor:
         """Return standardised latents on the prior's scale, which is the critic's unless they came apart."""
-        critic, own = self.networks.critic, self.networks.prior.denoiser.latents
-        if own is None or (torch.equal(own.mean, critic.mean) and torch.equal(own.std, critic.std)):
+        scale, own = self.networks.critic.scale, self.networks.prior.denoiser.latents
+        mean, std = z.new_tensor(scale.mean), z.new_tensor(scale.std)
+        if own is None or (torch.equal(own.mean, mean) and torch.equal(own.std, std)):
             return z
-        return own.standardise(z * critic.std + critic.mean)
+        return own.standardise(scale.restore(z))
 
     def denoise(self, *guidance: Guidance) -> torch.Tensor:
         """Denoise from the start under guidance; return clean images x (n, channel, y, x)."""

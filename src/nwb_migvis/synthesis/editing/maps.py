@@ -54,6 +54,6 @@ def critic_maps(
             score = networks.critic.pmi(x, 0.0, goal).gather(1, own[:, None]).sum()
             return torch.autograd.grad(score, x)[0].norm(dim=1)
 
-    x = networks.prior.scale.to_x(source).to(goal.device)
+    x = networks.prior.encode(source)
     group = torch.as_tensor(own, device=goal.device)
     return in_batches(saliency, x, goal, group, size=size).float().cpu().numpy()

@@ -159,7 +159,7 @@ class EditingPipeline(DiffusionPipeline):
         if isinstance(images, int | np.integer):
             x = self._noise(int(images), generator)
         else:
-            x = prior.scale.to_x(_stacked(images, prior.shape)).to(prior.alpha_bar.device)
+            x = prior.encode(_stacked(images, prior.shape))
             x = invert(denoise, x, alpha_bar=prior.alpha_bar, grid=grid)
         parts = tuple(guidance) if isinstance(guidance, Sequence) else (guidance,)
         x = sample(
@@ -188,7 +188,7 @@ class EditingPipeline(DiffusionPipeline):
     def _output(self, x: torch.Tensor, output_type: str) -> Any:
         if output_type == "pt":
             return x
-        images = self.prior.scale.to_images(x, grayscale=len(self.prior.shape) == 2)
+        images = self.prior.decode(x)
         return images if output_type == "np" else [Image.fromarray(image) for image in images]
 
 

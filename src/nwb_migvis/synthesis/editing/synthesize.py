@@ -120,7 +120,7 @@ def synthesize(
     """
     same = plan.groupby(list(_DECIDES), sort=False, dropna=False).ngroup().to_numpy()
     _, first = np.unique(same, return_index=True)
-    z = torch.as_tensor(stimuli.z, device=networks.prior.alpha_bar.device)
+    z = torch.as_tensor(stimuli.z, device=networks.prior.device)
     distinct = plan.iloc[first].reset_index(drop=True)
     edited = _edit(distinct, stimuli.image, z, networks, config=config, directions=directions)[same]
     source = stimuli.image[plan["source"].to_numpy(copy=True)]
@@ -162,7 +162,7 @@ def _edit(
         chosen = np.flatnonzero(plan["strength"] == strength)
         grid = time_grid(prior.n_timesteps, strength=strength, n_steps=config.n_steps)
         sources, place = np.unique(source[chosen], return_inverse=True)
-        x0 = _x(networks, images[sources])
+        x0 = prior.encode(images[sources])
         starts = _invert_all(networks, x0, grid, size)
         for editor, among in _by_editor(plan.iloc[chosen]):
             rows, at = chosen[among], place[among]
@@ -195,7 +195,7 @@ def _in_batches(editor: Editor, batch: EditBatch, size: int) -> np.ndarray:
         return editor(batch.with_rows(*tensors))
 
     x = in_batches(edit, *batch.tensors.values(), size=size, what="edits")
-    return _images(batch.networks, x)
+    return batch.networks.prior.decode(x)
 
 
 def _invert_all(networks: EditNetworks, x0: torch.Tensor, grid: np.ndarray, size: int) -> torch.Tensor:
@@ -213,21 +213,11 @@ def _rebuild(networks: EditNetworks, starts: torch.Tensor, grid: np.ndarray, siz
     def rebuilt(x: torch.Tensor) -> torch.Tensor:
         return sample(prior.eps_and_x0_hat, x, alpha_bar=prior.alpha_bar, grid=grid)
 
-    return _images(networks, in_batches(rebuilt, starts, size=size))
+    return prior.decode(in_batches(rebuilt, starts, size=size))
 
 
 def _positions(names: pd.Series, groups: LatentGroups) -> np.ndarray:
     return np.array([groups.index(name) for name in names], dtype=np.int64)
-
-
-def _x(networks: EditNetworks, images: np.ndarray) -> torch.Tensor:
-    prior = networks.prior
-    return prior.scale.to_x(images).to(prior.alpha_bar.device)
-
-
-def _images(networks: EditNetworks, x: torch.Tensor) -> np.ndarray:
-    prior = networks.prior
-    return prior.scale.to_images(x, grayscale=len(prior.shape) == 2)
 
 
 @torch.no_grad()
@@ -236,7 +226,7 @@ def _scores(
 ) -> np.ndarray:
     """Return the PMI of clean images with the goal of the edited group, in nats, (edit,) float64."""
     critic = networks.critic
-    pmi = in_batches(lambda x, goal: critic.pmi(x, 0.0, goal), _x(networks, images), goal, size=size)
+    pmi = in_batches(lambda x, goal: critic.pmi(x, 0.0, goal), networks.prior.encode(images), goal, size=size)
     return pmi[torch.arange(len(own)), torch.as_tensor(own)].cpu().numpy().astype(np.float64)
 
 
