@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from pynwb import NWBHDF5IO
-from test_pipeline import TINY
 
 from nwb_migvis import MigvisError, read_results, read_session, run, synthesize_more
 from nwb_migvis.analysis import analyse_together
@@ -28,6 +27,7 @@ from nwb_migvis.simulate.nwb import add_presentations, add_units, new_file
 from nwb_migvis.simulate.render import POSE
 from nwb_migvis.simulate.spikes import draw_schedule, spike_trains
 from nwb_migvis.store import validate_file, write_results
+from nwb_migvis.testing import tiny_config
 
 GROUPS = (
     GroupConfig(name="size", size=2, labels=("size",)),
@@ -265,6 +265,7 @@ def test_variance_across_sessions_needs_shared_test_stimuli_with_repeats():
     assert np.isnan([found.own, found.other]).all()
 
 
+TINY = tiny_config()
 ROWS = (np.arange(60), np.arange(10, 72))
 SMALL = replace(
     TINY,
