@@ -53,6 +53,8 @@ def denoising_information(
         Images a batch.
     """
     embed = prior.denoiser.latents
+    if embed is None:
+        raise ValueError("the prior is not conditioned on latents, so it holds no information about them")
     groups = torch.eye(len(embed.sizes), device=x.device)
     z = embed.standardise(torch.as_tensor(latents, dtype=torch.float32, device=x.device))
     n, n_crossed = len(x), min(n_crossed, len(x))
@@ -74,8 +76,8 @@ def denoising_information(
             for g, told in enumerate(alone):
                 own[:, g] += half * (free - _errors(prior, *noisy, told, size=size))
             for i in range(n_crossed):
-                same = (part[i : i + 1].expand(len(others), *part.shape[1:]) for part in noisy)
-                crossed[:, i] += half[i] * (free[i] - _errors(prior, *same, others, size=size))
+                x_i, eps_i, t_i = (part[i : i + 1].expand(len(others), *part.shape[1:]) for part in noisy)
+                crossed[:, i] += half[i] * (free[i] - _errors(prior, x_i, eps_i, t_i, others, size=size))
     return DenoisingInformation(
         own.cpu().numpy(), crossed.reshape(len(groups), n_crossed, n_crossed).cpu().numpy()
     )
