@@ -24,6 +24,7 @@ def home(tmp_path_factory, least_config):
     return folder
 
 
+@pytest.mark.slow
 def test_simulate_inspect_run_report_validate(home, call, tmp_path):
     session, out = tmp_path / "s.nwb", tmp_path / "o.nwb"
     code, printed, _ = call(
@@ -62,6 +63,7 @@ def test_inspect_prints_the_keys_of_the_contract_as_json(home, call):
     assert "category" in found["labels"]
 
 
+@pytest.mark.slow
 def test_options_reach_the_run(home, call, tmp_path):
     out = tmp_path / "o.nwb"
     code, _, errors = call(
@@ -170,6 +172,7 @@ def test_no_stimuli(home, call, tmp_path):
     assert "stimul" in errors
 
 
+@pytest.mark.slow
 def test_an_output_that_exists_already(home, call, tmp_path):
     out = tmp_path / "o.nwb"
     out.write_bytes(b"mine")
@@ -246,6 +249,7 @@ def test_the_switches_of_reading_images(home, call):
     assert json.loads(printed)["image_shape"] == [8, 9]
 
 
+@pytest.mark.slow
 def test_validate_finds_a_damaged_file(home, call, tmp_path):
     out = tmp_path / "o.nwb"
     call("run", home / "session.nwb", "--out", out, "--config", home / "tiny.toml")

@@ -25,7 +25,10 @@ from nwb_migvis.synthesis.prior.pipeline import EditingPipeline
 from nwb_migvis.synthesis.prior.training import Conditions, PriorTraining, train_prior
 from nwb_migvis.testing import tiny_config
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
 
 TINY = tiny_config(
     device="cuda",

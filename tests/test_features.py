@@ -284,6 +284,7 @@ TINY = tiny_config(
 )
 
 
+@pytest.mark.slow
 def test_a_run_and_its_further_edits(timm, weights, tmp_path):
     session = tmp_path / "session.nwb"
     units = {"pose": 4, "category": 4, "content": 2, "mixed": 2}

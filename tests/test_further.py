@@ -19,6 +19,8 @@ from nwb_migvis.runs.more_edits import make_further
 from nwb_migvis.store import read_weights, validate_file
 from nwb_migvis.testing import tiny_config
 
+pytestmark = pytest.mark.slow
+
 TINY = tiny_config(
     latents={"n_steps": 40, "n_hidden": 16},
     prior={"n_steps": 3},

@@ -30,6 +30,8 @@ from nwb_migvis.testing import tiny_config, write_tiny_session
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
+pytestmark = pytest.mark.slow
+
 TINY = tiny_config()
 
 

@@ -177,7 +177,7 @@ def test_a_run_guides_by_every_setting_of_the_conditional_prior(conditional, bla
         config=config,
         seed=0,
     )
-    source = plan["source"].to_numpy()
+    source = plan["source"].to_numpy(copy=True)
     path = {"alpha_bar": conditional.alpha_bar}
     path["grid"] = time_grid(conditional.n_timesteps, strength=config.strength, n_steps=6)
     x = invert(conditional.eps_and_x0_hat, conditional.scale.to_x(images[source]), **path)

@@ -328,6 +328,7 @@ def ran(files):
     return run(files, config=SMALL)
 
 
+@pytest.mark.slow
 def test_each_file_gets_its_own_results(ran, files):
     for results, path, rows, n_units in zip(ran, files, ROWS, (24, 16), strict=True):
         assert results.latents["stimulus"].values.tolist() == [f"im{i:04d}.png" for i in rows]
@@ -341,6 +342,7 @@ def test_each_file_gets_its_own_results(ran, files):
     assert [f for f in validate_file(written) if f.importance == "error"] == []
 
 
+@pytest.mark.slow
 def test_a_shared_stimulus_has_one_split_and_edits_stay_at_home(ran):
     a, b = (dict(zip(r.latents["stimulus"].values, r.latents["split"].values, strict=True)) for r in ran)
     both = a.keys() & b.keys()
@@ -353,6 +355,7 @@ def test_a_shared_stimulus_has_one_split_and_edits_stay_at_home(ran):
         assert {split[name] for name in edits["target"].values if name} == {"test"}
 
 
+@pytest.mark.slow
 def test_provenance_names_the_other_session_and_how_well_it_agrees(ran, files):
     for i, results in enumerate(ran):
         provenance, other = results.provenance, files[1 - i].name
@@ -368,6 +371,7 @@ def test_provenance_names_the_other_session_and_how_well_it_agrees(ran, files):
     assert weights[0]["vae"] != weights[1]["vae"]
 
 
+@pytest.mark.slow
 def test_one_prior_is_described_alike_in_every_file(ran):
     a, b = (results.provenance["appearance"]["memorisation"]["samples"] for results in ran)
     assert (a["n"], a["median"]) == (4, b["median"])
@@ -377,6 +381,7 @@ def test_one_prior_is_described_alike_in_every_file(ran):
         assert set(results.synthesized["direction"].values) == {"", "ones", "size"}
 
 
+@pytest.mark.slow
 def test_further_edits_of_a_file_need_no_other(ran, files, tmp_path):
     made = ran[1].synthesized
     first = made.isel(edit=int(np.flatnonzero(made["method"].values == "pmi")[0]))
@@ -396,6 +401,7 @@ def test_a_direction_that_a_session_does_not_have(files, tmp_path):
         run(files, out=tmp_path, config=config)
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_the_same_into_a_folder(ran, files, tmp_path, capsys):
     (tmp_path / "tiny.toml").write_text(SMALL.to_toml())
     out = tmp_path / "out"
@@ -475,6 +481,7 @@ def test_too_few_shared_images(files, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["alone.nwb"]
 
 
+@pytest.mark.slow
 def test_a_failure_in_the_second_file_leaves_the_first_whole(ran, files, tmp_path, monkeypatch):
     a, b = (Path(shutil.copy(path, tmp_path / path.name)) for path in files)
 
@@ -492,6 +499,7 @@ def test_a_failure_in_the_second_file_leaves_the_first_whole(ran, files, tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nwb", "a_migvis.nwb", "b.nwb"]
 
 
+@pytest.mark.slow
 def test_in_place_and_a_session_without_pixels(files, tmp_path):
     a = Path(shutil.copy(files[0], tmp_path / "a.nwb"))
     bare = _write(tmp_path / "bare.nwb", ROWS[1], seed=2, n_units=16, pixels=False)

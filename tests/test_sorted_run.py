@@ -31,7 +31,7 @@ def home(tmp_path_factory, least_config):
         durations=[20.0], num_units=5, num_channels=4, seed=0
     )
     analyzer = core.create_sorting_analyzer(
-        sorting, recording, format="binary_folder", folder=home / "analyzer", sparse=False, verbose=False
+        sorting, recording, format="binary_folder", folder=home / "analyzer", sparse=False
     )
     analyzer.compute(["random_spikes", "noise_levels", "templates"], verbose=False)
     analyzer.compute("quality_metrics", metric_names=["snr", "firing_rate"], verbose=False)
