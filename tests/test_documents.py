@@ -36,6 +36,14 @@ INSTALLATION = ("pip", "git", "python3", "cd", "source", ".ci/run", "pytest", "p
 WRITES = {'run("session.nwb"': "session_migvis.nwb", "write_sorted_session(": "session.nwb"}
 """What a block writes itself, so that it must not lie there before."""
 
+TINY = tiny_config(
+    latents={"n_steps": 10, "n_hidden": 16},
+    prior={"n_steps": 2},
+    critic={"n_steps": 3},
+    synthesis={"n_pairs": 4, "n_dose": 1, "n_traversal": 1, "dose": [0.9], "methods": ["pmi"]},
+    evidence={"n_permutations": 9, "n_bootstrap": 9, "reader_steps": 2, "information_draws": 1},
+)
+
 METADATA = """
 [session]
 identifier = "monkey-1"
@@ -67,7 +75,7 @@ def prepared(tmp_path_factory) -> Path:
         ratings = ["good"] * len(nwbfile.units)
         nwbfile.add_unit_column(name="quality", description="Rating of the sorter.", data=ratings)
         io.write(nwbfile)
-    nwb_migvis.run(session, config=tiny_config())
+    nwb_migvis.run(session, config=TINY)
     (folder / "migvis_demo").mkdir()
     for name in ("session.nwb", "session_migvis.nwb"):
         shutil.copy(folder / name, folder / "migvis_demo" / name)
@@ -112,10 +120,8 @@ def reader(prepared, tmp_path, monkeypatch):
     shutil.copytree(prepared, folder)
     monkeypatch.chdir(folder)
     real = nwb_migvis.run
-    monkeypatch.setattr(
-        nwb_migvis, "run", lambda source, **given: real(source, **given | {"config": tiny_config()})
-    )
-    monkeypatch.setitem(PRESETS, "quick", tiny_config())
+    monkeypatch.setattr(nwb_migvis, "run", lambda source, **given: real(source, **given | {"config": TINY}))
+    monkeypatch.setitem(PRESETS, "quick", TINY)
     return folder
 
 
