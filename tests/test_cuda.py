@@ -8,13 +8,10 @@ import pytest
 import torch
 from networks import conditions_of
 
-from nwb_migvis import Config, read_results, run, simulate_session, synthesize_more
+from nwb_migvis import read_results, run, simulate_session, synthesize_more
 from nwb_migvis.config import (
     METHODS,
     CriticConfig,
-    EvidenceConfig,
-    LatentsConfig,
-    PriorConfig,
     SynthesisConfig,
 )
 from nwb_migvis.groups import LatentGroups
@@ -28,30 +25,33 @@ from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 from nwb_migvis.synthesis.prior import training as prior_training
 from nwb_migvis.synthesis.prior.folder import open_prior
 from nwb_migvis.synthesis.prior.training import PriorTraining, train_prior
+from nwb_migvis.testing import tiny_config
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
 
-TINY = Config(
+TINY = tiny_config(
     device="cuda",
-    latents=LatentsConfig(n_steps=100, n_hidden=16),
-    prior=PriorConfig(size_px=16, channels=(8, 16), n_steps=30, batch_size=16, conditional=True),
-    critic=CriticConfig(channels=(8, 8), n_steps=60, batch_size=16, n_negatives=16),
-    synthesis=SynthesisConfig(
-        n_steps=5,
-        guidance_scale=1.0,
-        source_guidance=1.0,
-        n_pairs=8,
-        n_dose=8,
-        n_traversal=2,
-        n_samples=5,
-        dose=(0.5, 0.9),
-        gammas=(-1.0, 1.0),
-        directions=("ones", "pc1", "size"),
-        methods=METHODS,
-        maps=True,
-        batch_size=8,
-    ),
-    evidence=EvidenceConfig(n_permutations=9, n_bootstrap=9, reader_steps=3, min_reader_score=-1e9),
+    n_threads=0,
+    latents={"n_steps": 100, "n_hidden": 16},
+    prior={"n_steps": 30, "batch_size": 16},
+    critic={"n_steps": 60},
+    synthesis={
+        "n_steps": 5,
+        "guidance_scale": 1.0,
+        "source_guidance": 1.0,
+        "n_pairs": 8,
+        "n_dose": 8,
+        "n_samples": 5,
+        "gammas": [-1.0, 1.0],
+        "directions": ["ones", "pc1", "size"],
+        "methods": METHODS,
+        "maps": True,
+        "batch_size": 8,
+    },
+    evidence={"n_permutations": 9, "n_bootstrap": 9, "reader_steps": 3},
 )
 
 

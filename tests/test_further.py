@@ -12,36 +12,30 @@ from nwb_migvis import Config, MigvisError, read_results, run, simulate_session,
 from nwb_migvis.cli import main
 from nwb_migvis.config import (
     METHODS,
-    CriticConfig,
-    EvidenceConfig,
-    LatentsConfig,
-    PriorConfig,
-    SynthesisConfig,
 )
 from nwb_migvis.read.recorded import read_shown
 from nwb_migvis.runs.more_edits import make_further
 from nwb_migvis.store import read_weights, validate_file
 from nwb_migvis.synthesis.editing.request import EditRequest
+from nwb_migvis.testing import tiny_config
 
-TINY = Config(
-    n_threads=1,
-    latents=LatentsConfig(n_steps=40, n_hidden=16),
-    prior=PriorConfig(size_px=16, channels=(8, 16), n_steps=3, batch_size=8),
-    critic=CriticConfig(channels=(8, 8), n_steps=5, batch_size=16, n_negatives=16),
-    synthesis=SynthesisConfig(
-        n_steps=3,
-        n_pairs=8,
-        n_dose=8,
-        n_traversal=2,
-        n_samples=5,
-        dose=(0.5, 0.9),
-        gammas=(-1.0, 1.0),
-        directions=("ones", "pc1", "size"),
-        methods=METHODS,
-        maps=True,
-        batch_size=8,
-    ),
-    evidence=EvidenceConfig(n_permutations=9, n_bootstrap=9, reader_steps=3, min_reader_score=-1e9),
+pytestmark = pytest.mark.slow
+
+TINY = tiny_config(
+    latents={"n_steps": 40, "n_hidden": 16},
+    prior={"n_steps": 3},
+    critic={"n_steps": 5},
+    synthesis={
+        "n_pairs": 8,
+        "n_dose": 8,
+        "n_samples": 5,
+        "gammas": [-1.0, 1.0],
+        "directions": ["ones", "pc1", "size"],
+        "methods": METHODS,
+        "maps": True,
+        "batch_size": 8,
+    },
+    evidence={"n_permutations": 9, "n_bootstrap": 9, "reader_steps": 3},
 )
 
 

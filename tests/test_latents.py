@@ -71,7 +71,7 @@ def test_total_correlation_saturates_without_gradient_where_posteriors_are_narro
     mean = torch.randn(64, 6, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
     narrow = torch.full((64, 6), -16.0)
     estimate = total_correlation(mean, mean, narrow, sizes=[2, 2, 2])
-    assert float(estimate) == pytest.approx(2 * np.log(64), rel=1e-4)
+    assert estimate.item() == pytest.approx(2 * np.log(64), rel=1e-4)
     wide = torch.full((64, 6), -1.0)
     z = mean + 0.6 * torch.randn(64, 6, generator=torch.Generator().manual_seed(1))
     (gradient,) = torch.autograd.grad(total_correlation(z, mean, wide, sizes=[2, 2, 2]), mean)

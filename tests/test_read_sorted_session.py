@@ -37,7 +37,7 @@ def analyzer():
     recording, sorting = core.generate_ground_truth_recording(
         durations=[6.0], num_units=4, num_channels=4, seed=0
     )
-    analyzer = core.create_sorting_analyzer(sorting, recording, format="memory", sparse=False, verbose=False)
+    analyzer = core.create_sorting_analyzer(sorting, recording, format="memory", sparse=False)
     analyzer.compute(["random_spikes", "noise_levels", "templates"], verbose=False)
     analyzer.compute("quality_metrics", metric_names=["snr", "firing_rate"], verbose=False)
     return analyzer

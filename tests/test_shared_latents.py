@@ -11,7 +11,6 @@ from networks import conditions_of
 from nwb_migvis.analysis.priors import obtain_prior
 from nwb_migvis.analysis.stages import average_counts
 from pynwb import NWBHDF5IO
-from test_pipeline import TINY
 
 from nwb_migvis import MigvisError, read_results, read_session, run, synthesize_more
 from nwb_migvis.analysis import analyse_together
@@ -32,6 +31,7 @@ from nwb_migvis.simulate.nwb import add_presentations, add_units, new_file
 from nwb_migvis.simulate.render import POSE
 from nwb_migvis.simulate.spikes import draw_schedule, spike_trains
 from nwb_migvis.store import validate_file, write_results
+from nwb_migvis.testing import tiny_config
 
 GROUPS = (
     GroupConfig(name="size", size=2, labels=("size",)),
@@ -271,6 +271,7 @@ def test_variance_across_sessions_needs_shared_test_stimuli_with_repeats():
     assert np.isnan([found.own, found.other]).all()
 
 
+TINY = tiny_config()
 ROWS = (np.arange(60), np.arange(10, 72))
 SMALL = replace(
     TINY,
@@ -333,6 +334,7 @@ def ran(files):
     return run(files, config=SMALL)
 
 
+@pytest.mark.slow
 def test_each_file_gets_its_own_results(ran, files):
     for results, path, rows, n_units in zip(ran, files, ROWS, (24, 16), strict=True):
         assert results.latents["stimulus"].values.tolist() == [f"im{i:04d}.png" for i in rows]
@@ -346,6 +348,7 @@ def test_each_file_gets_its_own_results(ran, files):
     assert [f for f in validate_file(written) if f.importance == "error"] == []
 
 
+@pytest.mark.slow
 def test_a_shared_stimulus_has_one_split_and_edits_stay_at_home(ran):
     a, b = (dict(zip(r.latents["stimulus"].values, r.latents["split"].values, strict=True)) for r in ran)
     both = a.keys() & b.keys()
@@ -358,6 +361,7 @@ def test_a_shared_stimulus_has_one_split_and_edits_stay_at_home(ran):
         assert {split[name] for name in edits["target"].values if name} == {"test"}
 
 
+@pytest.mark.slow
 def test_provenance_names_the_other_session_and_how_well_it_agrees(ran, files):
     for i, results in enumerate(ran):
         provenance, other = results.provenance, files[1 - i].name
@@ -373,6 +377,7 @@ def test_provenance_names_the_other_session_and_how_well_it_agrees(ran, files):
     assert weights[0]["vae"] != weights[1]["vae"]
 
 
+@pytest.mark.slow
 def test_one_prior_is_described_alike_in_every_file(ran):
     a, b = (results.provenance["appearance"]["memorisation"]["samples"] for results in ran)
     assert (a["n"], a["median"]) == (4, b["median"])
@@ -382,6 +387,7 @@ def test_one_prior_is_described_alike_in_every_file(ran):
         assert set(results.synthesized["direction"].values) == {"", "ones", "size"}
 
 
+@pytest.mark.slow
 def test_further_edits_of_a_file_need_no_other(ran, files, tmp_path):
     made = ran[1].synthesized
     first = made.isel(edit=int(np.flatnonzero(made["method"].values == "pmi")[0]))
@@ -401,6 +407,7 @@ def test_a_direction_that_a_session_does_not_have(files, tmp_path):
         run(files, out=tmp_path, config=config)
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_the_same_into_a_folder(ran, files, tmp_path, capsys):
     (tmp_path / "tiny.toml").write_text(SMALL.to_toml())
     out = tmp_path / "out"
@@ -480,6 +487,7 @@ def test_too_few_shared_images(files, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["alone.nwb"]
 
 
+@pytest.mark.slow
 def test_a_failure_in_the_second_file_leaves_the_first_whole(ran, files, tmp_path, monkeypatch):
     a, b = (Path(shutil.copy(path, tmp_path / path.name)) for path in files)
 
@@ -497,6 +505,7 @@ def test_a_failure_in_the_second_file_leaves_the_first_whole(ran, files, tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nwb", "a_migvis.nwb", "b.nwb"]
 
 
+@pytest.mark.slow
 def test_in_place_and_a_session_without_pixels(files, tmp_path):
     a = Path(shutil.copy(files[0], tmp_path / "a.nwb"))
     bare = _write(tmp_path / "bare.nwb", ROWS[1], seed=2, n_units=16, pixels=False)

@@ -14,6 +14,7 @@ from nwb_migvis.config.critic import CriticConfig
 from nwb_migvis.config.editing import SynthesisConfig
 from nwb_migvis.config.evidence import EvidenceConfig
 from nwb_migvis.config.latents import LatentsConfig, SplitConfig
+from nwb_migvis.config.printing import config_html, config_lines
 from nwb_migvis.config.prior import PriorConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import as_path
@@ -68,6 +69,18 @@ class Config:
                     f"prior.n_timesteps = {self.prior.n_timesteps}; expected at most "
                     f"{int(strength * self.prior.n_timesteps)} steps; lower n_steps or raise the strength"
                 )
+
+    def __repr__(self) -> str:
+        return "\n".join(config_lines(self, self._preset()))
+
+    def _repr_html_(self) -> str:
+        return config_html(self, self._preset())
+
+    def _preset(self) -> Config:
+        """Return the settings of the preset that is named, of the default one where it is unknown."""
+        from nwb_migvis.config.presets import PRESETS
+
+        return PRESETS.get(self.preset, PRESETS["quick"])
 
     @property
     def checkpoints(self) -> Path | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import torch
@@ -118,7 +119,8 @@ class GroupVae(nn.Module):
                 error = torch.where(known, head(part) - torch.nan_to_num(numeric), 0.0)
                 by_column = error.square().sum(0) / known.sum(0).clamp_min(1)
                 loss = loss + (label_weights.numeric * by_column).mean()
-            for index, class_head, weight in zip(classes, heads, label_weights.classes, strict=True):
+            of_label = cast(Iterable[nn.Linear], heads)
+            for index, class_head, weight in zip(classes, of_label, label_weights.classes, strict=True):
                 if (index >= 0).any():
                     cross_entropy = F.cross_entropy(class_head(part), index, ignore_index=-1)
                     loss = loss + weight * cross_entropy / math.log(class_head.out_features)
@@ -195,7 +197,10 @@ class LatentModel:
             "n_hidden": self.vae.trunk[0].out_features,
             "n_layers": len(self.vae.trunk) // 3,
             "n_targets": [
-                [getattr(numeric, "out_features", 0), [h.out_features for h in classes]]
+                [
+                    getattr(numeric, "out_features", 0),
+                    [head.out_features for head in cast(Iterable[nn.Linear], classes)],
+                ]
                 for numeric, classes in zip(self.vae.numeric_heads, self.vae.class_heads, strict=True)
             ],
         }

@@ -21,7 +21,7 @@ ALIGN_WEIGHT = 1.0
 
 def share(vae: GroupVae, common: GroupVae) -> None:
     """Give a network the layers of another, but for its first layer, its decoder and its statistics."""
-    vae.trunk = nn.Sequential(vae.trunk[0], *common.trunk[1:])
+    vae.trunk = nn.Sequential(vae.trunk[0], *list(common.trunk)[1:])
     vae.posterior = common.posterior
     vae.numeric_heads, vae.class_heads = common.numeric_heads, common.class_heads
 

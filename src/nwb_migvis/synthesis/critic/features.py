@@ -78,7 +78,7 @@ class ConvolutionalFeatures(nn.Module):
         self.embedding = _embedding()
         self.films = nn.ModuleList(nn.Linear(N_CODE, 2 * width) for width in channels)
         self.n_features = channels[-1] * N_PLACES**2
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's overloads
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return features and the code of the noise level (see `Features`)."""

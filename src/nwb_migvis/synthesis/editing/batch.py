@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +76,8 @@ class EditBatch:
 
     def with_rows(self, *tensors: torch.Tensor) -> EditBatch:
         """Return a batch with other rows, in the order of `tensors`."""
-        return replace(self, **dict(zip(self.tensors, tensors, strict=True)))
+        rows: dict[str, Any] = dict(zip(self.tensors, tensors, strict=True))
+        return replace(self, **rows)
 
     def critic_guidance(
         self, score: Score, *, preservation: float = 0.0, stop: float = 1.0

@@ -62,8 +62,8 @@ class LatentEmbedding(nn.Module):
             nn.Sequential(nn.Linear(size, 128), nn.SiLU(), nn.Linear(128, width)) for size in sizes
         )
         for group in self.groups:
-            nn.init.zeros_(group[-1].weight)
-            nn.init.zeros_(group[-1].bias)
+            for parameter in list(group.parameters())[-2:]:  # weight and bias of the last layer
+                nn.init.zeros_(parameter)
         self.register_buffer("mean", torch.zeros(sum(sizes)))
         self.register_buffer("std", torch.ones(sum(sizes)))
 

@@ -106,16 +106,16 @@ class PriorTraining(Descent):
         Most of a step would else be spent on launching some thousand small kernels.
         """
         size, latents = self.config.batch_size, self.denoiser.latents
-        like = {"device": self.alpha_bar.device}
+        device = self.alpha_bar.device
         given = [
-            torch.zeros(size, n_channels_of(self.shape), *self.shape[:2], **like),
-            torch.zeros(size, dtype=torch.long, **like),
+            torch.zeros(size, n_channels_of(self.shape), *self.shape[:2], device=device),
+            torch.zeros(size, dtype=torch.long, device=device),
         ]
         if latents is not None:
-            given.append(torch.zeros(size, self.denoiser.width, requires_grad=True, **like))
-        graphed = torch.cuda.make_graphed_callables(
+            given.append(torch.zeros(size, self.denoiser.width, requires_grad=True, device=device))
+        graphed: Callable[..., torch.Tensor] = torch.cuda.make_graphed_callables(
             _Passes(self.denoiser), tuple(given), allow_unused_input=True
-        )
+        )  # type: ignore[assignment]  # it returns a callable for one network
         return lambda *given: graphed(*(part for part in given if part is not None))
 
     def advance(self, x: torch.Tensor, z: torch.Tensor | None = None) -> None:
