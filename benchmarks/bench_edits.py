@@ -25,21 +25,15 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from nwb_migvis.analysis.stages import (
-    Edits,
-    Fitted,
-    Guides,
-    edit_selectivity,
-    fit,
-    fit_edit_readers,
-    own_guides,
-)
 
-from nwb_migvis import read_session, simulate_session
-from nwb_migvis.analysis.context import Clock, stage_seeds
+from nwb_migvis import Study, read_session, simulate_session
+from nwb_migvis.analysis.context import Context, stage_seeds
+from nwb_migvis.analysis.edits import SessionEdits
+from nwb_migvis.analysis.latents import SessionLatents
+from nwb_migvis.analysis.networks import images_for
+from nwb_migvis.analysis.scoring import edit_scoring, edit_selectivity, fit_edit_readers
 from nwb_migvis.config import Config, SynthesisConfig
 from nwb_migvis.demo import demo_config
-from nwb_migvis.labels import as_labels
 from nwb_migvis.networks.batches import in_batches
 from nwb_migvis.synthesis.editing.batch import EditNetworks
 from nwb_migvis.synthesis.editing.critic_guidance import CriticGuidance
@@ -77,35 +71,36 @@ class Bench:
     """A simulated session, what was fitted to it, and the settings of its edits."""
 
     session: xr.Dataset
-    fitted: Fitted
+    latents: SessionLatents
     images: np.ndarray
-    guides: Guides
+    networks: EditNetworks
     config: Config
 
     @classmethod
     def make(cls, config: Config, *, n_stimuli: int, n_repeats: int) -> Bench:
         """Simulate a session, and fit its latents and a critic."""
-        seeds, clock = stage_seeds(config.seed), Clock()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "session.nwb"
             simulate_session(path, seed=config.seed, n_stimuli=n_stimuli, n_repeats=n_repeats)
             session = read_session(path)
-            fitted = fit(session, config, seeds, clock)
-            images, guides = own_guides(session, fitted, config, seeds, clock)
-        return cls(session, fitted, images, guides, config)
+            study = Study(session, config)
+            latents = study.fit_latents()
+            networks = EditNetworks(study.train_prior(), study.train_critic(), latents.groups)
+            images = images_for(session["image"], networks.prior)
+        return cls(session, latents, images, networks, config)
 
     @property
     def stimuli(self) -> EditStimuli:
         """The images at the prior's size, with their standardised latents."""
-        z = self.guides.critic.standardise(self.fitted.mean).cpu().numpy()
+        z = self.networks.critic.scale.standardise(self.latents.mean)
         return EditStimuli(self.session["stimulus"].values, self.images, z)
 
     def plan(self, settings: SynthesisConfig) -> pd.DataFrame:
         """Lay out the edits of held-out pairs by the method proper, pair by pair."""
         plan = plan_edits(
-            np.flatnonzero(self.fitted.split == "test"),
-            self.fitted.groups,
-            labels=as_labels(self.fitted.labels),
+            np.flatnonzero(self.latents.split == "test"),
+            self.latents.groups,
+            labels=self.latents.labels,
             config=settings,
             rng=np.random.default_rng(stage_seeds(self.config.seed)["pairs"]),
         )
@@ -114,14 +109,14 @@ class Bench:
 
     def edit(self, plan: pd.DataFrame, how: Procedure) -> np.ndarray:
         """Make the edits of a plan by a procedure."""
-        prior, critic = self.guides.prior, self.guides.critic
+        prior, critic = self.networks.prior, self.networks.critic
         settings = self.config.synthesis
         prior.denoiser.precision = how.precision
         grid = time_grid(prior.n_timesteps, strength=settings.strength, n_steps=how.n_steps)
         path = {"alpha_bar": prior.alpha_bar, "grid": grid}
-        goal = goals(plan, torch.as_tensor(self.stimuli.z), self.fitted.groups)
-        weight = torch.full((len(plan), len(self.fitted.groups)), settings.preservation)
-        weight[torch.arange(len(plan)), [self.fitted.groups.index(name) for name in plan["group"]]] = 1.0
+        goal = goals(plan, torch.as_tensor(self.stimuli.z), self.latents.groups)
+        weight = torch.full((len(plan), len(self.latents.groups)), settings.preservation)
+        weight[torch.arange(len(plan)), [self.latents.groups.index(name) for name in plan["group"]]] = 1.0
 
         def guided(x: torch.Tensor, goal: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
             length = torch.full((len(x),), settings.guidance)
@@ -138,9 +133,8 @@ class Bench:
 
     def made(self, plan: pd.DataFrame, settings: SynthesisConfig) -> xr.Dataset:
         """Make the edits of a plan as a run does."""
-        self.guides.prior.denoiser.precision = OURS.precision
-        networks = EditNetworks(self.guides.prior, self.guides.critic, self.fitted.groups)
-        return synthesize(plan, self.stimuli, networks, config=settings, seed=self.config.seed)
+        self.networks.prior.denoiser.precision = OURS.precision
+        return synthesize(plan, self.stimuli, self.networks, config=settings, seed=self.config.seed)
 
 
 def seconds_an_edit(plan: pd.DataFrame, edit: Callable[[], object], *, repeats: int) -> float:
@@ -171,7 +165,7 @@ def speed(bench: Bench, ours: Procedure, published: Procedure, *, repeats: int) 
     print(f"what is timed as ours makes the edits of a run, bit for bit: {same}", flush=True)
 
     def planned(how: Procedure) -> pd.DataFrame:
-        n_groups = len(bench.fitted.model.groups)
+        n_groups = len(bench.latents.groups)
         n_pairs = how.batch_size if how.shared else how.batch_size // n_groups
         return bench.plan(replace(demo, n_pairs=1 if how.batch_size == 1 else n_pairs))
 
@@ -195,9 +189,9 @@ def speed(bench: Bench, ours: Procedure, published: Procedure, *, repeats: int) 
 
 def quality(bench: Bench, n_steps: Sequence[int], guidance: str) -> None:
     """Print the selectivity of our edits at each number of steps, by each reader."""
-    seed, stimulus = stage_seeds(bench.config.seed)["evidence"], bench.session["stimulus"].values
-    demo = bench.config.synthesis
-    labelled = [group.name for group in bench.fitted.model.groups if group.labels]
+    context, stimulus = Context(bench.config), bench.session["stimulus"].values.tolist()
+    demo, latents = bench.config.synthesis, bench.latents
+    labelled = [name for name, labels in latents.groups.supervised_by.items() if labels]
     readers, first = None, None
     print(f"\n{demo.n_pairs} held-out pairs a group, guidance: {guidance}")
     heads = ("steps", "reader", "SI_t", "SI_strict", "SI_t lost", "SI_strict lost")
@@ -206,9 +200,10 @@ def quality(bench: Bench, n_steps: Sequence[int], guidance: str) -> None:
         settings = replace(demo if guidance == "demo" else critic_alone(demo), n_steps=n)
         plan = bench.plan(settings)
         plan = plan[plan["group"].isin(labelled)].reset_index(drop=True)
-        edits = Edits(bench.images, bench.made(plan, settings))
-        readers = readers or fit_edit_readers(bench.fitted, edits, bench.config, seed)
-        found = edit_selectivity(stimulus, bench.fitted, edits, readers, bench.config, seed)
+        edits = SessionEdits(bench.images, bench.made(plan, settings))
+        readers = readers or fit_edit_readers(latents, edits, context)
+        scoring = edit_scoring(stimulus, latents, edits, readers, context=context)
+        found = edit_selectivity(latents, edits, scoring)
         indices = found[["si_transfer", "si_strict"]].sel({"method": "pmi"})
         first = indices if first is None else first
         for reader in found["reader"].values:

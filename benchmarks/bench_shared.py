@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from nwb_migvis.analysis.stages import average_counts
 
+from nwb_migvis.analysis.latents import average_counts
 from nwb_migvis.config import LatentsConfig, SplitConfig
 from nwb_migvis.evidence.reliability import column_correlation, half_means
 from nwb_migvis.evidence.ridge import fit_ridge

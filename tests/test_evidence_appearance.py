@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import xarray as xr
-from nwb_migvis.analysis.stages import Edits
 
 from nwb_migvis import Config
 from nwb_migvis.analysis.appearance import describe_edits
+from nwb_migvis.analysis.context import Context
+from nwb_migvis.analysis.edits import SessionEdits
+from nwb_migvis.analysis.scoring import edit_scoring
 from nwb_migvis.evidence.appearance import (
     extreme_stimuli,
     feature_components,
@@ -174,16 +176,17 @@ def test_a_session_without_labels_is_described_by_edges():
         direction=np.where(role == "main", "", "ones"),
     )
     edits["source"] = ("edit", np.where(role == "main", edits["source"], np.repeat(stimulus[:12], 2)))
-    made = Edits(
+    made = SessionEdits(
         images,
         edits,
-        latents=rng.normal(size=(40, 2)),
-        steps={("a", "ones"): np.ones(2)},
+        z=rng.normal(size=(40, 2)),
+        directions={("a", "ones"): np.ones(2)},
         trained_on=images[:20],
     )
     split = np.repeat(["train", "test"], 20)
     fitted = SimpleNamespace(split=split, labels={}, groups=LatentGroups(("a",), (2,), ((),)))
-    found = describe_edits(stimulus, fitted, made, [], Config(), 0)
+    scoring = edit_scoring(stimulus, fitted, made, [], context=Context(Config()))
+    found = describe_edits(fitted, made, scoring, seed=0)
     assert set(found) == {"memorisation", "frechet", "feature_transfer", "start", "extremes"}
     assert set(found["frechet"]) == {"edges"}
     assert set(found["memorisation"]) == {"held_out", "pmi"}

@@ -16,7 +16,7 @@ import pytest
 import xarray as xr
 
 from nwb_migvis import Config, MigvisError, read_results, read_session, run, simulate_session
-from nwb_migvis.analysis import analyse
+from nwb_migvis.analysis import Study
 from nwb_migvis.config import (
     GroupConfig,
     PriorConfig,
@@ -143,7 +143,7 @@ def test_a_list_of_one_gives_a_list(session, tmp_path):
 
 
 def test_refusals_come_before_any_work(session, tmp_path, monkeypatch):
-    monkeypatch.setattr("nwb_migvis.runs.running.analyse", lambda *_, **__: pytest.fail("work was done"))
+    monkeypatch.setattr(Study, "run", lambda _: pytest.fail("work was done"))
     taken = tmp_path / "taken.nwb"
     taken.write_bytes(b"mine")
     with pytest.raises(MigvisError, match="exists already"):
@@ -156,7 +156,7 @@ def test_refusals_come_before_any_work(session, tmp_path, monkeypatch):
 def test_a_source_that_changes_meanwhile_is_refused(session, tmp_path, monkeypatch):
     copy = tmp_path / "copy.nwb"
     shutil.copy(session, copy)
-    real = analyse
+    real = Study.run
 
     def touch(*arguments, **keywords):
         found = real(*arguments, **keywords)
@@ -164,7 +164,7 @@ def test_a_source_that_changes_meanwhile_is_refused(session, tmp_path, monkeypat
             file.write(b" ")
         return found
 
-    monkeypatch.setattr("nwb_migvis.runs.running.analyse", touch)
+    monkeypatch.setattr(Study, "run", touch)
     with pytest.raises(MigvisError, match="was changed since it was read"):
         run(copy, out=tmp_path / "o.nwb", config=TINY)
     assert not (tmp_path / "o.nwb").exists()

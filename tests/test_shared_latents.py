@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from networks import conditions_of
-from nwb_migvis.analysis.priors import obtain_prior
-from nwb_migvis.analysis.stages import average_counts
 from pynwb import NWBHDF5IO
 
 from nwb_migvis import MigvisError, read_results, read_session, run, synthesize_more
-from nwb_migvis.analysis import analyse_together
+from nwb_migvis.analysis import Study
+from nwb_migvis.analysis.context import Context
+from nwb_migvis.analysis.latents import average_counts
+from nwb_migvis.analysis.networks import Pictures, obtain_prior
 from nwb_migvis.cli import main
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
 from nwb_migvis.evidence.between import cross_variance
@@ -25,7 +25,7 @@ from nwb_migvis.latents import LatentTask, Recording, linked_pairs, split_shared
 from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.latents.model import load_latent_model
 from nwb_migvis.read import read_sessions
-from nwb_migvis.runs.destinations import choose_destinations
+from nwb_migvis.runs.destinations import Where, choose_destinations
 from nwb_migvis.simulate import draw_counts, draw_factors, draw_population, render_stimuli
 from nwb_migvis.simulate.nwb import add_presentations, add_units, new_file
 from nwb_migvis.simulate.render import POSE
@@ -220,13 +220,14 @@ def test_a_conditional_prior_learns_from_every_session_and_any_other_from_each_i
     images = rng.integers(0, 255, (40, 8, 8), dtype=np.uint8)
     shown = np.concatenate([np.arange(30), np.arange(10, 40)])
     latents, train = rng.normal(size=(60, 4)), np.arange(40) % 4 > 0
-    wanted = {"start": None, "train": train, "seed": 0}
+    split = np.where(train, "train", "test")
+    groups = LatentGroups(("a", "b"), (2, 2), ((), ()))
 
     def trained(rows, z, conditional):
         plain = replace(TINY.synthesis, source_guidance=0.0, guidance_scale=0.0)
         config = replace(TINY, prior=replace(TINY.prior, conditional=conditional), synthesis=plain)
-        conditions = replace(conditions_of(latents, (2, 2)), z=z)
-        return obtain_prior(images, conditions, shown=rows, config=config, **wanted).to_bytes()
+        pictures = Pictures(images, split, z, rows, groups, {})
+        return obtain_prior(pictures, None, Context(config)).to_bytes()
 
     only_second, unseen = latents.copy(), latents.copy()
     only_second[45:] += 1
@@ -428,8 +429,7 @@ def test_the_command_line_writes_the_same_into_a_folder(ran, files, tmp_path, ca
 
 @pytest.fixture
 def no_work(monkeypatch):
-    for name in ("analyse", "analyse_together"):
-        monkeypatch.setattr(f"nwb_migvis.runs.running.{name}", lambda *_, **__: pytest.fail("work was done"))
+    monkeypatch.setattr(Study, "run", lambda _: pytest.fail("work was done"))
 
 
 def test_destinations_are_checked_before_any_work(files, tmp_path, no_work):
@@ -441,7 +441,7 @@ def test_destinations_are_checked_before_any_work(files, tmp_path, no_work):
         ({"source": [a, b]}, r"b_migvis\.nwb exists already"),
         ({"source": [a, a]}, "twice"),
         ({"source": [a, tmp_path / "." / "a.nwb"]}, "twice"),
-        ({"source": [a, b], "out": tmp_path / "x.nwb"}, "is no folder; expected one for the results of 2"),
+        ({"source": [a, b], "out": tmp_path / "x.nwb"}, "is not a folder; expected one for the results of 2"),
         ({"source": [a, b], "in_place": True, "out": tmp_path}, "both in_place and out"),
         ({"source": [a, tmp_path / "absent.nwb"]}, "absent"),
         ({"source": []}, "found 0 sessions"),
@@ -453,26 +453,26 @@ def test_destinations_are_checked_before_any_work(files, tmp_path, no_work):
 
 
 def test_no_two_sessions_are_written_to_one_file(files, tmp_path):
-    ends = {"in_place": False, "overwrite": True, "name": "migvis", "expected_bytes": 0}
+    ends = {"name": "migvis", "expected_bytes": 0}
+    beside, together = Where(overwrite=True), Where(tmp_path, overwrite=True)
     same = [tmp_path / folder / "s.nwb" for folder in "xy"]
     for path, file in zip(same, files, strict=True):
         path.parent.mkdir()
         shutil.copy(file, path)
     with pytest.raises(MigvisError, match=r"would hold the results of .*expected a file for each session"):
-        choose_destinations(same, out=tmp_path, **ends)
-    assert len(choose_destinations(same, out=None, **ends)) == 2
+        choose_destinations(same, together, **ends)
+    assert len(choose_destinations(same, beside, **ends)) == 2
     source = tmp_path / "x" / "s_migvis.nwb"
     shutil.copy(files[1], source)
     with pytest.raises(MigvisError, match="is taken by"):
-        choose_destinations([same[0], source], out=None, **ends)
+        choose_destinations([same[0], source], beside, **ends)
 
 
 def test_a_session_may_lack_labels_that_another_has(files):
     a, b = (session.drop_vars("image") for session in read_sessions(files))
     config = replace(SMALL, latents=replace(SMALL.latents, n_steps=1), evidence=TINY.evidence)
-    whole, partly = (
-        found.groups for found, _ in analyse_together([a, b.drop_vars(["category", "size"])], config=config)
-    )
+    study = Study([a, b.drop_vars(["category", "size"])], config)
+    whole, partly = (results.groups for results in study.run())
     assert whole["supervised_by"].equals(partly["supervised_by"])
     assert np.isfinite(whole.loc[["pose", "category"], "variance_beyond_labels"]).all()
     assert np.isfinite(partly.loc["pose", "variance_beyond_labels"])
@@ -498,7 +498,8 @@ def test_a_failure_in_the_second_file_leaves_the_first_whole(ran, files, tmp_pat
 
     made = [(results, {}) for results in ran]
     monkeypatch.setattr("nwb_migvis.runs.running.write_results", only_the_first)
-    monkeypatch.setattr("nwb_migvis.runs.running.analyse_together", lambda *_, **__: made)
+    monkeypatch.setattr(Study, "run", lambda _: None)
+    monkeypatch.setattr(Study, "assembled", lambda _: made)
     with pytest.raises(MigvisError, match=r"disk is full \(already written, and whole: .*a_migvis\.nwb\)"):
         run([a, b], config=SMALL)
     assert read_results(tmp_path / "a_migvis.nwb").latents.equals(ran[0].latents)

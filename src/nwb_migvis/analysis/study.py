@@ -82,6 +82,31 @@ class Study:
         """Whether a session holds pixels, without which nothing is synthesized."""
         return bool(self._state.sessions.pictured)
 
+    @property
+    def latents(self) -> Any:
+        """The latents so far: `SessionLatents`, or a list of them for several sessions."""
+        return self._each(self._state.need("latents", to="show them"))
+
+    @property
+    def prior(self) -> Prior:
+        """The prior so far."""
+        return self._state.need("prior", to="show it")
+
+    @property
+    def critic(self) -> Critic:
+        """The critic so far."""
+        return self._state.need("critic", to="show it")
+
+    def run(self) -> Results | list[Results]:
+        """Take every step that the sessions allow, with new networks; return the results."""
+        self.fit_latents()
+        if self.has_images:
+            self.train_prior()
+            self.train_critic()
+            self.edit()
+        self.measure()
+        return self.results
+
     # Latents
 
     def fit_latents(self) -> Any:

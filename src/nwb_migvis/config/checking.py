@@ -18,7 +18,6 @@ def check(
     above: Mapping[str, float] | None = None,
     below: Mapping[str, float] | None = None,
     one_of: Mapping[str, Collection[str]] | None = None,
-    each_of: Mapping[str, Collection[str]] | None = None,
     widths: str | None = None,
 ) -> None:
     """Check the values of a record; lists become tuples, tables frozen, whole numbers floats where asked.
@@ -30,8 +29,8 @@ def check(
         Place of the record among the settings, for messages.
     at_least, above, below : mapping of str to float
         Bounds by field.
-    one_of, each_of : mapping of str to collection of str
-        Allowed values of a field, or of each of its items.
+    one_of : mapping of str to collection of str
+        Allowed values of a field; of each of its items, where it holds several.
     widths : str, optional
         A field of layer widths, which normalisation in groups wants as multiples of 8.
 
@@ -52,12 +51,11 @@ def check(
             value = getattr(record, name)
             if not (math.isfinite(value) and holds(value, bound)):
                 raise MigvisError(f"{where}: found {name} = {value}; expected {words} {bound}")
-    choices = [(name, (getattr(record, name),), known) for name, known in (one_of or {}).items()]
-    choices += [(name, getattr(record, name), known) for name, known in (each_of or {}).items()]
-    for name, values, known in choices:
-        for value in values:
-            if value not in known:
-                raise MigvisError(f"{where}: found {name} = {value!r}; expected one of {', '.join(known)}")
+    for name, choices in (one_of or {}).items():
+        held = getattr(record, name)
+        for value in held if isinstance(held, tuple) else (held,):
+            if value not in choices:
+                raise MigvisError(f"{where}: found {name} = {value!r}; expected one of {', '.join(choices)}")
     if widths is not None:
         found = getattr(record, widths)
         if not found or any(width < 8 or width % 8 for width in found):

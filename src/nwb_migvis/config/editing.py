@@ -104,7 +104,7 @@ class SynthesisConfig:
                     0,
                 ),
             },
-            each_of={"methods": registry.METHODS},
+            one_of={"methods": registry.METHODS},
         )
         if len(set(self.methods)) < len(self.methods):
             raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected each once")

@@ -155,7 +155,7 @@ def write_further(
     check_destination(path, **destination, name=results.name, replace_run=True)
     with torch_settings(config) as n_threads:  # refuses a device before the session is read
         session = read_shown(path, results, **reading)
-        edits = make_further(request, results, session, edit_networks(weights, config), config)
+        edits = make_further(request, results, session, edit_networks(weights, config), config=config)
     first = results.synthesized.sizes["edit"]
     record = {
         "edits": [first, first + edits.sizes["edit"]],
@@ -175,7 +175,7 @@ def write_further(
 
 
 def make_further(
-    request: EditRequest, results: Results, session: xr.Dataset, networks: EditNetworks, config: Config
+    request: EditRequest, results: Results, session: xr.Dataset, networks: EditNetworks, *, config: Config
 ) -> xr.Dataset:
     """Return the edits that are asked for, as `Results.synthesized`."""
     from nwb_migvis.latents import stimulus_labels

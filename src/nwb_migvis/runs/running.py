@@ -159,7 +159,7 @@ def run_sources(
         sessions = [read_session(sources[0], **reading)] if alone else read_sessions(sources, **reading)
         digests = [] if origin else [digest_of(source) for source in sources]
     study = Study(sessions, config, name=name, clock=clock)
-    run_study(study)
+    study.run()
     read_as = {**reading, **(origin.reading if origin else {})}
     added = {
         "reading": {key: json_value(value) for key, value in read_as.items() if value is not None},
@@ -176,16 +176,6 @@ def run_sources(
         provenance = results.provenance | {"inputs": inputs} | added
         finished.append((replace(results, provenance=provenance), weights))
     return _write_all(finished, sources, destinations, fingerprints)
-
-
-def run_study(study: Study) -> None:
-    """Take every step that a study's sessions allow."""
-    study.fit_latents()
-    if study.has_images:
-        study.train_prior()
-        study.train_critic()
-        study.edit()
-    study.measure()
 
 
 def _write_all(

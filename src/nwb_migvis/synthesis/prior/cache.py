@@ -98,7 +98,8 @@ def cache_key(
         "device": torch.device(device).type,
         "versions": {package: version(package) for package in ("nwb-migvis", "torch", "diffusers")},
     }
-    return digest_of(training_digest(images, config, seed, start, conditions), machine)
+    training = training_digest(images, config, seed=seed, start=start, conditions=conditions)
+    return digest_of(training, machine)
 
 
 def _open(entry: Path) -> Prior:

@@ -254,7 +254,7 @@ def train_prior(
     )
     state = None
     if checkpoint is not None:
-        digest = training_digest(images, config, seed, start, conditions)
+        digest = training_digest(images, config, seed=seed, start=start, conditions=conditions)
         state = Checkpoint(checkpoint, digest, CHECKPOINT_EVERY, stays=True)
     train(training, config.n_steps, what="prior", checkpoint=state)
     return training.prior()
@@ -270,7 +270,12 @@ def _scale_of(images: np.ndarray) -> PixelScale:
 
 
 def training_digest(
-    images: np.ndarray, config: PriorConfig, seed: int, start: Prior | None, conditions: Conditions | None
+    images: np.ndarray,
+    config: PriorConfig,
+    *,
+    seed: int,
+    start: Prior | None,
+    conditions: Conditions | None,
 ) -> str:
     """Return the digest of all that decides the weights, but for kind of device and versions of diffusers."""
     return digest_of(config, seed, images, None if start is None else start.to_bytes(), conditions)
