@@ -6,9 +6,10 @@ from nwb_migvis.evidence.appearance import frechet_distance
 from nwb_migvis.evidence.labels import label_score
 from nwb_migvis.evidence.readers import convolutional as conv_reader
 from nwb_migvis.evidence.readers.kernel import edge_features
-from nwb_migvis.evidence.readers.protocol import KINDS, Examples, fit_readers, reader_scores
+from nwb_migvis.evidence.readers.protocol import Examples, fit_readers, reader_scores
 from nwb_migvis.evidence.readers.resolution import SIZE_PX, reduced
 from nwb_migvis.labels import LabelCode, as_labels, code_labels, select
+from nwb_migvis.registry import READERS
 
 SHAPES = ("bar", "disk", "ring")
 
@@ -164,7 +165,7 @@ def test_a_reader_of_another_kind_is_trained_by_name(monkeypatch):
     class Constant:
         kind = "constant"
 
-        def __init__(self, train, validation, *, codes, seed, n_steps):
+        def __init__(self, train, validation, *, codes, seed, n_steps, checkpoints):
             self.codes, self.trained_on = codes, (len(train), len(validation), seed, n_steps)
             self.mean = np.nanmean(train.encode(codes)["x"])
 
@@ -175,7 +176,7 @@ def test_a_reader_of_another_kind_is_trained_by_name(monkeypatch):
             return np.zeros((len(images), 1))
 
     images, labels = toy_images(60, seed=15)
-    monkeypatch.setitem(KINDS, "constant", Constant)
+    monkeypatch.setattr(READERS, "_registered", {"constant": Constant})
     (reader,) = fit(images, {"x": labels["x"]}, n_train=50, seed=3, n_steps=7, kinds=("constant",))
     assert reader.trained_on == (50, 10, 3, 7)
     assert [code.name for code in reader.codes] == ["x"] and reader.mean == pytest.approx(0)

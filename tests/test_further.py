@@ -14,6 +14,7 @@ from nwb_migvis.config import (
     METHODS,
 )
 from nwb_migvis.read.recorded import read_shown
+from nwb_migvis.runs.models import edit_networks
 from nwb_migvis.runs.more_edits import make_further
 from nwb_migvis.store import read_weights, validate_file
 from nwb_migvis.synthesis.editing.request import EditRequest
@@ -108,7 +109,8 @@ def make(home):
     results = read_results(path)
     weights, session = read_weights(path), read_shown(path, results)
     config = Config.from_dict(results.provenance["config"])
-    return lambda **asked: make_further(EditRequest(**asked), results, weights, session, config)
+    networks = edit_networks(weights, config)
+    return lambda **asked: make_further(EditRequest(**asked), results, session, networks, config=config)
 
 
 def test_what_is_not_given_is_drawn_from_held_out_stimuli(home, make):

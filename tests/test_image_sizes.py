@@ -50,7 +50,7 @@ def test_larger_images_in_grayscale_and_colour(size_px, patch_px, channels, colo
     ]
     plan = as_plan(rows)
     plan.loc[0, "method"] = "none"
-    stimuli = EditStimuli(np.arange(N).astype(str), images, critic.standardise(z).numpy())
+    stimuli = EditStimuli(np.arange(N).astype(str), images, critic.scale.standardise(z))
     made = synthesize(plan, stimuli, EditNetworks(prior, critic, GROUPS), config=EDITS, seed=0)
     free, guided, still = made["image"].values
     assert (free.shape, free.dtype) == ((size_px, size_px, *colour), np.uint8)

@@ -174,7 +174,7 @@ def test_a_run_guides_by_every_setting_of_the_conditional_prior(conditional, bla
     only_pairs = {"n_pairs": 10, "methods": ("pmi",), "n_dose": 0, "n_traversal": 0}
     config = SynthesisConfig(n_steps=6, critic_stop=0.0, batch_size=32, **only_pairs, **weights)
     plan = plan_edits(np.arange(40), groups, labels={}, config=config, rng=np.random.default_rng(0))
-    stimuli = EditStimuli(np.arange(40).astype(str), images, blank.standardise(latents).numpy())
+    stimuli = EditStimuli(np.arange(40).astype(str), images, blank.scale.standardise(latents))
     made = synthesize(plan, stimuli, EditNetworks(conditional, blank, groups), config=config, seed=0)
     source = plan["source"].to_numpy()
     path = {"alpha_bar": conditional.alpha_bar}

@@ -152,7 +152,7 @@ def make(shape, *, rows=None, **settings):
     plan = plan_edits(np.arange(12), GROUPS, labels={}, config=config, rng=np.random.default_rng(1))
     plan = plan if rows is None else plan.iloc[rows].reset_index(drop=True)
     prior, critic = untrained_networks(shape)
-    z = critic.standardise(rng.normal(size=(12, 2))).numpy()
+    z = critic.scale.standardise(rng.normal(size=(12, 2)).astype(np.float32))
     stimuli = EditStimuli(np.array([f"im{i}" for i in range(12)]), images, z)
     directions = {(group, d): np.full(1, 2.0) for group in GROUPS for d in config.directions}
     networks = EditNetworks(prior, critic, GROUPS)

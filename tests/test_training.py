@@ -9,7 +9,7 @@ from networks import conditions_of
 
 from nwb_migvis import MigvisError
 from nwb_migvis.config import CriticConfig, GroupConfig, LatentsConfig, PriorConfig
-from nwb_migvis.evidence.readers.protocol import fit_readers
+from nwb_migvis.evidence.readers.protocol import Examples, fit_readers
 from nwb_migvis.labels import as_labels
 from nwb_migvis.latents import LatentTask, Recording
 from nwb_migvis.latents.fit import fit_latents
@@ -175,10 +175,10 @@ def a_critic(folder):
 
 def a_reader(folder):
     (reader,) = fit_readers(
-        IMAGES[:40],
-        {"a": LATENTS[:40, 0].astype(float)},
-        images_validation=IMAGES[40:],
-        labels_validation={"a": LATENTS[40:, 0].astype(float)},
+        *(
+            Examples(IMAGES[part], as_labels({"a": LATENTS[part, 0]}))
+            for part in (slice(40), slice(40, None))
+        ),
         seed=0,
         n_steps=130,
         kinds=("conv",),

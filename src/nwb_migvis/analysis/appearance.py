@@ -36,7 +36,7 @@ def describe_edits(
     from nwb_migvis.evidence.selectivity import dose_response
 
     made, readers = edits.synthesized, scoring.readers
-    if made.sizes["edit"] == 0:
+    if not edits.has_pairs:
         return {}
     main = made.isel(edit=np.flatnonzero(made["role"].values == "main"))
     traversals = made.isel(edit=np.flatnonzero(made["role"].values == "traversal"))

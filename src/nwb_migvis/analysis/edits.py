@@ -66,6 +66,11 @@ class SessionEdits:
         """Number of edits."""
         return self.synthesized.sizes["edit"]
 
+    @property
+    def has_pairs(self) -> bool:
+        """Whether there are pairs that evidence is measured on (role "main")."""
+        return bool((self.synthesized["role"] == "main").any())
+
     def with_further(self, edits: xr.Dataset, stimuli: EditStimuli) -> SessionEdits:
         """Return these edits with further ones behind them."""
         if self.n_edits:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def fit_edit_readers(latents: SessionLatents, edits: SessionEdits, context: Context) -> list[Reader]:
-    """Train readers on real images; none where there are no edits or no labels to read from them."""
+    """Train readers on real images; none where there are no pairs or no labels to read from them."""
     from nwb_migvis.evidence.readers.protocol import Examples, fit_readers
 
-    if not latents.labels or edits.n_edits == 0:
+    if not (latents.labels and edits.has_pairs):
         return []
     train, validation = (
         Examples(edits.image[part], select(latents.labels, part))
@@ -65,6 +65,6 @@ def edit_selectivity(latents: SessionLatents, edits: SessionEdits, scoring: Edit
     """Read what the edits changed."""
     from nwb_migvis.evidence.selectivity import measure_selectivity
 
-    if not latents.labels or edits.n_edits == 0:
+    if not (latents.labels and edits.has_pairs):
         return no_selectivity()
     return measure_selectivity(edits.synthesized, scoring, groups=latents.groups)

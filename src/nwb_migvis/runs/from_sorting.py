@@ -62,7 +62,7 @@ class SortedSource:
 
 def run_sorting(
     source: SortedSource,
-    where: Where,
+    to: Where,
     *,
     name: str = "migvis",
     config: Config | None = None,
@@ -73,8 +73,8 @@ def run_sorting(
     Parameters
     ----------
     source : SortedSource
-    where : Where
-        The results go; `NAME_migvis.nwb` beside `into`, or beside the folder, where `out` is None.
+    to : Where
+        Where the results go; `NAME_migvis.nwb` beside `into`, or beside the folder, where `out` is None.
     name, config
         As for `run`.
     **reading
@@ -100,11 +100,11 @@ def run_sorting(
         )
     require(MODELS, what="fitting")
     home = folder.absolute() if into is None else into
-    destination = home.with_name(f"{home.stem}_migvis.nwb") if where.out is None else Path(where.out)
+    destination = home.with_name(f"{home.stem}_migvis.nwb") if to.out is None else Path(to.out)
     if into is not None:
-        check_destination(into, out=destination, overwrite=where.overwrite, name=name)
+        check_destination(into, out=destination, overwrite=to.overwrite, name=name)
     else:
-        check_new_file(destination, overwrite=where.overwrite)
+        check_new_file(destination, overwrite=to.overwrite)
     new = None if metadata is None else SessionMetadata.from_toml(metadata)
     table = read_presentations(source.presentations)
     sorting = load_sorting(folder)
@@ -139,7 +139,7 @@ def run_sorting(
             check_nothing_lost(into, temporary)
         (written,) = run_sources(
             [temporary],
-            replace(where, out=destination),
+            replace(to, out=destination),
             name=name,
             config=config or Config(),
             reading=reading,
