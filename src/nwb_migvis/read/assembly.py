@@ -16,7 +16,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.folder import check_folder, supplied_images
 from nwb_migvis.read.labels import agreed_labels, labels_from_csv, labels_of_images, labels_of_presentations
 from nwb_migvis.read.pixels import Decoder, ImageStack, OpenFiles
-from nwb_migvis.read.reading import BLANK, Reading, StimulusImage
+from nwb_migvis.read.presentations import BLANK, Presentations, StimulusImage
 
 OWN_NAMES = (
     "spike_count",
@@ -37,12 +37,12 @@ OWN_NAMES = (
 class Shown:
     """The presentations that become rows, and how many did not and why."""
 
-    reading: Reading
+    reading: Presentations
     n_blank: int
     dropped: dict[str, int]
 
 
-def shown_presentations(reading: Reading, *, where: str | None) -> Shown:
+def shown_presentations(reading: Presentations, *, where: str | None) -> Shown:
     """Leave out blanks, presentations without a start, and those for which `where` is not true.
 
     Raises
@@ -85,7 +85,7 @@ def shown_presentations(reading: Reading, *, where: str | None) -> Shown:
     return Shown(kept, int(is_blank.sum()), dropped)
 
 
-def _true_where(reading: Reading, where: str) -> np.ndarray:
+def _true_where(reading: Presentations, where: str) -> np.ndarray:
     if where not in reading.columns:
         held = ", ".join(sorted(reading.columns)) or "none"
         raise MigvisError(f"no presentation column {where!r} (where=); expected one of: {held}")
@@ -107,8 +107,8 @@ class Need(Enum):
 
 
 def with_pixels(
-    reading: Reading, images: str | Path | Mapping[str, str | Path] | None, *, need: Need
-) -> Reading:
+    reading: Presentations, images: str | Path | Mapping[str, str | Path] | None, *, need: Need
+) -> Presentations:
     """Return a reading of the images that were shown, with the user's files where the session has no pixels.
 
     Raises
@@ -145,7 +145,9 @@ class Stimuli:
     stack: ImageStack | None
 
 
-def session_stimuli(reading: Reading, *, resize_px: tuple[int, int] | None, channel_order: str) -> Stimuli:
+def session_stimuli(
+    reading: Presentations, *, resize_px: tuple[int, int] | None, channel_order: str
+) -> Stimuli:
     """Name the images that were shown, by their pixels where nameless, and merge those of one name."""
     sources = [image.pixels for image in reading.images if image.pixels is not None]
     decoder = Decoder(sources, channel_order=channel_order)
@@ -174,7 +176,7 @@ def _named_by_pixels(images: Sequence[StimulusImage], decoder: Decoder) -> list[
 
 
 def session_dataset(
-    reading: Reading,
+    reading: Presentations,
     stimuli: Stimuli,
     counts: np.ndarray,
     *,

@@ -17,7 +17,7 @@ import pandas as pd
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.folder import resolve_external
 from nwb_migvis.read.pixels import DatasetPixels, FilePixels, Pixels
-from nwb_migvis.read.reading import StimulusImage
+from nwb_migvis.read.presentations import StimulusImage
 
 if TYPE_CHECKING:
     from pynwb import NWBFile, TimeSeries

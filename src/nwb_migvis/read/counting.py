@@ -134,8 +134,8 @@ class Windows:
         if self._tally is None:
             per_gap += np.bincount(self.positions(times), minlength=len(per_gap))
             return
-        grid = self._origin, self._cells_per_s, self._before
-        if not self._tally(times, *grid, self._padded, self._most, per_gap):
+        grid = self._origin, self._cells_per_s, self._before, self._most
+        if not self._tally(times, grid, self._padded, per_gap):
             raise ValueError("times hold NaN or infinity")
 
 

@@ -23,7 +23,7 @@ from nwb_migvis.read.assembly import (
 from nwb_migvis.read.contents import Collection, Table, plain_column
 from nwb_migvis.read.counting import check_window, count_spikes
 from nwb_migvis.read.layouts.tables import table_reading
-from nwb_migvis.read.reading import StimulusImage
+from nwb_migvis.read.presentations import StimulusImage
 from nwb_migvis.read.unit_query import selected_units
 from nwb_migvis.sorting.units import SortedUnits
 

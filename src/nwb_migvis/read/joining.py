@@ -10,7 +10,7 @@ import numpy as np
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.contents import Contents, Table
 from nwb_migvis.read.layouts import LAYOUTS
-from nwb_migvis.read.reading import BLANK, Problem, Reading, StimulusImage
+from nwb_migvis.read.presentations import BLANK, Presentations, Problem, StimulusImage
 
 TOLERANCE_S = 1e-4 * (1 + 1e-6)
 """Starts this close are the same presentation: 0.1 ms, and a little for the rounding of differences."""
@@ -18,7 +18,7 @@ TOLERANCE_S = 1e-4 * (1 + 1e-6)
 NO_ROW = -1
 
 
-def choose_reading(contents: Contents, *, layout: str | None, stimulus: str | None) -> Reading:
+def choose_reading(contents: Contents, *, layout: str | None, stimulus: str | None) -> Presentations:
     """Return the one reading of a file's presentations.
 
     Layouts are tried in the order of `LAYOUTS`. The first that fits gives times, images and pixels; others
@@ -45,7 +45,7 @@ def choose_reading(contents: Contents, *, layout: str | None, stimulus: str | No
         )
     found = [item for find in LAYOUTS.values() for item in find(contents, stimulus)]
     chosen = [item for item in found if layout is None or item.is_called(layout)]
-    readings = [item for item in chosen if isinstance(item, Reading)]
+    readings = [item for item in chosen if isinstance(item, Presentations)]
     for item in chosen:
         if isinstance(item, Problem) and (item.is_certain or not readings):
             raise MigvisError(item.message)
@@ -54,7 +54,7 @@ def choose_reading(contents: Contents, *, layout: str | None, stimulus: str | No
     reading = readings[0]
     if reading.unit_tables:
         return reading
-    others = [item for item in found if isinstance(item, Reading) and item is not reading]
+    others = [item for item in found if isinstance(item, Presentations) and item is not reading]
     for other in others:
         rows = match_rows(reading.start_time, other.start_time, other.stop_time)
         conflict = disagreement(reading, other, rows)
@@ -72,7 +72,7 @@ def choose_reading(contents: Contents, *, layout: str | None, stimulus: str | No
     return reading
 
 
-def _nothing_fits(contents: Contents, found: Sequence[Reading | Problem], layout: str | None) -> str:
+def _nothing_fits(contents: Contents, found: Sequence[Presentations | Problem], layout: str | None) -> str:
     if layout is not None and found:
         names = ", ".join(f"{item.layout}:{item.place}" for item in found)
         return f"layout {layout!r} is not in the file; expected one of {names}: choose one of these"
@@ -149,12 +149,12 @@ def _latest_container(starts: np.ndarray, stops: np.ndarray, times: np.ndarray) 
     return found
 
 
-def disagreement(reading: Reading, other: Reading, rows: np.ndarray) -> str | None:
+def disagreement(reading: Presentations, other: Presentations, rows: np.ndarray) -> str | None:
     """Return how two readings contradict each other, or None where they give the same presentations.
 
     Parameters
     ----------
-    reading, other : Reading
+    reading, other : Presentations
     rows : numpy.ndarray
         (presentation of `reading`,) its row in `other`, -1 where there is none.
     """
@@ -180,11 +180,13 @@ def disagreement(reading: Reading, other: Reading, rows: np.ndarray) -> str | No
     return _different_images(reading, other, mine[shown], theirs[shown])
 
 
-def _at(reading: Reading, rows: np.ndarray) -> str:
+def _at(reading: Presentations, rows: np.ndarray) -> str:
     return f"{reading.start_time[rows[0]]:.4f} s"
 
 
-def _different_images(reading: Reading, other: Reading, mine: np.ndarray, theirs: np.ndarray) -> str | None:
+def _different_images(
+    reading: Presentations, other: Presentations, mine: np.ndarray, theirs: np.ndarray
+) -> str | None:
     codes = np.unique(mine * len(other.images) + theirs)
     pairs = np.stack(np.divmod(codes, len(other.images)), axis=1)
     doubled = [(pairs[:, 0], reading, other)]
@@ -205,7 +207,7 @@ def _different_images(reading: Reading, other: Reading, mine: np.ndarray, theirs
     return None
 
 
-def join(reading: Reading, other: Reading, rows: np.ndarray) -> Reading:
+def join(reading: Presentations, other: Presentations, rows: np.ndarray) -> Presentations:
     """Return a reading with the columns of one that agrees with it, and its names for images without one."""
     images = list(reading.images)
     if not other.is_numbered:
@@ -229,7 +231,7 @@ def _completed(image: StimulusImage, other: StimulusImage) -> StimulusImage:
     return replace(image, name=image.name or other.name, pixels=image.pixels or other.pixels)
 
 
-def join_table(reading: Reading, table: Table) -> Reading:
+def join_table(reading: Presentations, table: Table) -> Presentations:
     """Return a reading with the columns of a table that says nothing of images.
 
     Such a table is joined if every presentation lies in one of its rows.

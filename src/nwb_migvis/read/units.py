@@ -11,7 +11,7 @@ import numpy as np
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.contents import scalar_columns
 from nwb_migvis.read.counting import count_spikes
-from nwb_migvis.read.reading import Reading
+from nwb_migvis.read.presentations import Presentations
 from nwb_migvis.read.unit_query import selected_units, unit_columns
 
 
@@ -125,7 +125,7 @@ def same_units(unit_tables: Sequence[Any], nwb: Any, *, query: str | None = None
 
 def count_by_table(
     tables: Sequence[SpikeTable],
-    reading: Reading,
+    reading: Presentations,
     *,
     window_s: tuple[float, float],
     max_bytes: int,

@@ -13,12 +13,12 @@ import numpy as np
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.contents import Contents
 from nwb_migvis.read.layouts.index_series import series_times
-from nwb_migvis.read.reading import Problem, Reading
+from nwb_migvis.read.presentations import Presentations, Problem
 
 NAME = "frames"
 
 
-def find(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem]:
+def find(contents: Contents, stimulus: str | None) -> Iterator[Presentations | Problem]:
     """Yield a reading for each image series under the file's stimuli that no `IndexSeries` points at."""
     from pynwb.image import ImageSeries, IndexSeries
 
@@ -32,7 +32,7 @@ def find(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem
         except MigvisError as error:
             yield Problem(NAME, series.name, str(error), is_certain=False)  # it may be a movie
             continue
-        yield Reading(
+        yield Presentations(
             layout=NAME,
             place=series.name,
             start_time=start_time,

@@ -14,12 +14,12 @@ import numpy as np
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.contents import Contents
-from nwb_migvis.read.reading import BLANK, Problem, Reading
+from nwb_migvis.read.presentations import BLANK, Presentations, Problem
 
 NAME = "index_series"
 
 
-def find(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem]:
+def find(contents: Contents, stimulus: str | None) -> Iterator[Presentations | Problem]:
     """Yield a reading for each `IndexSeries` of the file."""
     from pynwb.image import IndexSeries
 
@@ -32,7 +32,7 @@ def find(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem
             yield Problem(NAME, series.name, str(error))
 
 
-def _read(contents: Contents, series: Any) -> Reading:
+def _read(contents: Contents, series: Any) -> Presentations:
     if series.indexed_images is not None:
         collection = contents.images_collection(series.indexed_images)
     else:
@@ -43,7 +43,7 @@ def _read(contents: Contents, series: Any) -> Reading:
             "order_of_images; expected one, or names that end in 0 .. n - 1: add order_of_images"
         )
     values = np.asarray(series.data[:])
-    return Reading(
+    return Presentations(
         layout=NAME,
         place=series.name,
         start_time=series_times(series, len(values)),

@@ -15,7 +15,7 @@ import numpy as np
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.contents import Collection, Contents, Table
 from nwb_migvis.read.layouts.index_series import positions
-from nwb_migvis.read.reading import BLANK, Problem, Reading, StimulusImage
+from nwb_migvis.read.presentations import BLANK, Presentations, Problem, StimulusImage
 
 NAME_COLUMNS = ("stimulus_filename", "image_name", "image_filename", "image_file", "external_image_file")
 """Columns that name the image, in the order in which they are looked for."""
@@ -69,17 +69,17 @@ class KnownImages(Protocol):
         """Images that positions may count."""
 
 
-def find_dicarlo(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem]:
+def find_dicarlo(contents: Contents, stimulus: str | None) -> Iterator[Presentations | Problem]:
     """Yield readings of tables with `stimulus_filename`."""
     return _find(contents, stimulus, "dicarlo")
 
 
-def find_allen(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem]:
+def find_allen(contents: Contents, stimulus: str | None) -> Iterator[Presentations | Problem]:
     """Yield readings of `*_presentations` tables."""
     return _find(contents, stimulus, "allen")
 
 
-def find_intervals(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem]:
+def find_intervals(contents: Contents, stimulus: str | None) -> Iterator[Presentations | Problem]:
     """Yield readings of any other table of intervals."""
     return _find(contents, stimulus, "intervals")
 
@@ -92,7 +92,7 @@ def _layout_of(table: Table, contents: Contents) -> str:
     return "allen" if table.name.endswith("_presentations") else "intervals"
 
 
-def _find(contents: Contents, stimulus: str | None, layout: str) -> Iterator[Reading | Problem]:
+def _find(contents: Contents, stimulus: str | None, layout: str) -> Iterator[Presentations | Problem]:
     for table in contents.tables.values():
         if _layout_of(table, contents) != layout:
             continue
@@ -122,18 +122,15 @@ def identity_column(table: Table, contents: Contents) -> str | None:
     return next((name for name in NUMBER_COLUMNS if name in table.columns), None)
 
 
-def table_reading(table: Table, column: str, contents: KnownImages, *, layout: str) -> Reading:
+def table_reading(table: Table, column: str, contents: KnownImages, *, layout: str) -> Presentations:
     """Read the presentations of a table whose `column` identifies the image."""
     values = table.columns[column]
-    place = f"column {column!r} of table {table.name!r}"
     images, image_index = (
-        _by_name(values, contents)
-        if values.dtype == object
-        else _by_number(values, column, table, contents, place)
+        _by_name(values, contents) if values.dtype == object else _by_number(column, table, contents)
     )
     if "omitted" in table.columns and table.columns["omitted"].dtype.kind in "biuf":
         image_index = np.where(table.columns["omitted"] == 1, BLANK, image_index)
-    return Reading(
+    return Presentations(
         layout=layout,
         place=table.name,
         start_time=table.start_time,
@@ -167,9 +164,8 @@ def _named(name: str, contents: KnownImages) -> StimulusImage:
     return found[0] if found else StimulusImage(name)
 
 
-def _by_number(
-    values: np.ndarray, column: str, table: Table, contents: KnownImages, place: str
-) -> tuple[list[StimulusImage], np.ndarray]:
+def _by_number(column: str, table: Table, contents: KnownImages) -> tuple[list[StimulusImage], np.ndarray]:
+    values, place = table.columns[column], f"column {column!r} of table {table.name!r}"
     collection = _collection_of(table, contents) if column in POSITION_COLUMNS else None
     if collection is not None:
         return list(collection.images), positions(values, len(collection.images), place=place)

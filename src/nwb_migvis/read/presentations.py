@@ -11,7 +11,7 @@ import numpy as np
 from nwb_migvis.read.pixels import Pixels
 
 BLANK = -1
-"""Value of `Reading.image_index` where no image was shown."""
+"""Value of `Presentations.image_index` where no image was shown."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class StimulusImage:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Presentations:
     """One way to read the presentations of a file.
 
     Attributes
