@@ -34,8 +34,8 @@ def find(contents: Contents, stimulus: str | None) -> Iterator[Presentations | P
 def _session_reading(contents: Contents, session: str, column: str) -> Presentations:
     table = contents.tables[f"trials_table_{session}"]
     if column not in table.columns:
-        held = ", ".join(table.columns)
-        raise MigvisError(f"table {table.name!r} has no column {column!r}; expected one of {held}")
+        columns = ", ".join(table.columns)
+        raise MigvisError(f"table {table.name!r} has no column {column!r}; expected one of {columns}")
     return table_reading(table, column, contents, layout=NAME)
 
 
@@ -62,6 +62,8 @@ def _concatenated(
         is_numbered=readings[0].is_numbered,
         tables=tuple(reading.place for reading in readings),
         unit_tables=units,
+        precision_s=max(reading.precision_s for reading in readings),
+        index_question=next((r.index_question for r in readings if r.index_question), ""),
         unit_table_index=np.repeat(np.arange(len(readings)), [len(r.start_time) for r in readings]),
     )
 
@@ -70,7 +72,7 @@ def image_columns(contents: Contents) -> dict[str, dict[str, Any]]:
     """Return what the table `stimulus_meta` says of each image beside its names, by file name."""
     from hdmf.common import DynamicTable
 
-    from nwb_migvis.read.contents import scalar_columns
+    from nwb_migvis.read.table import scalar_columns
 
     table = next((item for item in contents.stimuli if item.name == "stimulus_meta"), None)
     if not isinstance(table, DynamicTable):
