@@ -28,7 +28,7 @@ from nwb_migvis.read import read_sessions
 from nwb_migvis.runs.destinations import Where, choose_destinations
 from nwb_migvis.simulate import draw_counts, draw_factors, draw_population, render_stimuli
 from nwb_migvis.simulate.nwb import add_presentations, add_units, new_file
-from nwb_migvis.simulate.render import POSE
+from nwb_migvis.simulate.render import POSE, Stimuli
 from nwb_migvis.simulate.spikes import draw_schedule, spike_trains
 from nwb_migvis.store import validate_file, write_results
 from nwb_migvis.testing import tiny_config
@@ -311,7 +311,7 @@ def _write(path, rows, *, seed, n_units, pixels=True):
     order, onset = draw_schedule(len(rows), 4, seed=seed)
     counts = draw_counts(population.rate_hz(factors.iloc[rows]), order, 0.1, seed=seed)
     nwbfile = new_file({"seed": seed})
-    add_presentations(nwbfile, images[rows], names, factors.iloc[rows], order, onset)
+    add_presentations(nwbfile, Stimuli(names, images[rows], factors.iloc[rows]), order, onset)
     if not pixels:
         nwbfile.stimulus.pop("presentations")
         nwbfile.stimulus_template.pop("images")

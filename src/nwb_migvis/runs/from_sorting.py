@@ -132,8 +132,7 @@ def run_sorting(
             table,
             image=session.get("image"),
             unit_ids=list(unit_ids),
-            into=into,
-            metadata=new,
+            into=home if new is None else new,
         )
         if into is not None:
             check_nothing_lost(into, temporary)
