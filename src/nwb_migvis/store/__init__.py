@@ -8,13 +8,16 @@ from nwb_migvis.store.destination import Destination, check_destination, check_n
 from nwb_migvis.store.private import reserve, temporary_path
 from nwb_migvis.store.sidecar import read_sidecar, sidecar_path, write_sidecar
 from nwb_migvis.store.validate import IMPORTANCES, Finding, validate_file
+from nwb_migvis.store.weights import building, check_models
 from nwb_migvis.store.write import fingerprint, restore_sidecar, write_results
 
 __all__ = [
     "IMPORTANCES",
     "Destination",
     "Finding",
+    "building",
     "check_destination",
+    "check_models",
     "check_new_file",
     "check_nothing_lost",
     "check_writable",

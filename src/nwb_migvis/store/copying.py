@@ -106,9 +106,8 @@ def _export(job: Job) -> None:
         nwbfile.set_modified()
 
         def export() -> None:
-            with h5py.File(job.output, "x") as file:
-                with NWBHDF5IO(file=file, mode="w") as writing:
-                    writing.export(src_io=reading, nwbfile=nwbfile)
+            with h5py.File(job.output, "x") as file, NWBHDF5IO(file=file, mode="w") as writing:
+                writing.export(src_io=reading, nwbfile=nwbfile)
                 keep_spelling(job.source, file)
 
         _by_pynwb(export, "copy", job.source)
