@@ -20,7 +20,15 @@ from nwb_migvis.extras import MODELS, require
 from nwb_migvis.read.recorded import read_shown, small_images
 from nwb_migvis.results import Results
 from nwb_migvis.runs.request import Request
-from nwb_migvis.store import check_destination, fingerprint, read_results, read_weights, write_results
+from nwb_migvis.store import (
+    building,
+    check_destination,
+    check_models,
+    fingerprint,
+    read_results,
+    read_weights,
+    write_results,
+)
 
 DEFAULT_PAIRS = 8
 
@@ -115,12 +123,12 @@ def write_further(
 ) -> tuple[Path, Results]:
     """Do what `synthesize_more` does, and say where the results were written."""
     require(MODELS, what="editing")
+    before = fingerprint(path)
     results = read_results(path, name)
     weights = _weights(path, results)
     config = _config(path, results, changes)
     request.check_against(results, config)
     check_destination(path, **where, name=results.name, replace_run=True)
-    found = fingerprint(path)
     with torch_settings(config) as n_threads:  # refuses a device before the session is read
         session = read_shown(path, results, **reading)
         made = make_further(request, results, weights, session, config)
@@ -137,7 +145,7 @@ def write_further(
     log = [*results.provenance.get("further_edits", ()), record]
     results = replace(results, synthesized=together, provenance=results.provenance | {"further_edits": log})
     written = write_results(
-        results, source=path, **where, weights=weights, unchanged_since=found, replace_run=True
+        results, source=path, **where, weights=weights, unchanged_since=before, replace_run=True
     )
     return written, results
 
@@ -152,8 +160,9 @@ def make_further(
     from nwb_migvis.synthesis.editing.synthesize import synthesize
     from nwb_migvis.synthesis.prior.model import load_prior
 
-    prior = _moved(load_prior(weights["prior"]), config.device)
-    critic = _moved(load_critic(weights["critic"], prior=prior), config.device)
+    with building(f"/analysis/{results.name}/model"):
+        prior = _moved(load_prior(weights["prior"]), config.device)
+        critic = _moved(load_critic(weights["critic"], prior=prior), config.device)
     strengths = request.strength or (config.synthesis.strength,)
     labels = stimulus_labels(session)
     groups, latents = config.latents.groups, results.latents
@@ -267,6 +276,7 @@ def _weights(path: Path, results: Results) -> dict[str, bytes]:
                 f"{digest[:12]}...; expected {str(recorded.get(network))[:12]}..., which the run recorded; "
                 "fetch the file again, or run the model again"
             )
+    check_models(weights, results, path=path)
     return weights
 
 
