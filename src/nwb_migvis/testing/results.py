@@ -43,7 +43,7 @@ def _mock_weights() -> dict[str, bytes]:
         "up_block_types": ["UpBlock2D"],
     }
     groups = [[name, size, []] for name, size in _SIZES.items()]
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "vae": {
             "kind": "group VAE",
             "groups": groups,
@@ -65,7 +65,7 @@ def _mock_weights() -> dict[str, bytes]:
             "unet": unet,
         },
     }
-    shapes = {
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {
         "vae": {"decoder.weight": (len(MOCK_UNITS), 6), "trunk.0.weight": (8, len(MOCK_UNITS))},
         "critic": {"mean": (6,), "std": (6,), "bank": (2, 6), "network.convolutions.0.weight": (8, 1, 3, 3)},
         "prior": {
