@@ -195,7 +195,7 @@ def test_a_run_refuses_latents_that_its_groups_do_not_have():
         | dict.fromkeys(("r2", "noise_ceiling", "reliability"), number),
     )
     with pytest.raises(
-        MigvisError, match=r"found unit_loadings.loading of shape \(2,\) a row; expected the 3"
+        MigvisError, match=r"found unit_loadings.loading of shape \(2,\) per row; expected the 3"
     ):
         MigvisRun(
             name="migvis",

@@ -25,7 +25,8 @@ from pynwb.image import IndexSeries
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read import read_session
-from nwb_migvis.read.joining import TOLERANCE_S, match_rows
+from nwb_migvis.read.joining import match_rows
+from nwb_migvis.read.table import ROUNDING_S
 
 NAMES = [f"pic{k}" for k in range(N_IMAGES)]
 
@@ -163,7 +164,7 @@ times = st.integers(0, 400).map(lambda k: k * 5e-5)
 @given(st.lists(times, max_size=8), st.lists(st.tuples(times, times), max_size=8))
 def test_rows_are_matched_as_the_contract_says(starts, intervals):
     """The nearest start within 0.1 ms, else the latest interval that contains the time."""
-    tolerance = TOLERANCE_S
+    tolerance = ROUNDING_S
     start = np.array([a for a, _ in intervals])
     stop = np.array([a + b for a, b in intervals])
     found = match_rows(np.array(starts), start, stop)

@@ -25,12 +25,12 @@ from nwb_migvis.latents import LatentTask, Recording, linked_pairs, split_shared
 from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.latents.protocol import load_latent_model
 from nwb_migvis.read import read_sessions
-from nwb_migvis.runs.destinations import Where, choose_destinations
+from nwb_migvis.runs.destinations import choose_destinations
 from nwb_migvis.simulate import draw_counts, draw_factors, draw_population, render_stimuli
 from nwb_migvis.simulate.nwb import add_presentations, add_units, new_file
-from nwb_migvis.simulate.render import POSE
+from nwb_migvis.simulate.render import POSE, Stimuli
 from nwb_migvis.simulate.spikes import draw_schedule, spike_trains
-from nwb_migvis.store import validate_file, write_results
+from nwb_migvis.store import Destination, validate_file, write_results
 from nwb_migvis.testing import tiny_config
 
 GROUPS = (
@@ -311,7 +311,7 @@ def _write(path, rows, *, seed, n_units, pixels=True):
     order, onset = draw_schedule(len(rows), 4, seed=seed)
     counts = draw_counts(population.rate_hz(factors.iloc[rows]), order, 0.1, seed=seed)
     nwbfile = new_file({"seed": seed})
-    add_presentations(nwbfile, images[rows], names, factors.iloc[rows], order, onset)
+    add_presentations(nwbfile, Stimuli(names, images[rows], factors.iloc[rows]), order, onset)
     if not pixels:
         nwbfile.stimulus.pop("presentations")
         nwbfile.stimulus_template.pop("images")
@@ -454,7 +454,7 @@ def test_destinations_are_checked_before_any_work(files, tmp_path, no_work):
 
 def test_no_two_sessions_are_written_to_one_file(files, tmp_path):
     ends = {"name": "migvis", "expected_bytes": 0}
-    beside, together = Where(overwrite=True), Where(tmp_path, overwrite=True)
+    beside, together = Destination(overwrite=True), Destination(out=tmp_path, overwrite=True)
     same = [tmp_path / folder / "s.nwb" for folder in "xy"]
     for path, file in zip(same, files, strict=True):
         path.parent.mkdir()

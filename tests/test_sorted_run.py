@@ -131,7 +131,7 @@ def test_units_and_results_into_a_copy_of_a_session(home, call):
         (["{sorted}", "--into", "{home}/raw.nwb", "--stimulus", "x"], "found --stimulus with"),
         (["{sorted}", "--into", "{home}/raw.nwb", "--channel-order", "bgr"], "found --channel-order with"),
         (["{sorted}", "--into", "{home}/absent.nwb"], "absent.nwb: found nothing"),
-        (["{sorted}", "--into", "{home}/meta.toml"], "meta.toml is no HDF5 file"),
+        (["{sorted}", "--into", "{home}/meta.toml"], "meta.toml is not an HDF5 file"),
         (["{sorted}", "--metadata", "{home}/absent.toml"], "metadata .*absent.toml: No such file"),
         (
             ["{sorted}", "--metadata", "{home}/meta.toml", "--images", "{home}/no"],

@@ -166,7 +166,7 @@ def test_reading_what_holds_no_results_says_so(session, tmp_path):
     with pytest.raises(MigvisError, match="found nothing; expected an NWB file"):
         read_results(tmp_path / "absent.nwb")
     (tmp_path / "text.nwb").write_text("not HDF5")
-    with pytest.raises(MigvisError, match="is no HDF5 file"):
+    with pytest.raises(MigvisError, match="is not an HDF5 file"):
         read_results(tmp_path / "text.nwb")
     (tmp_path / "half.nwb").write_bytes(session.read_bytes()[:5000])
     with pytest.raises(MigvisError, match="truncated"):

@@ -17,7 +17,7 @@ from pynwb import NWBHDF5IO, TimeSeries
 from pynwb.image import ImageSeries
 
 from nwb_migvis import MigvisError
-from nwb_migvis.store import check_destination, list_runs, write_results
+from nwb_migvis.store import check_destination, destination, list_runs, write_results
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,12 @@ def pristine(tmp_path_factory) -> Path:
 @pytest.fixture
 def session(pristine, tmp_path) -> Path:
     return Path(shutil.copy(pristine, tmp_path / "session.nwb"))
+
+
+@pytest.fixture(autouse=True)
+def no_trial(monkeypatch):
+    """Leave out the copy on trial, which has tests of its own (test_store_refusals.py)."""
+    monkeypatch.setattr(destination, "check_writable", lambda *_, **__: None)
 
 
 @contextmanager
@@ -74,7 +80,7 @@ def test_an_output_that_exists_is_refused(session):
 def test_outputs_that_cannot_be_are_refused(session, tmp_path):
     assert "is the source itself" in refusal(session, out=session, overwrite=True)
     assert "both in_place and out" in refusal(session, out=tmp_path / "x.nwb", in_place=True)
-    assert "no folder" in refusal(session, out=tmp_path / "absent" / "x.nwb")
+    assert "not a folder" in refusal(session, out=tmp_path / "absent" / "x.nwb")
     assert "is a folder" in refusal(session, out=tmp_path)
     (tmp_path / "link.nwb").symlink_to(tmp_path / "nowhere.nwb")
     assert "is a symbolic link" in refusal(session, out=tmp_path / "link.nwb")
@@ -124,7 +130,7 @@ def test_a_name_that_something_else_has_is_refused(session):
         nwbfile = io.read()
         nwbfile.add_analysis(TimeSeries(name="migvis", data=np.ones(3), unit="V", rate=1.0))
         io.write(nwbfile)
-    assert "/analysis/migvis is there already and is no run" in refusal(session, overwrite=True)
+    assert "/analysis/migvis is there already and is not a run" in refusal(session, overwrite=True)
 
 
 def test_files_that_are_open_elsewhere_are_refused(session):

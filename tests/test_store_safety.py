@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -15,10 +16,10 @@ import pytest
 from examples import WEIGHTS, example_results, write_session
 
 from nwb_migvis import MigvisError, read_results
-from nwb_migvis.store import check_destination, list_runs, write, write_results
+from nwb_migvis.store import check_destination, copying, list_runs, write, write_results
 from nwb_migvis.store.canonical import canonical, differences
 from nwb_migvis.store.compare import lost_or_altered
-from nwb_migvis.store.destination import temporary_path
+from nwb_migvis.store.private import temporary_path
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 REAL = ("nwb_dicarlo_layout/session_with_images.nwb", "nwb_dicarlo_layout/aggregated.nwb")
@@ -73,10 +74,12 @@ def test_the_backup_can_be_refused(session):
 
 
 def kill_at(moment: str) -> None:
-    """Make this process kill itself at a moment of `write_results`."""
+    """Make this process be killed at a moment of `write_results`, by the one that writes or by itself."""
+    writer = os.getpid()
 
     def die(*args, **kwargs):
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(writer, signal.SIGKILL)
+        time.sleep(60)  # the writing process ends with it
 
     def die_at_call(number, function):
         calls = iter(range(number))
@@ -87,13 +90,13 @@ def kill_at(moment: str) -> None:
     elif moment == "among the datasets":
         h5py.Group.create_dataset = die_at_call(20, h5py.Group.create_dataset)
     elif moment == "before the check":
-        write._verify = die
+        copying._verify = die
     elif moment == "before the disk has it":
-        write._sync = die
+        copying.sync = die
     elif moment == "before the name":
         Path.replace = die
     elif moment == "after the name":
-        write._sync = die_at_call(1, write._sync)
+        write.sync = die
 
 
 MOMENTS = (
@@ -123,6 +126,7 @@ def test_a_kill_leaves_all_of_the_old_or_all_of_the_new(session, moment, in_plac
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
+    assert not multiprocessing.active_children()
     final = session if in_place else session.with_name("session_migvis.nwb")
     done = moment == "after the name"
     if in_place and done:
@@ -132,7 +136,7 @@ def test_a_kill_leaves_all_of_the_old_or_all_of_the_new(session, moment, in_plac
     assert final.exists() == (in_place or done)
     if done:
         assert differences(canonical(example_results()), read_results(final)) == []
-    orphans = [p.name for p in session.parent.iterdir() if p.name.startswith(".")]
+    orphans = [p.name for p in session.parent.iterdir() if p.name.endswith(".tmp")]
     assert len(orphans) == (not done)
     out = session.with_name("later.nwb")
     if moment == "before the name":
@@ -148,9 +152,9 @@ def test_only_temporary_files_of_dead_processes_are_swept(session):
     child.start()
     child.join()
     mine = temporary_path(session.with_name("other.nwb"))
-    dead = mine.with_name(mine.name.replace(f"-{os.getpid()}.", f"-{child.pid}."))
-    alive = mine.with_name(mine.name.replace(f"-{os.getpid()}.", f"-{os.getppid()}."))
-    elsewhere = mine.with_name(f".other.nwb.migvis-another-host-{child.pid}.tmp")
+    dead = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{child.pid}-"))
+    alive = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{os.getppid()}-"))
+    elsewhere = mine.with_name(f".other.nwb.migvis-another-host-{child.pid}-{16 * '0'}.tmp")
     unlike = session.with_name(".other.nwb.tmp")
     for path in (dead, alive, elsewhere, unlike):
         path.touch()
@@ -163,7 +167,7 @@ def test_an_exception_leaves_nothing_behind(session, monkeypatch):
     def fail(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write, "_verify", fail)
+    monkeypatch.setattr(copying, "_verify", fail)
     with pytest.raises(KeyboardInterrupt):
         write_results(example_results(), source=session)
     assert {p.name for p in session.parent.iterdir()} == {"session.nwb"}
@@ -173,7 +177,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(session, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(write, "_export", full)
+    monkeypatch.setattr(copying, "_export", full)
     with pytest.raises(MigvisError, match=r"could not be written: .*No space left on device"):
         write_results(example_results(), source=session)
     assert {p.name for p in session.parent.iterdir()} == {"session.nwb"}
@@ -181,7 +185,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(session, monkeypatch):
 
 def test_an_output_that_appears_meanwhile_is_kept(session, monkeypatch):
     out = session.with_name("session_migvis.nwb")
-    monkeypatch.setattr(write, "_verify", lambda *_: out.write_text("mine"))
+    monkeypatch.setattr(copying, "_verify", lambda *_: out.write_text("mine"))
     with pytest.raises(MigvisError, match="appeared meanwhile"):
         write_results(example_results(edits=False), source=session)
     assert out.read_text() == "mine"
@@ -191,7 +195,7 @@ def test_a_source_that_changes_meanwhile_is_not_overwritten(session, monkeypatch
     def touch(*args, **kwargs):
         os.utime(session, (1, 1))
 
-    monkeypatch.setattr(write, "_verify", touch)
+    monkeypatch.setattr(copying, "_verify", touch)
     before = session.read_bytes()
     with pytest.raises(MigvisError, match="was changed while results were written"):
         write_results(example_results(), source=session, in_place=True)

@@ -268,7 +268,8 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
     Several sessions that saw some of the same images share one latent space; each gets results of its own.
     """
     from nwb_migvis.report import group_table
-    from nwb_migvis.runs import SortedSource, Where, run_files, run_sorting
+    from nwb_migvis.runs import SortedSource, run_files, run_sorting
+    from nwb_migvis.store import Destination
 
     _set_quiet(options["quiet"])
     sorting = _sorting(paths, options)
@@ -281,7 +282,11 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
         source = SortedSource(
             paths[0], **sorting, images=reading.pop("images", None), resize_px=reading.pop("resize_px", None)
         )
-        done = [run_sorting(source, Where(out, overwrite=overwrite), name=name, config=config, **reading)]
+        done = [
+            run_sorting(
+                source, Destination(out=out, overwrite=overwrite), name=name, config=config, **reading
+            )
+        ]
     else:
         where = {"out": out, "in_place": options["in_place"], "overwrite": overwrite}
         done = run_files(paths, **where, name=name, config=config, **reading)
@@ -347,7 +352,8 @@ def _config(options: dict[str, Any]) -> Any:
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def synthesize(path: str, **options: Any) -> None:
     """Make further edits from the weights stored in FILE, and add them to the results in a new file."""
-    from nwb_migvis.runs import Changes, Where, write_further
+    from nwb_migvis.runs import Changes, write_further
+    from nwb_migvis.store import Destination
     from nwb_migvis.synthesis.editing.request import EditRequest
 
     _set_quiet(options["quiet"])
@@ -356,7 +362,7 @@ def synthesize(path: str, **options: Any) -> None:
         Path(path),
         EditRequest(**{key: options[key] for key in asked}),
         name=options["name"],
-        where=Where(options["out"], in_place=options["in_place"], overwrite=options["overwrite"]),
+        where=Destination(out=options["out"], in_place=options["in_place"], overwrite=options["overwrite"]),
         changes=Changes(options["device"], options["batch_size"]),
         images=options["images"],
         labels=options["labels"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import stat
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +17,46 @@ if TYPE_CHECKING:
 
 
 def as_path(value: Any, *, what: str) -> Path:
-    """Return a path, or raise `MigvisError` for anything that is none (bytes, None, open files)."""
+    """Return a path.
+
+    Raises
+    ------
+    MigvisError
+        If the value is not a path (bytes, None, an open file), or leads to a pipe or a device.
+    """
     if isinstance(value, str) or (isinstance(value, os.PathLike) and isinstance(os.fspath(value), str)):
-        return Path(value)
+        path = Path(value)
+        check_regular(path, what=what)
+        return path
     raise MigvisError(f"{what} is {value!r:.80}; expected a path (str or pathlib.Path)")
+
+
+def check_regular(path: Path, *, what: str) -> None:
+    """Refuse a pipe, a socket or a device: reading one can wait for ever, or never end.
+
+    A path that leads nowhere passes, as does a folder.
+
+    Raises
+    ------
+    MigvisError
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise MigvisError(
+            f"{what} {path} is {_KINDS.get(stat.S_IFMT(mode), 'a special file')}; expected a regular file; "
+            "copy its content to one"
+        )
+
+
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def read_csv(path: str | Path, *, what: str, needs: Sequence[str], **options: Any) -> pd.DataFrame:
@@ -38,10 +75,11 @@ def read_csv(path: str | Path, *, what: str, needs: Sequence[str], **options: An
     Raises
     ------
     MigvisError
-        If the file cannot be read, is no CSV, has a column twice, or lacks one.
+        If the file cannot be read, is not a CSV, has a column twice, or lacks one.
     """
     import pandas as pd
 
+    check_regular(Path(path), what=what)
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             header = next(csv.reader(file), [])
@@ -52,20 +90,21 @@ def read_csv(path: str | Path, *, what: str, needs: Sequence[str], **options: An
         raise MigvisError(f"{what} {path}: {error.strerror}; give the path of a CSV file") from None
     except (ValueError, csv.Error, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())
-        raise MigvisError(f"{what} {path} is no CSV: {reason}; give a CSV file") from None
+        raise MigvisError(f"{what} {path} is not a CSV: {reason}; give a CSV file") from None
     twice = next((name for name in header if header.count(name) > 1), None)
     if twice is not None:
         raise MigvisError(f"{what} {path} has the column {twice!r} twice; expected each once: remove one")
     absent = [name for name in needs if name not in table.columns]
     if absent:
-        held = " ".join(", ".join(map(str, table.columns)).split())
+        columns = ", ".join(map(str, table.columns))
         for sign, name in ((";", "semicolons"), ("\t", "tabs")):
             if len(header) == 1 and sign in header[0]:
                 raise MigvisError(
-                    f"{what} {path} has its columns separated by {name} ({held}); expected commas: save it so"
+                    f"{what} {path} has its columns separated by {name} ({columns}); expected commas; save "
+                    "it with those"
                 )
         raise MigvisError(
-            f"{what} {path} has no column {absent[0]!r} (its columns: {held}); add it, or rename the column "
-            "that holds it"
+            f"{what} {path} has no column {absent[0]!r} (its columns: {columns}); add it, or rename the "
+            "column that holds it"
         )
     return table

@@ -54,18 +54,18 @@ def check_data(data: Any, spec: DatasetSpec, *, where: str) -> None:
     expected = spec.dtype
     family = expected.rstrip("0123456789")
     if expected == "text":
-        fits, wanted = _is_text(array, dtype), "text"
+        fits, values = _is_text(array, dtype), "text"
     elif family in _KINDS:
-        kinds, wanted = _KINDS[family]
+        kinds, values = _KINDS[family]
         fits = dtype.kind in kinds
     else:
-        fits, wanted = dtype == np.dtype(expected), expected
+        fits, values = dtype == np.dtype(expected), expected
     if not fits:
-        raise MigvisError(f"{where}: found {dtype} values; expected {wanted}; convert them first")
+        raise MigvisError(f"{where}: found {dtype} values; expected {values}; convert them first")
     shapes = _shapes(spec)
     if not any(_fits(shape, s) for s in shapes):
-        wanted = " or ".join(_shown(s) for s in shapes)
-        raise MigvisError(f"{where}: found the shape {shape}; expected {wanted}; reshape it first")
+        allowed = " or ".join(_shown(s) for s in shapes)
+        raise MigvisError(f"{where}: found the shape {shape}; expected {allowed}; reshape it first")
 
 
 def _is_text(array: Any, dtype: np.dtype) -> bool:

@@ -67,16 +67,16 @@ class _CheckedTable:
         MigvisError
             For a required column that is absent, an unknown one, or a wrong dtype or shape.
         """
-        known = {c["name"]: c for c in cls.__columns__}  # type: ignore[attr-defined]
-        unknown = [n for n in data if n not in known]
+        specified = {c["name"]: c for c in cls.__columns__}  # type: ignore[attr-defined]
+        unknown = [n for n in data if n not in specified]
         if unknown:
             raise MigvisError(
-                f"{cls.__name__} {name!r}: found a column {unknown[0]!r}; expected {', '.join(known)}"
+                f"{cls.__name__} {name!r}: found a column {unknown[0]!r}; expected {', '.join(specified)}"
             )
         columns = []
         for column, values in data.items():
-            about = {"name": column, "description": known[column]["description"], "data": values}
-            if issubclass(known[column]["class"], DynamicTableRegion):
+            about = {"name": column, "description": specified[column]["description"], "data": values}
+            if issubclass(specified[column]["class"], DynamicTableRegion):
                 columns.append(DynamicTableRegion(table=table, **about))
             else:
                 columns.append(VectorData(**about))
@@ -89,16 +89,16 @@ class _CheckedTable:
             return
         specs = column_specs(cls.__name__)
         where = f"{cls.__name__} {arguments['name']!r}"
-        found = {c.name: c for c in arguments["columns"]}
-        lacking = [n for n, s in specs.items() if s.required and n not in found]
+        columns = {c.name: c for c in arguments["columns"]}
+        lacking = [n for n, s in specs.items() if s.required and n not in columns]
         if lacking:
             raise MigvisError(f"{where}: found no column {lacking[0]!r}; expected {', '.join(specs)}")
         for name, spec in specs.items():
-            if name in found:
-                check_data(found[name].data, spec, where=f"{where}, column {name!r}")
+            if name in columns:
+                check_data(columns[name].data, spec, where=f"{where}, column {name!r}")
 
     def add_row(self, **kwargs: Any) -> None:
-        """Add a row (see hdmf's `DynamicTable.add_row`), each value checked like a column of one row."""
+        """Add a row (see hdmf's `DynamicTable.add_row`), each value checked as a column of one row."""
         specs = column_specs(type(self).__name__)
         for name, value in {**(kwargs.get("data") or {}), **kwargs}.items():
             if name in specs:
@@ -109,47 +109,47 @@ class _CheckedTable:
 
 @_registered
 class LatentGroupsTable(_CheckedTable, get_class("LatentGroupsTable", NAMESPACE)):  # type: ignore[misc]
-    """Groups of latents, one row a group, with the evidence that each carries information."""
+    """Groups of latents, one row per group, with the evidence that each carries information."""
 
 
 @_registered
 class StimulusLatentsTable(_CheckedTable, get_class("StimulusLatentsTable", NAMESPACE)):  # type: ignore[misc]
-    """Latents of the shown stimuli, one row a stimulus; `mean` and `log_var` are (stimulus, latent)."""
+    """Latents of the shown stimuli, one row per stimulus; `mean` and `log_var` are (stimulus, latent)."""
 
 
 @_registered
 class UnitLoadingsTable(_CheckedTable, get_class("UnitLoadingsTable", NAMESPACE)):  # type: ignore[misc]
-    """Loadings of the units, one row a unit; `loading` is (unit, latent)."""
+    """Loadings of the units, one row per unit; `loading` is (unit, latent)."""
 
 
 @_registered
 class SynthesizedImagesTable(_CheckedTable, get_class("SynthesizedImagesTable", NAMESPACE)):  # type: ignore[misc]
-    """Edits of shown images, one row an edit; `image` is (edit, y, x) or (edit, y, x, 3), uint8."""
+    """Edits of shown images, one row per edit; `image` is (edit, y, x) or (edit, y, x, 3), uint8."""
 
 
 @_registered
 class SelectivityTable(_CheckedTable, get_class("SelectivityTable", NAMESPACE)):  # type: ignore[misc]
-    """Transfer and retention, one row a combination of group, label, method and reader."""
+    """Transfer and retention, one row per combination of group, label, method and reader."""
 
 
 @_registered
 class ReaderScoresTable(_CheckedTable, get_class("ReaderScoresTable", NAMESPACE)):  # type: ignore[misc]
-    """Scores of the readers on real images, one row a pair of label and reader."""
+    """Scores of the readers on real images, one row per pair of label and reader."""
 
 
 @_registered
 class SelectivityIndexTable(_CheckedTable, get_class("SelectivityIndexTable", NAMESPACE)):  # type: ignore[misc]
-    """Selectivity over the supervised groups, one row a pair of method and reader."""
+    """Selectivity over the supervised groups, one row per pair of method and reader."""
 
 
 @_registered
 class DecodingTable(_CheckedTable, get_class("DecodingTable", NAMESPACE)):  # type: ignore[misc]
-    """Label decoding, one row a pair of group and label."""
+    """Label decoding, one row per pair of group and label."""
 
 
 @_registered
 class LabelDecodingTable(_CheckedTable, get_class("LabelDecodingTable", NAMESPACE)):  # type: ignore[misc]
-    """Label decoding from all latents, one row a label."""
+    """Label decoding from all latents, one row per label."""
 
 
 @_registered
@@ -199,9 +199,9 @@ class MigvisRun(get_class("MigvisRun", NAMESPACE)):  # type: ignore[misc]
             ("stimulus_latents", "log_var"),
             ("unit_loadings", "loading"),
         ):
-            found = np.shape(arguments[part][column].data)[1:]
-            if found != (n_latents,):
+            shape = np.shape(arguments[part][column].data)[1:]
+            if shape != (n_latents,):
                 raise MigvisError(
-                    f"{cls.__name__} {arguments['name']!r}: found {part}.{column} of shape {found} a row; "
+                    f"{cls.__name__} {arguments['name']!r}: found {part}.{column} of shape {shape} per row; "
                     f"expected the {n_latents} latents of its groups"
                 )

@@ -48,8 +48,8 @@ def inspect_session(
     loaded = [load(Path(path), asked, need=Need.NOTHING) for path in asked_for]
     sessions = [item.session for item in loaded]
     if labels is not None:
-        known = {name for item in loaded for name in (*item.known, *item.session["stimulus"].values.tolist())}
-        sessions = [with_labels(session, labels, known=known) for session in sessions]
+        names = {name for item in loaded for name in (*item.names, *item.session["stimulus"].values.tolist())}
+        sessions = [with_labels(session, labels, known=names) for session in sessions]
     found = [inspection(session) for session in sessions]
     if asked_for is not paths:
         return found[0]

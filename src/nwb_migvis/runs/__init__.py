@@ -1,6 +1,5 @@
 """From files to files: the composition root."""
 
-from nwb_migvis.runs.destinations import Where
 from nwb_migvis.runs.from_sorting import SortedSource, run_sorting
 from nwb_migvis.runs.models import Models, load_models
 from nwb_migvis.runs.more_edits import Changes, synthesize_more, write_further
@@ -11,7 +10,6 @@ __all__ = [
     "Changes",
     "Models",
     "SortedSource",
-    "Where",
     "load_models",
     "run",
     "run_files",

@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.store import check_destination
-
-
-@dataclass(frozen=True)
-class Where:
-    """Where results go.
-
-    Attributes
-    ----------
-    out : path, optional
-        The file to write; with several sessions a folder, for files named `NAME_migvis.nwb`.
-    in_place, overwrite : bool
-        As for `run`.
-    """
-
-    out: str | Path | None = None
-    in_place: bool = False
-    overwrite: bool = False
+from nwb_migvis.store import Destination, check_destination
 
 
 def choose_destinations(
-    sources: Sequence[Path], where: Where, *, name: str, expected_bytes: int
+    sources: Sequence[Path], destination: Destination, *, name: str, expected_bytes: int
 ) -> list[dict[str, Any]]:
     """Return for each session where to write, as keywords of `write_results`, or refuse.
 
     Parameters
     ----------
     sources : sequence of Path
-    where : Where
+    destination : Destination
+        With several sessions `out` is a folder, for files named `NAME_migvis.nwb`.
     name : str
         Of the run.
     expected_bytes : int
@@ -48,8 +31,8 @@ def choose_destinations(
         If a session is given twice, `out` is not a folder for several sessions, two sessions would be written
         to one file or one over another's source, and as `check_destination`.
     """
-    out = where.out
-    how: dict[str, Any] = {"in_place": where.in_place, "overwrite": where.overwrite}
+    out = destination.out
+    how: dict[str, Any] = {"in_place": destination.in_place, "overwrite": destination.overwrite}
     if not sources:
         raise MigvisError("found 0 sessions; expected one or more; give the path of an NWB file")
     if len(sources) > 1:

@@ -17,7 +17,6 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.read import session_from_sorting
 from nwb_migvis.results import Results
-from nwb_migvis.runs.destinations import Where
 from nwb_migvis.runs.running import Origin, run_sources
 from nwb_migvis.sorting import (
     SessionMetadata,
@@ -26,7 +25,13 @@ from nwb_migvis.sorting import (
     read_presentations,
     write_sorted_session,
 )
-from nwb_migvis.store import check_destination, check_new_file, check_nothing_lost, temporary_path
+from nwb_migvis.store import (
+    Destination,
+    check_destination,
+    check_new_file,
+    check_nothing_lost,
+    temporary_path,
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class SortedSource:
 
 def run_sorting(
     source: SortedSource,
-    to: Where,
+    to: Destination,
     *,
     name: str = "migvis",
     config: Config | None = None,
@@ -73,7 +78,7 @@ def run_sorting(
     Parameters
     ----------
     source : SortedSource
-    to : Where
+    to : Destination
         Where the results go; `NAME_migvis.nwb` beside `into`, or beside the folder, where `out` is None.
     name, config
         As for `run`.
@@ -132,8 +137,7 @@ def run_sorting(
             table,
             image=session.get("image"),
             unit_ids=list(unit_ids),
-            into=into,
-            metadata=new,
+            into=home if new is None else new,
         )
         if into is not None:
             check_nothing_lost(into, temporary)

@@ -13,7 +13,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.results import Results
-from nwb_migvis.store import read_results, read_weights
+from nwb_migvis.store import building, check_models, read_results, read_weights
 
 if TYPE_CHECKING:
     from nwb_migvis.latents.protocol import LatentModel
@@ -72,16 +72,17 @@ def load_models(path: str | Path, name: str | None = None) -> Models:
     results = read_results(path, name)
     config = run_config(Path(path), results)
     weights = checked_weights(Path(path), results)
-    prior = load_prior(weights["prior"]) if "prior" in weights else None
     needs_prior = config.critic.features == "prior"
-    has_critic = "critic" in weights and (prior is not None or not needs_prior)
-    return Models(
-        load_latent_model(weights["vae"]) if "vae" in weights else None,
-        prior,
-        load_critic(weights["critic"], prior=prior) if has_critic else None,
-        LatentGroups.of(config.latents.groups),
-        config,
-    )
+    with building(f"{path}: /analysis/{results.name}/model"):
+        prior = load_prior(weights["prior"]) if "prior" in weights else None
+        has_critic = "critic" in weights and (prior is not None or not needs_prior)
+        return Models(
+            load_latent_model(weights["vae"]) if "vae" in weights else None,
+            prior,
+            load_critic(weights["critic"], prior=prior) if has_critic else None,
+            LatentGroups.of(config.latents.groups),
+            config,
+        )
 
 
 def edit_networks(weights: Mapping[str, bytes], config: Config) -> EditNetworks:
@@ -90,8 +91,9 @@ def edit_networks(weights: Mapping[str, bytes], config: Config) -> EditNetworks:
     from nwb_migvis.synthesis.editing.batch import EditNetworks
     from nwb_migvis.synthesis.prior.model import load_prior
 
-    prior = load_prior(weights["prior"]).to(config.device)
-    critic = load_critic(weights["critic"], prior=prior).to(config.device)
+    with building("its model"):
+        prior = load_prior(weights["prior"]).to(config.device)
+        critic = load_critic(weights["critic"], prior=prior).to(config.device)
     return EditNetworks(prior, critic, LatentGroups.of(config.latents.groups))
 
 
@@ -123,4 +125,5 @@ def checked_weights(path: Path, results: Results, *, needs: Sequence[str] = ()) 
                 f"{digest[:12]}...; expected {str(recorded.get(network))[:12]}..., which the run recorded; "
                 "fetch the file again, or run the model again"
             )
+    check_models(weights, results, path=path)
     return weights

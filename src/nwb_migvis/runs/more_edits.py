@@ -18,9 +18,8 @@ from nwb_migvis.config import Config
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.read.recorded import read_shown, small_images
 from nwb_migvis.results import Results
-from nwb_migvis.runs.destinations import Where
 from nwb_migvis.runs.models import checked_weights, edit_networks, run_config
-from nwb_migvis.store import check_destination, fingerprint, read_results, write_results
+from nwb_migvis.store import Destination, check_destination, fingerprint, read_results, write_results
 from nwb_migvis.synthesis.editing.request import EditRequest, plan_request
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ def synthesize_more(
         Path(path),
         request,
         name=name,
-        where=Where(out, in_place=in_place, overwrite=overwrite),
+        where=Destination(out=out, in_place=in_place, overwrite=overwrite),
         changes=Changes(device, batch_size),
         images=images,
         labels=labels,
@@ -140,7 +139,7 @@ def write_further(
     request: EditRequest,
     *,
     name: str | None = None,
-    where: Where,
+    where: Destination,
     changes: Changes,
     **reading: Any,
 ) -> tuple[Path, Results]:

@@ -18,8 +18,8 @@ from nwb_migvis.extras import MODELS, require
 from nwb_migvis.files import as_path
 from nwb_migvis.read import read_session, read_sessions
 from nwb_migvis.results import Results
-from nwb_migvis.runs.destinations import Where, choose_destinations
-from nwb_migvis.store import fingerprint, write_results
+from nwb_migvis.runs.destinations import choose_destinations
+from nwb_migvis.store import Destination, fingerprint, write_results
 
 
 def run(
@@ -95,8 +95,8 @@ def run_files(
                 f"{source} is a folder; expected an NWB file; for a sorting that SpikeInterface saved there, "
                 "give --presentations CSV, --images DIR, and --into SESSION.nwb or --metadata FILE.toml"
             )
-    where = Where(out, in_place=in_place, overwrite=overwrite)
-    return run_sources(sources, where, name=name, config=config or Config(), reading=reading)
+    destination = Destination(out=out, in_place=in_place, overwrite=overwrite)
+    return run_sources(sources, destination, name=name, config=config or Config(), reading=reading)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Origin:
 
 def run_sources(
     sources: Sequence[Path],
-    where: Where,
+    destination: Destination,
     *,
     name: str,
     config: Config,
@@ -129,7 +129,7 @@ def run_sources(
     Parameters
     ----------
     sources : sequence of Path
-    where : Where
+    where : Destination
         The results go.
     name : str
         Of the run.
@@ -149,7 +149,7 @@ def run_sources(
 
     started = datetime.now(UTC)
     clock = Clock()
-    destinations = choose_destinations(sources, where, name=name, expected_bytes=2 * MAX_PRIOR_BYTES)
+    destinations = choose_destinations(sources, destination, name=name, expected_bytes=2 * MAX_PRIOR_BYTES)
     check_device(config)
     check_prior(config)
     check_features(config.critic)

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from nwb_migvis.store.copying import check_nothing_lost, check_writable
 from nwb_migvis.store.decode import list_runs, read_results, read_weights
-from nwb_migvis.store.destination import check_destination, check_new_file, temporary_path
+from nwb_migvis.store.destination import Destination, check_destination, check_new_file
+from nwb_migvis.store.private import reserve, temporary_path
+from nwb_migvis.store.sidecar import read_sidecar, sidecar_path, write_sidecar
 from nwb_migvis.store.validate import IMPORTANCES, Finding, validate_file
-from nwb_migvis.store.write import check_nothing_lost, fingerprint, write_results
+from nwb_migvis.store.weights import building, check_models
+from nwb_migvis.store.write import fingerprint, restore_sidecar, write_results
 
 __all__ = [
     "IMPORTANCES",
+    "Destination",
     "Finding",
+    "building",
     "check_destination",
+    "check_models",
     "check_new_file",
     "check_nothing_lost",
+    "check_writable",
     "fingerprint",
     "list_runs",
     "read_results",
+    "read_sidecar",
     "read_weights",
+    "reserve",
+    "restore_sidecar",
+    "sidecar_path",
     "temporary_path",
     "validate_file",
     "write_results",
+    "write_sidecar",
 ]

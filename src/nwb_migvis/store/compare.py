@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import h5py
@@ -16,12 +17,18 @@ IsSubtype = Callable[[Any, Any], bool]
 
 
 def lost_or_altered(
-    source: h5py.File, copy: h5py.File, *, skip: Collection[str], is_subtype: IsSubtype
+    source: h5py.File,
+    copy: h5py.File,
+    *,
+    skip: Collection[str],
+    is_subtype: IsSubtype,
+    most_bytes: int | None = None,
 ) -> Iterator[str]:
     """Yield a line for everything of `source` that `copy` lacks or holds otherwise.
 
     Every attribute and every value of every dataset is compared, a block at a time; references by the
-    object that they point to. Not compared: the cached specifications, with what names them, and the
+    object that they point to; text whatever its character set and storage; a single value and a list of
+    that one value are the same. Not compared: the cached specifications, with what names them, and the
     version of the NWB schema, which an export brings up to date.
 
     Parameters
@@ -32,22 +39,32 @@ def lost_or_altered(
     is_subtype : callable
         `is_subtype(old, new)` for pairs (namespace, type): whether a later schema's `new` type extends the
         `old` one. An export may give an object such a type.
+    most_bytes : int, optional
+        Of larger datasets of numbers only shape and type are compared.
     """
-    pairs: dict[Address, Address] = {}
-    paths: list[str] = []
-    yield from _walk(source, copy, {*skip, "/specifications"}, pairs, paths)
-    same = _Comparison(source, copy, pairs)
-    for path in paths:
+    objects = _Objects(source, copy, pairs={}, paths=[])
+    yield from _walk(objects, {*skip, "/specifications"})
+    same = _Comparison(source, copy, objects.pairs)
+    for path in objects.paths:
+        yield from _attributes(objects, path, same, is_subtype)
         a, b = source[path], copy[path]
-        yield from _attributes(a, b, path, same, is_subtype)
-        if isinstance(a, h5py.Dataset) and not same.data(a, b):
+        if isinstance(a, h5py.Dataset) and not same.data(a, b, most_bytes):
             yield f"{path} differs"
 
 
-def _walk(
-    source: h5py.File, copy: h5py.File, skip: set[str], pairs: dict[Address, Address], paths: list[str]
-) -> Iterator[str]:
-    """Fill in the path of every object once, and its address in both files; yield what is absent."""
+@dataclass(frozen=True)
+class _Objects:
+    """The path of every object of two files, once, and its address in both."""
+
+    source: h5py.File
+    copy: h5py.File
+    pairs: dict[Address, Address]
+    paths: list[str]
+
+
+def _walk(objects: _Objects, skip: set[str]) -> Iterator[str]:
+    """Fill in paths and addresses; yield what is absent."""
+    source, copy, pairs, paths = objects.source, objects.copy, objects.pairs, objects.paths
     stack, seen = ["/"], set()
     while stack:
         path = stack.pop()
@@ -71,21 +88,21 @@ def _address(identifier: Any) -> Address:
     return information.fileno, information.addr
 
 
-def _attributes(a: Any, b: Any, path: str, same: _Comparison, is_subtype: IsSubtype) -> Iterator[str]:
-    ours, theirs = dict(a.attrs), dict(b.attrs)
-    for name, value in ours.items():
+def _attributes(objects: _Objects, path: str, same: _Comparison, is_subtype: IsSubtype) -> Iterator[str]:
+    before, after = dict(objects.source[path].attrs), dict(objects.copy[path].attrs)
+    for name, value in before.items():
         if path == "/" and name in (".specloc", "nwb_version"):
             continue
-        if name not in theirs:
+        if name not in after:
             yield f"{path}@{name} is absent"
-        elif not same.values(value, theirs[name]) and not (
-            name in _TYPE_ATTRIBUTES and _retyped(ours, theirs, is_subtype)
+        elif not same.values(value, after[name]) and not (
+            name in _TYPE_ATTRIBUTES and _has_subtype(before, after, is_subtype)
         ):
             yield f"{path}@{name} differs"
 
 
-def _retyped(ours: dict[str, Any], theirs: dict[str, Any], is_subtype: IsSubtype) -> bool:
-    old, new = (tuple(o.get(n) for n in _TYPE_ATTRIBUTES) for o in (ours, theirs))
+def _has_subtype(before: dict[str, Any], after: dict[str, Any], is_subtype: IsSubtype) -> bool:
+    old, new = (tuple(o.get(n) for n in _TYPE_ATTRIBUTES) for o in (before, after))
     return None not in old and None not in new and is_subtype(old, new)
 
 
@@ -97,10 +114,14 @@ class _Comparison:
         self._copy = copy
         self._pairs = pairs
 
-    def data(self, a: h5py.Dataset, b: h5py.Dataset) -> bool:
+    def data(self, a: h5py.Dataset, b: h5py.Dataset, most_bytes: int | None) -> bool:
         """Compare two datasets, block by block."""
-        if a.shape != b.shape or not _same_dtype(a.dtype, b.dtype):
+        if not _same_dtype(a.dtype, b.dtype):
             return False
+        if a.shape != b.shape:
+            return {a.shape, b.shape} == {(), (1,)} and self.values(a[()], b[()])
+        if most_bytes is not None and a.dtype.kind in "iufb" and a.nbytes > most_bytes:
+            return True
         return a.shape is None or all(self.values(a[block], b[block]) for block in _blocks(a))
 
     def values(self, x: Any, y: Any) -> bool:
@@ -110,11 +131,13 @@ class _Comparison:
         if isinstance(x, h5py.Reference) or isinstance(y, h5py.Reference):
             return type(x) is type(y) and self._references(x, y)
         x, y = np.asarray(x), np.asarray(y)
+        if {x.shape, y.shape} == {(), (1,)}:
+            x, y = x.reshape(1), y.reshape(1)
         if x.shape != y.shape or x.dtype.names != y.dtype.names:
             return False
         if x.dtype.names:
             return all(self.values(x[n], y[n]) for n in x.dtype.names)
-        if x.dtype.kind == "O" or y.dtype.kind == "O":
+        if x.dtype.kind in "OSU" or y.dtype.kind in "OSU":
             return all(self._items(u, v) for u, v in zip(x.ravel(), y.ravel(), strict=True))
         return x.dtype == y.dtype and x.tobytes() == y.tobytes()
 
@@ -139,11 +162,11 @@ class _Comparison:
 
 
 def _same_dtype(a: np.dtype, b: np.dtype) -> bool:
-    """Compare dtypes; variable-length texts of either character set are one."""
+    """Compare dtypes; texts of either character set, and of fixed or variable length, are one."""
     if a.names:
         return a.names == b.names and all(_same_dtype(a[n], b[n]) for n in a.names)
     if h5py.check_string_dtype(a) and h5py.check_string_dtype(b):
-        return a.kind == b.kind
+        return True
     return a == b and h5py.check_ref_dtype(a) == h5py.check_ref_dtype(b)
 
 

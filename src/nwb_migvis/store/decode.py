@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import xarray as xr
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extension import NAMESPACE
+from nwb_migvis.files import check_regular
 from nwb_migvis.results import (
     EDIT_COORDS,
     EDIT_MAPS,
@@ -25,10 +25,27 @@ from nwb_migvis.results import (
     no_edits,
     no_selectivity,
 )
-from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, Form
+from nwb_migvis.store.canonical import DECODING, SELECTIVITY, Form
+from nwb_migvis.store.gate import (
+    LONG_TABLES,
+    check_combinations,
+    check_provenance,
+    check_run,
+    read_json,
+    read_text,
+)
 
-_MOST_EXPANSION = 1100
-"""Deflate, the only compression that is written, makes data at most 1,032 times smaller."""
+FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What h5py, NumPy, pandas and xarray raise for content that is not as it should be."""
 
 
 def list_runs(path: str | Path) -> list[str]:
@@ -37,7 +54,7 @@ def list_runs(path: str | Path) -> list[str]:
     Raises
     ------
     MigvisError
-        If the file does not exist, is no HDF5 file, or is open for writing elsewhere.
+        If the file does not exist, is not an HDF5 file, or is open for writing elsewhere.
     """
     with open_file(path) as file:
         return runs_in(file)
@@ -64,12 +81,8 @@ def read_results(path: str | Path, name: str | None = None) -> Results:
     """
     with open_file(path) as file:
         group = _run_group(file, Path(path), name)
-        try:
+        with _reading(group, path):
             return decode(group)
-        except (KeyError, ValueError, TypeError, OSError) as error:
-            raise MigvisError(
-                f"{path}: {group.name} is not as ndx-migvis has it ({error}); run `nwb-migvis validate` on it"
-            ) from error
 
 
 def read_weights(path: str | Path, name: str | None = None) -> dict[str, bytes]:
@@ -99,9 +112,10 @@ def read_weights(path: str | Path, name: str | None = None) -> dict[str, bytes]:
 def open_file(path: str | Path) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading; what cannot be read, now or in the block, is a one-line error."""
     path = Path(path)
+    check_regular(path, what="NWB file")
     if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing"
-        raise MigvisError(f"{path}: found {found}; expected an NWB file; check the path")
+        what = "a folder" if path.is_dir() else "nothing"
+        raise MigvisError(f"{path}: found {what}; expected an NWB file; check the path")
     try:
         file = h5py.File(path, "r")
     except BlockingIOError:
@@ -111,19 +125,32 @@ def open_file(path: str | Path) -> Iterator[h5py.File]:
     except PermissionError:
         raise MigvisError(f"{path} cannot be read; expected read permission; ask its owner") from None
     except OSError as error:
-        found = f"cannot be opened: {error}" if h5py.is_hdf5(path) else "is no HDF5 file"
-        raise MigvisError(f"{path} {found}; expected an NWB file; fetch or write it again") from None
+        state = f"cannot be opened: {error}" if h5py.is_hdf5(path) else "is not an HDF5 file"
+        raise MigvisError(f"{path} {state}; expected an NWB file; fetch or write it again") from None
     try:
         yield file
     except MigvisError:
         raise
-    except (KeyError, MemoryError, OSError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except FAULTS as error:
         raise MigvisError(
-            f"{path} is damaged ({reason}); expected a whole NWB file; fetch or write it again"
+            f"{path} is damaged ({error}); expected a whole NWB file; fetch or write it again"
         ) from error
     finally:
         file.close()
+
+
+@contextmanager
+def _reading(group: h5py.Group, path: str | Path) -> Iterator[None]:
+    """Say of which run and file it is when something in it is not as it should be."""
+    try:
+        yield
+    except MigvisError:
+        raise
+    except FAULTS as error:
+        raise MigvisError(
+            f"{path} is damaged or was made by something else: {group.name} is not as ndx-migvis has it "
+            f"({error}); run `nwb-migvis validate` on it"
+        ) from error
 
 
 def is_run(item: Any) -> bool:
@@ -135,11 +162,12 @@ def is_run(item: Any) -> bool:
 
 
 def runs_in(file: h5py.File) -> list[str]:
-    """Return the names of the runs in an open file."""
+    """Return the names of the runs in an open file; what is linked from elsewhere is not among them."""
     analysis = file.get("analysis")
     if not isinstance(analysis, h5py.Group):
         return []
-    return [name for name in analysis if is_run(analysis.get(name))]
+    own = [n for n in analysis if isinstance(analysis.get(n, getlink=True), h5py.HardLink)]
+    return [name for name in own if is_run(analysis[name])]
 
 
 def weights_in(group: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
@@ -158,11 +186,13 @@ def decode(group: h5py.Group) -> Results:
         synthesized=_synthesized(group["synthesized_images"])
         if "synthesized_images" in group
         else no_edits(),
-        selectivity=_long(group, SELECTIVITY, _SELECTIVITY_TABLES)
+        selectivity=_long(group, SELECTIVITY, ("selectivity", "reader_scores", "selectivity_index"))
         if "selectivity" in group
         else no_selectivity(),
         provenance=_provenance(group["model"]),
-        decoding=_long(group, DECODING, _DECODING_TABLES) if "decoding" in group else no_decoding(),
+        decoding=_long(group, DECODING, ("decoding", "label_decoding"))
+        if "decoding" in group
+        else no_decoding(),
     )
 
 
@@ -188,46 +218,32 @@ def _run_group(file: h5py.File, path: Path, name: str | None) -> h5py.Group:
             "them with name= (--name)"
         )
     group = file["analysis"][names[0] if name is None else name]
-    _check_sizes(group)
+    with _reading(group, path):
+        check_run(group)
     return group
-
-
-def _check_sizes(group: h5py.Group) -> None:
-    """Raise `ValueError` for a dataset that says it is larger than its bytes in the file can hold.
-
-    A damaged shape would otherwise ask for all of the memory, or more.
-    """
-
-    def check(_: str, item: h5py.Dataset | h5py.Group) -> None:
-        if isinstance(item, h5py.Dataset) and item.shape is not None:
-            held = item.id.get_storage_size()
-            if item.nbytes > _MOST_EXPANSION * held:
-                raise ValueError(
-                    f"{item.name} is said to hold {item.nbytes} bytes and has {held} in the file"
-                )
-
-    group.visititems(check)
-
-
-def _text(dataset: h5py.Dataset) -> np.ndarray:
-    return np.array(dataset.asstr()[()].tolist(), dtype=str)
 
 
 def _groups(table: h5py.Group) -> pd.DataFrame:
     columns = {
-        name: _text(table[name]).tolist() if kind is str else table[name][()]
+        name: read_text(table[name]).tolist() if kind is str else table[name][()]
         for name, kind in GROUP_COLUMNS.items()
         if name in table
     }
-    return pd.DataFrame(columns, index=pd.Index(_text(table["group"]).tolist(), name="group"))
+    groups = pd.DataFrame(columns, index=pd.Index(read_text(table["group"]).tolist(), name="group"))
+    if groups.index.has_duplicates or not len(groups):
+        raise ValueError(f"{table.name}/group has a name twice, or none")
+    return groups
 
 
 def _latents(table: h5py.Group, groups: pd.DataFrame) -> xr.Dataset:
+    n_latents, sizes = table["mean"].shape[1], groups["size"].tolist()
+    if min(sizes) < 1 or sum(sizes) != n_latents:
+        raise ValueError(f"{table.name}/mean has {n_latents} latents; the groups have {sum(sizes)}")
     return xr.Dataset(
         {name: (("stimulus", "latent"), table[name][()]) for name in ("mean", "log_var")},
         coords={
-            "stimulus": _text(table["stimulus"]),
-            "split": ("stimulus", _text(table["split"])),
+            "stimulus": read_text(table["stimulus"]),
+            "split": ("stimulus", read_text(table["split"])),
             "n_presentations": ("stimulus", table["n_presentations"][()]),
             "group": ("latent", np.repeat(groups.index.to_numpy(dtype=str), groups["size"])),
         },
@@ -247,26 +263,20 @@ def _synthesized(table: h5py.Group) -> xr.Dataset:
     data = {"image": (dims[: table["image"].ndim], table["image"][()])}
     data |= {name: (dims[:3], table[name][()]) for name in EDIT_MAPS if name in table}
     coords = {
-        name: ("edit", _text(table[name]) if kind is str else table[name][()])
+        name: ("edit", read_text(table[name]) if kind is str else table[name][()])
         for name, kind in EDIT_COORDS.items()
     }
     return xr.Dataset(data, coords=coords)
 
 
-_SELECTIVITY_TABLES = {
-    "selectivity": EVIDENCE_DIMS,
-    "reader_scores": ("label", "reader"),
-    "selectivity_index": ("method", "reader"),
-}
-_DECODING_TABLES = {"decoding": DECODING_DIMS, "label_decoding": ("label",)}
-
-
-def _long(group: h5py.Group, form: Form, tables: dict[str, tuple[str, ...]]) -> xr.Dataset:
+def _long(group: h5py.Group, form: Form, tables: tuple[str, ...]) -> xr.Dataset:
     """Return a dataset from its tables in long form, the first of which has all dims."""
     data: dict[str, Any] = {}
     coords: dict[str, Any] = {}
-    for table, dims in tables.items():
-        axes = [_text(group[table][d]) for d in dims]
+    for table in tables:
+        dims = LONG_TABLES[table]
+        axes = [read_text(group[table][d]) for d in dims]
+        check_combinations(group[table].name, axes)
         if not coords:
             coords = {d: np.array(list(dict.fromkeys(axis))) for d, axis in zip(dims, axes, strict=True)}
         full = pd.MultiIndex.from_product([coords[d] for d in dims])
@@ -278,10 +288,12 @@ def _long(group: h5py.Group, form: Form, tables: dict[str, tuple[str, ...]]) -> 
 
 
 def _provenance(model: h5py.Group) -> dict[str, Any]:
-    provenance = json.loads(model.attrs["provenance"])
+    provenance = read_json(model, "provenance")
     for key in ("config", "versions"):
         if key in model.attrs:
-            provenance[key] = json.loads(model.attrs[key])
+            provenance[key] = read_json(model, key)
     if "digests" in model.attrs:
-        provenance.update(json.loads(model.attrs["digests"]))
+        digests = read_json(model, "digests")
+        provenance.update({key: digests[key] for key in ("inputs", "weights") if key in digests})
+    check_provenance(provenance, where=f"{model.name}@provenance")
     return provenance

@@ -4,115 +4,132 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
-import socket
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.store.canonical import check_name
+from nwb_migvis.store.content import check_content
+from nwb_migvis.store.copying import check_writable
 from nwb_migvis.store.decode import is_run, open_file, runs_in
+from nwb_migvis.store.private import temporary_path
 
 SPARE_BYTES = 64 * 2**20
-_HOST = re.sub(r"[^A-Za-z0-9]", "-", socket.gethostname())[:40] or "host"
-_TEMPORARY = re.compile(r"\.(?P<name>.+)\.migvis-(?P<host>[A-Za-z0-9-]+)-(?P<pid>\d+)\.tmp")
 
 
-def check_destination(
-    source: str | Path,
-    *,
-    out: str | Path | None = None,
-    in_place: bool = False,
-    overwrite: bool = False,
-    name: str = "migvis",
-    backup: bool = True,
-    expected_bytes: int = 0,
-    replace_run: bool = False,
-) -> Path:
-    """Return the path that results will be written to, or refuse.
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """Where the results of a session go.
 
     Parameters
     ----------
-    source : path-like
-        The session's NWB file.
     out : path-like, optional
         The file to write; a sibling `NAME_migvis.nwb` of the source where it is None.
     in_place : bool
         Write the results back under the source's own path.
     overwrite : bool
         Allow an `out` that exists, and a run of the same name in the source, to be replaced.
-    name : str
-        Name of the run.
     backup : bool
-        In place, keep the source under `NAME.nwb.bak`.
-    expected_bytes : int
-        Size of the results, besides that of the source and a spare of 64 MiB.
+        In place, keep the source as a hard link `NAME.nwb.bak` (`.bak1`, ... where that is taken).
     replace_run : bool
         Allow a run of the same name in the source to be replaced, but no `out` that exists.
 
     Raises
     ------
     MigvisError
-        If the source cannot be read or is open for writing elsewhere; if the destination exists, is a
-        link, is the source itself, or lies in a folder that is absent, not writable, or short of space; if
-        links out of the file would break there; if the name is taken or cannot name an object; in place,
-        if the source is a symbolic link, is read-only, or is open in another process.
+        If `in_place` is set and `out` given.
     """
-    source = Path(source)
-    destination = source if in_place else _choose(source, out)
-    if destination.is_file() and (in_place or overwrite) and _open_elsewhere(destination):
-        raise MigvisError(
-            f"{destination} is open in another process; expected a file that no one uses; close it there"
-            f"{', or write another file with --out' if in_place else ''}"
-        )
-    return choose_destination(
-        source,
-        out=out,
-        in_place=in_place,
-        overwrite=overwrite,
-        name=name,
-        backup=backup,
-        expected_bytes=expected_bytes,
-        replace_run=replace_run,
-    )
+
+    out: str | Path | None = None
+    in_place: bool = False
+    overwrite: bool = False
+    backup: bool = True
+    replace_run: bool = False
+
+    def __post_init__(self) -> None:
+        if self.in_place and self.out is not None:
+            raise MigvisError(
+                f"found both in_place and out = {self.out}; expected one of them; omit the other"
+            )
+
+    @property
+    def keeps_backup(self) -> bool:
+        """Whether the source gets a second name."""
+        return self.in_place and self.backup
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a file may be replaced."""
+        return self.in_place or self.overwrite
+
+    def path(self, source: Path) -> Path:
+        """Return the file that is written for a source."""
+        if self.in_place:
+            return source
+        return source.with_name(f"{source.stem}_migvis.nwb") if self.out is None else Path(self.out)
 
 
-def choose_destination(
-    source: Path,
-    *,
-    out: str | Path | None,
-    in_place: bool,
-    overwrite: bool,
-    name: str,
-    backup: bool,
-    expected_bytes: int,
-    replace_run: bool,
+def check_destination(
+    source: str | Path, *, name: str = "migvis", expected_bytes: int = 0, **where: Any
 ) -> Path:
-    """Do as `check_destination`, but allow other processes to read the destination.
+    """Return the path that results will be written to, or refuse.
+
+    The session is copied once on trial, and the copy removed: see `check_writable`.
+
+    Parameters
+    ----------
+    source : path-like
+        The session's NWB file.
+    name : str
+        Name of the run.
+    expected_bytes : int
+        Size of the results, besides that of the source and a spare of 64 MiB.
+    **where
+        As for `Destination`.
+
+    Raises
+    ------
+    MigvisError
+        If the source cannot be read or copied whole, or is open for writing elsewhere; if the destination
+        exists, is a link, is the source itself, or lies in a folder that is absent, not writable, or short of
+        space; if links out of the file would break there; if the name is taken or cannot name an object; in
+        place, if the source is a symbolic link, is read-only, or is open in another process.
+    """
+    source, destination = Path(source), Destination(**where)
+    path = destination.path(source)
+    if path.is_file() and destination.replaces and _is_open_elsewhere(path):
+        raise MigvisError(
+            f"{path} is open in another process; expected a file that no one uses; close it there"
+            f"{', or write another file with --out' if destination.in_place else ''}"
+        )
+    path = choose_destination(source, destination, name=name, expected_bytes=expected_bytes)
+    check_writable(source, beside=path)
+    return path
+
+
+def choose_destination(source: Path, destination: Destination, *, name: str, expected_bytes: int) -> Path:
+    """Do as `check_destination`, but copy nothing, and allow other processes to read the destination.
 
     They keep the old file that they have open, so that finished results need not be thrown away.
     """
     check_name(name)
-    if in_place and out is not None:
-        raise MigvisError(f"found both in_place and out = {out}; expected one of them; leave the other away")
-    destination = source if in_place else _choose(source, out)
+    path = destination.path(source)
     with open_file(source) as file:
-        _check_run_name(file, source, name, overwrite or replace_run)
-        _check_links(file, source, destination)
-    if in_place:
+        _check_run_name(file, source, name, destination.overwrite or destination.replace_run)
+        check_content(file, source, is_moved=path.parent.resolve() != source.parent.resolve())
+    if destination.in_place:
         _check_in_place(source)
-    elif destination.exists() and destination.samefile(source):
-        raise MigvisError(
-            f"{destination} is the source itself; expected another file; use --in-place to write back"
-        )
+    elif path.exists() and path.samefile(source):
+        raise MigvisError(f"{path} is the source itself; expected another file; use --in-place to write back")
     else:
-        _check_new(destination, overwrite)
-    _check_folder(destination, hard_links=in_place and backup)
-    _check_space(source, destination, expected_bytes)
-    return destination
+        _check_new(path, destination.overwrite)
+    _check_folder(path, hard_links=destination.keeps_backup)
+    _check_space(source, path, expected_bytes)
+    return path
 
 
 def check_new_file(destination: Path, *, overwrite: bool) -> None:
@@ -127,36 +144,6 @@ def check_new_file(destination: Path, *, overwrite: bool) -> None:
     _check_folder(destination, hard_links=False)
 
 
-def temporary_path(destination: Path) -> Path:
-    """Return the name under which this process writes a file before it gets its final name."""
-    return destination.with_name(f".{destination.name}.migvis-{_HOST}-{os.getpid()}.tmp")
-
-
-def sweep_temporary_files(folder: Path) -> None:
-    """Remove temporary files that killed processes of this machine left in a folder."""
-    for path in folder.iterdir():
-        match = _TEMPORARY.fullmatch(path.name)
-        if match and match["host"] == _HOST and not _alive(int(match["pid"])):
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def _alive(pid: int) -> bool:
-    if os.name == "nt":  # there, signal 0 would interrupt the process
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _choose(source: Path, out: str | Path | None) -> Path:
-    return source.with_name(f"{source.stem}_migvis.nwb") if out is None else Path(out)
-
-
 def _check_in_place(source: Path) -> None:
     if source.is_symlink():
         raise MigvisError(
@@ -166,7 +153,7 @@ def _check_in_place(source: Path) -> None:
     if not os.access(source, os.W_OK):
         raise MigvisError(f"{source} is read-only; expected a writable file; allow writing, or use --out")
     backups = [p for p in source.parent.iterdir() if p.name.startswith(f"{source.name}.bak")]
-    others = source.stat().st_nlink - 1 - sum(p.samefile(source) for p in backups)
+    others = source.stat().st_nlink - 1 - sum(is_same_link(p, source) for p in backups)
     if others > 0:
         raise MigvisError(
             f"{source} has {others} more names (hard links), which would keep the old content; "
@@ -174,13 +161,21 @@ def _check_in_place(source: Path) -> None:
         )
 
 
-def _open_elsewhere(path: Path) -> bool:
+def is_same_link(path: Path, other: Path) -> bool:
+    """Tell whether two paths are names of one file, neither of them a symbolic link."""
+    try:
+        return os.path.samestat(path.lstat(), other.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _is_open_elsewhere(path: Path) -> bool:
     """Tell whether another process holds a lock on an HDF5 file (False where that cannot be told)."""
     try:
         import fcntl
     except ImportError:
         return False
-    if _open_here(path):
+    if _is_open_here(path):
         return False
     with path.open("rb") as handle:
         try:
@@ -192,12 +187,12 @@ def _open_elsewhere(path: Path) -> bool:
     return False
 
 
-def _open_here(path: Path) -> bool:
+def _is_open_here(path: Path) -> bool:
     """Tell whether this process has the file open: its own lock would look like another's."""
-    found = path.stat()
+    status = path.stat()
     for descriptor in os.listdir("/dev/fd"):  # noqa: PTH208 - Path resolves what the entries lead to
         with contextlib.suppress(OSError):
-            if os.path.samestat(found, os.fstat(int(descriptor))):
+            if os.path.samestat(status, os.fstat(int(descriptor))):
                 return True
     return False
 
@@ -225,13 +220,11 @@ def _check_folder(destination: Path, *, hard_links: bool) -> None:
     folder = destination.parent
     if not folder.is_dir():
         raise MigvisError(
-            f"{folder} is no folder; expected one for {destination.name}; make it, or give another --out"
+            f"{folder} is not a folder; expected one for {destination.name}; make it, or give another --out"
         )
-    probe = temporary_path(destination)
-    second = probe.with_name(f".{probe.name}")
+    probe, second = temporary_path(destination), temporary_path(destination)
     try:
-        probe.unlink(missing_ok=True)
-        probe.touch()
+        probe.touch(0o600, exist_ok=False)
         if hard_links:
             os.link(probe, second)
     except OSError as error:
@@ -256,12 +249,12 @@ def _check_space(source: Path, destination: Path, expected_bytes: int) -> None:
 
 
 def _check_run_name(file: h5py.File, source: Path, name: str, overwrite: bool) -> None:
-    taken = file.get(f"analysis/{name}")
-    if taken is None:
+    present = file.get(f"analysis/{name}")
+    if present is None:
         return
-    if not is_run(taken):
+    if not is_run(present):
         raise MigvisError(
-            f"{source}: /analysis/{name} is there already and is no run of nwb-migvis; expected a free name; "
+            f"{source}: /analysis/{name} is there already and is not a run; expected a free name; "
             "give another --name"
         )
     if not overwrite:
@@ -269,52 +262,3 @@ def _check_run_name(file: h5py.File, source: Path, name: str, overwrite: bool) -
             f"{source}: found a run {name!r} already (runs: {', '.join(runs_in(file))}); "
             "expected a new name; give another --name, or --overwrite to replace it"
         )
-
-
-def _check_links(file: h5py.File, source: Path, destination: Path) -> None:
-    """Refuse links that lead nowhere, and relative paths of images that a move would break."""
-    moved = destination.parent.resolve() != source.parent.resolve()
-    for path, item in _objects(file):
-        if item is None:
-            raise MigvisError(
-                f"{source}: {path} is a link to something that is not there; expected all of the session; "
-                "bring the linked file back, or the copy would lose it"
-            )
-        if moved:
-            relative = [p for p in _external_paths(path, item) if not _is_absolute(p)]
-            if relative:
-                raise MigvisError(
-                    f"{source}: {path} points to {relative[0]}, relative to the file's folder; "
-                    "expected an output beside the source; leave --out away or give a file in its folder"
-                )
-
-
-def _objects(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset | None]]:
-    """Yield every object by path, each once; None for a link that leads nowhere."""
-    stack, seen = ["/"], set()
-    while stack:
-        parent = stack.pop()
-        group = file[parent]
-        if group.id in seen:
-            continue
-        seen.add(group.id)
-        for name in group:
-            path = f"{parent.rstrip('/')}/{name}"
-            if path == "/specifications":
-                continue
-            item = group.get(name)
-            yield path, item
-            if isinstance(item, h5py.Group):
-                stack.append(path)
-
-
-def _external_paths(path: str, item: h5py.Group | h5py.Dataset) -> list[str]:
-    if not isinstance(item, h5py.Dataset):
-        return []
-    if path.endswith("/external_file"):
-        return [str(p) for p in item.asstr()[()].ravel()]
-    return [str(item.asstr()[()])] if item.attrs.get("neurodata_type") == "ExternalImage" else []
-
-
-def _is_absolute(path: str) -> bool:
-    return Path(path).is_absolute() or "://" in path

@@ -13,12 +13,14 @@ from typing import Any
 import h5py
 import numpy as np
 import pynwb
-from hdmf.build.errors import ConstructError
 
+from nwb_migvis.errors import MigvisError, printable
 from nwb_migvis.extension import NAMESPACE
 from nwb_migvis.results import ROLES, SPLITS, Results
 from nwb_migvis.store.canonical import canonical, differences
-from nwb_migvis.store.decode import decode, open_file, runs_in, weights_in
+from nwb_migvis.store.decode import FAULTS, decode, open_file, runs_in, weights_in
+from nwb_migvis.store.gate import check_run
+from nwb_migvis.store.weights import check_settings, check_weights
 
 IMPORTANCES = ("error", "critical", "best_practice_violation", "best_practice_suggestion")
 """Importances of findings, the worst first; all but `error` are nwbinspector's."""
@@ -41,6 +43,10 @@ class Finding:
     importance: str
     message: str
     location: str
+
+    def __post_init__(self) -> None:
+        for name in ("message", "location"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
 
 @contextmanager
@@ -79,7 +85,7 @@ def validate_file(path: str | Path, *, schema: bool = True) -> list[Finding]:
     with quiet_libraries():
         try:
             of_schema = schema_findings(path) if schema else []
-        except (ConstructError, KeyError, ValueError, TypeError, OSError, AttributeError) as error:
+        except FAULTS as error:
             of_schema = [Finding("error", f"pynwb cannot validate the file: {error!r}", "/")]
         return [*of_schema, *own, *_inspector_findings(path)]
 
@@ -110,9 +116,14 @@ def _inspector_findings(path: Path) -> Iterator[Finding]:
     except ImportError:
         return
     names = {getattr(Importance, name.upper()): name for name in IMPORTANCES[1:]}
-    for message in inspect_nwbfile(nwbfile_path=str(path), config=load_config("dandi"), skip_validate=True):
-        location = str(message.location or "/")
-        yield Finding(names.get(message.importance, "error"), message.message.strip(), location)
+    try:
+        for message in inspect_nwbfile(
+            nwbfile_path=str(path), config=load_config("dandi"), skip_validate=True
+        ):
+            location = str(message.location or "/")
+            yield Finding(names.get(message.importance, "error"), message.message.strip(), location)
+    except FAULTS as error:
+        yield Finding("error", f"nwbinspector cannot inspect the file: {error!r}", "/")
 
 
 def own_findings(file: h5py.File) -> Iterator[Finding]:
@@ -123,9 +134,10 @@ def own_findings(file: h5py.File) -> Iterator[Finding]:
     for name in names:
         group = file["analysis"][name]
         try:
+            check_run(group)
             results = decode(group)
             wrong = differences(canonical(results), results)
-        except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
+        except FAULTS as error:
             yield Finding("error", f"not as {NAMESPACE} describes it: {error}", group.name)
             continue
         for part in wrong:
@@ -153,9 +165,22 @@ def _inconsistencies(results: Results, group: h5py.Group) -> Iterator[Finding]:
             yield Finding(
                 "error", f"{len(strange)} unknown values, the first {strange[0]!r}", f"{group.name}/{place}"
             )
+    if "test" not in results.latents["split"].values:
+        yield Finding("error", "no stimulus was held out", f"{group.name}/stimulus_latents/split")
+    if edits.sizes["edit"] and not edits["image"].size:
+        yield Finding("error", "images without pixels", f"{group.name}/synthesized_images/image")
+    for place, values, _ in (
+        *allowed,
+        ("selectivity/label", results.selectivity["label"], None),
+        ("decoding/label", results.decoding["label"], None),
+        ("stimulus_latents/stimulus", results.latents["stimulus"], None),
+    ):
+        odd = [v for v in values.values.tolist() if not v.isprintable() or ".." in v.split("/")]
+        if odd:
+            yield Finding("error", f"the name {odd[0]!r}", f"{group.name}/{place}")
     n_latents = int(results.groups["size"].sum())
     if results.units.sizes["latent"] != n_latents:
-        message = f"{results.units.sizes['latent']} latents a unit; the groups have {n_latents}"
+        message = f"{results.units.sizes['latent']} latents per unit; the groups have {n_latents}"
         yield Finding("error", message, f"{group.name}/unit_loadings/loading")
     for name in ("mean", "log_var"):
         if not np.isfinite(results.latents[name].values).all():
@@ -167,11 +192,23 @@ def _inconsistencies(results: Results, group: h5py.Group) -> Iterator[Finding]:
 
 def _damaged_weights(group: h5py.Group, results: Results) -> Iterator[Finding]:
     recorded = results.provenance.get("weights", {})
+    where = f"{group.name}/model"
     for name, dataset in weights_in(group):
-        digest = hashlib.sha256(dataset[()].tobytes()).hexdigest()
-        for known in (dataset.attrs["sha256"], recorded.get(name, digest)):
-            if known != digest:
-                yield Finding("error", f"the sha256 is {digest}; recorded is {known}", dataset.name)
+        data = dataset[()].tobytes()
+        digest = hashlib.sha256(data).hexdigest()
+        digests = {str(dataset.attrs["sha256"]), recorded.get(name, digest)} - {digest}
+        for other in sorted(digests):
+            yield Finding("error", f"the sha256 is {digest}; recorded is {other}", dataset.name)
+        if not digests:
+            try:
+                check_weights({name: data}, results, where=where)
+            except MigvisError as error:
+                yield Finding("error", str(error), dataset.name)
+    if "config" in results.provenance:
+        try:
+            check_settings(results, where=where)
+        except MigvisError as error:
+            yield Finding("error", str(error), where)
 
 
 def _wrong_unit_rows(group: h5py.Group) -> Iterator[Finding]:
@@ -179,7 +216,11 @@ def _wrong_unit_rows(group: h5py.Group) -> Iterator[Finding]:
     if "unit_row" not in table:
         return
     rows, units = table["unit_row"][()], group.file.get("units/id")
-    if units is None or not ((rows >= 0) & (rows < len(units))).all():
+    if (
+        not isinstance(units, h5py.Dataset)
+        or units.ndim != 1
+        or not ((rows >= 0) & (rows < len(units))).all()
+    ):
         yield Finding("error", "rows that /units does not have", f"{table.name}/unit_row")
     elif not np.array_equal(units[()][rows], table["unit"][()]):
         yield Finding(

@@ -1,66 +1,53 @@
-"""Results into an NWB file: the output appears whole or not at all, and nothing of the source is altered."""
+"""Writing of results into a copy of their session: nothing lost, and the new file whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import os
-from collections.abc import Collection, Mapping
-from importlib.metadata import version
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
-
-import h5py
-from hdmf.build.errors import ConstructError
-from pynwb import NWBHDF5IO, NWBFile, get_manager
+from typing import Any
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.extension import NAMESPACE
 from nwb_migvis.results import Results
-from nwb_migvis.store.canonical import canonical, differences
-from nwb_migvis.store.compare import lost_or_altered
-from nwb_migvis.store.decode import decode, weights_in
-from nwb_migvis.store.destination import choose_destination, sweep_temporary_files, temporary_path
-from nwb_migvis.store.encode import encode
-from nwb_migvis.store.validate import quiet_libraries, schema_findings
+from nwb_migvis.store.canonical import canonical
+from nwb_migvis.store.copying import Job, make_file, sync
+from nwb_migvis.store.destination import Destination, check_destination, choose_destination, is_same_link
+from nwb_migvis.store.private import reserve
+from nwb_migvis.store.sidecar import read_sidecar, session_identifier, write_sidecar
 
 
 def write_results(
     results: Results,
     *,
     source: str | Path,
-    out: str | Path | None = None,
-    in_place: bool = False,
-    overwrite: bool = False,
     weights: Mapping[str, bytes] | None = None,
-    backup: bool = True,
     unchanged_since: tuple[int, ...] | None = None,
-    replace_run: bool = False,
+    sidecar: bool = False,
+    **where: Any,
 ) -> Path:
     """Write results into a copy of their session, or back into the session's own path.
 
-    The source is opened for reading only. Its content and the results are exported to a temporary file in
-    the destination's folder, which is validated, read again and compared with the source, object by object,
-    and with the results; only then does it get its final name, in one step.
+    The source is opened for reading only. Its content and the results are exported, in a process of its own,
+    to a new file in the destination's folder. The new file is validated, read again and compared with the
+    source, object by object, and with the results; only then does it get its final name, in one step.
 
     Parameters
     ----------
     results : Results
     source : path-like
         The NWB file that the results are of.
-    out : path-like, optional
-        The file to write; a sibling `NAME_migvis.nwb` of the source where it is None.
-    in_place : bool
-        Give the new file the source's own path.
-    overwrite : bool
-        Replace an `out` that exists, and a run of the same name in the source.
     weights : mapping of str to bytes, optional
         safetensors bytes of the networks, by name.
-    backup : bool
-        In place, keep the source as a hard link `NAME.nwb.bak` (`.bak1`, ... where that is taken).
     unchanged_since : tuple of int, optional
         The source's `fingerprint` when it was read: a source that changed since is refused.
-    replace_run : bool
-        Replace a run of the same name in the source, but no `out` that exists.
+    sidecar : bool
+        Keep results and weights in a file beside the output until that is written, so that they outlive a
+        failure; `restore_sidecar` writes them later.
+    **where
+        As for `Destination`: `out`, `in_place`, `overwrite`, `backup`, `replace_run`.
 
     Returns
     -------
@@ -71,164 +58,154 @@ def write_results(
     ------
     MigvisError
         As `check_destination`; if the source changed meanwhile; or if a copy of it would lose something.
+        The message says where the sidecar is, if there is one.
     ValueError
         If the results are not of the form that `Results` describes.
     """
     results = canonical(results)
     weights = dict(weights or {})
-    source = Path(source)
-    size = sum(map(len, weights.values())) + results.synthesized.nbytes + results.latents.nbytes
-    destination = choose_destination(
-        source,
-        out=out,
-        in_place=in_place,
-        overwrite=overwrite,
-        name=results.name,
-        backup=backup,
-        expected_bytes=size,
-        replace_run=replace_run,
-    )
-    sweep_temporary_files(destination.parent)
-    before = fingerprint(source)
-    if unchanged_since not in (None, before):
-        raise MigvisError(
-            f"{source} was changed since it was read; expected it at rest; nothing was written; run again"
-        )
-    temporary = temporary_path(destination)
+    source, destination = Path(source), Destination(**where)
+    if not sidecar:
+        return _write(results, weights, source, destination, unchanged_since=unchanged_since)
+    refuge = write_sidecar(results, weights, source=source, beside=destination.path(source))
     try:
-        with quiet_libraries():
-            _export(source, temporary, results, weights)
-            _verify(source, temporary, results, weights)
-        _sync(temporary)
-        if fingerprint(source) != before:
-            raise MigvisError(
-                f"{source} was changed while results were written; expected it at rest; run again"
-            )
-        if destination.exists() and not (in_place or overwrite):
-            raise MigvisError(f"{destination} appeared meanwhile; expected a new file; give another --out")
-        _publish(temporary, destination, backup=in_place and backup)
-    except OSError as error:
-        raise MigvisError(
-            f"{destination} could not be written: {error}; expected a source that can be read and a "
-            "disk with space; mend that and run again"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return destination
+        path = _write(results, weights, source, destination, unchanged_since=unchanged_since)
+    except MigvisError as error:
+        lost = "; the results could not be saved either, and are lost"
+        saved = f"; the results are in {refuge}: `nwb-migvis recover {refuge} --source {source}` writes them"
+        raise MigvisError(f"{error}{saved if refuge else lost}") from error
+    if refuge:
+        refuge.unlink(missing_ok=True)
+    return path
 
 
-def _publish(temporary: Path, destination: Path, *, backup: bool) -> None:
-    """Give a file on the disk its final name, in one step."""
-    if destination.exists():
-        temporary.chmod(destination.stat().st_mode & 0o7777)
-    if backup:
-        _keep(destination)
-    temporary.replace(destination)
-    _sync(destination.parent)
+def restore_sidecar(path: str | Path, *, source: str | Path, **where: Any) -> Path:
+    """Write the results in a sidecar into a copy of their session. The sidecar stays.
 
+    Parameters
+    ----------
+    path : path-like
+        The sidecar.
+    source : path-like
+        The session's NWB file.
+    **where
+        As for `Destination`.
 
-def _export(source: Path, temporary: Path, results: Results, weights: Mapping[str, bytes]) -> None:
-    with NWBHDF5IO(source, "r") as reading:
-        if NAMESPACE not in reading.manager.namespace_catalog.namespaces:
-            raise RuntimeError(
-                f"{NAMESPACE} is not registered with pynwb: the results would be written empty"
-            )
-        nwbfile = _read(reading, source)
-        if results.name in nwbfile.analysis:
-            nwbfile.analysis.pop(results.name)
-        nwbfile.add_analysis(encode(results, nwbfile=nwbfile, weights=weights))
-        _say_by_what(nwbfile)
-        nwbfile.set_modified()
-        with NWBHDF5IO(temporary, "w") as writing:
-            writing.export(src_io=reading, nwbfile=nwbfile)
-
-
-def _read(reading: NWBHDF5IO, source: Path) -> NWBFile:
-    try:
-        return reading.read()
-    except (ConstructError, KeyError, ValueError, TypeError, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise MigvisError(
-            f"{source}: pynwb cannot read the file ({reason}); expected one that it reads whole; "
-            "nothing was written"
-        ) from error
-
-
-def _say_by_what(nwbfile: NWBFile) -> None:
-    """Name this software in the file, where it names none: what is there already stays as it is."""
-    if nwbfile.was_generated_by is None:
-        nwbfile.was_generated_by = [["nwb-migvis", version("nwb-migvis")]]
-
-
-def _verify(source: Path, temporary: Path, results: Results, weights: Mapping[str, bytes]) -> None:
-    """Check that a new file is valid, lost nothing of the source, and holds the results."""
-    where = f"/analysis/{results.name}"
-    for finding in schema_findings(temporary, unlike=source):
-        if finding.location.startswith(where):
-            raise RuntimeError(f"written otherwise than the schema says: {finding}")
-        raise MigvisError(
-            f"{source}: a copy by pynwb would not be valid ({finding.location}: {finding.message}); "
-            "expected a file of a schema that pynwb can bring up to date; nothing was written"
-        )
-    check_nothing_lost(source, temporary, skip={where})
-    with h5py.File(temporary, "r") as new:
-        wrong = differences(results, decode(new[where]))
-        if {n: d[()].tobytes() for n, d in weights_in(new[where])} != dict(weights):
-            wrong.append("weights")
-    if wrong:
-        raise RuntimeError(f"{temporary}: read back otherwise than written: {', '.join(wrong)}")
-
-
-def check_nothing_lost(source: Path, copy: Path, *, skip: Collection[str] = ()) -> None:
-    """Check that a copy of an NWB file holds everything that the file does, but for the paths to skip.
+    Returns
+    -------
+    Path
+        The file that was written.
 
     Raises
     ------
     MigvisError
-        Naming the first object that is absent or differs.
+        As `read_sidecar` and `write_results`; if the session is another one.
     """
-    with h5py.File(source, "r") as old, h5py.File(copy, "r") as new:
-        lost = list(lost_or_altered(old, new, skip=skip, is_subtype=_is_subtype))
-    if lost:
+    results, weights, identifier = read_sidecar(path)
+    check_destination(source, name=results.name, **where)
+    present = session_identifier(Path(source))
+    if present != identifier:
         raise MigvisError(
-            f"{source}: a copy by pynwb would not keep everything ({len(lost)} differences, the first: "
-            f"{lost[0]}); expected a file that pynwb copies as it is; nothing was written"
+            f"{source} has the identifier {present!r}; expected {identifier!r}, the session of {path}; give "
+            "that file as --source"
         )
+    return write_results(results, source=source, weights=weights, **where)
 
 
-def _is_subtype(old: tuple[str, str], new: tuple[str, str]) -> bool:
-    """Tell whether the type `new` (namespace, name) of the schema in use extends the type named `old`."""
-    catalog = get_manager().type_map.namespace_catalog
+def _write(
+    results: Results,
+    weights: Mapping[str, bytes],
+    source: Path,
+    destination: Destination,
+    *,
+    unchanged_since: tuple[int, ...] | None,
+) -> Path:
+    size = sum(map(len, weights.values())) + results.synthesized.nbytes + results.latents.nbytes
+    path = choose_destination(source, destination, name=results.name, expected_bytes=size)
+    with reserve(path):
+        before = fingerprint(source)
+        if unchanged_since not in (None, before):
+            raise MigvisError(
+                f"{source} was changed since it was read; expected it at rest; nothing was written; run again"
+            )
+
+        def publish(temporary: Path) -> None:
+            if fingerprint(source) != before:
+                raise MigvisError(
+                    f"{source} was changed while results were written; expected it at rest; run again"
+                )
+            _publish(temporary, path, source, destination)
+
+        make_file(Job(source, path, results, weights), publish)
+    return path
+
+
+def _publish(temporary: Path, path: Path, source: Path, destination: Destination) -> None:
+    """Give a file on the disk its final name, in one step, and the permissions that it should have."""
+    if destination.in_place:
+        _take_over(source, temporary)
+    else:
+        temporary.chmod(_mode(source, path))
+    if destination.keeps_backup:
+        _keep(source)
+    if destination.replaces:
+        temporary.replace(path)
+    else:
+        _name(temporary, path)
+    sync(path.parent)
+
+
+def _mode(source: Path, path: Path) -> int:
+    """Return the permissions of an output: never more than the source grants, or the file it replaces."""
+    allowed = source.stat().st_mode | 0o600
+    allowed &= path.stat().st_mode if path.exists() else 0o666 & ~_umask()
+    return allowed & 0o777 | 0o600
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _take_over(source: Path, temporary: Path) -> None:
+    """Give a file the owner, permissions, extended attributes and times of another, where that is allowed."""
+    status = source.stat()
+    if hasattr(os, "chown"):
+        with contextlib.suppress(OSError):
+            os.chown(temporary, status.st_uid, status.st_gid)
+    shutil.copystat(source, temporary)  # permissions, times, and on Linux the extended attributes
+
+
+def _name(temporary: Path, path: Path) -> None:
+    """Give a file a name that no other has."""
     try:
-        return old[1] in catalog.get_hierarchy(*new)
-    except (KeyError, ValueError):
-        return False
+        path.hardlink_to(temporary)
+        temporary.unlink()
+    except FileExistsError:
+        raise MigvisError(f"{path} appeared meanwhile; expected a new file; give another --out") from None
+    except OSError:  # no hard links here
+        if path.exists() or path.is_symlink():
+            raise MigvisError(f"{path} appeared meanwhile; expected a new file; give another --out") from None
+        temporary.rename(path)
 
 
 def fingerprint(path: Path) -> tuple[int, ...]:
-    """Return what changes when a file is replaced or written to: device, inode, size, time of change."""
+    """Return what changes when a file is replaced or written to: device, inode, size, time of change.
+
+    Take it before anything is read of the file.
+    """
     status = path.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _keep(source: Path) -> Path:
-    """Give a file a second name, never one that another file has."""
+    """Give a file a second name, never one that another file or link has."""
     for number in itertools.count():
         backup = source.with_name(f"{source.name}.bak{number or ''}")
         with contextlib.suppress(FileExistsError):
             backup.hardlink_to(source)
             return backup
-        if backup.samefile(source):
+        if is_same_link(backup, source):
             return backup
     raise AssertionError("unreachable")
-
-
-def _sync(path: Path) -> None:
-    """Bring a file or a folder's entries to the disk (not a folder's on Windows, which cannot)."""
-    if path.is_dir() and os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

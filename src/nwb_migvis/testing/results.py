@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -21,17 +22,71 @@ from nwb_migvis.results import (
     no_edits,
     no_selectivity,
 )
-
-MOCK_WEIGHTS: Mapping[str, bytes] = MappingProxyType(
-    {name: bytes(range(i, 200 + i)) for i, name in enumerate(("vae", "critic", "prior"))}
-)
-"""Bytes that stand for the weights of `mock_results`, which records their digests."""
+from nwb_migvis.store.safetensors import write_tensors
 
 MOCK_UNITS = (3, 5, 8, 9)
 MOCK_STIMULI = tuple(f"image_{i:02d}.png" for i in range(12))
 
-_GROUPS = ("pose", "category", "free_1")
+_SIZES = {"pose": 3, "category": 2, "free_1": 1}
+_GROUPS = tuple(_SIZES)
 _PARTS = ("stability", "edits", "labels", "evidence")
+
+
+def _mock_weights() -> dict[str, bytes]:
+    """Return weights that have the settings and the tensors that are checked, and no others."""
+    unet = {
+        "in_channels": 1,
+        "out_channels": 1,
+        "block_out_channels": [8],
+        "layers_per_block": 1,
+        "down_block_types": ["DownBlock2D"],
+        "up_block_types": ["UpBlock2D"],
+    }
+    groups = [[name, size, []] for name, size in _SIZES.items()]
+    settings: dict[str, dict[str, Any]] = {
+        "vae": {
+            "kind": "group VAE",
+            "groups": groups,
+            "n_units": len(MOCK_UNITS),
+            "n_hidden": 8,
+            "n_layers": 1,
+            "likelihood": "poisson",
+            "n_targets": [[0, []]] * 3,
+        },
+        "critic": {"kind": "critic", "sizes": [3, 2, 1], "channels": [8], "n_channels": 1},
+        "prior": {
+            "kind": "prior",
+            "shape": [8, 10],
+            "patch_px": 1,
+            "precision": "float32",
+            "predicts": "v_prediction",
+            "scale": {"mean": 0.0, "std": 1.0},
+            "sizes": [3, 2, 1],
+            "unet": unet,
+        },
+    }
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {
+        "vae": {"decoder.weight": (len(MOCK_UNITS), 6), "trunk.0.weight": (8, len(MOCK_UNITS))},
+        "critic": {"mean": (6,), "std": (6,), "bank": (2, 6), "network.convolutions.0.weight": (8, 1, 3, 3)},
+        "prior": {
+            "alpha_bar": (10,),
+            "unet.conv_in.weight": (8, 1, 3, 3),
+            "unet.conv_out.weight": (1, 8, 3, 3),
+            "unet.down_blocks.0.resnets.0.conv1.weight": (8, 8, 3, 3),
+            "unet.time_embedding.linear_2.weight": (32, 32),
+        },
+    }
+    return {
+        name: write_tensors(
+            {tensor: np.ones(shape, np.float32) for tensor, shape in shapes[name].items()},
+            {"nwb-migvis": json.dumps(about)},
+        )
+        for name, about in settings.items()
+    }
+
+
+MOCK_WEIGHTS: Mapping[str, bytes] = MappingProxyType(_mock_weights())
+"""Weights that `mock_results` records the digests of: settings and tensors as real ones have, and no more."""
 
 
 def mock_results(
@@ -194,8 +249,9 @@ def _mock_decoding(rng: np.random.Generator) -> xr.Dataset:
 
 
 def _mock_provenance(seed: int) -> dict[str, Any]:
+    groups = [{"name": name, "size": size, "labels": []} for name, size in _SIZES.items()]
     return {
-        "config": {"seed": seed, "latents": {"groups": list(_GROUPS)}},
+        "config": {"seed": seed, "latents": {"groups": groups}},
         "versions": {"nwb-migvis": "0.1.0", "numpy": np.__version__},
         "seeds": {"run": seed},
         "n_threads": 1,

@@ -1,0 +1,211 @@
+"""Copies of a session by pynwb, with results or without, made apart and checked against their source."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import h5py
+from pynwb import NWBHDF5IO, NWBFile, get_manager
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.extension import NAMESPACE
+from nwb_migvis.results import Results
+from nwb_migvis.store.apart import reason_of, run_apart
+from nwb_migvis.store.canonical import differences
+from nwb_migvis.store.compare import lost_or_altered
+from nwb_migvis.store.dates import keep_spelling
+from nwb_migvis.store.decode import decode, weights_in
+from nwb_migvis.store.encode import encode
+from nwb_migvis.store.private import sweep_temporary_files, temporary_path
+from nwb_migvis.store.validate import quiet_libraries, schema_findings
+
+_BULK_BYTES = 2**20
+"""On trial, larger datasets of numbers are copied but not compared: HDF5 copies them as they are."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to write: the session, and, unless it is a trial, results and weights to add."""
+
+    source: Path
+    output: Path
+    results: Results | None = None
+    weights: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def check_writable(source: str | Path, *, beside: Path) -> None:
+    """Refuse a session that cannot be copied whole, by copying it on trial.
+
+    Parameters
+    ----------
+    source : path-like
+        NWB file.
+    beside : Path
+        Where the output will be; the copy is made in a private folder there, and removed.
+
+    Raises
+    ------
+    MigvisError
+        If pynwb cannot read or copy the file, or the copy would not be valid or would lose something.
+    """
+    source = Path(source)
+    make_file(Job(source, beside), lambda _: None)
+
+
+def make_file(job: Job, finish: Callable[[Path], None]) -> None:
+    """Export to a new file beside `job.output`, check it, and hand its path to `finish`.
+
+    The file is beside the output, so that relative links in it hold. It has a name that nobody could know, is
+    made by opening what must not exist, is readable by this user alone, and is never opened for writing
+    again: no link that somebody else planted is followed.
+    """
+    path = job.output
+    temporary = temporary_path(path)
+    try:
+        sweep_temporary_files(path.parent)
+        new = Job(job.source, temporary, job.results, job.weights)
+        run_apart(lambda: _export_and_verify(new))
+        finish(temporary)
+    except OSError as error:
+        raise MigvisError(
+            f"{path} could not be written: {reason_of(error)}; expected a source that can be read and a "
+            "disk with space; fix that and run again"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _export_and_verify(job: Job) -> None:
+    umask = os.umask(0o077)
+    try:
+        with quiet_libraries():
+            _export(job)
+            _verify(job)
+    finally:
+        os.umask(umask)
+    sync(job.output)
+
+
+def _export(job: Job) -> None:
+    with NWBHDF5IO(job.source, "r") as reading:
+        if NAMESPACE not in reading.manager.namespace_catalog.namespaces:
+            raise RuntimeError(
+                f"{NAMESPACE} is not registered with pynwb: the results would be written empty"
+            )
+        nwbfile = _by_pynwb(reading.read, "read", job.source)
+        if job.results is not None:
+            if job.results.name in nwbfile.analysis:
+                nwbfile.analysis.pop(job.results.name)
+            nwbfile.add_analysis(encode(job.results, nwbfile=nwbfile, weights=job.weights))
+            _say_by_what(nwbfile)
+        nwbfile.set_modified()
+
+        def export() -> None:
+            with h5py.File(job.output, "x") as file, NWBHDF5IO(file=file, mode="w") as writing:
+                writing.export(src_io=reading, nwbfile=nwbfile)
+                keep_spelling(job.source, file)
+
+        _by_pynwb(export, "copy", job.source)
+
+
+def _by_pynwb(step: Callable[[], Any], what: str, source: Path) -> Any:
+    """Do a step of pynwb; what it cannot do is due to the source, or to the disk."""
+    try:
+        return step()
+    except (MigvisError, OSError, MemoryError):
+        raise
+    except RuntimeError as error:
+        if "errno" in str(error):  # HDF5 says so when it cannot close a file on a full disk
+            raise OSError(str(error)) from error
+        raise MigvisError(_why_not(what, source, error)) from error
+    except Exception as error:  # pynwb and hdmf raise nearly anything for what they do not expect
+        raise MigvisError(_why_not(what, source, error)) from error
+
+
+def _why_not(what: str, source: Path, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return (
+        f"{source}: pynwb cannot {what} the file ({reason}); expected one that it reads and copies whole; "
+        "nothing was written"
+    )
+
+
+def _say_by_what(nwbfile: NWBFile) -> None:
+    """Name this software in the file, where it names none: what is there already stays as it is."""
+    if nwbfile.was_generated_by is None:
+        nwbfile.was_generated_by = [["nwb-migvis", version("nwb-migvis")]]
+
+
+def _verify(job: Job) -> None:
+    """Check that a new file is valid, lost nothing of the source, and holds the results."""
+    source, copy, results = job.source, job.output, job.results
+    where = f"/analysis/{results.name}" if results else None
+    for finding in schema_findings(copy, unlike=source):
+        if where and finding.location.startswith(where):
+            raise RuntimeError(f"written otherwise than the schema says: {finding}")
+        raise MigvisError(
+            f"{source}: a copy by pynwb would not be valid ({finding.location}: {finding.message}); "
+            "expected a file of a schema that pynwb can bring up to date; nothing was written"
+        )
+    if results is None:
+        check_nothing_lost(source, copy, most_bytes=_BULK_BYTES)
+        return
+    check_nothing_lost(source, copy, skip={str(where)})
+    with h5py.File(copy, "r") as new:
+        wrong = differences(results, decode(new[where]))
+        if {n: d[()].tobytes() for n, d in weights_in(new[where])} != dict(job.weights):
+            wrong.append("weights")
+    if wrong:
+        raise RuntimeError(f"{copy}: read back otherwise than written: {', '.join(wrong)}")
+
+
+def check_nothing_lost(
+    source: Path, copy: Path, *, skip: Collection[str] = (), most_bytes: int | None = None
+) -> None:
+    """Check that a copy of an NWB file holds everything that the file does.
+
+    Parameters
+    ----------
+    source, copy : Path
+    skip : collection of str
+        Paths in the file that are not compared.
+    most_bytes : int, optional
+        Of larger datasets of numbers only shape and type are compared.
+
+    Raises
+    ------
+    MigvisError
+        Naming the first object that is absent or differs.
+    """
+    with h5py.File(source, "r") as old, h5py.File(copy, "r") as new:
+        lines = list(lost_or_altered(old, new, skip=skip, is_subtype=_is_subtype, most_bytes=most_bytes))
+    if lines:
+        raise MigvisError(
+            f"{source}: a copy by pynwb would not keep everything ({len(lines)} differences, the first: "
+            f"{lines[0]}); expected a file that pynwb copies as it is; nothing was written"
+        )
+
+
+def _is_subtype(old: tuple[str, str], new: tuple[str, str]) -> bool:
+    """Tell whether the type `new` (namespace, name) of the schema in use extends the type named `old`."""
+    catalog = get_manager().type_map.namespace_catalog
+    try:
+        return old[1] in catalog.get_hierarchy(*new)
+    except (KeyError, ValueError):
+        return False
+
+
+def sync(path: Path) -> None:
+    """Bring a file or a folder's entries to the disk (not a folder's on Windows, which cannot)."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,149 @@
+"""The safetensors format: eight bytes, a JSON header, and the bytes of the arrays.
+
+Read here without the library, so that nothing of a file is believed before its header has been checked
+against its size.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+MOST_HEADER_BYTES = 64 * 2**20
+MOST_TENSORS = 100_000
+_DTYPES = {
+    "BOOL": np.dtype("?"),
+    "U8": np.dtype("u1"),
+    "I8": np.dtype("i1"),
+    "I32": np.dtype("<i4"),
+    "I64": np.dtype("<i8"),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+}
+_ITEM_BYTES = {name: dtype.itemsize for name, dtype in _DTYPES.items()} | {"BF16": 2}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What a header says of one tensor: its type, shape, and where its bytes are."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def read_header(data: bytes) -> tuple[dict[str, Tensor], dict[str, str], int]:
+    """Return the tensors that a file says it has, its metadata, and where the tensors' bytes begin.
+
+    Raises
+    ------
+    ValueError
+        If the header does not parse, or does not account for every byte of the file.
+    """
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or size > min(len(data) - 8, MOST_HEADER_BYTES):
+        raise ValueError(f"a header of {size} bytes in a file of {len(data)}")
+    header = parse_json(data[8 : 8 + size].decode(errors="replace"))
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise ValueError("metadata that are not text")
+    if len(header) > MOST_TENSORS:
+        raise ValueError(f"{len(header)} tensors; expected at most {MOST_TENSORS}")
+    tensors = {name: _tensor(name, about) for name, about in header.items()}
+    end = 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if tensor.start != end:
+            raise ValueError(f"tensor {name!r} begins at byte {tensor.start}; expected {end}")
+        end = tensor.stop
+    if end != len(data) - 8 - size:
+        raise ValueError(f"tensors of {end} bytes; expected {len(data) - 8 - size}")
+    return tensors, metadata, 8 + size
+
+
+def read_tensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays and the metadata of a file.
+
+    Raises
+    ------
+    ValueError
+        As `read_header`; for a type that NumPy does not have.
+    """
+    tensors, metadata, begin = read_header(data)
+    arrays = {}
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            raise ValueError(f"tensor {name!r} of type {tensor.dtype}")
+        part = data[begin + tensor.start : begin + tensor.stop]
+        arrays[name] = np.frombuffer(part, _DTYPES[tensor.dtype]).reshape(tensor.shape)
+    return arrays, metadata
+
+
+def write_tensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """Return arrays and metadata as the bytes of a file."""
+    names = {dtype: name for name, dtype in _DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    parts, end = [], 0
+    for name, values in arrays.items():
+        part = np.ascontiguousarray(values).tobytes()
+        header[name] = {
+            "dtype": names[values.dtype.newbyteorder("<")],
+            "shape": list(values.shape),
+            "data_offsets": [end, end + len(part)],
+        }
+        parts.append(part)
+        end += len(part)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + b"".join(parts)
+
+
+def parse_json(text: str) -> dict[str, Any]:
+    """Parse a JSON object of finite numbers.
+
+    Raises
+    ------
+    ValueError
+        If the text is anything else, nested too deeply, or has an integer beyond 64 bits.
+    """
+
+    def integer(digits: str) -> int:
+        value = int(digits) if len(digits) <= 20 else 2**64
+        if not -(2**63) <= value < 2**64:
+            raise ValueError(f"the integer {digits:.24}...; expected one of 64 bits")
+        return value
+
+    def number(digits: str) -> float:
+        value = float(digits)
+        if not math.isfinite(value):
+            raise ValueError(f"the number {digits:.24}; expected a finite one")
+        return value
+
+    def constant(name: str) -> float:
+        raise ValueError(f"the number {name}; expected a finite one")
+
+    try:
+        value = json.loads(text, parse_int=integer, parse_float=number, parse_constant=constant)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"JSON of a {type(value).__name__}; expected an object")
+    return value
+
+
+def _tensor(name: str, about: Any) -> Tensor:
+    try:
+        dtype, shape, (start, stop) = about["dtype"], about["shape"], about["data_offsets"]
+        whole = all(type(n) is int and n >= 0 for n in (*shape, start, stop)) and len(shape) <= 8
+        size = math.prod(shape) * _ITEM_BYTES[dtype]
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"tensor {name!r} is described by {about!r:.80}") from None
+    if not whole or stop - start != size:
+        raise ValueError(f"tensor {name!r} of {size} bytes has {stop - start} in the file")
+    return Tensor(dtype, tuple(shape), start, stop)
