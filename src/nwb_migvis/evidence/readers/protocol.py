@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nwb_migvis.evidence.labels import label_score
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.evidence.labels import label_score
 from nwb_migvis.labels import Label, LabelCode, code_labels
 from nwb_migvis.registry import READERS
 
@@ -146,8 +146,8 @@ def fit_readers(
         lacking = [need for need in ("kind", "codes", "read", "features") if not hasattr(reader, need)]
         if lacking:
             raise MigvisError(
-                f"reader {kind!r}: it trains a {type(reader).__name__} without {', '.join(lacking)}; expected a "
-                "Reader, which has kind, codes, read, features"
+                f"reader {kind!r}: it trains a {type(reader).__name__} without {', '.join(lacking)}; expected "
+                "a Reader, which has kind, codes, read, features"
             )
         readers.append(reader)
     return readers
