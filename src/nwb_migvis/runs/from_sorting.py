@@ -40,6 +40,7 @@ def run_sorting(
     overwrite: bool = False,
     config: Config | None = None,
     resize_px: tuple[int, int] | None = None,
+    t_start: float | None = None,
     **reading: Any,
 ) -> tuple[Path, Results]:
     """Run on units sorted with SpikeInterface, and write one NWB file of the session and the results.
@@ -64,6 +65,8 @@ def run_sorting(
         As for `run`.
     resize_px : (height, width), optional
         Size that images are resized to, pixels; needed where their sizes differ.
+    t_start : float, optional
+        When the recording of an analyzer began, seconds; needed where the recording is out of reach.
     **reading
         As for `run`: `window_s`, `labels`, `where`, `units`, `layout`, `stimulus`.
 
@@ -93,12 +96,15 @@ def run_sorting(
         check_new_file(destination, overwrite=overwrite)
     new = None if metadata is None else SessionMetadata.from_toml(metadata)
     table = read_presentations(presentations)
-    sorting = load_sorting(folder)
-    session = session_from_sorting(sorting, table, images, unit_query=unit_query, resize_px=resize_px)
+    sorting = SortedUnits.of(load_sorting(folder), t_start=t_start)
+    window = {key: reading[key] for key in ("window_s", "allow_long_window") if key in reading}
+    session = session_from_sorting(
+        sorting, table, images, unit_query=unit_query, resize_px=resize_px, **window
+    )
     unit_ids = session["unit"].values
     origin = {
         "inputs": [
-            {"path": folder.name, "spikes_sha256": spikes_digest(SortedUnits.of(sorting), unit_ids)},
+            {"path": folder.name, "spikes_sha256": spikes_digest(sorting, unit_ids)},
             *(digest_of(Path(path)) for path in (presentations, into, metadata) if path is not None),
         ],
         "reading": {"images": images, "unit_query": unit_query, "resize_px": resize_px},
