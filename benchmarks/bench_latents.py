@@ -28,10 +28,12 @@ from nwb_migvis.evidence.variance import group_variance
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import Label, as_labels, select
 from nwb_migvis.latents import LatentTask, Recording, label_targets, resolve_groups, split_stimuli
-from nwb_migvis.latents.baselines import fit_linear, fit_plain_vae, fit_swap_vae
+from nwb_migvis.latents.baselines import fit_plain_vae, fit_swap_vae
 from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.latents.label_weights import LabelWeights
-from nwb_migvis.latents.model import GroupVae, LatentModel, regularisers, target_tensors
+from nwb_migvis.latents.linear import fit_linear
+from nwb_migvis.latents.model import GroupVae, GroupVaeModel, regularisers, target_tensors
+from nwb_migvis.latents.protocol import LatentModel
 from nwb_migvis.simulate.population import draw_counts, draw_population
 from nwb_migvis.simulate.render import POSE, SHAPE, draw_factors
 
@@ -111,13 +113,13 @@ class PublishedForm:
         self.vae.input_std.copy_(average.sqrt().std(0).clamp_min(1e-3))
         self.optimiser = torch.optim.Adam(self.vae.parameters(), lr=1e-3)
 
-    def run(self, n_epochs: int) -> LatentModel:
+    def run(self, n_epochs: int) -> GroupVaeModel:
         for _ in range(n_epochs):
             for average, *columns in self.loader:
                 self.optimiser.zero_grad()
                 self._loss(average, columns).backward()
                 self.optimiser.step()
-        return LatentModel(self.vae.eval(), self.groups, "gaussian", n_epochs * len(self.loader))
+        return GroupVaeModel(self.vae.eval(), self.groups, "gaussian", n_epochs * len(self.loader))
 
     def _loss(self, average: torch.Tensor, columns: list[torch.Tensor]) -> torch.Tensor:
         left = iter(columns)
@@ -181,7 +183,9 @@ def models(session: Session, *, seed: int, n_epochs: int, chosen: list[str], con
     groups = resolve_groups(labels, config)
     train = session.averages()[session.part("train")]
     recording = Recording.alone(session.counts, session.order, session.split.size)
-    fixed: dict[str, Any] = {"split": session.split, "config": config, "seed": seed}
+    fixed: dict[str, Any] = {"config": config, "seed": seed}
+    whole = (GroupConfig(name="all", size=N_LATENTS),)
+    unlabelled = LatentTask({}, whole, session.split)
     some = as_labels(keep_labels(session.labels, 0.1, seed=seed))
 
     def ours(labels: dict[str, Label], config: LatentsConfig) -> LatentModel:
@@ -193,10 +197,10 @@ def models(session: Session, *, seed: int, n_epochs: int, chosen: list[str], con
         "ours, 1,000 steps": lambda: ours(labels, replace(config, n_steps=1000)),
         "ours, 10 % of labels": lambda: ours(some, config),
         "published": lambda: PublishedForm(session, groups, seed=seed).run(n_epochs),
-        "plain VAE": lambda: fit_plain_vae(recording, n_latents=N_LATENTS, **fixed),
-        "Swap-VAE": lambda: fit_swap_vae(recording, n_latents=N_LATENTS, **fixed),
-        "PCA": lambda: fit_linear(train, kind="pca", n_latents=N_LATENTS),
-        "FA": lambda: fit_linear(train, kind="fa", n_latents=N_LATENTS, seed=seed),
+        "plain VAE": lambda: fit_plain_vae([recording], unlabelled, **fixed)[0],
+        "Swap-VAE": lambda: fit_swap_vae([recording], unlabelled, **fixed)[0],
+        "PCA": lambda: fit_linear(train, kind="pca", groups=whole),
+        "FA": lambda: fit_linear(train, kind="fa", groups=whole, seed=seed),
     }
     for name, make in makers.items():
         if not chosen or name in chosen:

@@ -27,8 +27,8 @@ from nwb_migvis.evidence.variance import group_variance
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import as_labels
 from nwb_migvis.latents import LatentTask, Recording, split_stimuli
-from nwb_migvis.latents.baselines import fit_linear
 from nwb_migvis.latents.fit import fit_latents
+from nwb_migvis.latents.linear import fit_linear
 
 IT_GROUPS = (
     GroupConfig(name="object", size=3, labels=("object",)),
@@ -57,7 +57,7 @@ def v4(folder: Path, config: LatentsConfig, seed: int) -> None:
     train, test = split == "train", split == "test"
     fits = {"ours": model}
     for kind in ("pca", "fa"):
-        fits[kind] = fit_linear(average[train], kind=kind, n_latents=n_latents, seed=seed)
+        fits[kind] = fit_linear(average[train], kind=kind, groups=V4_GROUPS, seed=seed)
     half_a, half_b, _, _ = half_means(spike_count, stimulus, n, rng=np.random.default_rng(seed + 1000))
     for name, fitted in fits.items():
         found = group_variance(

@@ -24,7 +24,7 @@ from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import Label, as_labels, select
 from nwb_migvis.latents import LatentTask, Recording, linked_pairs, resolve_groups, split_shared_stimuli
 from nwb_migvis.latents.fit import fit_latents
-from nwb_migvis.latents.model import LatentModel
+from nwb_migvis.latents.protocol import LatentModel
 from nwb_migvis.simulate import draw_counts, draw_factors, draw_population
 from nwb_migvis.simulate.render import POSE
 

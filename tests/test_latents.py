@@ -19,8 +19,9 @@ from nwb_migvis.latents import (
 )
 from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.latents.label_weights import N_PRESUMED, LabelWeights, weigh_labels
-from nwb_migvis.latents.model import GroupVae, kl_divergence, load_latent_model
+from nwb_migvis.latents.model import GroupVae, kl_divergence
 from nwb_migvis.latents.objective import Objective, Repeats, initial_vae
+from nwb_migvis.latents.protocol import load_latent_model
 from nwb_migvis.latents.total_correlation import gaussian_total_correlation, total_correlation
 from nwb_migvis.latents.training import LatentTraining, optimise
 from nwb_migvis.networks.training import Descent

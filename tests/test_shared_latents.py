@@ -23,7 +23,7 @@ from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import as_labels
 from nwb_migvis.latents import LatentTask, Recording, linked_pairs, split_shared_stimuli
 from nwb_migvis.latents.fit import fit_latents
-from nwb_migvis.latents.model import load_latent_model
+from nwb_migvis.latents.protocol import load_latent_model
 from nwb_migvis.read import read_sessions
 from nwb_migvis.runs.destinations import choose_destinations
 from nwb_migvis.simulate import draw_counts, draw_factors, draw_population, render_stimuli

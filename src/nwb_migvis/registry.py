@@ -122,6 +122,20 @@ METHODS: Registry[Any] = Registry(
 )
 """Guidance methods: `nwb_migvis.synthesis.editing.methods.Method`."""
 
+LATENT_MODELS: Registry[Any] = Registry(
+    "latent model",
+    "nwb_migvis.latent_models",
+    needs=("fit", "load"),
+    builtin={
+        "group-vae": "nwb_migvis.latents.fit:group_vae",
+        "pca": "nwb_migvis.latents.baselines:pca",
+        "fa": "nwb_migvis.latents.baselines:fa",
+        "plain-vae": "nwb_migvis.latents.baselines:plain_vae",
+        "swap-vae": "nwb_migvis.latents.baselines:swap_vae",
+    },
+)
+"""Models of responses: `nwb_migvis.latents.protocol.LatentModelKind`."""
+
 READERS: Registry[Any] = Registry(
     "reader",
     "nwb_migvis.readers",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from nwb_migvis.config import GroupConfig
 from nwb_migvis.errors import MigvisError
+
+if TYPE_CHECKING:
+    from nwb_migvis.latents.protocol import LatentModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +81,30 @@ class GivenLatents:
     def to_bytes(self) -> bytes:
         """Return nothing: there are no weights."""
         return b""
+
+
+def given_model(
+    given: Any, session: xr.Dataset, groups: Sequence[GroupConfig] | None
+) -> LatentModel | GivenLatents:
+    """Return a model as it is, or an array in the place of one.
+
+    Raises
+    ------
+    MigvisError
+        If a model lacks something, or is of a kind that is not registered; or as `GivenLatents.of`.
+    """
+    from nwb_migvis.latents.protocol import check_model, kind_of_model
+    from nwb_migvis.registry import LATENT_MODELS
+
+    if not hasattr(given, "encode"):
+        return GivenLatents.of(given, session, groups)
+    check_model(given, where="latents")
+    if (kind := kind_of_model(given)) not in LATENT_MODELS:
+        raise MigvisError(
+            f"latents: the model's to_bytes names the kind {kind!r}; expected one of "
+            f"{', '.join(LATENT_MODELS)}; register it with LATENT_MODELS.register({kind!r}, ...)"
+        )
+    return given
 
 
 def _groups_of(latents: Any) -> tuple[GroupConfig, ...] | None:

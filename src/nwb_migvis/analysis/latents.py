@@ -19,7 +19,7 @@ from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import Label
 
 if TYPE_CHECKING:
-    from nwb_migvis.latents.model import LatentModel
+    from nwb_migvis.latents.protocol import LatentModel
 
 HALVES = ("units", "stimuli")
 
@@ -82,7 +82,7 @@ class SessionLatents:
 def fit_sessions(sessions: Sessions, context: Context) -> list[SessionLatents]:
     """Split the stimuli, fit one latent space to all sessions, and encode every stimulus of each."""
     from nwb_migvis.latents import LatentTask, Recording, resolve_groups
-    from nwb_migvis.latents.fit import fit_latents
+    from nwb_migvis.latents.protocol import fit_models
 
     config = context.config
     pairs = sessions.pairs()
@@ -94,7 +94,7 @@ def fit_sessions(sessions: Sessions, context: Context) -> list[SessionLatents]:
         for name, session, rows in zip(sessions.names, sessions.sessions, sessions.rows, strict=True)
     ]
     with context.clock.of("latents"):
-        models = fit_latents(
+        models = fit_models(
             recordings,
             LatentTask(labels, groups, split, pairs),
             config=config.latents,
@@ -218,11 +218,11 @@ def refit(
         Another split; a part of another name than "train" and "validation" is not looked at.
     """
     from nwb_migvis.latents import LatentTask, Recording
-    from nwb_migvis.latents.fit import fit_latents
+    from nwb_migvis.latents.protocol import fit_models
 
     counts = latents.spike_count if units is None else latents.spike_count[:, units]
     n_stimuli, groups = latents.split.size, tuple(latents.model.groups)
-    (model,) = fit_latents(
+    (model,) = fit_models(
         [Recording.alone(counts, latents.stimulus_index, n_stimuli)],
         LatentTask(latents.labels, groups, latents.split if split is None else split),
         config=replace(context.config.latents, groups=groups),

@@ -21,7 +21,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
 
 if TYPE_CHECKING:
-    from nwb_migvis.latents.model import LatentModel
+    from nwb_migvis.latents.protocol import LatentModel
     from nwb_migvis.synthesis.critic.model import Critic
     from nwb_migvis.synthesis.prior.model import Prior
 
@@ -146,9 +146,9 @@ class Study:
         Raises
         ------
         MigvisError
-            If the shape does not fit.
+            If the shape does not fit, or a model lacks something or is of a kind that is not registered.
         """
-        from nwb_migvis.analysis.given import GivenLatents
+        from nwb_migvis.analysis.given import given_model
 
         sessions = self._state.sessions
         each: list[Any] = [latents] if self._one else list(latents)  # type: ignore[arg-type]  # one per session
@@ -159,7 +159,7 @@ class Study:
             labels = sessions.labels(self.config)
             split = sessions.split(self.config, context.rng("split"))
             for i, (given, session) in enumerate(zip(each, sessions.sessions, strict=True)):
-                model = given if hasattr(given, "encode") else GivenLatents.of(given, session, groups)
+                model = given_model(given, session, groups)
                 own_labels = sessions.labels_of(i, labels)
                 encoded.append(
                     encode_session(model, session, split=split[sessions.rows[i]], labels=own_labels)
@@ -435,8 +435,13 @@ class Study:
         return f"<pre>{escape(repr(self))}</pre>"
 
     def _take_latents(self, latents: list[SessionLatents]) -> Any:
+        from nwb_migvis.latents.protocol import kind_of_model
+
         groups: tuple[GroupConfig, ...] = tuple(latents[0].model.groups)
-        self._state.set_config(latents=replace(self.config.latents, groups=groups))
+        used = replace(self.config.latents, groups=groups)
+        if latents[0].knows_responses:
+            used = replace(used, model=kind_of_model(latents[0].model))
+        self._state.set_config(latents=used)
         self._state.take("latents", latents)
         return self._each(latents)
 

@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from nwb_migvis.config import LatentsConfig
-from nwb_migvis.latents.checks import check_counts
+from nwb_migvis.latents.checks import check_recordings
 from nwb_migvis.latents.design import label_targets
 from nwb_migvis.latents.label_weights import weigh_labels
-from nwb_migvis.latents.model import LatentModel, target_tensors
+from nwb_migvis.latents.model import GroupVaeModel, load_group_vae, target_tensors
 from nwb_migvis.latents.objective import Objective, Repeats, initial_vae
+from nwb_migvis.latents.protocol import LatentModelKind
 from nwb_migvis.latents.shared import SharedObjective, share
-from nwb_migvis.latents.task import LatentTask, Recording, check_enough
+from nwb_migvis.latents.task import LatentTask, Recording
 from nwb_migvis.latents.training import VALIDATE_EVERY, LatentTraining, optimise
 from nwb_migvis.networks.checkpoints import checkpoint_in
 
@@ -29,7 +30,7 @@ def fit_latents(
     seed: int,
     device: str = "cpu",
     checkpoints: Path | None = None,
-) -> list[LatentModel]:
+) -> list[GroupVaeModel]:
     """Fit the group VAE on the training stimuli, stopping early on the validation stimuli.
 
     Of several sessions each has a read-in and a read-out of its own.
@@ -50,7 +51,7 @@ def fit_latents(
 
     Returns
     -------
-    list of LatentModel
+    list of GroupVaeModel
         One per recording. The layers between read-in and latents and the label read-outs are the same in all
         of them.
 
@@ -78,12 +79,7 @@ def fit_latents(
     given a sample of the other's latents (as between the modalities of Shi et al. 2019, arXiv 1911.03393).
     Alignment: half the symmetric KL divergence between the two posteriors.
     """
-    for recording in recordings:
-        own_split = task.split[recording.stimulus_row]
-        begin = f"{recording.name}: " if len(recordings) > 1 else ""
-        counts = recording.spike_count, recording.stimulus_index
-        check_counts(*counts, training=own_split == "train", where=begin)
-        check_enough(own_split, task.groups, where=begin)
+    check_recordings(recordings, task)
     objectives = _objectives(recordings, task, config=config, seed=seed, device=torch.device(device))
     train, validation = (
         SharedObjective(objectives, recordings, task.pairs, np.flatnonzero(task.split == part))
@@ -100,7 +96,7 @@ def fit_latents(
         checkpoints, "latents", config, seed, task, list(recordings), every=VALIDATE_EVERY
     )
     n_steps = optimise(training, lambda: validation.held_out(seed), checkpoint=checkpoint)
-    return [LatentModel(o.vae.eval(), task.groups, config.likelihood, n_steps) for o in objectives]
+    return [GroupVaeModel(o.vae.eval(), task.groups, config.likelihood, n_steps) for o in objectives]
 
 
 def _objectives(
@@ -128,3 +124,6 @@ def _objectives(
         label_weights = weigh_labels(vae.scaled(repeats.average()), own_targets, own_train)
         objectives.append(Objective(vae, repeats, own_targets, config=config, label_weights=label_weights))
     return objectives
+
+
+group_vae = LatentModelKind(fit_latents, load_group_vae)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import cast
 
@@ -15,7 +14,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from nwb_migvis.config import GroupConfig
-from nwb_migvis.groups import LatentGroups
 from nwb_migvis.latents.design import LabelTargets
 from nwb_migvis.latents.label_weights import LabelWeights
 from nwb_migvis.latents.total_correlation import total_correlation
@@ -128,8 +126,8 @@ class GroupVae(nn.Module):
 
 
 @dataclass(frozen=True)
-class LatentModel:
-    """A fitted model: what the later stages need of it.
+class GroupVaeModel:
+    """A fitted group VAE, as a `LatentModel`.
 
     Attributes
     ----------
@@ -138,17 +136,15 @@ class LatentModel:
     likelihood : str
     n_steps : int
         Steps that training really took.
+    kind : str
+        What its bytes call it.
     """
 
     vae: GroupVae
     groups: tuple[GroupConfig, ...]
     likelihood: str
     n_steps: int
-
-    @cached_property
-    def latent_groups(self) -> LatentGroups:
-        """How the latents are divided into groups."""
-        return LatentGroups.of(self.groups)
+    kind: str = KIND
 
     def encode(self, average: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Encode average spike counts.
@@ -204,12 +200,12 @@ class LatentModel:
                 for numeric, classes in zip(self.vae.numeric_heads, self.vae.class_heads, strict=True)
             ],
         }
-        return pack(KIND, self.vae.state_dict(), head)
+        return pack(self.kind, self.vae.state_dict(), head)
 
 
-def load_latent_model(weights: bytes) -> LatentModel:
-    """Rebuild a model from the bytes that `LatentModel.to_bytes` returned."""
-    head, state = unpack(KIND, weights)
+def load_group_vae(weights: bytes, *, kind: str = KIND) -> GroupVaeModel:
+    """Rebuild a model from the bytes that `GroupVaeModel.to_bytes` returned."""
+    head, state = unpack(kind, weights)
     groups = tuple(GroupConfig(name=n, size=s, labels=tuple(labels)) for n, s, labels in head["groups"])
     vae = GroupVae(
         head["n_units"],
@@ -219,7 +215,7 @@ def load_latent_model(weights: bytes) -> LatentModel:
         n_targets=[(k, tuple(classes)) for k, classes in head["n_targets"]],
     )
     vae.load_state_dict(state)
-    return LatentModel(vae.eval(), groups, head["likelihood"], head["n_steps"])
+    return GroupVaeModel(vae.eval(), groups, head["likelihood"], head["n_steps"], kind)
 
 
 def target_tensors(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from nwb_migvis.config import GroupConfig
-from nwb_migvis.errors import MigvisError
 from nwb_migvis.labels import Label
 
 
@@ -58,14 +57,3 @@ class LatentTask:
     groups: tuple[GroupConfig, ...]
     split: np.ndarray
     pairs: Sequence[tuple[int, int]] = ()
-
-
-def check_enough(split: np.ndarray, groups: Sequence[GroupConfig], *, where: str = "") -> None:
-    """Raise `MigvisError`, beginning with `where`, for fewer than two training stimuli a latent."""
-    n_latents = sum(group.size for group in groups)
-    n_train = int((split == "train").sum())
-    if n_train < 2 * n_latents:
-        raise MigvisError(
-            f"{where}{n_train} training stimuli for {n_latents} latents; expected at least {2 * n_latents}; "
-            "lower the size of the groups in latents.groups"
-        )

@@ -16,7 +16,7 @@ from nwb_migvis.results import Results
 from nwb_migvis.store import building, check_models, read_results, read_weights
 
 if TYPE_CHECKING:
-    from nwb_migvis.latents.model import LatentModel
+    from nwb_migvis.latents.protocol import LatentModel
     from nwb_migvis.synthesis.critic.model import Critic
     from nwb_migvis.synthesis.editing.batch import EditNetworks
     from nwb_migvis.synthesis.prior.model import Prior
@@ -65,7 +65,7 @@ def load_models(path: str | Path, name: str | None = None) -> Models:
         If the file holds no such run, or its weights are not those that the run recorded.
     """
     require(MODELS, what="loading models")
-    from nwb_migvis.latents.model import load_latent_model
+    from nwb_migvis.latents.protocol import load_latent_model
     from nwb_migvis.synthesis.critic.model import load_critic
     from nwb_migvis.synthesis.prior.model import load_prior
 
