@@ -102,13 +102,13 @@ def _population(seed=0, *, n_each=220, n_shared=60, n_repeats=6, n_units=36, n_s
     return recordings, labels, log_rates
 
 
-def _fit(recordings, labels, config=CONFIG, seed=0, **changes):
+def _fit(recordings, labels, config=CONFIG, seed=0, groups=GROUPS):
     n = labels["size"].size
     names = [recording.name for recording in recordings]
     shown = _shown(*(recording.stimulus_row for recording in recordings), n=n)
     split = split_shared_stimuli(shown, names, SplitConfig(), rng=np.random.default_rng(0))
-    task = LatentTask(as_labels(labels), GROUPS, split, linked_pairs(shown, names))
-    models = fit_latents(recordings, task, config=config, seed=seed, **changes)
+    task = LatentTask(as_labels(labels), groups, split, linked_pairs(shown, names))
+    models = fit_latents(recordings, task, config=config, seed=seed)
     return models, split, shown
 
 

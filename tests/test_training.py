@@ -14,7 +14,7 @@ from nwb_migvis.labels import as_labels
 from nwb_migvis.latents import LatentTask, Recording
 from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.networks.checkpoints import Checkpoint, checkpoint_in, digest_of
-from nwb_migvis.networks.training import Descent, Selection, train
+from nwb_migvis.networks.training import Best, Descent, Selection, train
 from nwb_migvis.synthesis.critic import training as critic_training
 from nwb_migvis.synthesis.critic.training import train_critic
 from nwb_migvis.synthesis.prior.cache import cached_prior
@@ -190,6 +190,8 @@ def a_reader(folder):
 @pytest.mark.parametrize("made", [a_number, a_latent_model, two_latent_models, a_prior, a_critic, a_reader])
 def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(made, tmp_path, monkeypatch):
     monkeypatch.setattr("nwb_migvis.synthesis.prior.training.CHECKPOINT_EVERY", 50)
+    offer = Best.offer  # the newest weights are the best, so that every step after the kill counts
+    monkeypatch.setattr(Best, "offer", lambda self, loss, given: offer(self, -given.n_taken, given))
     whole, descend, steps = made(None), Descent.descend, []
     killed_at = 117 if made is not a_critic else 1 + 117
 

@@ -53,8 +53,8 @@ def _reading_options(command: F) -> F:
         click.option(
             "--images",
             type=click.Path(),
-            metavar="DIR",
-            help="Folder of the images, where the file has none.",
+            metavar="DIR|CSV",
+            help="Images, where the file has none: a folder, or a CSV with columns 'stimulus' and 'file'.",
         ),
         click.option(
             "--labels",
@@ -92,6 +92,23 @@ def _reading_options(command: F) -> F:
             help="Order of colour channels in the file; default: rgb.",
         ),
     ]
+    options += [
+        click.option(
+            "--index-base",
+            type=click.IntRange(0, 1),
+            help="Number of the first image, where the file counts images and does not say.",
+        ),
+        click.option(
+            "--merge-repeats/--no-merge-repeats",
+            default=None,
+            help="Whether samples that repeat the image before them are one presentation.",
+        ),
+        click.option(
+            "--allow-long-window",
+            is_flag=True,
+            help="Allow windows beyond 2 s, or longer than the interval of presentations.",
+        ),
+    ]
     for option in reversed(options):
         command = option(command)
     return command
@@ -123,6 +140,12 @@ def _sorting_options(command: F) -> F:
             metavar="TOML",
             help="Of a sorting: metadata of a new session.",
         ),
+        click.option(
+            "--t-start",
+            type=float,
+            metavar="SECONDS",
+            help="Of a sorting: when its recording began, where that is out of reach.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -133,7 +156,7 @@ def _sorting(paths: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a run on sorted units, none for a run on NWB sessions; refuse what mixes both."""
     found = {
         key: options[key]
-        for key in ("presentations", "unit_query", "into", "metadata")
+        for key in ("presentations", "unit_query", "into", "metadata", "t_start")
         if options[key] is not None
     }
     if not found:
@@ -162,9 +185,9 @@ def _reading(options: dict[str, Any]) -> dict[str, Any]:
     """Turn the reading options of a command into arguments of `read_session`."""
     _refuse_empty(options)
     texts = ("images", "labels", "where", "units", "layout", "stimulus", "resize_px", "channel_order")
-    reading = {key: options[key] for key in texts if options[key] is not None}
-    if options["allow_outside"]:
-        reading["allow_outside"] = True
+    choices = ("index_base", "merge_repeats")
+    reading = {key: options[key] for key in (*texts, *choices) if options[key] is not None}
+    reading |= {key: True for key in ("allow_outside", "allow_long_window") if options[key]}
     return reading | {"window_s": tuple(options["window"])}
 
 

@@ -90,27 +90,30 @@ def shown_presentations(reading: Presentations, excluded: Excluded) -> Shown:
         raise MigvisError(
             f"{reading.place}: every presentation has a NaN start time; expected seconds: correct the file"
         )
-    is_valid = ~overlaps(reading.start_time, excluded.window_s, excluded.invalid_times)
-    reasons = {"start_time is NaN": ~is_nan, "in invalid_times": is_valid}
+    dropped: dict[str, int] = {}
+    keep = ~is_blank & ~is_nan
+    if is_nan.any():
+        dropped["start_time is NaN"] = int(is_nan.sum())
+    is_invalid = keep & overlaps(reading.start_time, excluded.window_s, excluded.invalid_times)
+    if is_invalid.any():
+        dropped["in invalid_times"] = int(is_invalid.sum())
+        keep &= ~is_invalid
+    if not keep.any():
+        raise MigvisError(
+            f"{reading.place}: all presentations lie in invalid_times, which says that nothing then is to be "
+            "analysed; give a session with others"
+        )
     if excluded.where is not None:
-        reasons[f"{excluded.where} is not true"] = _true_where(reading, excluded.where)
-    shown = Shown(reading.taken(~is_blank), int(is_blank.sum()), {})
-    for reason, is_used in reasons.items():
-        shown = shown.taken(is_used[~is_blank], reason)
-        if not len(shown.reading.start_time) and reason == f"{excluded.where} is not true":
+        is_true = _true_where(reading, excluded.where)
+        if (keep & ~is_true).any():
+            dropped[f"{excluded.where} is not true"] = int((keep & ~is_true).sum())
+        keep &= is_true
+        if not keep.any():
             raise MigvisError(
                 f"column {excluded.where!r} (where=) is true for no presentation of {reading.place}; choose "
                 "another"
             )
-        reasons = {name: mask[is_used | is_blank] for name, mask in reasons.items()}
-        is_blank = is_blank[is_used | is_blank]
-        if not len(shown.reading.start_time):
-            raise MigvisError(
-                f"{reading.place}: all presentations lie in invalid_times, which says that nothing "
-                f"then is to be "
-                "analysed; give a session with others"
-            )
-    return shown
+    return Shown(reading.taken(keep), int(is_blank.sum()), dropped)
 
 
 def _true_where(reading: Presentations, where: str) -> np.ndarray:

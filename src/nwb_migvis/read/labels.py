@@ -44,8 +44,8 @@ def labels_of_presentations(
     labels, varying, left_out = {}, {}, {}
     for name, values in columns.items():
         is_empty = values == "" if values.dtype == object else np.zeros(len(values), bool)
-        codes, uniques = pd.factorize(np.where(is_empty, None, values) if is_empty.any() else values)
-        has_value = codes >= 0  # text that is missing is kept as "" in NWB
+        codes, uniques = pd.factorize(values)
+        has_value = (codes >= 0) & ~is_empty  # NWB keeps missing text as ""
         table = pd.DataFrame({"stimulus": stimulus_index[has_value], "code": codes[has_value]})
         table = table.drop_duplicates()
         if table["stimulus"].duplicated().any():

@@ -219,7 +219,7 @@ def _observed(
     observed = observed_by_table(tables, shown.reading, window_s=window_s)
     if observed is None:
         return shown, None
-    is_any = observed.any(axis=1)
+    is_any: np.ndarray = np.any(observed, axis=1)
     if not is_any.any():
         raise MigvisError(
             f"{tables[0].place}: no presentation of {shown.reading.place} lies within the "

@@ -97,8 +97,7 @@ def _check_moments(place: str, starts: np.ndarray, order: np.ndarray, begins_mom
     if len(starts) > 1 and begins_moment.sum() == 1:
         raise MigvisError(
             f"{place}: all {len(starts)} presentations begin at one moment ({span(starts)}); expected "
-            f"seconds "
-            "on the session's clock: correct the file, whose starts may count from each trial's own"
+            "seconds on the session's clock: correct the file, whose starts may count from each trial's own"
         )
     first = np.flatnonzero(begins_moment)
     n_rows = np.diff(np.append(first, len(order)))
@@ -151,14 +150,15 @@ def check_spikes(reading: Presentations, seen: SpikeSpan, *, n_spikes: np.ndarra
     if is_enough and (is_stretched or (rate_hz < _LEAST_RATE_HZ and high - low > _LONG_SPAN_S)):
         raise MigvisError(
             f"{place}: the busiest unit fires {rate_hz:.2g} times per second {spans}, as if its spike "
-            f"times were "
-            f"milliseconds or samples; {advice}"
+            f"times were milliseconds or samples; {advice}"
         )
     is_inside = (reading.start_time >= low - _NEAR_S) & (reading.start_time <= high + _NEAR_S)
     return bool(is_inside.mean() >= _LEAST_INSIDE)
 
 
-def check_inside(reading: Presentations, limits: tuple[float, float], *, n_counted: int, place: str) -> None:
+def check_inside(
+    reading: Presentations, limits: tuple[float, float], *, n_spikes: int, n_counted: int, place: str
+) -> None:
     """Refuse presentations most of which begin over a second before or after all spikes, or without any.
 
     Parameters
@@ -167,6 +167,8 @@ def check_inside(reading: Presentations, limits: tuple[float, float], *, n_count
         Of one clock.
     limits : (float, float)
         First and last spike, seconds.
+    n_spikes : int
+        Spikes of all units.
     n_counted : int
         Spikes in all windows.
     place : str
@@ -182,11 +184,11 @@ def check_inside(reading: Presentations, limits: tuple[float, float], *, n_count
     )
     advice = "expected both in seconds on one clock: correct the file, or choose other units"
     is_outside = (reading.start_time < low - _NEAR_S) | (reading.start_time > high + _NEAR_S)
-    if is_outside.mean() > 1 - _LEAST_INSIDE:
+    least = _LEAST_INSIDE if n_spikes >= len(is_outside) else 0.0  # few spikes are near few presentations
+    if is_outside.all() or is_outside.mean() > 1 - least:
         raise MigvisError(
             f"{place}: {int(is_outside.sum())} of {len(is_outside)} presentations have no spike of any "
-            f"unit near "
-            f"them {spans}; {advice}"
+            f"unit near them {spans}; {advice}"
         )
     if not n_counted:
         raise MigvisError(

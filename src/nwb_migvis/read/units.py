@@ -59,11 +59,12 @@ class SpikeTable:
         counts = count_trains(trains, reading.start_time, window_s=window_s, max_bytes=max_bytes, seen=seen)
         n_spikes = np.diff(self.ends, prepend=0)
         are_near = check_spikes(reading, seen, n_spikes=n_spikes, place=self.place)
-        n_counted = int(counts.any())
-        if len(counts) and not (are_near and n_counted):
-            if len(self.rows) < len(self.ends):  # other units may fire
-                n_counted = 1
-            check_inside(reading, limits_of(trains.pieces(max_bytes)), n_counted=n_counted, place=self.place)
+        is_any = bool(counts.any()) or len(self.rows) < len(self.ends)  # other units may fire
+        if len(counts) and not (are_near and is_any):
+            limits = limits_of(trains.pieces(max_bytes))
+            check_inside(
+                reading, limits, n_spikes=int(n_spikes.sum()), n_counted=int(is_any), place=self.place
+            )
         return counts
 
     def observed(self, start_time: np.ndarray, *, window_s: tuple[float, float]) -> np.ndarray | None:

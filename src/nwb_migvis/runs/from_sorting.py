@@ -54,6 +54,8 @@ class SortedSource:
         TOML of a new session's metadata (see `SessionMetadata`); one of `into` and `metadata` is needed.
     resize_px : (height, width), optional
         Size that images are resized to, pixels; needed where their sizes differ.
+    t_start : float, optional
+        When the recording of an analyzer began, seconds; needed where the recording is out of reach.
     """
 
     folder: str | Path
@@ -63,6 +65,7 @@ class SortedSource:
     into: str | Path | None = None
     metadata: str | Path | None = None
     resize_px: tuple[int, int] | None = None
+    t_start: float | None = None
 
 
 def run_sorting(
@@ -112,14 +115,15 @@ def run_sorting(
         check_new_file(destination, overwrite=to.overwrite)
     new = None if metadata is None else SessionMetadata.from_toml(metadata)
     table = read_presentations(source.presentations)
-    sorting = load_sorting(folder)
+    sorting = SortedUnits.of(load_sorting(folder), t_start=source.t_start)
+    window = {key: reading[key] for key in ("window_s", "allow_long_window") if key in reading}
     session = session_from_sorting(
-        sorting, table, source.images, unit_query=source.unit_query, resize_px=source.resize_px
+        sorting, table, source.images, unit_query=source.unit_query, resize_px=source.resize_px, **window
     )
     unit_ids = session["unit"].values
     origin = Origin(
         inputs=[
-            {"path": folder.name, "spikes_sha256": spikes_digest(SortedUnits.of(sorting), unit_ids)},
+            {"path": folder.name, "spikes_sha256": spikes_digest(sorting, unit_ids)},
             *(digest_of(Path(path)) for path in (source.presentations, into, metadata) if path is not None),
         ],
         reading={

@@ -61,8 +61,9 @@ OMITTED = ("", "nan", "omitted")
 class KnownImages(Protocol):
     """The images that a column of a table may mean."""
 
-    index_base: int | None
-    """What the first image has where a column counts positions; None where the user does not say."""
+    @property
+    def index_base(self) -> int | None:
+        """What the first image has where a column counts positions; None where the user does not say."""
 
     @property
     def named_images(self) -> dict[str, list[StimulusImage]]:
