@@ -53,7 +53,7 @@ class EvidenceConfig:
                 **dict.fromkeys(("stability_seeds", "information_draws"), 0),
             },
             below={"min_reliability": 1},
-            each_of={"readers": registry.READERS},
+            one_of={"readers": registry.READERS},
         )
         if not self.readers or len(set(self.readers)) < len(self.readers):
             raise MigvisError(
