@@ -146,8 +146,8 @@ def fit_readers(
         lacking = [need for need in ("kind", "codes", "read", "features") if not hasattr(reader, need)]
         if lacking:
             raise MigvisError(
-                f"reader {kind!r}: it trains a {type(reader).__name__} without {', '.join(lacking)}; expected "
-                "a Reader, which has kind, codes, read, features"
+                f"reader {kind!r}: it trains a {type(reader).__name__} without {', '.join(lacking)}; "
+                "expected a Reader, which has kind, codes, read, features"
             )
         readers.append(reader)
     return readers
