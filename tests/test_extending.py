@@ -166,7 +166,7 @@ def test_what_wrong_entries_make_is_refused_with_what_it_lacks(session, installe
     with pytest.raises(MigvisError, match="reader 'wrong': it trains a SimpleNamespace without read, feat"):
         fit_readers(examples, examples, seed=0, kinds=["wrong"])
     installed(IMAGE_NETWORKS, lambda **about: SimpleNamespace(size_px=8, module=None))
-    with pytest.raises(MigvisError, match="critic.features = 'wrong': it opens a .* without mean, std"):
+    with pytest.raises(MigvisError, match=r"critic.features = 'wrong': it opens a .* without mean, std"):
         open_image_network("wrong", model="", path="", sha256="")
 
 
