@@ -98,8 +98,9 @@ def _refuse_unobserved(session: xr.Dataset) -> None:
         return
     partly = ~session["observed"].values.all(axis=0)
     ids = session["unit"].values[partly].tolist()
+    source = session.attrs.get("source", "the session")
     raise MigvisError(
-        f"{session.attrs.get('source', 'the session')}: {len(ids)} of {partly.size} units were not observed in "
-        f"every presentation (obs_intervals), the first {ids[0]}: there they have no spike count; expected units "
-        f"that were observed throughout; omit these with units='id not in {ids}'"
+        f"{source}: {len(ids)} of {partly.size} units were not observed in every presentation (obs_intervals), "
+        f"the first {ids[0]}: there they have no spike count; expected units that were observed throughout; "
+        f"omit these with units='id not in {ids}'"
     )
