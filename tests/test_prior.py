@@ -184,7 +184,7 @@ def test_a_run_guides_by_every_setting_of_the_conditional_prior(conditional, bla
     plan = plan_edits(np.arange(40), groups, labels={}, config=config, rng=np.random.default_rng(0))
     stimuli = EditStimuli(np.arange(40).astype(str), images, blank.scale.standardise(latents))
     made = synthesize(plan, stimuli, EditNetworks(conditional, blank, groups), config=config, seed=0)
-    source = plan["source"].to_numpy()
+    source = plan["source"].to_numpy(copy=True)
     path = {"alpha_bar": conditional.alpha_bar}
     path["grid"] = time_grid(conditional.n_timesteps, strength=config.strength, n_steps=6)
     x = invert(conditional.eps_and_x0_hat, conditional.encode(images[source]), **path)
