@@ -8,7 +8,15 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    PNDMScheduler,
+    ScoreSdeVeScheduler,
+    UNet2DModel,
+)
 from networks import conditions_of, save_other_pipeline, unit_scale
 
 from nwb_migvis import Config, MigvisError
@@ -176,7 +184,7 @@ def test_a_run_guides_by_every_setting_of_the_conditional_prior(conditional, bla
     plan = plan_edits(np.arange(40), groups, labels={}, config=config, rng=np.random.default_rng(0))
     stimuli = EditStimuli(np.arange(40).astype(str), images, blank.scale.standardise(latents))
     made = synthesize(plan, stimuli, EditNetworks(conditional, blank, groups), config=config, seed=0)
-    source = plan["source"].to_numpy()
+    source = plan["source"].to_numpy(copy=True)
     path = {"alpha_bar": conditional.alpha_bar}
     path["grid"] = time_grid(conditional.n_timesteps, strength=config.strength, n_steps=6)
     x = invert(conditional.eps_and_x0_hat, conditional.encode(images[source]), **path)
@@ -308,3 +316,71 @@ def test_the_shipped_prior_knows_the_renders():
     said = (folder.parent / "README.md").read_text(encoding="utf-8")
     assert hashlib.sha256(weights).hexdigest() in said
     assert len(weights) < 12_000_000
+
+
+def _save_model(folder, *, scheduler=None, parts=None, **unet):
+    """Write a tiny model in diffusers' format, with its own index."""
+    settings = {"sample_size": 16, "in_channels": 3, "out_channels": 3, "norm_num_groups": 8, **unet}
+    blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+    own = {
+        "unet": UNet2DModel(block_out_channels=(8,), layers_per_block=1, **blocks, **settings),
+        "scheduler": scheduler or DDPMScheduler(100),
+    }
+    index = {"_class_name": "DDPMPipeline"}
+    for name, part in own.items():
+        part.save_pretrained(folder / name)
+        index[name] = ["diffusers", type(part).__name__]
+    (folder / "model_index.json").write_text(json.dumps(index | (parts or {})))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"out_channels": 6}, r"predicts its variance too \(6 channels for 3\)"),
+        ({"out_channels": 1}, "gives 1 channels for 3"),
+        ({"in_channels": 4, "out_channels": 4}, "sample_size 16 and 4 channels"),
+        ({"num_class_embeds": 10}, "conditioned on classes .* num_class_embeds 10"),
+        ({"class_embed_type": "timestep"}, "conditioned on classes .*class_embed_type timestep"),
+        ({"time_embedding_type": "fourier"}, "takes noise levels"),
+        ({"center_input_sample": True}, "takes pixels from 0 to 1"),
+        (
+            {"scheduler": ScoreSdeVeScheduler()},
+            "its scheduler is a ScoreSdeVeScheduler; expected one of a network",
+        ),
+        ({"scheduler": FlowMatchEulerDiscreteScheduler()}, "its scheduler is a FlowMatchEulerDiscrete"),
+        ({"scheduler": DDPMScheduler(9, rescale_betas_zero_snr=True)}, "no signal at the last of 9 steps"),
+        ({"scheduler": DDIMScheduler(9, prediction_type="sample")}, "predicts 'sample'"),
+        ({"parts": {"vqvae": ["diffusers", "VQModel"]}}, r"beside its network lies vqvae \(VQModel\)"),
+        (
+            {"parts": {"text_encoder": ["transformers", "CLIPTextModel"]}},
+            r"lies text_encoder \(CLIPTextModel\); expected a network of pixels",
+        ),
+    ],
+)
+def test_models_of_another_kind_are_refused_as_what_they_are(model, message, tmp_path):
+    with pytest.raises(MigvisError, match=message) as refused:
+        open_prior(str(_save_model(tmp_path / "model", **model)))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_text_network_and_a_part_that_no_index_names_are_refused(tmp_path):
+    folder = _save_model(tmp_path / "model")
+    (folder / "vae").mkdir()
+    with pytest.raises(MigvisError, match=r"beside its network lies vae \(model\)"):
+        open_prior(str(folder))
+    (folder / "vae").rmdir()
+    config = folder / "unet" / "config.json"
+    named = json.loads(config.read_text()) | {"_class_name": "UNet2DConditionModel"}
+    config.write_text(json.dumps(named))
+    with pytest.raises(MigvisError, match="its network is a UNet2DConditionModel; expected a UNet2DModel"):
+        open_prior(str(folder))
+
+
+@pytest.mark.parametrize("scheduler", [DDIMScheduler, PNDMScheduler, EulerDiscreteScheduler])
+def test_a_scheduler_of_the_same_betas_gives_their_noise_levels(scheduler, tmp_path):
+    given = {"beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "num_train_timesteps": 50}
+    prior = open_prior(str(_save_model(tmp_path / "model", scheduler=scheduler(**given))))
+    betas = torch.linspace(1e-4**0.5, 0.02**0.5, 50, dtype=torch.float64) ** 2
+    torch.testing.assert_close(prior.alpha_bar.double(), (1 - betas).cumprod(0), rtol=1e-5, atol=1e-6)
+    assert prior.predicts == "v_prediction"

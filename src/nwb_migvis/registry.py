@@ -122,6 +122,32 @@ METHODS: Registry[Any] = Registry(
 )
 """Guidance methods: `nwb_migvis.synthesis.editing.methods.Method`."""
 
+LAYOUTS: Registry[Any] = Registry(
+    "layout",
+    "nwb_migvis.layouts",
+    needs=("__call__",),
+    builtin={
+        "index_series": "nwb_migvis.read.layouts.index_series:find",
+        "frames": "nwb_migvis.read.layouts.frames:find",
+        "dicarlo_aggregated": "nwb_migvis.read.layouts.aggregated:find",
+        "dicarlo": "nwb_migvis.read.layouts.tables:find_dicarlo",
+        "allen": "nwb_migvis.read.layouts.tables:find_allen",
+        "intervals": "nwb_migvis.read.layouts.tables:find_intervals",
+    },
+)
+"""Layouts of presentations and images, tried in this order: `nwb_migvis.read.layouts.Adapter`."""
+
+IMAGE_NETWORKS: Registry[Any] = Registry(
+    "image network",
+    "nwb_migvis.image_networks",
+    needs=("__call__",),
+    builtin={
+        "timm": "nwb_migvis.synthesis.critic.backbones:open_timm",
+        "efficientnet-lite0": "nwb_migvis.synthesis.critic.backbones:open_efficientnet",
+    },
+)
+"""Networks for the critic's features: `nwb_migvis.synthesis.critic.backbones.OpenNetwork`."""
+
 LATENT_MODELS: Registry[Any] = Registry(
     "latent model",
     "nwb_migvis.latent_models",

@@ -33,6 +33,7 @@ def fit_edit_readers(latents: SessionLatents, edits: SessionEdits, context: Cont
         validation,
         seed=context.seeds["evidence"],
         n_steps=context.config.evidence.reader_steps,
+        kinds=context.config.evidence.readers,
         checkpoints=context.config.checkpoints,
     )
 

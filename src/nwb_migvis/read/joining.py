@@ -9,7 +9,7 @@ import numpy as np
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.contents import Contents
-from nwb_migvis.read.layouts import LAYOUTS
+from nwb_migvis.read.layouts import LAYOUTS, find_all
 from nwb_migvis.read.presentations import BLANK, Presentations, Problem, StimulusImage
 from nwb_migvis.read.showings import showings
 from nwb_migvis.read.table import ROUNDING_S, Table
@@ -46,7 +46,7 @@ def choose_reading(
     """
     if stimulus is not None:
         _check_column(contents, stimulus)
-    items = [item for find in LAYOUTS.values() for item in find(contents, stimulus)]
+    items = find_all(contents, stimulus)
     for i, item in enumerate(items):
         if isinstance(item, Presentations):
             is_chosen = layout is None or item.is_called(layout)

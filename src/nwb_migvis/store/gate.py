@@ -184,7 +184,8 @@ _PROVENANCE: dict[str, tuple[type, ...]] = {
 
 
 def _names(kinds: tuple[type, ...]) -> str:
-    return " or ".join({dict: "an object", list: "a list", str: "text"}[kind] for kind in kinds)
+    words: dict[type, str] = {dict: "an object", list: "a list", str: "text"}
+    return " or ".join(words[kind] for kind in kinds)
 
 
 def _tables() -> dict[str, dict[str, Column]]:

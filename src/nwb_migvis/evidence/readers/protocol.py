@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from nwb_migvis.errors import MigvisError
 from nwb_migvis.evidence.labels import label_score
 from nwb_migvis.labels import Label, LabelCode, code_labels
 from nwb_migvis.registry import READERS
@@ -41,7 +42,7 @@ class Reader(Protocol):
     Attributes
     ----------
     kind : str
-        Its name among `KINDS`.
+        Its name in the registry of readers.
     codes : tuple of LabelCode
         The labels it reads.
     """
@@ -133,13 +134,23 @@ def fit_readers(
     Raises
     ------
     MigvisError
-        If there is no reader of a kind.
+        If there is no reader of a kind, or what it trains is not a reader.
     """
     codes = code_labels(train.labels)
     if not codes:
         return []
     how: dict[str, Any] = {"codes": codes, "seed": seed, "n_steps": n_steps, "checkpoints": checkpoints}
-    return [READERS[kind](train, validation, **how) for kind in (READERS.builtin if kinds is None else kinds)]
+    readers = []
+    for kind in READERS.builtin if kinds is None else kinds:
+        reader = READERS[kind](train, validation, **how)
+        lacking = [need for need in ("kind", "codes", "read", "features") if not hasattr(reader, need)]
+        if lacking:
+            raise MigvisError(
+                f"reader {kind!r}: it trains a {type(reader).__name__} without {', '.join(lacking)}; "
+                "expected a Reader, which has kind, codes, read, features"
+            )
+        readers.append(reader)
+    return readers
 
 
 def reader_scores(reader: Reader, examples: Examples) -> dict[str, float]:

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.contents import Contents
-from nwb_migvis.read.layouts import aggregated, frames, index_series, tables
 from nwb_migvis.read.presentations import Presentations, Problem
+from nwb_migvis.registry import LAYOUTS
 
 Adapter = Callable[[Contents, str | None], Iterator[Presentations | Problem]]
 
-LAYOUTS: dict[str, Adapter] = {
-    "index_series": index_series.find,
-    "frames": frames.find,
-    "dicarlo_aggregated": aggregated.find,
-    "dicarlo": tables.find_dicarlo,
-    "allen": tables.find_allen,
-    "intervals": tables.find_intervals,
-}
+
+def find_all(contents: Contents, stimulus: str | None) -> list[Presentations | Problem]:
+    """Return what every layout finds in a file, in the order of the registry."""
+    items = []
+    for name, find in LAYOUTS.items():
+        for item in find(contents, stimulus):
+            if not isinstance(item, Presentations | Problem):
+                raise MigvisError(
+                    f"layout {name!r}: it yields a {type(item).__name__}; expected Presentations or a Problem"
+                )
+            items.append(item)
+    return items

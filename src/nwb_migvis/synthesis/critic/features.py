@@ -240,10 +240,12 @@ def features_record(config: CriticConfig, n_channels: int) -> dict[str, Any]:
     if config.features == TRAINED:
         return {"n_channels": n_channels, "channels": list(config.channels)}
     record = {"features": config.features}
-    if config.features == "timm":
-        record |= {"model": config.features_model, "path": config.features_path}
-        record["sha256"] = config.features_sha256
-    return record
+    about = {
+        "model": config.features_model,
+        "path": config.features_path,
+        "sha256": config.features_sha256,
+    }
+    return record | about if any(about.values()) else record
 
 
 def check_features(config: CriticConfig) -> None:

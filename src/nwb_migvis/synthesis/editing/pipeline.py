@@ -15,7 +15,8 @@ from nwb_migvis.config import SynthesisConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.synthesis.editing.guidance import Guidance, GuidedDenoiser
 from nwb_migvis.synthesis.prior.ddim import StepEnd, invert, sample, time_grid
-from nwb_migvis.synthesis.prior.folder import foreign_prior, open_prior, save_prior, scheduler_of
+from nwb_migvis.synthesis.prior.folder import open_prior, save_prior, scheduler_of
+from nwb_migvis.synthesis.prior.foreign import foreign_prior
 from nwb_migvis.synthesis.prior.model import Prior
 from nwb_migvis.synthesis.prior.samples import draw_noise
 
