@@ -92,6 +92,7 @@ def sorted_units(prepared) -> Path:
     recording, sorting = core.generate_ground_truth_recording(
         durations=[20.0], num_units=5, num_channels=4, seed=0
     )
+    recording = recording.save(folder=prepared / "recording", verbose=False)
     analyzer = core.create_sorting_analyzer(
         sorting, recording, format="binary_folder", folder=prepared / "analyzer", sparse=False
     )
