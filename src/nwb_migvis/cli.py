@@ -64,7 +64,7 @@ def _reading_options(command: F) -> F:
         ),
         click.option("--where", metavar="COL", help="Boolean presentation column that must be true."),
         click.option(
-            "--units", metavar="QUERY", help="Query on the columns of the Units table, such as \"quality == 'good'\"."
+            "--units", metavar="QUERY", help="Query on the Units columns, such as \"quality == 'good'\"."
         ),
         click.option(
             "--window",
@@ -371,7 +371,9 @@ def _config(options: dict[str, Any]) -> Any:
     "--labels", type=click.Path(), metavar="CSV", help="Labels of the images: a CSV with a column 'stimulus'."
 )
 @click.option("--device", help="torch device; default: the run's own.")
-@click.option("--batch-size", type=int, help="Images per forward pass; bounds memory. Default: the run's own.")
+@click.option(
+    "--batch-size", type=int, help="Images per forward pass; bounds memory. Default: the run's own."
+)
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def synthesize(path: str, **options: Any) -> None:
     """Make further edits from the weights stored in FILE, and add them to the results in a new file."""

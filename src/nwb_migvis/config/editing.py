@@ -61,8 +61,8 @@ class SynthesisConfig:
     n_samples : int
         Unguided samples of the prior that are compared with the training images.
     batch_size : int
-        Images per forward pass; bounds memory. The last batch is filled up, so that an edit does not depend on
-        the others.
+        Images per forward pass; bounds memory. The last batch is filled up, so that an edit does not depend
+        on the others.
     """
 
     n_steps: int = 25
