@@ -32,7 +32,7 @@ def check(
     one_of : mapping of str to collection of str
         Allowed values of a field; of each of its items, where it holds several.
     widths : str, optional
-        A field of layer widths, which normalisation in groups wants as multiples of 8.
+        A field of layer widths, which must be multiples of 8 for normalisation in groups.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def merge(record: Any, values: Any, *, where: str) -> Any:
         if key != written and key in values:
             raise MigvisError(f"{place} is the earlier name of {key}, which is there too; remove it")
         if key not in hints:
-            raise MigvisError(f"{place} is no setting; expected one of {', '.join(hints)}")
+            raise MigvisError(f"{place} is not a setting; expected one of {', '.join(hints)}")
         current = getattr(record, key)
         changes[key] = (
             merge(current, value, where=place) if is_dataclass(current) else _cast(value, hints[key], place)

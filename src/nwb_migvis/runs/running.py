@@ -58,7 +58,7 @@ def run(
     Raises
     ------
     MigvisError
-        For anything that the user can mend: in the file, the options, or the installation. Destinations
+        For anything that the user can fix: in the file, the options, or the installation. Destinations
         are checked before any work is done.
     """
     paths: list[str | Path]
