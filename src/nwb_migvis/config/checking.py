@@ -96,17 +96,6 @@ class FrozenDict(Mapping[str, Any]):
         return repr(self._values)
 
 
-def plain(value: Any) -> Any:
-    """Return records, mappings and tuples as dicts and lists of plain values."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, tuple):
-        return [plain(v) for v in value]
-    return value
-
-
 def merge(record: Any, values: Any, *, where: str) -> Any:
     """Return a copy of a config record with `values` in place, checked against its annotations."""
     if not isinstance(values, Mapping):

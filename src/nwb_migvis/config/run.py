@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nwb_migvis.config.checking import check, merge, plain
+from nwb_migvis.config.checking import check, merge
 from nwb_migvis.config.critic import CriticConfig
 from nwb_migvis.config.editing import SynthesisConfig
 from nwb_migvis.config.evidence import EvidenceConfig
@@ -18,6 +18,7 @@ from nwb_migvis.config.printing import config_html, config_lines
 from nwb_migvis.config.prior import PriorConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import as_path
+from nwb_migvis.plain import plain
 
 
 @dataclass(frozen=True, kw_only=True)
