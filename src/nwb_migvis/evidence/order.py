@@ -65,12 +65,13 @@ class Order:
 
 
 def without_drift(spike_count: np.ndarray, order: Order) -> np.ndarray:
-    """Divide counts by the gain that their time and their rank among the repeats predict.
+    """Divide counts by the gain that their rank among the repeats and their time predict.
 
-    For each unit the gain at a presentation is the mean of the other images' counts near it in time (a
-    Gaussian window of `WINDOW` presentations), over the unit's mean. What is left is then divided in the
-    same way by the mean of the other images' counts at the same rank. The image's own repeats enter
-    neither, so that its response is not divided by itself.
+    For each unit the gain at a presentation is the mean of the other images' counts at the same rank, over
+    the unit's mean. What is left is then divided in the same way by the mean of the other images' counts
+    near it in time (a Gaussian window of `WINDOW` presentations). The image's own repeats enter neither, so
+    that its response is not divided by itself. Rank comes first: it rises with time, and the mean over
+    images near in time mixes the ranks.
 
     Parameters
     ----------
@@ -83,9 +84,9 @@ def without_drift(spike_count: np.ndarray, order: Order) -> np.ndarray:
     """
     counts = np.asarray(spike_count, dtype=np.float64)
     mean = counts.mean(axis=0)
-    corrected = counts / _bounded(_local_mean(counts, order), mean)
     rank = np.minimum(order.rank, N_RANKS - 1)
-    return corrected / _bounded(_rank_mean(corrected, order, rank), corrected.mean(axis=0))
+    corrected = counts / _bounded(_rank_mean(counts, order, rank), mean)
+    return corrected / _bounded(_local_mean(corrected, order), corrected.mean(axis=0))
 
 
 def _bounded(local: np.ndarray, mean: np.ndarray) -> np.ndarray:
