@@ -78,6 +78,13 @@ class Exchange:
                 row[rows] = np.resize(rng.permutation(self.members[by]), len(rows))
         return drawn
 
+    def permutations_within(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw permutations of the rows of each level among themselves, (n, n_rows) int64."""
+        drawn = np.empty((n, len(self)), dtype=np.int64)
+        for rows in self.members:
+            drawn[:, rows] = rng.permuted(np.tile(rows, (n, 1)), axis=1)
+        return drawn
+
     def bootstrap(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw levels with replacement: how often each row is in each resample, (n, n_rows) float64."""
         k = self.n_levels

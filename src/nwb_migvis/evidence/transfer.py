@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nwb_migvis.evidence.exchange import Exchange
 from nwb_migvis.evidence.significance import permutation_p, permutations
 
 MIN_PAIRS = 8
@@ -40,7 +41,8 @@ class Transfer:
     transfer_interval, retention_interval : (float, float)
         95 % percentile intervals of a bootstrap over pairs.
     p_value : float
-        Of the transfer: targets permuted among the pairs, one-sided.
+        Of the transfer, one-sided: targets permuted among the pairs; those of a category among the pairs
+        whose sources share it.
     n_pairs : int
         Pairs used.
     """
@@ -139,7 +141,9 @@ def category_transfer(
     n = int(differ.sum())
     if n < MIN_PAIRS:
         return Transfer(n_pairs=n)
-    times_drawn, pairings = _draw(n, len(target), draws)
+    times_drawn, _ = _draw(n, 0, draws)
+    same_source = Exchange(np.unique(source, return_inverse=True)[1].ravel())
+    pairings = same_source.permutations_within(draws.n_permutations, np.random.default_rng([draws.seed, 1]))
     as_target, as_source = (edit == target)[differ], (edit == source)[differ]
     weight = times_drawn / n
     permuted = target[pairings]
