@@ -4,7 +4,7 @@ import pytest
 from nwb_migvis.evidence.decoding import Reading
 from nwb_migvis.evidence.exchange import Exchange
 from nwb_migvis.evidence.independence import group_dependence
-from nwb_migvis.evidence.transfer import Draws, category_transfer
+from nwb_migvis.evidence.transfer import Draws, category_transfer, numeric_transfer
 from nwb_migvis.evidence.verdict import PART_COLUMNS, Part, part_columns, verdict_in_parts
 from nwb_migvis.groups import LatentGroups
 
@@ -68,3 +68,22 @@ def test_edits_that_depend_on_their_source_alone_transfer_nothing(n_classes):
         edit = np.where(rng.random(96) < 0.5, (source + 1) % n_classes, source)
         p_values.append(category_transfer(edit, target, source=source, draws=Draws(seed, 5, 39)).p_value)
     assert np.mean(np.array(p_values) <= 0.05) <= 0.13
+
+
+@pytest.mark.parametrize("reader_r2", [0.95, 0.5])
+def test_a_flawless_edit_transfers_all_of_a_number_whatever_the_noise_of_its_reader(reader_r2):
+    rng = np.random.default_rng(5)
+    target, source = rng.normal(size=(2, 2000))
+    noise = np.sqrt(1 / reader_r2 - 1)
+
+    def read(label):
+        return reader_r2 * (label + noise * rng.normal(size=len(label)))
+
+    readings = read(target), read(target), read(source)
+    draws = Draws(0, 50, 99)
+    plain = numeric_transfer(*readings[:2], source=readings[2], draws=draws)
+    corrected = numeric_transfer(*readings[:2], source=readings[2], draws=draws, truth=(target, source))
+    assert plain.transfer == pytest.approx(reader_r2, abs=0.05)
+    assert corrected.transfer == pytest.approx(1, abs=0.05) and abs(corrected.retention) < 0.05
+    assert corrected.p_value == 0.01
+    assert corrected.transfer_interval[0] < 1 < corrected.transfer_interval[1]
