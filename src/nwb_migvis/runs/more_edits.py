@@ -145,7 +145,7 @@ def write_further(
     log = [*results.provenance.get("further_edits", ()), record]
     results = replace(results, synthesized=together, provenance=results.provenance | {"further_edits": log})
     written = write_results(
-        results, source=path, **where, weights=weights, unchanged_since=before, replace_run=True
+        results, source=path, **where, weights=weights, unchanged_since=before, replace_run=True, sidecar=True
     )
     return written, results
 
