@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.files import check_plain_name, check_regular
 from nwb_migvis.synthesis.critic.efficientnet_lite import MEAN, SIZE_PX, STD, EfficientNetLite0
 
 EFFICIENTNET = "efficientnet-lite0"
@@ -77,6 +78,7 @@ def _efficientnet() -> ImageNetwork:
 
 
 def _timm(model: str, path: str, sha256: str) -> ImageNetwork:
+    check_plain_name(model, what="critic.features_model")
     timm = _module("timm", "timm", "timm")
     try:
         network = timm.create_model(model, pretrained=False, num_classes=0)
@@ -131,6 +133,7 @@ def _weights(path: str, sha256: str) -> dict[str, torch.Tensor]:
     """Return the tensors in a file, once its digest is what it should be."""
     from safetensors.torch import load
 
+    check_regular(Path(path), what=_FILE)
     try:
         data = Path(path).read_bytes()
     except OSError as error:
