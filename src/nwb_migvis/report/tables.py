@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from nwb_migvis.errors import printable
 from nwb_migvis.evidence.significance import benjamini_hochberg
 from nwb_migvis.results import Results
 
@@ -65,8 +66,8 @@ def group_table(results: Results) -> str:
             "(too little where the prior has learnt little of the group)"
         )
     lines += ["", *_decoding_lines(results), *_selectivity_lines(results)]
-    lines += [f"note: {note}" for note in results.provenance.get("notes", [])]
-    return "\n".join(lines).rstrip()
+    lines += [printable(f"note: {note}") for note in results.provenance.get("notes", [])]
+    return _safe(lines)
 
 
 def sweep_table(found: pd.DataFrame, *, title: str) -> str:
@@ -210,4 +211,16 @@ def _shorten(labels: str, most: int = 34) -> str:
 
 
 def _aligned(table: pd.DataFrame) -> str:
-    return table.to_string(justify="left")
+    """Return a table as text; names in it, which come from a file, cannot break its lines."""
+    safe = table.rename(index=_name, columns=_name).map(_name)
+    return safe.to_string(justify="left")
+
+
+def _name(value: object) -> object:
+    return printable(value) if isinstance(value, str) and not value.isprintable() else value
+
+
+def _safe(lines: list[str]) -> str:
+    """Join lines for a terminal, which obeys nothing in them."""
+    text = "\n".join(lines).rstrip()
+    return "\n".join(line if line.isprintable() else printable(line) for line in text.split("\n"))
