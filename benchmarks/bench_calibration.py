@@ -20,7 +20,7 @@ import torch
 import xarray as xr
 from scipy import stats
 
-from nwb_migvis.analysis import analyse
+from nwb_migvis.analysis import Study
 from nwb_migvis.config import Config, EvidenceConfig, GroupConfig, LatentsConfig
 
 GROUPS = (
@@ -87,7 +87,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     for null in options.kinds:
-        tables = {s: analyse(population(s, null=null), config=config(s))[0].groups for s in range(options.n)}
+        tables = {s: Study(population(s, null=null), config(s)).run().groups for s in range(options.n)}
         found = pd.concat(tables, names=["seed", "group"])
         print(f"{null}, {options.n} fits", flush=True)
         for name in ("decoding", "variance_explained", "variance_unique"):

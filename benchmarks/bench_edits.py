@@ -26,22 +26,20 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from nwb_migvis import read_session, simulate_session
-from nwb_migvis.analysis.context import Clock, stage_seeds
-from nwb_migvis.analysis.stages import (
-    Edits,
-    Fitted,
-    Guides,
-    edit_selectivity,
-    fit,
-    fit_edit_readers,
-    own_guides,
-)
+from nwb_migvis import Study, read_session, simulate_session
+from nwb_migvis.analysis.context import Context, stage_seeds
+from nwb_migvis.analysis.edits import SessionEdits
+from nwb_migvis.analysis.latents import SessionLatents
+from nwb_migvis.analysis.networks import images_for
+from nwb_migvis.analysis.scoring import edit_scoring, edit_selectivity, fit_edit_readers
 from nwb_migvis.config import Config, SynthesisConfig
 from nwb_migvis.demo import demo_config
 from nwb_migvis.networks.batches import in_batches
+from nwb_migvis.synthesis.editing.batch import EditNetworks
+from nwb_migvis.synthesis.editing.critic_guidance import CriticGuidance
+from nwb_migvis.synthesis.editing.guidance import GuidedDenoiser
 from nwb_migvis.synthesis.editing.plan import plan_edits
-from nwb_migvis.synthesis.editing.synthesize import goals, pmi_gradient, synthesize
+from nwb_migvis.synthesis.editing.synthesize import EditStimuli, goals, synthesize
 from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
 
 
@@ -73,29 +71,36 @@ class Bench:
     """A simulated session, what was fitted to it, and the settings of its edits."""
 
     session: xr.Dataset
-    fitted: Fitted
+    latents: SessionLatents
     images: np.ndarray
-    guides: Guides
+    networks: EditNetworks
     config: Config
 
     @classmethod
     def make(cls, config: Config, *, n_stimuli: int, n_repeats: int) -> Bench:
         """Simulate a session, and fit its latents and a critic."""
-        seeds, clock = stage_seeds(config.seed), Clock()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "session.nwb"
             simulate_session(path, seed=config.seed, n_stimuli=n_stimuli, n_repeats=n_repeats)
             session = read_session(path)
-            fitted = fit(session, config, seeds, clock)
-            images, guides = own_guides(session, fitted, config, seeds, clock)
-        return cls(session, fitted, images, guides, config)
+            study = Study(session, config)
+            latents = study.fit_latents()
+            networks = EditNetworks(study.train_prior(), study.train_critic(), latents.groups)
+            images = images_for(session["image"], networks.prior)
+        return cls(session, latents, images, networks, config)
+
+    @property
+    def stimuli(self) -> EditStimuli:
+        """The images at the prior's size, with their standardised latents."""
+        z = self.networks.critic.scale.standardise(self.latents.mean)
+        return EditStimuli(self.session["stimulus"].values, self.images, z)
 
     def plan(self, settings: SynthesisConfig) -> pd.DataFrame:
         """Lay out the edits of held-out pairs by the method proper, pair by pair."""
         plan = plan_edits(
-            np.flatnonzero(self.fitted.split == "test"),
-            self.fitted.model.groups,
-            labels=self.fitted.labels,
+            np.flatnonzero(self.latents.split == "test"),
+            self.latents.groups,
+            labels=self.latents.labels,
             config=settings,
             rng=np.random.default_rng(stage_seeds(self.config.seed)["pairs"]),
         )
@@ -104,42 +109,32 @@ class Bench:
 
     def edit(self, plan: pd.DataFrame, how: Procedure) -> np.ndarray:
         """Make the edits of a plan by a procedure."""
-        prior, critic, groups = self.guides.prior, self.guides.critic, self.fitted.model.groups
+        prior, critic = self.networks.prior, self.networks.critic
         settings = self.config.synthesis
         prior.denoiser.precision = how.precision
         grid = time_grid(prior.n_timesteps, strength=settings.strength, n_steps=how.n_steps)
         path = {"alpha_bar": prior.alpha_bar, "grid": grid}
-        names = [group.name for group in groups]
-        goal = goals(plan, self.fitted.mean, critic, groups)
-        weight = torch.full((len(plan), len(names)), settings.preservation)
-        weight[torch.arange(len(plan)), [names.index(name) for name in plan["group"]]] = 1.0
+        goal = goals(plan, torch.as_tensor(self.stimuli.z), self.latents.groups)
+        weight = torch.full((len(plan), len(self.latents.groups)), settings.preservation)
+        weight[torch.arange(len(plan)), [self.latents.groups.index(name) for name in plan["group"]]] = 1.0
 
         def guided(x: torch.Tensor, goal: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-            gradient = pmi_gradient(critic, goal, weight, prior.n_timesteps)
-            guidance = torch.full((len(x),), settings.guidance)
-            return sample(prior.eps_and_x0_hat, x, **path, gradient=gradient, guidance=guidance)
+            length = torch.full((len(x),), settings.guidance)
+            guidance = CriticGuidance(critic, goal, weight, length, prior.n_timesteps)
+            denoise = GuidedDenoiser(prior.eps_and_x0_hat, prior.alpha_bar, (guidance,))
+            return sample(denoise, x, **path)
 
         source = plan["source"].to_numpy()
         inverted, which = np.unique(source, return_inverse=True) if how.shared else (source, ...)
         towards = partial(invert, prior.eps_and_x0_hat, **path, n_corrections=how.n_corrections)
-        starts = in_batches(towards, prior.scale.to_x(self.images[inverted]), size=how.batch_size)
+        starts = in_batches(towards, prior.encode(self.images[inverted]), size=how.batch_size)
         edited = in_batches(guided, starts[which], goal, weight, size=how.batch_size)
-        return prior.scale.to_images(edited, grayscale=len(prior.shape) == 2)
+        return prior.decode(edited)
 
     def made(self, plan: pd.DataFrame, settings: SynthesisConfig) -> xr.Dataset:
         """Make the edits of a plan as a run does."""
-        self.guides.prior.denoiser.precision = OURS.precision
-        return synthesize(
-            plan,
-            self.images,
-            self.fitted.mean,
-            self.session["stimulus"].values,
-            prior=self.guides.prior,
-            critic=self.guides.critic,
-            groups=self.fitted.model.groups,
-            config=settings,
-            seed=self.config.seed,
-        )
+        self.networks.prior.denoiser.precision = OURS.precision
+        return synthesize(plan, self.stimuli, self.networks, config=settings, seed=self.config.seed)
 
 
 def seconds_an_edit(plan: pd.DataFrame, edit: Callable[[], object], *, repeats: int) -> float:
@@ -154,7 +149,7 @@ def seconds_an_edit(plan: pd.DataFrame, edit: Callable[[], object], *, repeats: 
 
 def critic_alone(settings: SynthesisConfig) -> SynthesisConfig:
     """Return settings of edits that the critic guides alone, at every step."""
-    return replace(settings, condition=0.0, adherence=0.0, guided_steps=1.0)
+    return replace(settings, source_guidance=0.0, guidance_scale=0.0, critic_stop=1.0)
 
 
 def switched(how: Procedure, other: Procedure, factor: str) -> Procedure:
@@ -170,7 +165,7 @@ def speed(bench: Bench, ours: Procedure, published: Procedure, *, repeats: int) 
     print(f"what is timed as ours makes the edits of a run, bit for bit: {same}", flush=True)
 
     def planned(how: Procedure) -> pd.DataFrame:
-        n_groups = len(bench.fitted.model.groups)
+        n_groups = len(bench.latents.groups)
         n_pairs = how.batch_size if how.shared else how.batch_size // n_groups
         return bench.plan(replace(demo, n_pairs=1 if how.batch_size == 1 else n_pairs))
 
@@ -194,9 +189,9 @@ def speed(bench: Bench, ours: Procedure, published: Procedure, *, repeats: int) 
 
 def quality(bench: Bench, n_steps: Sequence[int], guidance: str) -> None:
     """Print the selectivity of our edits at each number of steps, by each reader."""
-    seed, stimulus = stage_seeds(bench.config.seed)["evidence"], bench.session["stimulus"].values
-    demo = bench.config.synthesis
-    labelled = [group.name for group in bench.fitted.model.groups if group.labels]
+    context, stimulus = Context(bench.config), bench.session["stimulus"].values.tolist()
+    demo, latents = bench.config.synthesis, bench.latents
+    labelled = [name for name, labels in latents.groups.supervised_by.items() if labels]
     readers, first = None, None
     print(f"\n{demo.n_pairs} held-out pairs a group, guidance: {guidance}")
     heads = ("steps", "reader", "SI_t", "SI_strict", "SI_t lost", "SI_strict lost")
@@ -205,9 +200,10 @@ def quality(bench: Bench, n_steps: Sequence[int], guidance: str) -> None:
         settings = replace(demo if guidance == "demo" else critic_alone(demo), n_steps=n)
         plan = bench.plan(settings)
         plan = plan[plan["group"].isin(labelled)].reset_index(drop=True)
-        edits = Edits(bench.images, bench.made(plan, settings))
-        readers = readers or fit_edit_readers(bench.fitted, edits, bench.config, seed)
-        found = edit_selectivity(stimulus, bench.fitted, edits, readers, bench.config, seed)
+        edits = SessionEdits(bench.images, bench.made(plan, settings))
+        readers = readers or fit_edit_readers(latents, edits, context)
+        scoring = edit_scoring(stimulus, latents, edits, readers, context=context)
+        found = edit_selectivity(latents, edits, scoring)
         indices = found[["si_transfer", "si_strict"]].sel({"method": "pmi"})
         first = indices if first is None else first
         for reader in found["reader"].values:

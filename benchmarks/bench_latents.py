@@ -21,14 +21,19 @@ import torch
 
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
 from nwb_migvis.evidence.decoding import decode_labels
+from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.likelihood import bits_per_spike
 from nwb_migvis.evidence.reliability import half_means
 from nwb_migvis.evidence.variance import group_variance
-from nwb_migvis.latents import label_targets, resolve_groups, split_stimuli
-from nwb_migvis.latents.baselines import fit_linear, fit_plain_vae, fit_swap_vae
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import Label, as_labels, select
+from nwb_migvis.latents import LatentTask, Recording, label_targets, resolve_groups, split_stimuli
+from nwb_migvis.latents.baselines import fit_plain_vae, fit_swap_vae
 from nwb_migvis.latents.fit import fit_latents
-from nwb_migvis.latents.model import GroupVae, LatentModel, regularisers, target_tensors
-from nwb_migvis.latents.trust import LabelTrust
+from nwb_migvis.latents.label_weights import LabelWeights
+from nwb_migvis.latents.linear import fit_linear
+from nwb_migvis.latents.model import GroupVae, GroupVaeModel, regularisers, target_tensors
+from nwb_migvis.latents.protocol import LatentModel
 from nwb_migvis.simulate.population import draw_counts, draw_population
 from nwb_migvis.simulate.render import POSE, SHAPE, draw_factors
 
@@ -91,14 +96,14 @@ class PublishedForm:
         torch.manual_seed(seed)
         train = session.part("train")
         self.groups = groups
-        targets = label_targets(session.labels, groups, circular={}, training=train)
+        targets = label_targets(as_labels(session.labels), groups, training=train)
         self.sizes = [(t.numeric.shape[1], tuple(n for n, _ in t.classes)) for t in targets]
         tensors = target_tensors(targets, torch.device("cpu"))
         self.counts_of = [(numeric.shape[1], len(classes)) for numeric, classes in tensors]
         average = torch.as_tensor(session.averages()[train], dtype=torch.float32)
         columns = [x[train] for numeric, classes in tensors for x in (numeric, *classes)]
         self.plain = [
-            LabelTrust(torch.full((n,), 0.5), tuple(math.log(k) for k in classes))
+            LabelWeights(torch.full((n,), 0.5), tuple(math.log(k) for k in classes))
             for n, classes in self.sizes
         ]
         data = torch.utils.data.TensorDataset(average, *columns)
@@ -108,13 +113,13 @@ class PublishedForm:
         self.vae.input_std.copy_(average.sqrt().std(0).clamp_min(1e-3))
         self.optimiser = torch.optim.Adam(self.vae.parameters(), lr=1e-3)
 
-    def run(self, n_epochs: int) -> LatentModel:
+    def run(self, n_epochs: int) -> GroupVaeModel:
         for _ in range(n_epochs):
             for average, *columns in self.loader:
                 self.optimiser.zero_grad()
                 self._loss(average, columns).backward()
                 self.optimiser.step()
-        return LatentModel(self.vae.eval(), self.groups, "gaussian", n_epochs * len(self.loader))
+        return GroupVaeModel(self.vae.eval(), self.groups, "gaussian", n_epochs * len(self.loader))
 
     def _loss(self, average: torch.Tensor, columns: list[torch.Tensor]) -> torch.Tensor:
         left = iter(columns)
@@ -135,13 +140,8 @@ def measure(model: Any, session: Session, *, seed: int) -> dict[str, float]:
     )
     train, test = session.part("train"), session.part("test")
     variance = group_variance(
-        half_a,
-        half_b,
-        latents_a=model.encode(half_a)[0],
-        latents_b=model.encode(half_b)[0],
-        groups={"all": (0, N_LATENTS)},
-        train=train,
-        test=test,
+        Halves(half_a, half_b, *(model.encode(half)[0] for half in (half_a, half_b)), train, test),
+        LatentGroups(("all",), (N_LATENTS,), ((),)),
         n_permutations=1,
         seed=seed,
     )
@@ -156,14 +156,13 @@ def measure(model: Any, session: Session, *, seed: int) -> dict[str, float]:
 
 def gaps(model: LatentModel, session: Session, *, seed: int) -> dict[str, float]:
     """Return the own-group gaps of pose, category and content."""
-    first = np.cumsum([0, *(g.size for g in model.groups)])
-    slices = {g.name: (int(f), g.size) for g, f in zip(model.groups, first[:-1], strict=True)}
+    groups = LatentGroups.of(model.groups)
     z = model.encode(session.averages())[0]
     scores = {}
     for part in ("validation", "test"):
         chosen = session.part(part)
-        labels = {k: v[chosen] for k, v in (session.labels | session.content).items()}
-        score = decode_labels(z[chosen], labels, groups=slices, seed=seed)["score"]
+        labels = select(as_labels(session.labels | session.content), chosen)
+        score = decode_labels(z[chosen], labels, groups=groups, seed=seed)["score"]
         scores[part] = {
             "pose": score.sel(label=list(POSE)).mean("label"),
             "category": score.sel(label="category"),
@@ -180,27 +179,28 @@ def gaps(model: LatentModel, session: Session, *, seed: int) -> dict[str, float]
 
 def models(session: Session, *, seed: int, n_epochs: int, chosen: list[str], config: LatentsConfig) -> Any:
     """Yield name, seconds of CPU time (of one thread) that fitting took, and model."""
-    groups = resolve_groups(session.labels, config)
+    labels = as_labels(session.labels)
+    groups = resolve_groups(labels, config)
     train = session.averages()[session.part("train")]
-    data = (session.counts, session.order)
-    fixed: dict[str, Any] = {"split": session.split, "config": config, "seed": seed}
-    some = keep_labels(session.labels, 0.1, seed=seed)
+    recording = Recording.alone(session.counts, session.order, session.split.size)
+    fixed: dict[str, Any] = {"config": config, "seed": seed}
+    whole = (GroupConfig(name="all", size=N_LATENTS),)
+    unlabelled = LatentTask({}, whole, session.split)
+    some = as_labels(keep_labels(session.labels, 0.1, seed=seed))
+
+    def ours(labels: dict[str, Label], config: LatentsConfig) -> LatentModel:
+        task = LatentTask(labels, groups, session.split)
+        return fit_latents([recording], task, config=config, seed=seed)[0]
+
     makers = {
-        "ours": lambda: fit_latents(*data, labels=session.labels, groups=groups, **fixed),
-        "ours, 1,000 steps": lambda: fit_latents(
-            *data,
-            labels=session.labels,
-            groups=groups,
-            split=session.split,
-            config=replace(config, n_steps=1000),
-            seed=seed,
-        ),
-        "ours, 10 % of labels": lambda: fit_latents(*data, labels=some, groups=groups, **fixed),
+        "ours": lambda: ours(labels, config),
+        "ours, 1,000 steps": lambda: ours(labels, replace(config, n_steps=1000)),
+        "ours, 10 % of labels": lambda: ours(some, config),
         "published": lambda: PublishedForm(session, groups, seed=seed).run(n_epochs),
-        "plain VAE": lambda: fit_plain_vae(*data, n_latents=N_LATENTS, **fixed),
-        "Swap-VAE": lambda: fit_swap_vae(*data, n_latents=N_LATENTS, **fixed),
-        "PCA": lambda: fit_linear(train, kind="pca", n_latents=N_LATENTS),
-        "FA": lambda: fit_linear(train, kind="fa", n_latents=N_LATENTS, seed=seed),
+        "plain VAE": lambda: fit_plain_vae([recording], unlabelled, **fixed)[0],
+        "Swap-VAE": lambda: fit_swap_vae([recording], unlabelled, **fixed)[0],
+        "PCA": lambda: fit_linear(train, kind="pca", groups=whole),
+        "FA": lambda: fit_linear(train, kind="fa", groups=whole, seed=seed),
     }
     for name, make in makers.items():
         if not chosen or name in chosen:

@@ -21,17 +21,21 @@ import pandas as pd
 import torch
 
 from nwb_migvis.analysis.context import torch_settings
-from nwb_migvis.config import Config, GroupConfig, PriorConfig, SynthesisConfig
+from nwb_migvis.config import Config, PriorConfig, SynthesisConfig
+from nwb_migvis.groups import LatentGroups, LatentScale
 from nwb_migvis.simulate import draw_factors, render_stimuli
 from nwb_migvis.simulate.render import POSE, SHAPE
-from nwb_migvis.synthesis.critic.model import Critic, train_critic
+from nwb_migvis.synthesis.conditions import Conditions
+from nwb_migvis.synthesis.critic.model import Critic
+from nwb_migvis.synthesis.critic.training import train_critic
+from nwb_migvis.synthesis.editing.batch import EditNetworks
 from nwb_migvis.synthesis.editing.plan import plan_edits
-from nwb_migvis.synthesis.editing.synthesize import synthesize
+from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 from nwb_migvis.synthesis.prior.model import PixelScale, Prior
-from nwb_migvis.synthesis.prior.training import Conditions, PriorTraining
+from nwb_migvis.synthesis.prior.training import PriorTraining
 
-GROUPS = (GroupConfig(name="pose"), GroupConfig(name="category", size=8), GroupConfig(name="shape", size=2))
-SIZES = tuple(group.size for group in GROUPS)
+SIZES = (6, 8, 2)
+GROUPS = LatentGroups(("pose", "category", "shape"), SIZES, ((), (), ()))
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,12 @@ class Stimuli:
         images = render_stimuli(factors, size_px=size_px, seed=5, n_threads=os.cpu_count() or 2)
         split = np.array(["train", "train", "train", "validation", "test"])[np.arange(n) % 5]
         return cls(images, (latents - latents.mean(0)) / latents.std(0), split)
+
+    @property
+    def conditions(self) -> Conditions:
+        """The latents with their groups and scale."""
+        scale = LatentScale.of(self.latents[self.split == "train"])
+        return Conditions(self.latents, LatentGroups.of(GROUPS), scale)
 
 
 class Device:
@@ -84,7 +94,7 @@ def time_prior(stimuli: Stimuli, settings: PriorConfig, device: Device, n: int) 
         config=settings,
         seed=0,
         device=device.name,
-        conditions=Conditions(z, SIZES) if settings.conditional else None,
+        conditions=stimuli.conditions[stimuli.split == "train"] if settings.conditional else None,
     )
     told = torch.as_tensor(z, device=device.name) if settings.conditional else None
     shown = torch.as_tensor(images, device=device.name)
@@ -110,17 +120,15 @@ def time_prior(stimuli: Stimuli, settings: PriorConfig, device: Device, n: int) 
 
 def time_critic(stimuli: Stimuli, prior: Prior, config: Config, device: Device, n: int) -> Critic:
     """Print the steps a second of training the critic; return it."""
-    x = prior.scale.to_x(stimuli.images).to(device.name)
     made = []
 
     def train(n_steps: int) -> None:
         made[:] = [
             train_critic(
-                x,
-                stimuli.latents,
-                sizes=SIZES,
+                stimuli.images,
+                stimuli.conditions,
                 split=stimuli.split,
-                alpha_bar=prior.alpha_bar,
+                prior=prior,
                 config=replace(config.critic, n_steps=n_steps),
                 seed=0,
             )
@@ -145,19 +153,11 @@ def time_edits(stimuli: Stimuli, prior: Prior, critic: Critic, config: Config, d
         rng=np.random.default_rng(0),
     )
     names = np.array([f"render {i}" for i in range(len(stimuli.images))])
+    given = EditStimuli(names, stimuli.images, critic.standardise(stimuli.latents).cpu().numpy())
+    networks = EditNetworks(prior, critic, GROUPS)
 
     def edit(these: pd.DataFrame, settings: SynthesisConfig = config.synthesis) -> None:
-        synthesize(
-            these,
-            stimuli.images,
-            stimuli.latents,
-            names,
-            prior=prior,
-            critic=critic,
-            groups=GROUPS,
-            config=settings,
-            seed=0,
-        )
+        synthesize(these, given, networks, config=settings, seed=0)
 
     edit(plan.iloc[:1], replace(settings, n_steps=2))
     spent, memory = device.seconds(lambda: edit(plan))

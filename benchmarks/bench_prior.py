@@ -14,7 +14,8 @@ import argparse
 import numpy as np
 import torch
 
-from nwb_migvis.evidence.readers.protocol import fit_readers
+from nwb_migvis.evidence.readers.protocol import Examples, fit_readers
+from nwb_migvis.labels import as_labels
 from nwb_migvis.simulate import draw_factors, render_stimuli
 from nwb_migvis.synthesis.prior.folder import open_prior
 from nwb_migvis.synthesis.prior.samples import sample_prior
@@ -36,10 +37,8 @@ def main() -> None:
     train, validation, real = np.split(render_stimuli(factors, seed=SEED), parts)
     category = np.split(factors["category"].to_numpy(object), parts)
     readers = fit_readers(
-        train,
-        {"category": category[0]},
-        images_validation=validation,
-        labels_validation={"category": category[1]},
+        Examples(train, as_labels({"category": category[0]})),
+        Examples(validation, as_labels({"category": category[1]})),
         seed=0,
         n_steps=400,
     )

@@ -21,11 +21,14 @@ from sklearn.preprocessing import StandardScaler
 from nwb_migvis import read_session
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
 from nwb_migvis.evidence.decoding import decode_labels
+from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.reliability import half_means
 from nwb_migvis.evidence.variance import group_variance
-from nwb_migvis.latents import split_stimuli
-from nwb_migvis.latents.baselines import fit_linear
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import as_labels
+from nwb_migvis.latents import LatentTask, Recording, split_stimuli
 from nwb_migvis.latents.fit import fit_latents
+from nwb_migvis.latents.linear import fit_linear
 
 IT_GROUPS = (
     GroupConfig(name="object", size=3, labels=("object",)),
@@ -46,26 +49,20 @@ def v4(folder: Path, config: LatentsConfig, seed: int) -> None:
     n = counts.shape[1]
     split = split_stimuli(n, SplitConfig(), rng=np.random.default_rng(seed))
     labels = {"object": arrays["object"].astype(object)}
-    model = fit_latents(
-        spike_count, stimulus, labels=labels, groups=V4_GROUPS, split=split, config=config, seed=seed
-    )
+    task = LatentTask(as_labels(labels), V4_GROUPS, split)
+    (model,) = fit_latents([Recording.alone(spike_count, stimulus, n)], task, config=config, seed=seed)
     average = np.stack([np.where(c < 0, np.nan, c) for c in counts.astype(float)])
     average = np.nanmean(average, axis=2).T
     n_latents = sum(group.size for group in V4_GROUPS)
     train, test = split == "train", split == "test"
     fits = {"ours": model}
     for kind in ("pca", "fa"):
-        fits[kind] = fit_linear(average[train], kind=kind, n_latents=n_latents, seed=seed)
+        fits[kind] = fit_linear(average[train], kind=kind, groups=V4_GROUPS, seed=seed)
     half_a, half_b, _, _ = half_means(spike_count, stimulus, n, rng=np.random.default_rng(seed + 1000))
     for name, fitted in fits.items():
         found = group_variance(
-            half_a,
-            half_b,
-            latents_a=fitted.encode(half_a)[0],
-            latents_b=fitted.encode(half_b)[0],
-            groups={"all": (0, n_latents)},
-            train=train,
-            test=test,
+            Halves(half_a, half_b, *(fitted.encode(half)[0] for half in (half_a, half_b)), train, test),
+            LatentGroups(("all",), (n_latents,), ((),)),
             n_permutations=1,
             seed=seed,
         )
@@ -83,7 +80,8 @@ def v4(folder: Path, config: LatentsConfig, seed: int) -> None:
 
 
 def folds(z: np.ndarray, label: np.ndarray, seed: int) -> float:
-    found = decode_labels(z, {"label": label}, groups={"all": (0, z.shape[1])}, seed=seed)
+    groups = LatentGroups(("all",), (z.shape[1],), ((),))
+    found = decode_labels(z, as_labels({"label": label}), groups=groups, seed=seed)
     return float(found["score"].item())
 
 
@@ -115,7 +113,8 @@ def it(folder: Path, config: LatentsConfig, seed: int, n_permutations: int) -> N
     }
     split = held_out_cells(labels["object"], labels["position"], seed)
     counts = session["spike_count"].values
-    model = fit_latents(counts, index, labels=labels, groups=IT_GROUPS, split=split, config=config, seed=seed)
+    task = LatentTask(as_labels(labels), IT_GROUPS, split)
+    (model,) = fit_latents([Recording.alone(counts, index, split.size)], task, config=config, seed=seed)
     z = model.encode(counts)[0]
     train, test = (split == "train")[index], (split == "test")[index]
     rng = np.random.default_rng(seed)

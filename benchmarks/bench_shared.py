@@ -15,15 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nwb_migvis.analysis.stages import average_counts
+from nwb_migvis.analysis.latents import average_counts
 from nwb_migvis.config import LatentsConfig, SplitConfig
 from nwb_migvis.evidence.reliability import column_correlation, half_means
 from nwb_migvis.evidence.ridge import fit_ridge
 from nwb_migvis.evidence.stability import match_groups
-from nwb_migvis.latents import linked_pairs, resolve_groups, split_shared_stimuli
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import Label, as_labels, select
+from nwb_migvis.latents import LatentTask, Recording, linked_pairs, resolve_groups, split_shared_stimuli
 from nwb_migvis.latents.fit import fit_latents
-from nwb_migvis.latents.model import LatentModel
-from nwb_migvis.latents.shared import Recording, fit_shared_latents
+from nwb_migvis.latents.protocol import LatentModel
 from nwb_migvis.simulate import draw_counts, draw_factors, draw_population
 from nwb_migvis.simulate.render import POSE
 
@@ -41,7 +42,7 @@ class Animal:
     halves: tuple[np.ndarray, np.ndarray]
 
 
-def simulate(seed: int, n_own: int, n_shared: int, n_new: int) -> tuple[list[Animal], dict[str, np.ndarray]]:
+def simulate(seed: int, n_own: int, n_shared: int, n_new: int) -> tuple[list[Animal], dict[str, Label]]:
     """Draw two animals and the labels of the images that either sees before the test."""
     n = n_shared + 2 * n_own
     factors = draw_factors(n + n_new, seed=1000 + seed)
@@ -64,7 +65,7 @@ def simulate(seed: int, n_own: int, n_shared: int, n_new: int) -> tuple[list[Ani
         halves = half_means(new, order, n_new, rng=np.random.default_rng(seed))[:2]
         recording = Recording(name, seen, np.tile(np.arange(rows.size), N_REPEATS), rows)
         animals.append(Animal(recording, halves))
-    return animals, labels
+    return animals, as_labels(labels)
 
 
 def explained(model: LatentModel, latents: np.ndarray, animal: Animal) -> float:
@@ -82,34 +83,23 @@ def score(models: list[LatentModel], animals: list[Animal], maps: list | None = 
     other = [z[1 - i] if maps is None else maps[i].predict(z[1 - i]) for i in range(2)]
     own = [explained(models[i], z[i], animals[i]) for i in range(2)]
     cross = [explained(models[i], other[i], animals[i]) for i in range(2)]
-    sizes = {group.name: group.size for group in models[0].groups}
-    first = np.cumsum([0, *sizes.values()])[:-1].tolist()
-    groups = dict(zip(sizes, zip(first, sizes.values(), strict=True), strict=True))
+    groups = LatentGroups.of(models[0].groups)
     matched = match_groups(z[0], other[0], groups_a=groups, groups_b=groups).partner
     n_matched = sum(a == b for a, b in matched.items())
     return {"own": np.mean(own), "cross": np.mean(cross), "matched": f"{n_matched} of {len(matched)}"}
 
 
 def fit_apart(
-    animals: list[Animal], labels: dict[str, np.ndarray], split: np.ndarray, config: LatentsConfig, seed: int
+    animals: list[Animal], labels: dict[str, Label], split: np.ndarray, config: LatentsConfig, seed: int
 ) -> tuple[list[LatentModel], list]:
     """Fit each animal alone, and regress its latents on the other's over shared training images."""
     groups = resolve_groups(labels, config)
     models, means = [], []
     for i, animal in enumerate(animals):
         r = animal.recording
-        own = {name: values[r.stimulus_row] for name, values in labels.items()}
-        models.append(
-            fit_latents(
-                r.spike_count,
-                r.stimulus_index,
-                labels=own,
-                groups=groups,
-                split=split[r.stimulus_row],
-                config=config,
-                seed=seed + i,
-            )
-        )
+        alone = Recording.alone(r.spike_count, r.stimulus_index, r.stimulus_row.size)
+        task = LatentTask(select(labels, r.stimulus_row), groups, split[r.stimulus_row])
+        models += fit_latents([alone], task, config=config, seed=seed + i)
         average = average_counts(r.spike_count, r.stimulus_index, r.stimulus_row.size)
         means.append(models[i].encode(average)[0])
     rows = [animal.recording.stimulus_row for animal in animals]
@@ -124,18 +114,11 @@ def compare(seed: int, arguments: argparse.Namespace) -> None:
     animals, labels = simulate(seed, arguments.n_own, arguments.n_shared, arguments.n_new)
     config = LatentsConfig(n_steps=arguments.n_steps)
     recordings = [animal.recording for animal in animals]
-    every = np.arange(labels["category"].size)
+    every = np.arange(len(labels["category"]))
     shown = np.stack([np.isin(every, r.stimulus_row) for r in recordings])
     split = split_shared_stimuli(shown, NAMES, SplitConfig(), rng=np.random.default_rng(seed))
-    together = fit_shared_latents(
-        recordings,
-        labels=labels,
-        groups=resolve_groups(labels, config),
-        split=split,
-        pairs=linked_pairs(shown, NAMES),
-        config=config,
-        seed=seed,
-    )
+    task = LatentTask(labels, resolve_groups(labels, config), split, linked_pairs(shown, NAMES))
+    together = fit_latents(recordings, task, config=config, seed=seed)
     apart, maps = fit_apart(animals, labels, split, config, seed)
     alone = score(apart, animals)["own"]
     for what, found in (

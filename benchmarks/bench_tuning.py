@@ -23,8 +23,9 @@ import numpy as np
 import pandas as pd
 
 from nwb_migvis import read_results, read_session
-from nwb_migvis.evidence.readers.protocol import Reader, fit_readers
-from nwb_migvis.evidence.transfer import numeric_transfer
+from nwb_migvis.evidence.readers.protocol import Examples, Reader, fit_readers
+from nwb_migvis.evidence.transfer import Draws, numeric_transfer
+from nwb_migvis.labels import as_labels, select
 from nwb_migvis.simulate.ground_truth import read_ground_truth
 from nwb_migvis.simulate.population import Population, draw_population
 from nwb_migvis.simulate.render import FACTORS, POSE, SHAPE, draw_factors, render_stimuli
@@ -87,7 +88,7 @@ def row(
             cells.append(f"{'no such units':24s}")
             continue
         edit, goal, own = measured[kind]
-        found = numeric_transfer(edit, goal, source=own, seed=0)
+        found = numeric_transfer(edit, goal, source=own, draws=Draws(0))
         cells.append(f"{found.transfer:6.2f} / {found.retention:5.2f} (p {found.p_value:.3f})")
     return "   ".join(cells)
 
@@ -96,16 +97,12 @@ def readers_of_factors(n_renders: int) -> list[Reader]:
     """Train readers of all factors, shape included, on renders with a tenth of them for validation."""
     factors = draw_factors(n_renders, seed=SEED)
     images = render_stimuli(factors, seed=SEED)
-    labels = {name: factors[name].to_numpy() for name in FACTORS}
-    train, validation = np.split(np.arange(n_renders), [n_renders * 9 // 10])
-    return fit_readers(
-        images[train],
-        {name: values[train] for name, values in labels.items()},
-        images_validation=images[validation],
-        labels_validation={name: values[validation] for name, values in labels.items()},
-        seed=SEED,
-        n_steps=N_STEPS,
+    labels = as_labels({name: factors[name].to_numpy() for name in FACTORS})
+    train, validation = (
+        Examples(images[rows], select(labels, rows))
+        for rows in np.split(np.arange(n_renders), [n_renders * 9 // 10])
     )
+    return fit_readers(train, validation, seed=SEED, n_steps=N_STEPS)
 
 
 def print_table(path: Path, seed: int, readers: list[Reader]) -> None:

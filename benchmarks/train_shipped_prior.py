@@ -6,7 +6,7 @@ Worker processes render while the network learns: chunk k has the seed SEED + k 
 batches are drawn from after k * `--every` steps, whether rendering is fast or slow. The network is told what
 was rendered (pose, category and shape, dropped at random like latent groups), so that it learns to listen:
 a session that conditions it on its latents has only the meaning of those left to teach. What is kept, in
-FOLDER/renders, is the network with the averaged weights, without the embedding of what it was told. It is
+FOLDER/renders, is the network with the averaged weights, without the embedding of its condition. It is
 written every `--keep` steps, too.
 """
 
@@ -25,11 +25,13 @@ import pandas as pd
 import torch
 
 from nwb_migvis.config import PriorConfig
+from nwb_migvis.groups import LatentGroups, LatentScale
 from nwb_migvis.simulate import draw_factors, render_stimuli
 from nwb_migvis.simulate.render import POSE, SHAPE
+from nwb_migvis.synthesis.conditions import Conditions
 from nwb_migvis.synthesis.prior.folder import save_prior
 from nwb_migvis.synthesis.prior.model import PixelScale
-from nwb_migvis.synthesis.prior.training import Conditions, PriorTraining, denoising_loss, grow
+from nwb_migvis.synthesis.prior.training import PriorTraining, denoising_loss
 
 SEED = 700_000_000
 """Far from the seeds that people choose: the renders are nobody's session."""
@@ -37,22 +39,24 @@ SEED = 700_000_000
 N_CHUNK = 8192
 SIZE_PX = 32
 LATENT_NOISE = 0.15
-"""Standard deviation of the noise on what the prior is told, in those of each value."""
+"""Standard deviation of the noise on what the prior is conditioned on, in those of each value."""
 
 
-def told(factors: pd.DataFrame) -> Conditions:
+def conditions_of(factors: pd.DataFrame) -> Conditions:
     """Return what was rendered as three groups: pose, category (one of eight), shape."""
     pose, shape = factors[list(POSE)], factors[list(SHAPE)]
     category = pd.get_dummies(factors["category"])
     parts = [part.to_numpy(np.float32) for part in (pose, category, shape)]
-    return Conditions(np.concatenate(parts, axis=1), tuple(part.shape[1] for part in parts))
+    z, sizes = np.concatenate(parts, axis=1), tuple(part.shape[1] for part in parts)
+    groups = LatentGroups(("pose", "category", "shape"), sizes, ((),) * len(sizes))
+    return Conditions(z, groups, LatentScale.of(z))
 
 
 def rendered(k: int) -> tuple[np.ndarray, Conditions]:
     """Render chunk k; chunk -1 is for validation."""
     factors = draw_factors(N_CHUNK, seed=SEED + k)
     images = render_stimuli(factors, size_px=SIZE_PX, seed=SEED + k, background="textured", n_threads=1)
-    return images, told(factors)
+    return images, conditions_of(factors)
 
 
 def chunks(n: int, *, workers: int) -> Iterator[tuple[np.ndarray, Conditions]]:
@@ -63,7 +67,7 @@ def chunks(n: int, *, workers: int) -> Iterator[tuple[np.ndarray, Conditions]]:
 
 @torch.no_grad()
 def held_out(training: PriorTraining, images: np.ndarray, z: np.ndarray, *, device: str) -> str:
-    """Return the denoising errors of renders that trained nothing, told nothing and told all, as text."""
+    """Return the denoising errors of other renders, conditioned on nothing and on all, as text."""
     prior = training.prior()
     x = training.scale.to_x(images[:2048]).to(device)
     latents, found = prior.denoiser.latents, []
@@ -73,13 +77,13 @@ def held_out(training: PriorTraining, images: np.ndarray, z: np.ndarray, *, devi
         generator = torch.Generator(device=device).manual_seed(0)
         loss = denoising_loss(prior.denoiser, x, prior.alpha_bar, generator, condition=given)
         found.append(float(loss))
-    return f"denoising error told nothing {found[0]:.4f}, told all {found[1]:.4f}"
+    return f"denoising error without condition {found[0]:.4f}, with all of it {found[1]:.4f}"
 
 
 def keep(training: PriorTraining, folder: Path) -> None:
     """Write the prior so far, in half precision."""
     prior = training.prior().to("cpu")
-    save_prior(replace(prior, denoiser=grow(prior.denoiser, None)), folder / "renders", half=True)
+    save_prior(replace(prior, denoiser=prior.denoiser.with_conditioning(None)), folder / "renders", half=True)
 
 
 def main() -> None:

@@ -11,60 +11,20 @@ import h5py
 import pytest
 
 from nwb_migvis import read_results, simulate_session
-from nwb_migvis.cli import main
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
-TINY = """
-n_threads = 1
-[latents]
-n_steps = 30
-n_hidden = 16
-[prior]
-size_px = 16
-channels = [8, 16]
-n_steps = 3
-batch_size = 8
-[critic]
-channels = [8, 8]
-n_steps = 5
-batch_size = 16
-n_negatives = 16
-[synthesis]
-n_steps = 3
-n_pairs = 6
-n_dose = 2
-n_traversal = 1
-dose = [0.5, 0.9]
-[evidence]
-n_permutations = 19
-n_bootstrap = 19
-reader_steps = 5
-"""
-
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(tmp_path_factory, least_config):
     folder = tmp_path_factory.mktemp("home")
     units = {"pose": 4, "category": 4, "content": 2, "mixed": 2}
     simulate_session(folder / "session.nwb", seed=1, n_stimuli=120, n_repeats=4, size_px=16, units=units)
-    (folder / "tiny.toml").write_text(TINY)
+    (folder / "tiny.toml").write_text(least_config.to_toml())
     return folder
 
 
-@pytest.fixture
-def call(capsys):
-    """Run the command line here; return exit code, stdout and stderr."""
-
-    def _call(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(a) for a in arguments])
-        printed = capsys.readouterr()
-        return stopped.value.code, printed.out, printed.err
-
-    return _call
-
-
+@pytest.mark.slow
 def test_simulate_inspect_run_report_validate(home, call, tmp_path):
     session, out = tmp_path / "s.nwb", tmp_path / "o.nwb"
     code, printed, _ = call(
@@ -103,6 +63,7 @@ def test_inspect_prints_the_keys_of_the_contract_as_json(home, call):
     assert "category" in found["labels"]
 
 
+@pytest.mark.slow
 def test_options_reach_the_run(home, call, tmp_path):
     out = tmp_path / "o.nwb"
     code, _, errors = call(
@@ -211,6 +172,7 @@ def test_no_stimuli(home, call, tmp_path):
     assert "stimul" in errors
 
 
+@pytest.mark.slow
 def test_an_output_that_exists_already(home, call, tmp_path):
     out = tmp_path / "o.nwb"
     out.write_bytes(b"mine")
@@ -287,6 +249,7 @@ def test_the_switches_of_reading_images(home, call):
     assert json.loads(printed)["image_shape"] == [8, 9]
 
 
+@pytest.mark.slow
 def test_validate_finds_a_damaged_file(home, call, tmp_path):
     out = tmp_path / "o.nwb"
     call("run", home / "session.nwb", "--out", out, "--config", home / "tiny.toml")

@@ -53,7 +53,21 @@ def test_values_not_given_keep_the_presets_own(tmp_path):
         ("[split]\ntest = 0.95", "less than 1 together"),
         ("[synthesis]\nstrength = 1.5", "strength of 1.5"),
         ("[synthesis]\ngammas = [1.0, nan]", "gamma of nan; expected a finite length"),
-        ("[synthesis]\nguided_steps = -0.1", "guided_steps = -0.1"),
+        ("[synthesis]\ncritic_stop = -0.1", "critic_stop = -0.1"),
+        ("[synthesis]\nguided_steps = -0.1", "critic_stop = -0.1"),
+        ("[synthesis]\ncondition = 'much'", "synthesis: condition: found 'much'"),
+        (
+            "[synthesis]\ncondition = 1.0\nsource_guidance = 1.0",
+            "synthesis: condition is the earlier name of source_guidance, which is there too; remove it",
+        ),
+        (
+            "[synthesis]\nguidance_scale = 1.0\nadherence = 2.0",
+            "adherence is the earlier name of guidance_scale",
+        ),
+        (
+            "[synthesis]\nguided_steps = 0.5\ncritic_stop = 0.7",
+            "guided_steps is the earlier name of critic_stop",
+        ),
         ("device = 'warp'", "device = 'warp'; expected cpu, cuda or mps"),
         ("[synthesis]\nguidance_rescale = 1.5", "guidance_rescale = 1.5; expected 0 to 1"),
         ("[synthesis]\nmethods = ['pmi', 'magic']", "'magic'"),
@@ -76,6 +90,26 @@ def test_a_wrong_setting_is_named(text, found, tmp_path):
     path.write_text(text)
     with pytest.raises(MigvisError, match=found):
         Config.from_toml(path)
+
+
+def test_names_of_earlier_versions_are_read_and_not_written(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[synthesis]\ncondition = 1.5\nadherence = 2\nguided_steps = 0.25\nn_pairs = 3\n")
+    config = Config.from_toml(path)
+    named = {"source_guidance": 1.5, "guidance_scale": 2.0, "critic_stop": 0.25, "n_pairs": 3}
+    assert config == replace(Config(), synthesis=replace(Config().synthesis, **named))
+    earlier = json.loads(config.to_json())
+    for old, new in (
+        ("condition", "source_guidance"),
+        ("adherence", "guidance_scale"),
+        ("guided_steps", "critic_stop"),
+    ):
+        earlier["synthesis"][old] = earlier["synthesis"].pop(new)
+        assert f"{new} = " in config.to_toml()
+        assert f"{old} = " not in config.to_toml()
+    assert Config.from_json(json.dumps(earlier)) == config
+    with pytest.raises(MigvisError, match="latents: condition is no setting"):
+        Config.from_json('{"latents": {"condition": 1.0}}')
 
 
 def test_a_config_that_is_not_there(tmp_path):

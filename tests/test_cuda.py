@@ -6,50 +6,52 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from networks import conditions_of
 
-from nwb_migvis import Config, read_results, run, simulate_session, synthesize_more
+from nwb_migvis import read_results, run, simulate_session, synthesize_more
 from nwb_migvis.config import (
     METHODS,
     CriticConfig,
-    EvidenceConfig,
-    GroupConfig,
-    LatentsConfig,
-    PriorConfig,
     SynthesisConfig,
 )
+from nwb_migvis.groups import LatentGroups
 from nwb_migvis.simulate import draw_factors, render_stimuli
 from nwb_migvis.simulate.render import POSE
-from nwb_migvis.synthesis.critic.model import train_critic
+from nwb_migvis.synthesis.critic.training import train_critic
+from nwb_migvis.synthesis.editing.batch import EditNetworks
+from nwb_migvis.synthesis.editing.pipeline import EditingPipeline
 from nwb_migvis.synthesis.editing.plan import plan_edits
-from nwb_migvis.synthesis.editing.synthesize import synthesize
+from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 from nwb_migvis.synthesis.prior import training as prior_training
 from nwb_migvis.synthesis.prior.folder import open_prior
-from nwb_migvis.synthesis.prior.pipeline import EditingPipeline
-from nwb_migvis.synthesis.prior.training import Conditions, PriorTraining, train_prior
+from nwb_migvis.synthesis.prior.training import PriorTraining, train_prior
+from nwb_migvis.testing import tiny_config
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
 
-TINY = Config(
+TINY = tiny_config(
     device="cuda",
-    latents=LatentsConfig(n_steps=100, n_hidden=16),
-    prior=PriorConfig(size_px=16, channels=(8, 16), n_steps=30, batch_size=16, conditional=True),
-    critic=CriticConfig(channels=(8, 8), n_steps=60, batch_size=16, n_negatives=16),
-    synthesis=SynthesisConfig(
-        n_steps=5,
-        adherence=1.0,
-        condition=1.0,
-        n_pairs=8,
-        n_dose=8,
-        n_traversal=2,
-        n_samples=5,
-        dose=(0.5, 0.9),
-        gammas=(-1.0, 1.0),
-        directions=("ones", "pc1", "size"),
-        methods=METHODS,
-        maps=True,
-        batch_size=8,
-    ),
-    evidence=EvidenceConfig(n_permutations=9, n_bootstrap=9, reader_steps=3, min_reader_score=-1e9),
+    n_threads=0,
+    latents={"n_steps": 100, "n_hidden": 16},
+    prior={"n_steps": 30, "batch_size": 16},
+    critic={"n_steps": 60},
+    synthesis={
+        "n_steps": 5,
+        "guidance_scale": 1.0,
+        "source_guidance": 1.0,
+        "n_pairs": 8,
+        "n_dose": 8,
+        "n_samples": 5,
+        "gammas": [-1.0, 1.0],
+        "directions": ["ones", "pc1", "size"],
+        "methods": METHODS,
+        "maps": True,
+        "batch_size": 8,
+    },
+    evidence={"n_permutations": 9, "n_bootstrap": 9, "reader_steps": 3},
 )
 
 
@@ -90,7 +92,7 @@ def test_results_of_a_gpu_are_read_and_edited_further_without_one(written):
 def test_a_killed_training_on_a_gpu_ends_with_the_same_weights(tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (64, 16, 16), dtype=np.uint8)
     z = np.random.default_rng(1).normal(size=(64, 3)).astype(np.float32)
-    given = {"seed": 0, "device": "cuda", "conditions": Conditions(z, (1, 2))}
+    given = {"seed": 0, "device": "cuda", "conditions": conditions_of(z, (1, 2))}
     config = replace(TINY.prior, n_steps=12)
     whole = train_prior(images, config=config, **given).to_bytes()
     assert train_prior(images, config=config, **given).to_bytes() == whole
@@ -98,7 +100,7 @@ def test_a_killed_training_on_a_gpu_ends_with_the_same_weights(tmp_path, monkeyp
     advance = PriorTraining.advance
 
     def killed(training, *batch):
-        if training.step == 9:
+        if training.n_taken == 9:
             raise KeyboardInterrupt
         advance(training, *batch)
 
@@ -124,35 +126,25 @@ def edited(renders, device, precision):
     images, latents, split = renders
     prior = open_prior("renders")
     prior.denoiser.precision = precision
-    prior = prior.to(device)
     critic = train_critic(
-        prior.scale.to_x(images),
-        latents,
-        sizes=(6, 8),
+        images,
+        conditions_of(latents, (6, 8), n_train=300),
         split=split,
-        alpha_bar=prior.alpha_bar.cpu(),
+        prior=prior,
         config=CriticConfig(n_steps=40, channels=(16, 32, 32)),
         seed=0,
     )
-    parts = {name: getattr(critic, name).to(device) for name in ("network", "mean", "std", "bank")}
-    groups = (GroupConfig(name="pose"), GroupConfig(name="category", size=8))
+    prior, critic = prior.to(device), critic.to(device)
+    groups = LatentGroups(("pose", "category"), (6, 8), ((), ()))
     config = SynthesisConfig(
-        n_pairs=10, methods=("pmi",), n_dose=0, n_traversal=0, condition=0.0, adherence=0.0
+        n_pairs=10, methods=("pmi",), n_dose=0, n_traversal=0, source_guidance=0.0, guidance_scale=0.0
     )
     plan = plan_edits(
         np.flatnonzero(split == "test"), groups, labels={}, config=config, rng=np.random.default_rng(0)
     )
-    made = synthesize(
-        plan,
-        images,
-        latents,
-        np.array([f"image_{i}" for i in range(len(images))]),
-        prior=prior,
-        critic=replace(critic, **parts),
-        groups=groups,
-        config=config,
-        seed=0,
-    )
+    name = np.array([f"image_{i}" for i in range(len(images))])
+    stimuli = EditStimuli(name, images, critic.scale.standardise(latents.astype(np.float32)))
+    made = synthesize(plan, stimuli, EditNetworks(prior, critic, groups), config=config, seed=0)
     return made["image"].values.astype(float)
 
 

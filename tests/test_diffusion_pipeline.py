@@ -4,24 +4,28 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from networks import save_other_pipeline
+from guides import Adds, Along
+from networks import conditions_of, save_other_pipeline, unit_scale
 from PIL import Image
 
 from nwb_migvis import MigvisError
-from nwb_migvis.config import GroupConfig, PriorConfig, SynthesisConfig
+from nwb_migvis.config import PriorConfig, SynthesisConfig
+from nwb_migvis.groups import LatentGroups
 from nwb_migvis.synthesis.critic.model import Critic, LatentRegressor
-from nwb_migvis.synthesis.editing.plan import COLUMNS, pair_rows
-from nwb_migvis.synthesis.editing.synthesize import pmi_gradient, synthesize
+from nwb_migvis.synthesis.editing.batch import EditNetworks
+from nwb_migvis.synthesis.editing.critic_guidance import CriticGuidance
+from nwb_migvis.synthesis.editing.pipeline import EditingPipeline
+from nwb_migvis.synthesis.editing.plan import Push, as_plan, pair_rows
+from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
-from nwb_migvis.synthesis.prior.pipeline import EditingPipeline
 from nwb_migvis.synthesis.prior.samples import sample_prior
-from nwb_migvis.synthesis.prior.training import Conditions, train_prior
+from nwb_migvis.synthesis.prior.training import train_prior
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (24, 8, 8), dtype=np.uint8)
+BRIGHT = torch.ones(2, 1, 8, 8)
 TINY = PriorConfig(size_px=8, channels=(8, 16), n_steps=2, batch_size=8, learning_rate=3e-3)
 
 
@@ -34,15 +38,12 @@ def pipeline():
 def critic():
     torch.manual_seed(0)
     network = LatentRegressor(1, 2, channels=(8, 8), dropout=0.0).eval().requires_grad_(False)
-    return Critic(network, (1, 1), torch.zeros(2), torch.ones(2), torch.randn(16, 2))
+    return Critic(network, (1, 1), unit_scale(2), torch.randn(16, 2))
 
 
-def guide(pipeline, critic, n):
-    return pmi_gradient(critic, torch.ones(n, 2), torch.ones(n, 2), pipeline.prior.n_timesteps)
-
-
-def bright(x_t, t):
-    return torch.ones_like(x_t)
+def guide(pipeline, critic, n, *, length=0.3):
+    lengths, ones = torch.full((n,), length), torch.ones(n, 2)
+    return CriticGuidance(critic, ones, ones, lengths, pipeline.prior.n_timesteps)
 
 
 def test_it_is_a_pipeline_of_diffusers(pipeline):
@@ -59,22 +60,16 @@ def test_without_guidance_it_is_the_reconstruction_to_the_bit(pipeline, critic):
     prior, shown = pipeline.prior, IMAGES[:4]
     made = pipeline(shown, strength=0.6, n_steps=5, output_type="pt").images
     grid = time_grid(prior.n_timesteps, strength=0.6, n_steps=5)
-    start = invert(prior.eps_and_x0_hat, prior.scale.to_x(shown), alpha_bar=prior.alpha_bar, grid=grid)
+    start = invert(prior.eps_and_x0_hat, prior.encode(shown), alpha_bar=prior.alpha_bar, grid=grid)
     assert torch.equal(made, sample(prior.eps_and_x0_hat, start, alpha_bar=prior.alpha_bar, grid=grid))
-    zero = pipeline(
-        shown, gradient=guide(pipeline, critic, 4), guidance=0, strength=0.6, n_steps=5, output_type="pt"
-    )
+    still = guide(pipeline, critic, 4, length=0.0)
+    zero = pipeline(shown, guidance=still, strength=0.6, n_steps=5, output_type="pt")
     assert torch.equal(zero.images, made)
-    rows = pair_rows("a", [(i, 0) for i in range(4)], role="main", strength=0.6, guidance=0.0)
-    plan = pd.DataFrame(rows, columns=list(COLUMNS)).assign(method="none")
+    rows = pair_rows("a", [(i, 0) for i in range(4)], role="main", push=Push(0.6, 0.0))
     edits = synthesize(
-        plan,
-        shown,
-        np.zeros((4, 2)),
-        np.array(list("wxyz")),
-        prior=prior,
-        critic=critic,
-        groups=(GroupConfig(name="a", size=1), GroupConfig(name="b", size=1)),
+        as_plan(rows).assign(method="none"),
+        EditStimuli(np.array(list("wxyz")), shown, np.zeros((4, 2), dtype=np.float32)),
+        EditNetworks(prior, critic, LatentGroups(("a", "b"), (1, 1), ((), ()))),
         config=SynthesisConfig(n_steps=5, strength=0.6, batch_size=4),
         seed=0,
     )
@@ -83,13 +78,13 @@ def test_without_guidance_it_is_the_reconstruction_to_the_bit(pipeline, critic):
 
 @pytest.mark.parametrize("conditional", [False, True])
 def test_a_saved_pipeline_makes_the_same_bytes(conditional, critic, tmp_path):
-    conditions = Conditions(np.random.default_rng(1).normal(size=(24, 2)), (1, 1)) if conditional else None
+    conditions = conditions_of(np.random.default_rng(1).normal(size=(24, 2)), (1, 1)) if conditional else None
     config = replace(TINY, conditional=conditional)
     pipeline = EditingPipeline.from_prior(train_prior(IMAGES, config=config, seed=0, conditions=conditions))
     pipeline.save_pretrained(tmp_path / "saved")
     again = EditingPipeline.from_pretrained(tmp_path / "saved")
     assert again.prior.to_bytes() == pipeline.prior.to_bytes()
-    edits = [p(IMAGES[:3], gradient=guide(p, critic, 3), n_steps=5).images for p in (pipeline, again)]
+    edits = [p(IMAGES[:3], guidance=guide(p, critic, 3), n_steps=5).images for p in (pipeline, again)]
     assert edits[0].tobytes() == edits[1].tobytes()
     assert edits[0].tobytes() != pipeline(IMAGES[:3], n_steps=5).images.tobytes()
     index = json.loads((tmp_path / "saved" / "model_index.json").read_text())
@@ -125,10 +120,10 @@ def test_only_the_noise_of_samples_is_random(pipeline):
     edits = pipeline(IMAGES[:2], n_steps=5, generator=generator).images
     assert torch.equal(generator.get_state(), before)
     np.testing.assert_array_equal(edits, pipeline(IMAGES[:2], n_steps=5).images)
-    drawn = pipeline(n_images=3, n_steps=5, generator=generator).images
+    drawn = pipeline(3, n_steps=5, generator=generator).images
     expected = sample_prior(pipeline.prior, 3, n_steps=5, seed=3, size=3)
     np.testing.assert_array_equal(drawn, expected)
-    assert (pipeline(n_images=3, n_steps=5, generator=generator).images != drawn).any()
+    assert (pipeline(3, n_steps=5, generator=generator).images != drawn).any()
 
 
 def test_the_callback_sees_every_step_and_may_change_it(pipeline):
@@ -153,11 +148,16 @@ def test_the_callback_sees_every_step_and_may_change_it(pipeline):
 
 def test_guidance_is_of_each_image(pipeline):
     plain = pipeline(IMAGES[:2], n_steps=5, output_type="pt").images
-    moved = pipeline(IMAGES[:2], gradient=bright, guidance=[0.0, 0.4], n_steps=5, output_type="pt").images
+    second = Along(BRIGHT, torch.tensor([0.0, 0.4]))
+    moved = pipeline(IMAGES[:2], guidance=second, n_steps=5, output_type="pt").images
     assert torch.equal(moved[0], plain[0])
     assert moved[1].mean() > plain[1].mean()
-    shifted = pipeline(IMAGES[:2], shift=lambda x, t, eps: -bright(x, t), n_steps=5, output_type="pt").images
+    brighter = Adds(lambda x_t, t, eps, x0_hat: -BRIGHT)
+    shifted = pipeline(IMAGES[:2], guidance=brighter, n_steps=5, output_type="pt").images
     assert (shifted.mean((1, 2, 3)) > plain.mean((1, 2, 3))).all()
+    both = pipeline(IMAGES[:2], guidance=[second, brighter], n_steps=5, output_type="pt").images
+    assert torch.equal(both[0], shifted[0])
+    assert both[1].mean() > shifted[1].mean()
 
 
 def test_pictures_in_and_out(pipeline):
@@ -176,14 +176,16 @@ def test_pictures_in_and_out(pipeline):
         ({"images": IMAGES[:2], "strength": 1.2}, "strength is 1.2"),
         ({"images": IMAGES[:2], "n_steps": 951}, "951 steps do not fit"),
         ({"images": IMAGES[:2], "n_steps": 0}, "n_steps is 0; expected at least 1"),
-        ({"images": IMAGES[:2], "n_images": 2}, "found images and n_images = 2"),
-        ({"images": IMAGES[:2], "gradient": lambda x, t: x[:1]}, r"the guidance has the shape \(1,"),
-        ({"images": IMAGES[:2], "guidance": [0.1] * 3}, "each of the 2 images"),
-        ({"images": IMAGES[:2], "guidance": float("nan")}, "one finite number"),
-        ({"images": IMAGES[:2], "gradient": lambda x, t: x * torch.nan}, "not finite"),
+        ({"images": IMAGES[:2], "guidance": Adds(lambda x, *_: x[:1])}, r"the guidance has the shape \(1,"),
+        ({"images": IMAGES[:3], "guidance": Along(BRIGHT, torch.ones(2))}, "is of 2 images; expected 3"),
+        ({"images": IMAGES[:2], "guidance": Along(BRIGHT, torch.tensor([0.1, torch.nan]))}, "not finite"),
+        ({"images": IMAGES[:2], "guidance": Adds(lambda x, *_: x * torch.nan)}, "not finite"),
+        ({"images": IMAGES[:2], "guidance": 0.3}, "guidance of the type float"),
+        ({"images": IMAGES[:2], "guidance": [None]}, "guidance of the type NoneType"),
         ({"images": IMAGES[:2], "output_type": "latent"}, "expected one of np, pil, pt"),
-        ({}, "no generator"),
-        ({"n_images": 0, "generator": torch.Generator()}, "n_images = 0"),
+        ({"images": 1}, "no generator"),
+        ({"images": np.int64(2)}, "no generator"),
+        ({"images": 0, "generator": torch.Generator()}, "found 0 images to draw"),
     ],
 )
 def test_what_it_refuses(pipeline, arguments, message):

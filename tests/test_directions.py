@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 
 from nwb_migvis import MigvisError
-from nwb_migvis.config import GroupConfig
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import as_labels
 from nwb_migvis.synthesis.editing.directions import check_directions, direction_vectors
 
-GROUPS = (GroupConfig(name="a", size=3), GroupConfig(name="b", size=2))
+GROUPS = LatentGroups(("a", "b"), (3, 2), ((), ()))
 RNG = np.random.default_rng(0)
 Z = RNG.normal(size=(2000, 5)) * [1.0, 3.0, 0.5, 1.0, 2.0]
 SIZE = Z[:, 0] - Z[:, 2] + 0.1 * RNG.normal(size=2000)
 KIND = np.where(Z[:, 3] > 0, "cat", "dog").astype(object)
-LABELS = {"size": SIZE, "kind": KIND, "angle": np.linspace(0, 359, 2000)}
+VALUES = {"size": SIZE, "kind": KIND, "angle": np.linspace(0, 359, 2000)}
+LABELS = as_labels(VALUES, circular={"angle": 360.0})
 
 
 def steps(*names):
@@ -39,9 +41,8 @@ def test_a_label_rises_along_its_direction():
 def test_missing_labels_are_left_out_and_constant_ones_give_no_direction():
     some = SIZE.copy()
     some[::2] = np.nan
-    found = direction_vectors(
-        ["size", "flat"], Z, groups=GROUPS, labels={"size": some, "flat": np.ones(2000)}
-    )
+    labels = as_labels({"size": some, "flat": np.ones(2000)})
+    found = direction_vectors(["size", "flat"], Z, groups=GROUPS, labels=labels)
     assert np.isfinite(found["a", "size"]).all() and found["a", "size"][0] > 0.5
     assert not found["a", "flat"].any()
 
@@ -60,16 +61,16 @@ def test_missing_labels_are_left_out_and_constant_ones_give_no_direction():
 )
 def test_directions_that_there_are_not(name, message):
     with pytest.raises(MigvisError, match=message):
-        check_directions([name], groups=GROUPS, labels=LABELS, circular={"angle": 360.0})
+        check_directions([name], groups=GROUPS, labels=LABELS)
 
 
 def test_directions_that_there_are():
     names = ["ones", "pc1", "pc2", "size", "kind=cat", "angle"]
-    check_directions(names, groups=GROUPS, labels=LABELS, circular={"angle": 0.0})
+    check_directions(names, groups=GROUPS, labels=as_labels(VALUES, circular={"angle": 0.0}))
 
 
 def test_an_axis_is_checked_against_the_groups_that_are_moved():
-    check_directions(["pc3"], groups=GROUPS[:1], labels=LABELS, circular={})
+    check_directions(["pc3"], groups=LatentGroups(("a",), (3,), ((),)), labels=as_labels(VALUES))
     found = steps("pc3", "ones")
     assert set(found) == {("a", "pc3"), ("a", "ones"), ("b", "ones")}
     np.testing.assert_allclose(found["a", "pc3"], [0, 0, 0.5], atol=0.1)

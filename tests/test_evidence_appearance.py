@@ -9,7 +9,9 @@ import xarray as xr
 
 from nwb_migvis import Config
 from nwb_migvis.analysis.appearance import describe_edits
-from nwb_migvis.analysis.stages import Edits
+from nwb_migvis.analysis.context import Context
+from nwb_migvis.analysis.edits import SessionEdits
+from nwb_migvis.analysis.scoring import edit_scoring
 from nwb_migvis.evidence.appearance import (
     extreme_stimuli,
     feature_components,
@@ -19,6 +21,8 @@ from nwb_migvis.evidence.appearance import (
     realism,
     start_dependence,
 )
+from nwb_migvis.evidence.transfer import Draws
+from nwb_migvis.groups import LatentGroups
 
 
 def pictures(n, *, seed, shape=(8, 8)):
@@ -105,7 +109,7 @@ def test_feature_transfer_finds_a_planted_mixture():
         images=images,
         stimulus=stimulus,
         components=feature_components(pixels, images),
-        draws={"n_bootstrap": 20, "n_permutations": 19, "seed": 0},
+        draws=Draws(0, 20, 19),
     )["a"]
     assert found["pmi"].transfer == pytest.approx(0.7, abs=0.02)
     assert found["pmi"].retention == pytest.approx(0.25, abs=0.02)
@@ -148,8 +152,8 @@ def test_extremes_are_the_ends_of_the_projection():
     found = extreme_stimuli(
         latents,
         [f"im{i:02d}" for i in range(20)],
-        steps={("a", "ones"): np.ones(2), ("b", "pc1"): np.array([2.0])},
-        slices={"a": (0, 2), "b": (2, 1)},
+        directions={("a", "ones"): np.ones(2), ("b", "pc1"): np.array([2.0])},
+        groups=LatentGroups(("a", "b"), (2, 1), ((), ())),
         k=2,
     )
     assert found["a"]["ones"] == {"bottom": ["im00", "im01"], "top": ["im19", "im18"]}
@@ -172,16 +176,17 @@ def test_a_session_without_labels_is_described_by_edges():
         direction=np.where(role == "main", "", "ones"),
     )
     edits["source"] = ("edit", np.where(role == "main", edits["source"], np.repeat(stimulus[:12], 2)))
-    made = Edits(
+    made = SessionEdits(
         images,
         edits,
-        latents=rng.normal(size=(40, 2)),
-        steps={("a", "ones"): np.ones(2)},
+        z=rng.normal(size=(40, 2)),
+        directions={("a", "ones"): np.ones(2)},
         trained_on=images[:20],
     )
     split = np.repeat(["train", "test"], 20)
-    fitted = SimpleNamespace(split=split, labels={}, slices={"a": (0, 2)})
-    found = describe_edits(stimulus, fitted, made, [], Config(), 0)
+    fitted = SimpleNamespace(split=split, labels={}, groups=LatentGroups(("a",), (2,), ((),)))
+    scoring = edit_scoring(stimulus, fitted, made, [], context=Context(Config()))
+    found = describe_edits(fitted, made, scoring, seed=0)
     assert set(found) == {"memorisation", "frechet", "feature_transfer", "start", "extremes"}
     assert set(found["frechet"]) == {"edges"}
     assert set(found["memorisation"]) == {"held_out", "pmi"}

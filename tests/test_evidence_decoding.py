@@ -5,8 +5,11 @@ from scipy import stats
 
 from nwb_migvis.evidence.appearance import frechet_distance
 from nwb_migvis.evidence.decoding import decode_labels, own_group_gap
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import as_labels
 
-GROUPS = {"a": (0, 2), "b": (2, 2)}
+GROUPS = LatentGroups(("a", "b"), (2, 2), ((), ()))
+ALONE = LatentGroups(("a",), (2,), ((),))
 
 
 def test_labels_are_decoded_from_the_group_that_holds_them():
@@ -20,7 +23,9 @@ def test_labels_are_decoded_from_the_group_that_holds_them():
         "flat": np.zeros(400),
     }
     labels["kind"][:50] = ""
-    found = decode_labels(z, labels, groups=GROUPS, circular={"angle": 360.0}, n_permutations=99, seed=0)
+    found = decode_labels(
+        z, as_labels(labels, circular={"angle": 360.0}), groups=GROUPS, n_permutations=99, seed=0
+    )
     score = found["score"]
     # Variance of z^2 is 2, of the noise 0.25: no more than 8 / 9 can be decoded.
     assert 0.8 < score.sel(group="a", label="curved") < 8 / 9 + 0.04
@@ -39,8 +44,8 @@ def test_decoding_p_values_are_uniform_without_information():
     p = []
     for seed in range(60):
         rng = np.random.default_rng([1, seed])
-        z, labels = rng.normal(size=(40, 2)), {"x": rng.normal(size=40)}
-        found = decode_labels(z, labels, groups={"a": (0, 2)}, n_permutations=49, seed=seed)
+        z, labels = rng.normal(size=(40, 2)), as_labels({"x": rng.normal(size=40)})
+        found = decode_labels(z, labels, groups=ALONE, n_permutations=49, seed=seed)
         p.append(found["p_value"].item())
     assert stats.kstest(p, "uniform").pvalue > 0.01
 
@@ -48,7 +53,7 @@ def test_decoding_p_values_are_uniform_without_information():
 def test_too_few_labelled_stimuli_are_not_decoded():
     x = np.where(np.arange(60) < 19, np.arange(60), np.nan)
     found = decode_labels(
-        np.random.default_rng(2).normal(size=(60, 2)), {"x": x}, groups={"a": (0, 2)}, seed=0
+        np.random.default_rng(2).normal(size=(60, 2)), as_labels({"x": x}), groups=ALONE, seed=0
     )
     assert np.isnan(found["score"].item())
 

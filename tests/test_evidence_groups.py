@@ -9,9 +9,12 @@ from nwb_migvis.evidence.beyond import gabor_energies, image_features, label_fea
 from nwb_migvis.evidence.decoding import decode_labels
 from nwb_migvis.evidence.dimension import participation_ratio, twonn_dimension
 from nwb_migvis.evidence.disentanglement import group_mig, group_sap, mutual_information
+from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.likelihood import bits_per_spike
 from nwb_migvis.evidence.significance import verdict
 from nwb_migvis.evidence.stability import linear_cka, match_groups, mean_cca
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import as_labels
 
 
 def test_participation_ratio_of_known_covariances():
@@ -52,7 +55,7 @@ def test_gaps_are_one_for_a_label_held_alone_and_zero_for_one_held_twice():
     kind = np.array(["a", "b", "c"], dtype=object)[rng.integers(0, 3, 600)]
     z[:, 3] = np.select([kind == "a", kind == "b"], [-3.0, 0.0], 3.0) + 0.1 * z[:, 3]
     labels = {"alone": z[:, 0], "twice": z[:, 1], "kind": kind}
-    found = decode_labels(z, labels, groups={"x": (0, 2), "y": (2, 2)}, seed=0)
+    found = decode_labels(z, as_labels(labels), groups=LatentGroups(("x", "y"), (2, 2), ((), ())), seed=0)
     mig = group_mig(found["information"], found["entropy"])
     sap = group_sap(found["score"], xr.full_like(found["score"], 1 / 3).where(found["label"] == "kind", 0.0))
     assert mig.sel(label="alone") > 0.85 and sap.sel(label="alone") > 0.95
@@ -68,9 +71,8 @@ def test_own_labels_are_tested_together():
     labels = {"x": z[:, 0] + 2 * rng.normal(size=120), "y": z[:, 1] + 2 * rng.normal(size=120)}
     found = decode_labels(
         z,
-        labels,
-        groups={"own": (0, 2), "other": (2, 2)},
-        supervised_by={"own": ("x", "y"), "other": ()},
+        as_labels(labels),
+        groups=LatentGroups(("own", "other"), (2, 2), (("x", "y"), ())),
         n_permutations=199,
         seed=0,
     )
@@ -85,7 +87,7 @@ def test_matching_finds_the_permutation_of_groups():
     rng = np.random.default_rng(4)
     z = rng.normal(size=(500, 6))
     turned = [z[:, 2 * g : 2 * g + 2] @ stats.ortho_group.rvs(2, random_state=g) for g in (2, 0, 1)]
-    groups = {"a": (0, 2), "b": (2, 2), "c": (4, 2)}
+    groups = LatentGroups(("a", "b", "c"), (2, 2, 2), ((), (), ()))
     for measure in ("cka", "cca"):
         found = match_groups(z, np.hstack(turned), groups_a=groups, groups_b=groups, measure=measure)
         assert found.partner == {"a": "b", "b": "c", "c": "a"}
@@ -117,13 +119,13 @@ def test_variance_beyond_labels_is_what_was_planted():
     train = np.arange(n) < 1400
     a, b = _responses(hidden[:, None], label, rng=rng, share=0.3)
     z = np.stack([hidden, label**2], axis=1)
-    features = label_features({"label": label}, train=train, seed=0)
-    arguments = {"features": features, "train": train, "test": ~train, "n_permutations": 199, "seed": 0}
-    found = variance_beyond(a, b, latents_a=z, latents_b=z, **arguments)
+    features = label_features(as_labels({"label": label}), train=train, seed=0)
+    halves = Halves(a, b, z, z, train=train, test=~train)
+    found = variance_beyond(halves, features, n_permutations=199, seed=0)
     assert found.added == pytest.approx(0.3, abs=0.04)
     assert found.features == pytest.approx(0.7, abs=0.05)
     assert found.p_value == 1 / 200
-    only = variance_beyond(a, b, latents_a=z[:, 1:], latents_b=z[:, 1:], **arguments)
+    only = variance_beyond(halves.of_latents(slice(1, None)), features, n_permutations=199, seed=0)
     assert only.added == pytest.approx(0, abs=0.01)
 
 
@@ -136,20 +138,21 @@ def test_nothing_beyond_is_not_called():
         z = label[:, None] + rng.normal(size=(120, 2))
         train = np.arange(120) < 80
         features = np.stack([label, label**2], axis=1)
-        found = variance_beyond(
-            a, b, latents_a=z, latents_b=z, features=features, train=train, test=~train,
-            n_permutations=49, seed=seed,
-        )  # fmt: skip
+        halves = Halves(a, b, z, z, train=train, test=~train)
+        found = variance_beyond(halves, features, n_permutations=49, seed=seed)
         p.append(found.p_value)
     assert stats.kstest(p, "uniform", alternative="greater").pvalue > 0.01
 
 
 def test_missing_labels_have_a_column_of_their_own():
     labels = {"x": np.array([1.0, 3.0, np.nan, 5.0]), "kind": np.array(["a", "b", "a", "b"], dtype=object)}
-    features = label_features(labels, train=np.ones(4, dtype=bool), seed=0)
+    features = label_features(as_labels(labels), train=np.ones(4, dtype=bool), seed=0)
     assert np.isfinite(features).all()
     np.testing.assert_allclose(features[2, :2], [0.0, 1.0], atol=1e-12)
-    assert label_features({"flat": np.zeros(4)}, train=np.ones(4, dtype=bool), seed=0).shape == (4, 0)
+    assert label_features(as_labels({"flat": np.zeros(4)}), train=np.ones(4, dtype=bool), seed=0).shape == (
+        4,
+        0,
+    )
 
 
 def test_gabor_energy_is_largest_at_the_gratings_own_wavelength_and_orientation():

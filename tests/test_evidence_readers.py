@@ -3,11 +3,13 @@ import pytest
 import torch
 
 from nwb_migvis.evidence.appearance import frechet_distance
-from nwb_migvis.evidence.labels import LabelCode, code_labels, label_score
+from nwb_migvis.evidence.labels import label_score
 from nwb_migvis.evidence.readers import convolutional as conv_reader
 from nwb_migvis.evidence.readers.kernel import edge_features
-from nwb_migvis.evidence.readers.protocol import fit_readers, reader_scores
+from nwb_migvis.evidence.readers.protocol import Examples, fit_readers, reader_scores
 from nwb_migvis.evidence.readers.resolution import SIZE_PX, reduced
+from nwb_migvis.labels import LabelCode, as_labels, code_labels, select
+from nwb_migvis.registry import READERS
 
 SHAPES = ("bar", "disk", "ring")
 
@@ -41,14 +43,15 @@ def toy_images(n, *, size=16, seed=0, channels=0):
 
 
 def fit(images, labels, *, n_train, **settings):
-    return fit_readers(
-        images[:n_train],
-        {name: values[:n_train] for name, values in labels.items()},
-        images_validation=images[n_train:],
-        labels_validation={name: values[n_train:] for name, values in labels.items()},
-        circular={"angle": 180.0},
-        **settings,
+    labels = as_labels(labels, circular={"angle": 180.0})
+    train, validation = (
+        Examples(images[part], select(labels, part)) for part in (slice(n_train), slice(n_train, None))
     )
+    return fit_readers(train, validation, **settings)
+
+
+def scores_of(reader, images, labels):
+    return reader_scores(reader, Examples(images, as_labels(labels)))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def test_each_kind_reads_new_images(readers):
     assert [reader.kind for reader in readers] == ["conv", "kernel"]
     images, labels = toy_images(300, seed=1)
     for reader in readers:
-        scores = reader_scores(reader, images, labels)
+        scores = scores_of(reader, images, labels)
         assert scores["x"] > 0.85
         assert scores["angle"] > 0.85
         assert scores["shape"] > 0.9
@@ -89,7 +92,7 @@ def test_a_shuffled_label_cannot_be_read():
     labels["shape"] = np.random.default_rng(1).permutation(labels["shape"])
     new_images, new_labels = toy_images(300, seed=4)
     for reader in fit(images, labels, n_train=400, seed=0, n_steps=40):
-        scores = reader_scores(reader, new_images, new_labels)
+        scores = scores_of(reader, new_images, new_labels)
         assert scores["x"] < 0.2 and scores["shape"] < 0.2
 
 
@@ -134,7 +137,7 @@ def test_reading_does_not_depend_on_the_batch():
 def test_odd_large_and_coloured_images_are_read(size, channels):
     images, labels = toy_images(400, size=size, channels=channels, seed=7)
     for reader in fit(images, labels, n_train=300, seed=0, n_steps=40):
-        assert reader_scores(reader, images[300:], {"x": labels["x"][300:]})["x"] > 0.3
+        assert scores_of(reader, images[300:], {"x": labels["x"][300:]})["x"] > 0.3
 
 
 def test_missing_labels_are_left_out():
@@ -144,7 +147,7 @@ def test_missing_labels_are_left_out():
     labels["shape"] = np.where(hidden, "", labels["shape"])
     new_images, new_labels = toy_images(200, seed=9)
     (reader,) = fit(images, labels, n_train=600, seed=0, kinds=("kernel",))
-    scores = reader_scores(reader, new_images, new_labels)
+    scores = scores_of(reader, new_images, new_labels)
     assert scores["x"] > 0.7 and scores["shape"] > 0.7
     assert np.isfinite(
         fit(images, labels, n_train=600, seed=0, n_steps=5, kinds=("conv",))[0].read(images)["x"]
@@ -156,6 +159,27 @@ def test_nothing_to_read():
     assert fit(images, {"flat": labels["flat"]}, n_train=50, seed=0) == []
     with pytest.raises(ValueError, match="'tree'"):
         fit(images, labels, n_train=50, seed=0, kinds=("tree",))
+
+
+def test_a_reader_of_another_kind_is_trained_by_name(monkeypatch):
+    class Constant:
+        kind = "constant"
+
+        def __init__(self, train, validation, *, codes, seed, n_steps, checkpoints):
+            self.codes, self.trained_on = codes, (len(train), len(validation), seed, n_steps)
+            self.mean = np.nanmean(train.encode(codes)["x"])
+
+        def read(self, images):
+            return {"x": np.full(len(images), self.mean)}
+
+        def features(self, images):
+            return np.zeros((len(images), 1))
+
+    images, labels = toy_images(60, seed=15)
+    monkeypatch.setattr(READERS, "_registered", {"constant": Constant})
+    (reader,) = fit(images, {"x": labels["x"]}, n_train=50, seed=3, n_steps=7, kinds=("constant",))
+    assert reader.trained_on == (50, 10, 3, 7)
+    assert [code.name for code in reader.codes] == ["x"] and reader.mean == pytest.approx(0)
 
 
 def test_edge_features_tell_directions_apart():
@@ -175,7 +199,7 @@ def test_label_codes_and_scores_by_hand():
         "kind": np.array(["b", "a", ""], dtype=object),
         "same": np.array(["b", "b", ""], dtype=object),
     }
-    size, angle, kind = code_labels(labels, circular={"angle": 360.0})
+    size, angle, kind = code_labels(as_labels(labels, circular={"angle": 360.0}))
     assert (size.mean, size.scale, kind.classes) == (2.0, 1.0, ("a", "b"))
     np.testing.assert_array_equal(size.encode(labels["size"]), [[-1], [1], [np.nan]])
     np.testing.assert_array_equal(size.readings(labels["size"]), labels["size"])

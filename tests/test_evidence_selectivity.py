@@ -3,9 +3,15 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from nwb_migvis.evidence.labels import LabelCode
-from nwb_migvis.evidence.selectivity import dose_response, measure_selectivity, selectivity_index
-from nwb_migvis.evidence.transfer import category_transfer, numeric_transfer
+from nwb_migvis.evidence.selectivity import (
+    EditScoring,
+    dose_response,
+    measure_selectivity,
+    selectivity_index,
+)
+from nwb_migvis.evidence.transfer import Draws, category_transfer, numeric_transfer
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import LabelCode, as_labels
 from nwb_migvis.results import no_selectivity
 
 
@@ -13,7 +19,7 @@ def test_planted_transfer_and_retention_are_found():
     rng = np.random.default_rng(0)
     target, source = rng.normal(size=(2, 64)) * 20 + 100
     edit = 0.6 * target + 0.3 * source + 5 + rng.normal(size=64)
-    found = numeric_transfer(edit, target, source=source, seed=0)
+    found = numeric_transfer(edit, target, source=source, draws=Draws(0))
     design = np.column_stack([target, source, np.ones(64)])
     expected = np.linalg.lstsq(design, edit, rcond=None)[0]
     np.testing.assert_allclose([found.transfer, found.retention], expected[:2])
@@ -29,7 +35,7 @@ def test_interval_has_the_width_of_the_standard_error():
     rng = np.random.default_rng(1)
     target, source = rng.normal(size=(2, 400))
     edit = 0.5 * target + 0.5 * source + rng.normal(size=400)
-    found = numeric_transfer(edit, target, source=source, seed=0)
+    found = numeric_transfer(edit, target, source=source, draws=Draws(0))
     for low, high in (found.transfer_interval, found.retention_interval):
         assert (high - low) / (2 * 1.96) == pytest.approx(1 / np.sqrt(400), rel=0.15)
 
@@ -37,7 +43,7 @@ def test_interval_has_the_width_of_the_standard_error():
 def test_randomising_a_label_is_no_transfer():
     rng = np.random.default_rng(2)
     edit, target, source = rng.normal(size=(3, 2000))
-    found = numeric_transfer(edit, target, source=source, seed=0)
+    found = numeric_transfer(edit, target, source=source, draws=Draws(0))
     assert abs(found.transfer) < 0.06 and abs(found.retention) < 0.06
     naive = np.polyfit(target - source, edit - source, 1)[0]
     assert naive == pytest.approx(0.5, abs=0.05)
@@ -47,7 +53,7 @@ def test_columns_of_a_wrapping_label_share_their_slopes():
     rng = np.random.default_rng(3)
     angle = rng.uniform(0, 2 * np.pi, size=(2, 200))
     target, source = (np.column_stack([np.cos(a), np.sin(a)]) for a in angle)
-    found = numeric_transfer(0.7 * target + 0.2 * source + [3.0, -3.0], target, source=source, seed=0)
+    found = numeric_transfer(0.7 * target + 0.2 * source + [3.0, -3.0], target, source=source, draws=Draws(0))
     assert found.transfer == pytest.approx(0.7)
     assert found.retention == pytest.approx(0.2)
 
@@ -58,26 +64,24 @@ def test_numeric_p_values_are_uniform_without_transfer():
         rng = np.random.default_rng([4, seed])
         target, source = rng.normal(size=(2, 16)) + np.array([[100.0], [20.0]])
         edit = 0.8 * source + 0.5 * rng.normal(size=16)
-        p.append(
-            numeric_transfer(edit, target, source=source, n_bootstrap=2, n_permutations=99, seed=seed).p_value
-        )
+        p.append(numeric_transfer(edit, target, source=source, draws=Draws(seed, 2, 99)).p_value)
     assert stats.kstest(p, "uniform").pvalue > 0.01
 
 
 def test_transfer_against_the_target_has_no_small_p_value():
     rng = np.random.default_rng(5)
     target, source = rng.normal(size=(2, 40))
-    assert numeric_transfer(-target, target, source=source, seed=0).p_value == 1.0
+    assert numeric_transfer(-target, target, source=source, draws=Draws(0)).p_value == 1.0
 
 
 def test_numeric_transfer_needs_enough_pairs_that_differ():
     rng = np.random.default_rng(6)
     edit, target, source = rng.normal(size=(3, 20))
     missing = np.where(np.arange(20) < 13, np.nan, target)
-    assert np.isnan(numeric_transfer(edit, missing, source=source, seed=0).transfer)
-    assert numeric_transfer(edit, missing, source=source, seed=0).n_pairs == 7
+    assert np.isnan(numeric_transfer(edit, missing, source=source, draws=Draws(0)).transfer)
+    assert numeric_transfer(edit, missing, source=source, draws=Draws(0)).n_pairs == 7
     for same in (np.full(20, 3.0), source):
-        found = numeric_transfer(edit, same, source=source, seed=0)
+        found = numeric_transfer(edit, same, source=source, draws=Draws(0))
         assert np.isnan([found.transfer, found.retention, found.p_value, *found.transfer_interval]).all()
 
 
@@ -85,19 +89,19 @@ def test_category_transfer_by_hand():
     source = np.array([0] * 10 + [1] * 6 + [-1])
     target = np.array([1] * 10 + [1] * 6 + [0])
     edit = np.array([1] * 7 + [0] * 2 + [2] + [1] * 6 + [0])
-    found = category_transfer(edit, target, source=source, seed=0)
+    found = category_transfer(edit, target, source=source, draws=Draws(0))
     assert found.n_pairs == 10  # equal or unknown labels do not count
     assert found.transfer == pytest.approx(0.7)
     assert found.retention == pytest.approx(0.2)
     assert found.transfer_interval[0] < 0.7 < found.transfer_interval[1]
-    few = category_transfer(edit[:7], target[:7], source=source[:7], seed=0)
+    few = category_transfer(edit[:7], target[:7], source=source[:7], draws=Draws(0))
     assert np.isnan([few.transfer, few.retention, few.p_value]).all()
 
 
 def test_category_transfer_of_random_edits_is_chance():
     rng = np.random.default_rng(7)
     source, target, edit = rng.integers(0, 5, size=(3, 4000))
-    found = category_transfer(edit, target, source=source, seed=0)
+    found = category_transfer(edit, target, source=source, draws=Draws(0))
     assert found.transfer == pytest.approx(0.2, abs=0.03)
     assert found.retention == pytest.approx(0.2, abs=0.03)
 
@@ -108,14 +112,10 @@ def test_category_p_values_are_valid_without_transfer_and_small_with_it():
         rng = np.random.default_rng([8, seed])
         source, target, random = rng.integers(0, 4, size=(3, 40))
         edit = np.where(rng.random(40) < 0.5, source, random)
-        p.append(
-            category_transfer(
-                edit, target, source=source, n_bootstrap=2, n_permutations=99, seed=seed
-            ).p_value
-        )
+        p.append(category_transfer(edit, target, source=source, draws=Draws(seed, 2, 99)).p_value)
     assert stats.kstest(p, "uniform", alternative="greater").pvalue > 0.01
     assert np.mean(np.array(p) < 0.5) > 0.35
-    assert category_transfer(target, target, source=source, seed=0).p_value == 0.001
+    assert category_transfer(target, target, source=source, draws=Draws(0)).p_value == 0.001
 
 
 def test_selectivity_indices_by_hand():
@@ -161,7 +161,7 @@ def fake_session(n, rng):
         "kind": np.array(["cat", "dog", "owl"], dtype=object)[kind],
         "flat": np.ones(n),
     }
-    return images, labels
+    return images, as_labels(labels)
 
 
 def fake_edits(images, ids, *, methods, rng):
@@ -192,15 +192,15 @@ def measured():
     other = other.assign_coords(target=("edit", [""] * 10))
     return measure_selectivity(
         xr.concat([edits, other], dim="edit"),
-        images=images,
-        stimulus=ids,
-        labels=labels,
-        readers=[PixelReader()],
-        supervised_by={"pose": ("x", "dim"), "kind": ("kind",), "free_1": ()},
-        test=np.arange(300) >= 150,
-        n_bootstrap=50,
-        n_permutations=99,
-        seed=0,
+        EditScoring(
+            images=images,
+            stimulus=ids,
+            labels=labels,
+            readers=[PixelReader()],
+            test=np.arange(300) >= 150,
+            draws=Draws(0, 50, 99),
+        ),
+        groups=LatentGroups(("pose", "kind", "free_1"), (2, 2, 2), (("x", "dim"), ("kind",), ())),
     ).squeeze("reader")
 
 
@@ -243,13 +243,15 @@ def test_selectivity_without_main_edits():
     edits = fake_edits(images, ids, methods=("pmi",), rng=rng).isel(edit=slice(0, 0))
     found = measure_selectivity(
         edits,
-        images=images,
-        stimulus=ids,
-        labels=labels,
-        readers=[PixelReader()],
-        supervised_by={"pose": ("x",)},
-        test=np.ones(50, bool),
-        seed=0,
+        EditScoring(
+            images=images,
+            stimulus=ids,
+            labels=labels,
+            readers=[PixelReader()],
+            test=np.ones(50, bool),
+            draws=Draws(0),
+        ),
+        groups=LatentGroups(("pose",), (2,), (("x",),)),
     )
     assert found.sizes["method"] == 0
     assert found["reader_score"].sel(label="kind").item() == 1.0
@@ -272,15 +274,15 @@ def test_dose_response_follows_the_dose():
     }
     found = dose_response(
         xr.Dataset({"image": (("edit", "y", "x"), edited)}, coords=coords),
-        images=images,
-        stimulus=ids,
-        labels=labels,
-        readers=[PixelReader()],
-        groups=["pose", "free_1"],
-        test=np.arange(200) >= 100,
-        n_bootstrap=20,
-        n_permutations=19,
-        seed=0,
+        EditScoring(
+            images=images,
+            stimulus=ids,
+            labels=labels,
+            readers=[PixelReader()],
+            test=np.arange(200) >= 100,
+            draws=Draws(0, 20, 19),
+        ),
+        groups=LatentGroups(("pose", "free_1"), (2, 2), ((), ())),
     )
     assert found["guidance"].values.tolist() == [0.1, 0.3]
     transfer = found["transfer"].sel(group="pose", label="x", reader="pixel")

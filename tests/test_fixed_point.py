@@ -47,7 +47,7 @@ def test_sampling_undoes_inversion_by_the_shipped_prior():
     # Number 11 is at a fork: with two plain corrections its error is .5.
     images = render_stimuli(draw_factors(96, seed=99), seed=99)[:24]
     prior = open_prior("renders")
-    x0 = prior.scale.to_x(images)
+    x0 = prior.encode(images)
     path = {"alpha_bar": prior.alpha_bar, "grid": time_grid(prior.n_timesteps, strength=0.9, n_steps=25)}
     back = sample(prior.eps_and_x0_hat, invert(prior.eps_and_x0_hat, x0, **path), **path)
     error = ((back - x0).flatten(1).norm(dim=1) / x0.flatten(1).norm(dim=1)).numpy()

@@ -12,36 +12,31 @@ from nwb_migvis import Config, MigvisError, read_results, run, simulate_session,
 from nwb_migvis.cli import main
 from nwb_migvis.config import (
     METHODS,
-    CriticConfig,
-    EvidenceConfig,
-    LatentsConfig,
-    PriorConfig,
-    SynthesisConfig,
 )
 from nwb_migvis.read.recorded import read_shown
-from nwb_migvis.runs import Request
+from nwb_migvis.runs.models import edit_networks
 from nwb_migvis.runs.more_edits import make_further
 from nwb_migvis.store import read_weights, validate_file
+from nwb_migvis.synthesis.editing.request import EditRequest
+from nwb_migvis.testing import tiny_config
 
-TINY = Config(
-    n_threads=1,
-    latents=LatentsConfig(n_steps=40, n_hidden=16),
-    prior=PriorConfig(size_px=16, channels=(8, 16), n_steps=3, batch_size=8),
-    critic=CriticConfig(channels=(8, 8), n_steps=5, batch_size=16, n_negatives=16),
-    synthesis=SynthesisConfig(
-        n_steps=3,
-        n_pairs=8,
-        n_dose=8,
-        n_traversal=2,
-        n_samples=5,
-        dose=(0.5, 0.9),
-        gammas=(-1.0, 1.0),
-        directions=("ones", "pc1", "size"),
-        methods=METHODS,
-        maps=True,
-        batch_size=8,
-    ),
-    evidence=EvidenceConfig(n_permutations=9, n_bootstrap=9, reader_steps=3, min_reader_score=-1e9),
+pytestmark = pytest.mark.slow
+
+TINY = tiny_config(
+    latents={"n_steps": 40, "n_hidden": 16},
+    prior={"n_steps": 3},
+    critic={"n_steps": 5},
+    synthesis={
+        "n_pairs": 8,
+        "n_dose": 8,
+        "n_samples": 5,
+        "gammas": [-1.0, 1.0],
+        "directions": ["ones", "pc1", "size"],
+        "methods": METHODS,
+        "maps": True,
+        "batch_size": 8,
+    },
+    evidence={"n_permutations": 9, "n_bootstrap": 9, "reader_steps": 3},
 )
 
 
@@ -114,7 +109,8 @@ def make(home):
     results = read_results(path)
     weights, session = read_weights(path), read_shown(path, results)
     config = Config.from_dict(results.provenance["config"])
-    return lambda **asked: make_further(Request(**asked), results, weights, session, config)
+    networks = edit_networks(weights, config)
+    return lambda **asked: make_further(EditRequest(**asked), results, session, networks, config=config)
 
 
 def test_what_is_not_given_is_drawn_from_held_out_stimuli(home, make):
@@ -129,7 +125,7 @@ def test_what_is_not_given_is_drawn_from_held_out_stimuli(home, make):
 
 def test_what_is_named_twice_is_made_once_and_numpy_numbers_are_numbers(home):
     names = home[1].latents["stimulus"].values
-    twice = Request(
+    twice = EditRequest(
         group=("category", "category"), source=names[[0, 0]], strength=np.float32(0.5), n=np.int64(2)
     )
     assert (twice.group, twice.source, twice.strength) == (("category",), (str(names[0]),), (0.5,))
@@ -255,7 +251,7 @@ def test_the_run_says_what_its_edits_look_like(home):
 
 def test_a_direction_that_the_session_has_not_is_refused_before_training(home, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "nwb_migvis.synthesis.critic.model.train_critic",
+        "nwb_migvis.synthesis.critic.training.train_critic",
         lambda *_, **__: pytest.fail("trained before checking"),
     )
     config = replace(TINY, synthesis=replace(TINY.synthesis, directions=("sise",)))

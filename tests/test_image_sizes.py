@@ -1,22 +1,24 @@
 """Prior, critic and one guided edit at sizes and colours beyond those of the preset `quick`."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from networks import conditions_of
 from torch.nn import functional as F
 
-from nwb_migvis.config import CriticConfig, GroupConfig, PriorConfig, SynthesisConfig
-from nwb_migvis.synthesis.critic.model import train_critic
-from nwb_migvis.synthesis.editing.plan import COLUMNS, pair_rows
-from nwb_migvis.synthesis.editing.synthesize import synthesize
+from nwb_migvis.config import CriticConfig, PriorConfig, SynthesisConfig
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.synthesis.critic.training import train_critic
+from nwb_migvis.synthesis.editing.batch import EditNetworks
+from nwb_migvis.synthesis.editing.plan import Push, as_plan, pair_rows
+from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 from nwb_migvis.synthesis.prior.model import new_denoiser
-from nwb_migvis.synthesis.prior.training import Conditions, train_prior
+from nwb_migvis.synthesis.prior.training import train_prior
 
 N = 24
-GROUPS = (GroupConfig(name="a", size=1), GroupConfig(name="b", size=1))
+GROUPS = LatentGroups(("a", "b"), (1, 1), ((), ()))
 CRITIC = CriticConfig(channels=(8, 8, 8, 8), n_steps=2, batch_size=8, n_negatives=8)
-EDITS = SynthesisConfig(n_steps=2, condition=1.0, batch_size=2, maps=True)
+EDITS = SynthesisConfig(n_steps=2, source_guidance=1.0, batch_size=2, maps=True)
 
 
 @pytest.mark.parametrize("colour", [(), (3,)], ids=["grayscale", "RGB"])
@@ -31,34 +33,25 @@ def test_larger_images_in_grayscale_and_colour(size_px, patch_px, channels, colo
     config = PriorConfig(
         size_px=size_px, patch_px=patch_px, channels=channels, n_steps=2, batch_size=4, conditional=True
     )
-    prior = train_prior(images[:20], config=config, seed=0, conditions=Conditions(z[:20], (1, 1)))
+    conditions = conditions_of(z, (1, 1), n_train=20)
+    prior = train_prior(images[:20], config=config, seed=0, conditions=conditions[:20])
     critic = train_critic(
-        prior.scale.to_x(images),
-        z,
-        sizes=[1, 1],
+        images,
+        conditions,
         split=split,
-        alpha_bar=prior.alpha_bar,
+        prior=prior,
         config=CRITIC,
         seed=0,
     )
     rows = [
         row
-        for strength in (0.0, EDITS.guidance, 0.0)
-        for row in pair_rows("a", [(22, 23)], role="main", strength=0.9, guidance=strength)
+        for guidance in (0.0, EDITS.guidance, 0.0)
+        for row in pair_rows("a", [(22, 23)], role="main", push=Push(0.9, guidance))
     ]
-    plan = pd.DataFrame(rows, columns=list(COLUMNS))
+    plan = as_plan(rows)
     plan.loc[0, "method"] = "none"
-    made = synthesize(
-        plan,
-        images,
-        z,
-        np.arange(N).astype(str),
-        prior=prior,
-        critic=critic,
-        groups=GROUPS,
-        config=EDITS,
-        seed=0,
-    )
+    stimuli = EditStimuli(np.arange(N).astype(str), images, critic.scale.standardise(z))
+    made = synthesize(plan, stimuli, EditNetworks(prior, critic, GROUPS), config=EDITS, seed=0)
     free, guided, still = made["image"].values
     assert (free.shape, free.dtype) == ((size_px, size_px, *colour), np.uint8)
     assert (free != guided).any()

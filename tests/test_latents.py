@@ -8,14 +8,25 @@ import torch
 
 from nwb_migvis import MigvisError
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
-from nwb_migvis.latents import label_targets, resolve_groups, split_stimuli
-from nwb_migvis.latents.fit import Objective, Repeats, fit_latents, initial_vae
-from nwb_migvis.latents.model import GroupVae, kl_divergence, load_latent_model
+from nwb_migvis.labels import as_labels
+from nwb_migvis.latents import (
+    LatentTask,
+    Recording,
+    check_circular,
+    label_targets,
+    resolve_groups,
+    split_stimuli,
+)
+from nwb_migvis.latents.fit import fit_latents
+from nwb_migvis.latents.label_weights import N_PRESUMED, LabelWeights, weigh_labels
+from nwb_migvis.latents.model import GroupVae, kl_divergence
+from nwb_migvis.latents.objective import Objective, Repeats, initial_vae
+from nwb_migvis.latents.protocol import load_latent_model
 from nwb_migvis.latents.total_correlation import gaussian_total_correlation, total_correlation
-from nwb_migvis.latents.training import _Training, optimise
-from nwb_migvis.latents.trust import N_PRESUMED, LabelTrust, label_trust
+from nwb_migvis.latents.training import LatentTraining, optimise
+from nwb_migvis.networks.training import Descent
 
-NO_LABELS = [LabelTrust(torch.zeros(0), ())]
+NO_LABELS = [LabelWeights(torch.zeros(0), ())]
 
 
 def _posteriors(covariance, *, n, noise, seed):
@@ -61,7 +72,7 @@ def test_total_correlation_saturates_without_gradient_where_posteriors_are_narro
     mean = torch.randn(64, 6, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
     narrow = torch.full((64, 6), -16.0)
     estimate = total_correlation(mean, mean, narrow, sizes=[2, 2, 2])
-    assert float(estimate) == pytest.approx(2 * np.log(64), rel=1e-4)
+    assert estimate.item() == pytest.approx(2 * np.log(64), rel=1e-4)
     wide = torch.full((64, 6), -1.0)
     z = mean + 0.6 * torch.randn(64, 6, generator=torch.Generator().manual_seed(1))
     (gradient,) = torch.autograd.grad(total_correlation(z, mean, wide, sizes=[2, 2, 2]), mean)
@@ -95,7 +106,7 @@ LABELS = {
 
 
 def test_default_groups_follow_the_labels():
-    groups = resolve_groups(LABELS, LatentsConfig())
+    groups = resolve_groups(as_labels(LABELS), LatentsConfig())
     assert [(g.name, g.size, g.labels) for g in groups] == [
         ("numeric", 6, ("size",)),
         ("kind", 6, ("kind",)),
@@ -107,7 +118,7 @@ def test_default_groups_follow_the_labels():
 
 def test_labels_named_like_default_groups_get_groups_of_their_own():
     text = np.array(["a", "b"], dtype=object)
-    groups = resolve_groups({"free_1": text, "c/d": text, "c_d": text}, LatentsConfig())
+    groups = resolve_groups(as_labels({"free_1": text, "c/d": text, "c_d": text}), LatentsConfig())
     names = [group.name for group in groups]
     assert names == ["free_1_", "c_d", "c_d_", "free_1", "free_2"]
     assert [group.labels for group in groups][:3] == [("free_1",), ("c/d",), ("c_d",)]
@@ -122,13 +133,13 @@ def test_labels_named_like_default_groups_get_groups_of_their_own():
 )
 def test_groups_that_cannot_be(groups, found):
     with pytest.raises(MigvisError, match=found):
-        resolve_groups(LABELS, LatentsConfig(groups=groups))
+        resolve_groups(as_labels(LABELS), LatentsConfig(groups=groups))
 
 
 def test_targets_are_standardised_on_the_training_stimuli():
     groups = (GroupConfig(name="g", labels=("size", "kind")),)
     training = np.array([True, True, False, True])
-    (target,) = label_targets(LABELS, groups, circular={}, training=training)
+    (target,) = label_targets(as_labels(LABELS), groups, training=training)
     np.testing.assert_allclose(target.numeric[:, 0], [-1, 1, 3, np.nan])
     ((n_classes, index),) = target.classes
     assert n_classes == 2
@@ -140,15 +151,18 @@ def test_an_angle_that_wraps_is_declared_or_refused():
     groups = (GroupConfig(name="g", labels=("yaw",)),)
     training = np.ones(50, dtype=bool)
     with pytest.raises(MigvisError, match="looks like an angle"):
-        label_targets(labels, groups, circular={}, training=training)
-    (wrapped,) = label_targets(labels, groups, circular={"yaw": 360.0}, training=training)
+        check_circular(as_labels(labels), {})
+    period = {"yaw": 360.0}
+    check_circular(as_labels(labels, circular=period), period)
+    (wrapped,) = label_targets(as_labels(labels, circular=period), groups, training=training)
     np.testing.assert_allclose((wrapped.numeric**2).sum(1), 2)
-    (straight,) = label_targets(labels, groups, circular={"yaw": 0.0}, training=training)
+    angle = 2 * np.pi * labels["yaw"] / 360
+    np.testing.assert_allclose(wrapped.numeric, np.sqrt(2) * np.stack([np.sin(angle), np.cos(angle)], 1))
+    check_circular(as_labels(labels), {"yaw": 0.0})
+    (straight,) = label_targets(as_labels(labels), groups, training=training)
     assert straight.numeric.shape == (50, 1)
-    with pytest.raises(MigvisError, match="looks like an angle"):
-        label_targets(labels, (GroupConfig(name="free"),), circular={}, training=training)
     with pytest.raises(MigvisError, match="'roll'"):
-        label_targets(labels, groups, circular={"roll": 360.0}, training=training)
+        check_circular(as_labels(labels), {"roll": 360.0, "yaw": 0.0})
 
 
 def test_halves_share_no_presentation_and_lose_none():
@@ -196,8 +210,13 @@ def fitted():
     split = split_stimuli(600, SplitConfig(), rng=np.random.default_rng(0))
     config = LatentsConfig(groups=GROUPS, n_steps=1000, n_hidden=64, batch_size=128)
     arguments = {"labels": labels, "groups": GROUPS, "split": split, "seed": 1}
-    model = fit_latents(counts, index, config=config, **arguments)
+    model = fit(counts, index, config=config, **arguments)
     return counts, index, labels, hidden, rate, split, config, arguments, model
+
+
+def fit(counts, index, *, labels, groups, split, **how):
+    task = LatentTask(as_labels(labels, circular=how["config"].circular), groups, split)
+    return fit_latents([Recording.alone(counts, index, split.size)], task, **how)[0]
 
 
 def _r2(x, y, train, test):
@@ -235,9 +254,9 @@ def test_rates_of_held_out_stimuli_are_predicted(fitted):
 def test_the_same_seed_gives_the_same_bytes(fitted):
     counts, index, *_, config, arguments, _ = fitted
     short = replace(config, n_steps=20)
-    first = fit_latents(counts, index, config=short, **arguments).to_bytes()
-    second = fit_latents(counts, index, config=short, **arguments).to_bytes()
-    other = fit_latents(counts, index, config=short, **(arguments | {"seed": 2})).to_bytes()
+    first = fit(counts, index, config=short, **arguments).to_bytes()
+    second = fit(counts, index, config=short, **arguments).to_bytes()
+    other = fit(counts, index, config=short, **(arguments | {"seed": 2})).to_bytes()
     assert first == second
     assert first != other
 
@@ -248,8 +267,8 @@ def test_the_loss_is_the_negative_evidence_lower_bound(fitted):
     repeats = Repeats.of(counts, index, 600, where)
     plain = replace(config, kl_weight=1.0, tc_weight=0.0, label_weight=0.0, free_dropout=0.0)
     targets = [(torch.zeros(600, 0), []) for _ in GROUPS]
-    vae = initial_vae(repeats, GROUPS, targets, arguments["split"], plain, 0)
-    objective = Objective(vae, repeats, targets, plain, NO_LABELS * len(GROUPS))
+    vae = initial_vae(repeats, GROUPS, targets, split=arguments["split"], config=plain, seed=0)
+    objective = Objective(vae, repeats, targets, config=plain, label_weights=NO_LABELS * len(GROUPS))
     loss = objective(stimuli, torch.Generator().manual_seed(3))
     z, mean, log_var, total, n = objective.encode_half(stimuli, torch.Generator().manual_seed(3), sample=True)
     given = torch.distributions.Poisson(n * vae.rate(z)).log_prob(total) - (
@@ -271,23 +290,25 @@ def test_a_label_counts_as_far_as_responses_tell_it_of_stimuli_left_out():
     rows = torch.arange(n)
     kind = (x[:, 0] > 0).long()
     targets = [(torch.stack([told, other], dim=1), [kind]), (torch.zeros(60, 0), [])]
-    trust = label_trust(x, targets, rows)
+    weights = weigh_labels(x, targets, rows)
     known = np.flatnonzero(np.isfinite(told[:n].numpy()))
     best = max(_left_out(x[known].numpy(), told[known].numpy(), p) for p in (1e-3, 1e-2, 1e-1, 1.0))
-    assert float(trust[0].numeric[0]) == pytest.approx((39 * best + N_PRESUMED) / (39 + N_PRESUMED), abs=1e-6)
-    assert trust[0].numeric[1] < N_PRESUMED / (n + N_PRESUMED) + 0.1
-    assert 0.4 < trust[0].classes[0] < 1
-    assert trust[1].classes == () and trust[1].numeric.numel() == 0
+    assert float(weights[0].numeric[0]) == pytest.approx(
+        (39 * best + N_PRESUMED) / (39 + N_PRESUMED), abs=1e-6
+    )
+    assert weights[0].numeric[1] < N_PRESUMED / (n + N_PRESUMED) + 0.1
+    assert 0.4 < weights[0].classes[0] < 1
+    assert weights[1].classes == () and weights[1].numeric.numel() == 0
     spoiled = [(torch.where(torch.arange(60)[:, None] < n, targets[0][0], 1e6), [kind]), targets[1]]
-    torch.testing.assert_close(label_trust(x, spoiled, rows)[0].numeric, trust[0].numeric)
+    torch.testing.assert_close(weigh_labels(x, spoiled, rows)[0].numeric, weights[0].numeric)
 
 
 def test_a_label_that_no_training_stimulus_has_does_not_count():
     x = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
     kind = torch.where(torch.arange(30) < 25, -1, torch.arange(30) % 2)
     size = torch.where(torch.arange(30) < 25, torch.nan, 1.0)[:, None]
-    (trust,) = label_trust(x, [(size, [kind])], torch.arange(20))
-    assert trust.classes == (0.0,) and trust.numeric.tolist() == [0.0]
+    (weights,) = weigh_labels(x, [(size, [kind])], torch.arange(20))
+    assert weights.classes == (0.0,) and weights.numeric.tolist() == [0.0]
 
 
 def _left_out(x, y, penalty):
@@ -315,14 +336,9 @@ def test_training_keeps_averaged_weights_and_decays_matrices_alone():
         return 0.0 * (network.weight.sum() + network.bias.sum())
 
     def optimised(n_train):
-        return optimise(
-            network,
-            flat,
-            lambda: 0.0,
-            config=config,
-            n_train=n_train,
-            generator=torch.Generator().manual_seed(0),
-        )
+        generator = torch.Generator().manual_seed(0)
+        training = LatentTraining(network, flat, config=config, n_train=n_train, generator=generator)
+        return optimise(training, lambda: 0.0)
 
     assert optimised(200) == 100
     assert network.bias.item() == first["bias"].item()
@@ -341,7 +357,9 @@ def test_free_groups_are_left_out_from_the_last():
     groups = (GroupConfig(name="a", size=2), *(GroupConfig(name=f"f{k}", size=1) for k in range(3)))
     targets = [(torch.zeros(1, 1), [])] + [(torch.zeros(1, 0), [])] * 3
     vae = GroupVae(4, groups, n_hidden=8, n_layers=1, n_targets=[(1, ())] + [(0, ())] * 3)
-    objective = Objective(vae, None, targets, LatentsConfig(free_dropout=0.5), NO_LABELS * 4)
+    objective = Objective(
+        vae, None, targets, config=LatentsConfig(free_dropout=0.5), label_weights=NO_LABELS * 4
+    )
     kept = objective._order(torch.ones(2000, 5), torch.Generator().manual_seed(0))
     assert (kept[:, :3] == 1).all()
     assert (kept[:, 3] >= kept[:, 4]).all()
@@ -351,26 +369,26 @@ def test_free_groups_are_left_out_from_the_last():
 def test_a_killed_fit_goes_on_and_ends_with_the_same_weights(fitted, tmp_path, monkeypatch):
     counts, index, *_, config, arguments, _ = fitted
     config = replace(config, n_steps=300)
-    expected = fit_latents(counts, index, config=config, **arguments).to_bytes()
-    advance = _Training.advance
+    expected = fit(counts, index, config=config, **arguments).to_bytes()
+    descend = Descent.descend
 
     def killed(self, loss):
-        if self.step == 230:
+        if self.n_taken == 230:
             raise KeyboardInterrupt
-        advance(self, loss)
+        descend(self, loss)
 
-    monkeypatch.setattr(_Training, "advance", killed)
+    monkeypatch.setattr(Descent, "descend", killed)
     with pytest.raises(KeyboardInterrupt):
-        fit_latents(counts, index, config=config, checkpoints=tmp_path, **arguments)
+        fit(counts, index, config=config, checkpoints=tmp_path, **arguments)
     steps = []
     monkeypatch.setattr(
-        _Training, "advance", lambda self, loss: (steps.append(self.step), advance(self, loss))
+        Descent, "descend", lambda self, loss: (steps.append(self.n_taken), descend(self, loss))
     )
     other = {**arguments, "seed": 2}
-    fit_latents(counts, index, config=replace(config, n_steps=100), checkpoints=tmp_path, **other)
+    fit(counts, index, config=replace(config, n_steps=100), checkpoints=tmp_path, **other)
     assert steps[0] == 0
     steps.clear()
-    found = fit_latents(counts, index, config=config, checkpoints=tmp_path, **arguments)
+    found = fit(counts, index, config=config, checkpoints=tmp_path, **arguments)
     assert found.to_bytes() == expected
     assert steps[0] == 200
     assert not list(tmp_path.iterdir())
@@ -392,8 +410,8 @@ def test_test_stimuli_have_no_say_in_the_fit(fitted):
     changed = counts.copy()
     changed[np.isin(index, np.flatnonzero(split == "test"))] = 0
     spoiled = {"size": np.where(split == "test", 1e6, labels["size"]), "kind": labels["kind"]}
-    first = fit_latents(counts, index, config=short, **arguments)
-    second = fit_latents(changed, index, config=short, **(arguments | {"labels": spoiled}))
+    first = fit(counts, index, config=short, **arguments)
+    second = fit(changed, index, config=short, **(arguments | {"labels": spoiled}))
     assert first.to_bytes() == second.to_bytes()
 
 
@@ -402,14 +420,14 @@ def test_too_few_stimuli_for_the_latents():
     split = split_stimuli(30, SplitConfig(), rng=np.random.default_rng(0))
     groups = (GroupConfig(name="free", size=20),)
     with pytest.raises(MigvisError, match="21 training stimuli for 20 latents"):
-        fit_latents(counts, index, labels=labels, groups=groups, split=split, config=LatentsConfig(), seed=0)
+        fit(counts, index, labels=labels, groups=groups, split=split, config=LatentsConfig(), seed=0)
 
 
 def test_gaussian_likelihood_and_single_repeats():
     counts, index, labels, *_ = _population(n_stimuli=200, n_repeats=1)
     split = split_stimuli(200, SplitConfig(), rng=np.random.default_rng(0))
     config = LatentsConfig(likelihood="gaussian", n_steps=150, n_hidden=32)
-    model = fit_latents(counts, index, labels=labels, groups=GROUPS, split=split, config=config, seed=0)
+    model = fit(counts, index, labels=labels, groups=GROUPS, split=split, config=config, seed=0)
     mean, log_var = model.encode(counts[np.argsort(index)])
     train, test = split == "train", split == "test"
     assert np.isfinite(log_var).all()

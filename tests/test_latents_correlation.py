@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
-from nwb_migvis.latents import split_stimuli
+from nwb_migvis.latents import LatentTask, Recording, split_stimuli
 from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.latents.total_correlation import total_correlation
 
@@ -33,12 +33,9 @@ def test_the_estimate_is_not_saturated_at_the_default_weights():
     counts = rng.poisson(rate, (6, 400, 30)).astype(np.uint16)
     split = split_stimuli(400, SplitConfig(), rng=rng)
     groups = tuple(GroupConfig(name=name, size=2) for name in "abcd")
-    model = fit_latents(
-        counts.reshape(-1, 30),
-        np.tile(np.arange(400), 6),
-        labels={},
-        groups=groups,
-        split=split,
+    (model,) = fit_latents(
+        [Recording.alone(counts.reshape(-1, 30), np.tile(np.arange(400), 6), 400)],
+        LatentTask({}, groups, split),
         config=LatentsConfig(n_hidden=16, n_layers=1, n_steps=120, batch_size=96, learning_rate=1e-2),
         seed=0,
     )

@@ -16,38 +16,28 @@ import pytest
 import xarray as xr
 
 from nwb_migvis import Config, MigvisError, read_results, read_session, run, simulate_session
-from nwb_migvis.analysis import analyse
+from nwb_migvis.analysis import Study
 from nwb_migvis.config import (
-    CriticConfig,
-    EvidenceConfig,
     GroupConfig,
-    LatentsConfig,
     PriorConfig,
-    SynthesisConfig,
 )
 from nwb_migvis.report import draw_edits
 from nwb_migvis.results import EDIT_COORDS, GROUP_COLUMNS
 from nwb_migvis.store import read_weights, validate_file
 from nwb_migvis.synthesis.prior import training as prior_training
 from nwb_migvis.synthesis.prior.model import load_prior
+from nwb_migvis.testing import tiny_config, write_tiny_session
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
-TINY = Config(
-    n_threads=1,
-    latents=LatentsConfig(n_steps=60, n_hidden=32),
-    prior=PriorConfig(size_px=16, channels=(8, 16), n_steps=4, batch_size=8),
-    critic=CriticConfig(channels=(8, 8), n_steps=10, batch_size=16, n_negatives=16),
-    synthesis=SynthesisConfig(n_steps=3, n_pairs=10, n_dose=2, n_traversal=2, dose=(0.5, 0.9)),
-    evidence=EvidenceConfig(n_permutations=19, n_bootstrap=19, reader_steps=5, min_reader_score=-1e9),
-)
+pytestmark = pytest.mark.slow
+
+TINY = tiny_config()
 
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-    path = tmp_path_factory.mktemp("session") / "session.nwb"
-    units = {"pose": 8, "category": 8, "content": 4, "mixed": 4}
-    return simulate_session(path, seed=1, n_stimuli=120, n_repeats=4, size_px=16, units=units)
+    return write_tiny_session(tmp_path_factory.mktemp("session") / "session.nwb")
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +143,7 @@ def test_a_list_of_one_gives_a_list(session, tmp_path):
 
 
 def test_refusals_come_before_any_work(session, tmp_path, monkeypatch):
-    monkeypatch.setattr("nwb_migvis.runs.running.analyse", lambda *_, **__: pytest.fail("work was done"))
+    monkeypatch.setattr(Study, "run", lambda _: pytest.fail("work was done"))
     taken = tmp_path / "taken.nwb"
     taken.write_bytes(b"mine")
     with pytest.raises(MigvisError, match="exists already"):
@@ -166,7 +156,7 @@ def test_refusals_come_before_any_work(session, tmp_path, monkeypatch):
 def test_a_source_that_changes_meanwhile_is_refused(session, tmp_path, monkeypatch):
     copy = tmp_path / "copy.nwb"
     shutil.copy(session, copy)
-    real = analyse
+    real = Study.run
 
     def touch(*arguments, **keywords):
         found = real(*arguments, **keywords)
@@ -174,7 +164,7 @@ def test_a_source_that_changes_meanwhile_is_refused(session, tmp_path, monkeypat
             file.write(b" ")
         return found
 
-    monkeypatch.setattr("nwb_migvis.runs.running.analyse", touch)
+    monkeypatch.setattr(Study, "run", touch)
     with pytest.raises(MigvisError, match="was changed since it was read"):
         run(copy, out=tmp_path / "o.nwb", config=TINY)
     assert not (tmp_path / "o.nwb").exists()
@@ -293,7 +283,7 @@ def test_a_prior_to_start_from(session, tmp_path):
         run(session, out=tmp_path / "a.nwb", config=renders)
     assert not list(tmp_path.iterdir())
     larger = simulate_session(tmp_path / "larger.nwb", n_stimuli=120, n_repeats=2, units={"pose": 4})
-    synthesis = replace(TINY.synthesis, condition=1.0)
+    synthesis = replace(TINY.synthesis, source_guidance=1.0)
     told = PriorConfig(start="renders", conditional=True, n_steps=1, batch_size=4)
     evidence = replace(TINY.evidence, information_draws=1)
     results = run(larger, config=replace(TINY, prior=told, synthesis=synthesis, evidence=evidence))

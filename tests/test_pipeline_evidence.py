@@ -8,10 +8,10 @@ import pytest
 import xarray as xr
 
 from nwb_migvis import Config, MigvisError
-from nwb_migvis.analysis import analyse, sweep
-from nwb_migvis.analysis.context import Clock, stage_seeds
-from nwb_migvis.analysis.stability import half_stability
-from nwb_migvis.analysis.stages import fit
+from nwb_migvis.analysis import Study, sweep
+from nwb_migvis.analysis.context import Context
+from nwb_migvis.analysis.latents import fit_sessions, half_stability
+from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.cli import main
 from nwb_migvis.config import EvidenceConfig, GroupConfig, LatentsConfig
 from nwb_migvis.report import group_table, sweep_table
@@ -54,12 +54,12 @@ def session_of(counts, index, labels):
 
 
 def groups_of(session, config=SMALL):
-    return analyse(session, config=config)[0].groups
+    return Study(session, config).run().groups
 
 
 @pytest.fixture(scope="module")
 def told():
-    return analyse(population(0), config=SMALL)[0]
+    return Study(population(0), SMALL).run()
 
 
 def test_planted_groups_are_established(told):
@@ -72,6 +72,13 @@ def test_planted_groups_are_established(told):
     assert "Labels decoded from each group" in text and "not established" not in text
 
 
+def test_labels_without_a_supervised_group_leave_no_gap():
+    free = tuple(GroupConfig(name=f"free_{i}", size=2) for i in (1, 2))
+    latents = replace(SMALL.latents, groups=free, n_steps=20)
+    groups = groups_of(population(1), replace(SMALL, latents=latents))
+    assert groups["own_group_gap"].dtype == np.float64 and groups["own_group_gap"].isna().all()
+
+
 def test_the_estimated_information_has_the_stars_of_its_own_null(told):
     groups = told.groups.assign(information_nats=[5.9, 1.2], information_p=[0.006, 0.2])
     lines = group_table(replace(told, groups=groups)).splitlines()
@@ -81,7 +88,7 @@ def test_the_estimated_information_has_the_stars_of_its_own_null(told):
 
 
 def test_a_population_blind_to_a_label_does_not_establish_its_group():
-    found = analyse(population(1, blind=True), config=SMALL)[0]
+    found = Study(population(1, blind=True), SMALL).run()
     assert found.groups["verdict"].tolist() == ["not established", "established"]
     assert "not established" in group_table(found)
 
@@ -118,7 +125,7 @@ def test_permuted_labels_call_no_more_groups_than_they_may():
 
 
 def test_the_verdict_without_repeats_rests_on_decoding():
-    found = analyse(population(2, n_repeats=1), config=SMALL)[0]
+    found = Study(population(2, n_repeats=1), SMALL).run()
     assert found.groups["variance_explained"].isna().all()
     assert set(found.groups["verdict"]) <= {"established", "not established"}
     assert any("repeats" in note for note in found.provenance["notes"])
@@ -133,8 +140,9 @@ def test_stability_is_measured_when_asked(told):
 
 @pytest.mark.parametrize("of", ["units", "stimuli"])
 def test_halves_of_the_data_agree_on_supervised_groups(of):
-    fitted = fit(population(3), SMALL, stage_seeds(0), Clock())
-    found = half_stability(fitted, SMALL, seed=1, of=of)
+    context = Context(SMALL)
+    (latents,) = fit_sessions(Sessions.of([population(3)]), context)
+    found = half_stability(latents, context, seed=1, of=of)
     assert found.index.tolist() == ["pose", "kind"] and (found > 0.3).all()
 
 
@@ -156,17 +164,17 @@ def test_counts_that_are_none_are_refused():
     counts = session["spike_count"].values.astype(float)
     counts[7, 3] = np.nan
     with pytest.raises(MigvisError, match="1 values that are no counts, the first nan at presentation 7"):
-        analyse(session.assign(spike_count=(("presentation", "unit"), counts)), config=SMALL)
+        Study(session.assign(spike_count=(("presentation", "unit"), counts)), SMALL).run()
     still = xr.ones_like(session["spike_count"])
     with pytest.raises(MigvisError, match="none of the 16 units ever changes"):
-        analyse(session.assign(spike_count=still), config=SMALL)
+        Study(session.assign(spike_count=still), SMALL).run()
 
 
 def test_constant_units_are_kept_and_named():
     session = population(0)
     session["spike_count"][:, 2] = 4
     session["spike_count"][:, 5] = 0
-    results = analyse(session, config=SMALL)[0]
+    results = Study(session, SMALL).run()
     assert any("2 of 16 units never change" in note for note in results.provenance["notes"])
     assert np.isnan(results.units["reliability"].values[[2, 5]]).all()
     assert np.isfinite(results.latents["mean"]).all()
@@ -176,16 +184,16 @@ def test_labels_that_are_missing_everywhere_are_named():
     session = population(0)
     missing = ("stimulus", np.full(session.sizes["stimulus"], np.nan))
     with pytest.raises(MigvisError, match="label 'x' has 0 values on 140 training stimuli"):
-        analyse(session.assign_coords(x=missing), config=SMALL)
+        Study(session.assign_coords(x=missing), SMALL).run()
     empty = ("stimulus", np.full(session.sizes["stimulus"], "", dtype=object))
     with pytest.raises(MigvisError, match="label 'kind' has 0 classes"):
-        analyse(session.assign_coords(kind=empty), config=SMALL)
+        Study(session.assign_coords(kind=empty), SMALL).run()
 
 
 def test_too_few_stimuli_say_how_many_are_needed():
     config = replace(SMALL, latents=replace(SMALL.latents, groups=()))
     with pytest.raises(MigvisError, match="42 training stimuli for 24 latents; expected at least 48; lower"):
-        analyse(population(0, n_stimuli=60), config=config)
+        Study(population(0, n_stimuli=60), config).run()
 
 
 def test_the_command_prints_a_sweep_and_writes_nothing(tmp_path, monkeypatch, capsys):

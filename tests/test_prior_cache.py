@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from networks import conditions_of
 from safetensors.torch import load_file, save_file
 
 from nwb_migvis import MigvisError
@@ -13,11 +14,11 @@ from nwb_migvis.config import PriorConfig
 from nwb_migvis.synthesis.prior import training as prior_training
 from nwb_migvis.synthesis.prior.cache import cache_key, cached_prior
 from nwb_migvis.synthesis.prior.folder import open_prior
-from nwb_migvis.synthesis.prior.training import Conditions, denoising_loss, train_prior
+from nwb_migvis.synthesis.prior.training import denoising_loss, train_prior
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (24, 8, 8), dtype=np.uint8)
 TINY = PriorConfig(size_px=8, channels=(8, 16), n_steps=4, batch_size=8, learning_rate=3e-3)
-TOLD = Conditions(np.random.default_rng(1).normal(size=(24, 2)), (1, 1))
+LATENTS = conditions_of(np.random.default_rng(1).normal(size=(24, 2)), (1, 1))
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def steps(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("conditions", [None, TOLD])
+@pytest.mark.parametrize("conditions", [None, LATENTS])
 def test_a_prior_is_trained_once_and_comes_back_to_the_bit(conditions, tmp_path, steps):
     training = {"config": replace(TINY, conditional=conditions is not None), "seed": 3}
     training["conditions"] = conditions
@@ -53,13 +54,13 @@ def test_whatever_decides_the_weights_decides_the_key():
     key = cache_key(IMAGES, **given)
     assert cache_key(IMAGES.copy(), **given) == key
     start = train_prior(IMAGES, config=TINY, seed=0)
-    other = Conditions(TOLD.z + 1e-6, TOLD.sizes)
+    other = replace(LATENTS, z=LATENTS.z + 1e-6)
     changes = (
         {"config": replace(TINY, n_steps=5)},
         {"seed": 1},
         {"device": "cuda"},
         {"start": start},
-        {"conditions": TOLD},
+        {"conditions": LATENTS},
         {"conditions": other},
     )
     keys = [key, cache_key(IMAGES[::-1], **given), *(cache_key(IMAGES, **given | more) for more in changes)]

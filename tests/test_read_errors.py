@@ -176,13 +176,13 @@ def test_images_that_are_absent(tmp_path):
     assert "4 of 4 images have no pixels in the file, first 'im0.png'" in message
     assert "images=FOLDER (--images DIR)" in message
     assert "does not exist" in refused(path, images=tmp_path / "absent")
-    assert "is no folder" in refused(path, images=path)
+    assert "is not a folder" in refused(path, images=path)
     folder = image_folder(tmp_path / "images", {f"im{k}.png": k for k in (0, 3)})
     message = refused(path, images=folder)
     assert "lacks 2 of 4 images, first 'im1.png'" in message
     (folder / "im1.png").write_text("text")
     (folder / "im2.png").write_text("text")
-    assert f"{folder / 'im1.png'} is no image" in refused(path, images=folder)
+    assert f"{folder / 'im1.png'} is not an image" in refused(path, images=folder)
 
 
 def test_two_files_for_one_image(tmp_path):

@@ -239,7 +239,7 @@ def test_external_link_outside_the_folder_needs_leave(tmp_path):
     [
         (["https://example.org/0.png"], "is a URL"),
         (["0.png"], "does not exist"),
-        (["text.png"], "is no image"),
+        (["text.png"], "is not an image"),
     ],
 )
 def test_external_file_that_cannot_be_read(tmp_path, files, message):
@@ -353,7 +353,7 @@ def test_other_things_in_the_file_do_not_matter(tmp_path):
     nwb.add_stimulus(unknown_series())
     nwb.add_acquisition(unknown_series("voltage"))
     nwb.add_epoch(0.0, 2.0, ["wake"])
-    nwb.add_invalid_time_interval(0.0, 100.0)
+    nwb.add_invalid_time_interval(50.0, 100.0)
     data = np.array(SHOWN, np.uint8)
     nwb.add_stimulus(
         IndexSeries(name="shown", data=data, indexed_images=container, unit="N/A", timestamps=start_times())

@@ -37,7 +37,7 @@ def analyzer():
     recording, sorting = core.generate_ground_truth_recording(
         durations=[6.0], num_units=4, num_channels=4, seed=0
     )
-    analyzer = core.create_sorting_analyzer(sorting, recording, format="memory", sparse=False, verbose=False)
+    analyzer = core.create_sorting_analyzer(sorting, recording, format="memory", sparse=False)
     analyzer.compute(["random_spikes", "noise_levels", "templates"], verbose=False)
     analyzer.compute("quality_metrics", metric_names=["snr", "firing_rate"], verbose=False)
     return analyzer
@@ -73,7 +73,7 @@ def assert_same(written, session):
 def test_a_new_session_reads_as_the_sorting_does(analyzer, presentations, metadata, folder, tmp_path):
     session = session_from_sorting(analyzer, presentations, folder)
     path = write_sorted_session(
-        tmp_path / "a.nwb", analyzer, presentations, image=session["image"], metadata=metadata
+        tmp_path / "a.nwb", analyzer, presentations, image=session["image"], into=metadata
     )
     assert_same(read_session(path), session)
     assert read_session(path).attrs["layout"] == "index_series"
@@ -93,7 +93,7 @@ def test_a_new_session_reads_as_the_sorting_does(analyzer, presentations, metada
 
 def test_some_units_in_their_own_order(analyzer, presentations, metadata, folder, tmp_path):
     kept = list(analyzer.unit_ids[[3, 1]])
-    path = write_sorted_session(tmp_path / "a.nwb", analyzer, presentations, unit_ids=kept, metadata=metadata)
+    path = write_sorted_session(tmp_path / "a.nwb", analyzer, presentations, unit_ids=kept, into=metadata)
     whole = session_from_sorting(analyzer, presentations)
     some = read_session(path, stimulus="image_name")
     np.testing.assert_array_equal(some["spike_count"], whole["spike_count"].sel(unit=kept))
@@ -124,35 +124,33 @@ def test_sessions_that_cannot_be_written(analyzer, presentations, metadata, tmp_
         write_sorted_session(out, analyzer, presentations, into=tmp_path / "absent.nwb")
     with pytest.raises(MigvisError, match="cannot be copied"):
         write_sorted_session(out, analyzer, presentations, into=tmp_path / "meta.toml")
-    with pytest.raises(MigvisError, match="is needed, not both"):
-        write_sorted_session(out, analyzer, presentations)
     with pytest.raises(MigvisError, match="no unit z"):
-        write_sorted_session(out, analyzer, presentations, unit_ids=["z"], metadata=metadata)
+        write_sorted_session(out, analyzer, presentations, unit_ids=["z"], into=metadata)
     with pytest.raises(MigvisError, match="is the session that units are added to"):
         write_sorted_session(full, analyzer, presentations, into=full, overwrite=True)
     assert not out.exists()
     assert list(tmp_path.glob(".*")) == []
-    write_sorted_session(out, analyzer, presentations, metadata=metadata)
+    write_sorted_session(out, analyzer, presentations, into=metadata)
     with pytest.raises(MigvisError, match="exists; choose another path"):
-        write_sorted_session(out, analyzer, presentations, metadata=metadata)
+        write_sorted_session(out, analyzer, presentations, into=metadata)
 
 
 def test_names_that_nwb_has_no_room_for(analyzer, presentations, metadata, folder, tmp_path):
     sorting = core.NumpySorting.from_sorting(analyzer.sorting)
     for name in ("electrodes", "id", "a/b"):
         sorting.set_property(name, np.array([1.0, 2.0, 3.0, 4.0]))
-    path = write_sorted_session(tmp_path / "a.nwb", sorting, presentations, metadata=metadata)
+    path = write_sorted_session(tmp_path / "a.nwb", sorting, presentations, into=metadata)
     assert read_session(path, stimulus="image_name", units="sorting_id > 2 and a_b < 4").sizes["unit"] == 1
     for column in ("image_name", "timeseries", "description", "a/b", "a:b"):
         with pytest.raises(MigvisError, match=f"presentations have a column '{column}'"):
             write_sorted_session(
-                tmp_path / "b.nwb", sorting, presentations.assign(**{column: 1}), metadata=metadata
+                tmp_path / "b.nwb", sorting, presentations.assign(**{column: 1}), into=metadata
             )
     (tmp_path / "images" / "d").mkdir()
     inside = presentations.assign(stimulus="d/" + presentations["stimulus"].fillna("im0"))
     image = session_from_sorting(sorting, inside, folder)["image"]
     with pytest.raises(MigvisError, match=r"the image 'd/im0' .* cannot be stored"):
-        write_sorted_session(tmp_path / "b.nwb", sorting, inside, image=image, metadata=metadata)
+        write_sorted_session(tmp_path / "b.nwb", sorting, inside, image=image, into=metadata)
 
 
 @pytest.mark.parametrize(

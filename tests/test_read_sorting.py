@@ -69,7 +69,7 @@ def test_an_analyzer_counts_on_its_recordings_clock_and_is_queried_by_metrics(re
     recording, sorting = recording_and_sorting
     shifted = recording.clone()
     shifted.shift_times(0.5)
-    analyzer = core.create_sorting_analyzer(sorting, shifted, format="memory", sparse=False, verbose=False)
+    analyzer = core.create_sorting_analyzer(sorting, shifted, format="memory", sparse=False)
     analyzer.compute(["random_spikes", "noise_levels", "templates"], verbose=False)
     analyzer.compute("quality_metrics", metric_names=["snr", "firing_rate"], verbose=False)
     snr = analyzer.get_extension("quality_metrics").get_data()["snr"]

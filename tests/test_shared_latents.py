@@ -8,26 +8,30 @@ import numpy as np
 import pytest
 import torch
 from pynwb import NWBHDF5IO
-from test_pipeline import TINY
 
 from nwb_migvis import MigvisError, read_results, read_session, run, synthesize_more
-from nwb_migvis.analysis import analyse_together
-from nwb_migvis.analysis.priors import obtain_prior
-from nwb_migvis.analysis.stages import average_counts
+from nwb_migvis.analysis import Study
+from nwb_migvis.analysis.context import Context
+from nwb_migvis.analysis.latents import average_counts
+from nwb_migvis.analysis.networks import Pictures, obtain_prior
 from nwb_migvis.cli import main
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
 from nwb_migvis.evidence.between import cross_variance
+from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.stability import match_groups
-from nwb_migvis.latents import linked_pairs, split_shared_stimuli
-from nwb_migvis.latents.model import load_latent_model
-from nwb_migvis.latents.shared import Recording, fit_shared_latents
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import as_labels
+from nwb_migvis.latents import LatentTask, Recording, linked_pairs, split_shared_stimuli
+from nwb_migvis.latents.fit import fit_latents
+from nwb_migvis.latents.protocol import load_latent_model
 from nwb_migvis.read import read_sessions
 from nwb_migvis.runs.destinations import choose_destinations
 from nwb_migvis.simulate import draw_counts, draw_factors, draw_population, render_stimuli
 from nwb_migvis.simulate.nwb import add_presentations, add_units, new_file
-from nwb_migvis.simulate.render import POSE
+from nwb_migvis.simulate.render import POSE, Stimuli
 from nwb_migvis.simulate.spikes import draw_schedule, spike_trains
-from nwb_migvis.store import validate_file, write_results
+from nwb_migvis.store import Destination, validate_file, write_results
+from nwb_migvis.testing import tiny_config
 
 GROUPS = (
     GroupConfig(name="size", size=2, labels=("size",)),
@@ -98,13 +102,13 @@ def _population(seed=0, *, n_each=220, n_shared=60, n_repeats=6, n_units=36, n_s
     return recordings, labels, log_rates
 
 
-def _fit(recordings, labels, config=CONFIG, seed=0, **changes):
+def _fit(recordings, labels, config=CONFIG, seed=0, groups=GROUPS):
     n = labels["size"].size
     names = [recording.name for recording in recordings]
     shown = _shown(*(recording.stimulus_row for recording in recordings), n=n)
     split = split_shared_stimuli(shown, names, SplitConfig(), rng=np.random.default_rng(0))
-    arguments = {"labels": labels, "groups": GROUPS, "split": split, "pairs": linked_pairs(shown, names)}
-    models = fit_shared_latents(recordings, config=config, seed=seed, **(arguments | changes))
+    task = LatentTask(as_labels(labels), groups, split, linked_pairs(shown, names))
+    models = fit_latents(recordings, task, config=config, seed=seed)
     return models, split, shown
 
 
@@ -141,9 +145,9 @@ def test_latents_of_one_session_predict_the_other(pair):
 
 def test_groups_match_one_to_one(pair):
     *_, latents = pair
-    slices = {"size": (0, 2), "kind": (2, 2), "free": (4, 2)}
-    found = match_groups(*latents, groups_a=slices, groups_b=slices)
-    assert found.partner == {name: name for name in slices}
+    groups = LatentGroups(("size", "kind", "free"), (2, 2, 2), ((), (), ()))
+    found = match_groups(*latents, groups_a=groups, groups_b=groups)
+    assert found.partner == {name: name for name in groups}
 
 
 def test_without_the_pairing_latents_say_nothing_across():
@@ -216,12 +220,14 @@ def test_a_conditional_prior_learns_from_every_session_and_any_other_from_each_i
     images = rng.integers(0, 255, (40, 8, 8), dtype=np.uint8)
     shown = np.concatenate([np.arange(30), np.arange(10, 40)])
     latents, train = rng.normal(size=(60, 4)), np.arange(40) % 4 > 0
-    wanted = {"start": None, "train": train, "sizes": (2, 2), "seed": 0}
+    split = np.where(train, "train", "test")
+    groups = LatentGroups(("a", "b"), (2, 2), ((), ()))
 
     def trained(rows, z, conditional):
-        plain = replace(TINY.synthesis, condition=0.0, adherence=0.0)
+        plain = replace(TINY.synthesis, source_guidance=0.0, guidance_scale=0.0)
         config = replace(TINY, prior=replace(TINY.prior, conditional=conditional), synthesis=plain)
-        return obtain_prior(images, z, shown=rows, config=config, **wanted).to_bytes()
+        pictures = Pictures(images, split, z, rows, groups, {})
+        return obtain_prior(pictures, None, Context(config)).to_bytes()
 
     only_second, unseen = latents.copy(), latents.copy()
     only_second[45:] += 1
@@ -245,14 +251,15 @@ def _linear_session(n=300, seed=0):
 
 def test_variance_across_sessions_is_that_of_the_latents_given():
     halves, own, train, test, rng = _linear_session()
-    same = cross_variance(halves, own=own, other=own, train=train, test=test)
+    halves = Halves(*halves, *own, train=train, test=test)
+    same = cross_variance(halves, own)
     assert same.n_stimuli == 100
     assert same.other == same.own
     assert same.own == pytest.approx(1, abs=0.1)
     mixed = tuple(z[:, [1, 0, 3, 2]] for z in own)
-    assert cross_variance(halves, own=own, other=mixed, train=train, test=test).other < 0.3
+    assert cross_variance(halves, mixed).other < 0.3
     strange = tuple(rng.permutation(z) for z in own)
-    assert cross_variance(halves, own=own, other=strange, train=train, test=test).other < 0
+    assert cross_variance(halves, strange).other < 0
 
 
 def test_variance_across_sessions_needs_shared_test_stimuli_with_repeats():
@@ -260,11 +267,12 @@ def test_variance_across_sessions_needs_shared_test_stimuli_with_repeats():
     other = tuple(z.copy() for z in own)
     for z in other:
         z[np.flatnonzero(test)[9:]] = np.nan
-    found = cross_variance(halves, own=own, other=other, train=train, test=test)
+    found = cross_variance(Halves(*halves, *own, train=train, test=test), other)
     assert found.n_stimuli == 9
     assert np.isnan([found.own, found.other]).all()
 
 
+TINY = tiny_config()
 ROWS = (np.arange(60), np.arange(10, 72))
 SMALL = replace(
     TINY,
@@ -303,7 +311,7 @@ def _write(path, rows, *, seed, n_units, pixels=True):
     order, onset = draw_schedule(len(rows), 4, seed=seed)
     counts = draw_counts(population.rate_hz(factors.iloc[rows]), order, 0.1, seed=seed)
     nwbfile = new_file({"seed": seed})
-    add_presentations(nwbfile, images[rows], names, factors.iloc[rows], order, onset)
+    add_presentations(nwbfile, Stimuli(names, images[rows], factors.iloc[rows]), order, onset)
     if not pixels:
         nwbfile.stimulus.pop("presentations")
         nwbfile.stimulus_template.pop("images")
@@ -327,6 +335,7 @@ def ran(files):
     return run(files, config=SMALL)
 
 
+@pytest.mark.slow
 def test_each_file_gets_its_own_results(ran, files):
     for results, path, rows, n_units in zip(ran, files, ROWS, (24, 16), strict=True):
         assert results.latents["stimulus"].values.tolist() == [f"im{i:04d}.png" for i in rows]
@@ -340,6 +349,7 @@ def test_each_file_gets_its_own_results(ran, files):
     assert [f for f in validate_file(written) if f.importance == "error"] == []
 
 
+@pytest.mark.slow
 def test_a_shared_stimulus_has_one_split_and_edits_stay_at_home(ran):
     a, b = (dict(zip(r.latents["stimulus"].values, r.latents["split"].values, strict=True)) for r in ran)
     both = a.keys() & b.keys()
@@ -352,6 +362,7 @@ def test_a_shared_stimulus_has_one_split_and_edits_stay_at_home(ran):
         assert {split[name] for name in edits["target"].values if name} == {"test"}
 
 
+@pytest.mark.slow
 def test_provenance_names_the_other_session_and_how_well_it_agrees(ran, files):
     for i, results in enumerate(ran):
         provenance, other = results.provenance, files[1 - i].name
@@ -367,6 +378,7 @@ def test_provenance_names_the_other_session_and_how_well_it_agrees(ran, files):
     assert weights[0]["vae"] != weights[1]["vae"]
 
 
+@pytest.mark.slow
 def test_one_prior_is_described_alike_in_every_file(ran):
     a, b = (results.provenance["appearance"]["memorisation"]["samples"] for results in ran)
     assert (a["n"], a["median"]) == (4, b["median"])
@@ -376,6 +388,7 @@ def test_one_prior_is_described_alike_in_every_file(ran):
         assert set(results.synthesized["direction"].values) == {"", "ones", "size"}
 
 
+@pytest.mark.slow
 def test_further_edits_of_a_file_need_no_other(ran, files, tmp_path):
     made = ran[1].synthesized
     first = made.isel(edit=int(np.flatnonzero(made["method"].values == "pmi")[0]))
@@ -395,6 +408,7 @@ def test_a_direction_that_a_session_does_not_have(files, tmp_path):
         run(files, out=tmp_path, config=config)
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_the_same_into_a_folder(ran, files, tmp_path, capsys):
     (tmp_path / "tiny.toml").write_text(SMALL.to_toml())
     out = tmp_path / "out"
@@ -415,8 +429,7 @@ def test_the_command_line_writes_the_same_into_a_folder(ran, files, tmp_path, ca
 
 @pytest.fixture
 def no_work(monkeypatch):
-    for name in ("analyse", "analyse_together"):
-        monkeypatch.setattr(f"nwb_migvis.runs.running.{name}", lambda *_, **__: pytest.fail("work was done"))
+    monkeypatch.setattr(Study, "run", lambda _: pytest.fail("work was done"))
 
 
 def test_destinations_are_checked_before_any_work(files, tmp_path, no_work):
@@ -428,7 +441,7 @@ def test_destinations_are_checked_before_any_work(files, tmp_path, no_work):
         ({"source": [a, b]}, r"b_migvis\.nwb exists already"),
         ({"source": [a, a]}, "twice"),
         ({"source": [a, tmp_path / "." / "a.nwb"]}, "twice"),
-        ({"source": [a, b], "out": tmp_path / "x.nwb"}, "is no folder; expected one for the results of 2"),
+        ({"source": [a, b], "out": tmp_path / "x.nwb"}, "is not a folder; expected one for the results of 2"),
         ({"source": [a, b], "in_place": True, "out": tmp_path}, "both in_place and out"),
         ({"source": [a, tmp_path / "absent.nwb"]}, "absent"),
         ({"source": []}, "found 0 sessions"),
@@ -440,26 +453,26 @@ def test_destinations_are_checked_before_any_work(files, tmp_path, no_work):
 
 
 def test_no_two_sessions_are_written_to_one_file(files, tmp_path):
-    ends = {"in_place": False, "overwrite": True, "name": "migvis", "expected_bytes": 0}
+    ends = {"name": "migvis", "expected_bytes": 0}
+    beside, together = Destination(overwrite=True), Destination(out=tmp_path, overwrite=True)
     same = [tmp_path / folder / "s.nwb" for folder in "xy"]
     for path, file in zip(same, files, strict=True):
         path.parent.mkdir()
         shutil.copy(file, path)
     with pytest.raises(MigvisError, match=r"would hold the results of .*expected a file for each session"):
-        choose_destinations(same, out=tmp_path, **ends)
-    assert len(choose_destinations(same, out=None, **ends)) == 2
+        choose_destinations(same, together, **ends)
+    assert len(choose_destinations(same, beside, **ends)) == 2
     source = tmp_path / "x" / "s_migvis.nwb"
     shutil.copy(files[1], source)
     with pytest.raises(MigvisError, match="is taken by"):
-        choose_destinations([same[0], source], out=None, **ends)
+        choose_destinations([same[0], source], beside, **ends)
 
 
 def test_a_session_may_lack_labels_that_another_has(files):
     a, b = (session.drop_vars("image") for session in read_sessions(files))
     config = replace(SMALL, latents=replace(SMALL.latents, n_steps=1), evidence=TINY.evidence)
-    whole, partly = (
-        found.groups for found, _ in analyse_together([a, b.drop_vars(["category", "size"])], config=config)
-    )
+    study = Study([a, b.drop_vars(["category", "size"])], config)
+    whole, partly = (results.groups for results in study.run())
     assert whole["supervised_by"].equals(partly["supervised_by"])
     assert np.isfinite(whole.loc[["pose", "category"], "variance_beyond_labels"]).all()
     assert np.isfinite(partly.loc["pose", "variance_beyond_labels"])
@@ -474,6 +487,7 @@ def test_too_few_shared_images(files, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["alone.nwb"]
 
 
+@pytest.mark.slow
 def test_a_failure_in_the_second_file_leaves_the_first_whole(ran, files, tmp_path, monkeypatch):
     a, b = (Path(shutil.copy(path, tmp_path / path.name)) for path in files)
 
@@ -484,13 +498,15 @@ def test_a_failure_in_the_second_file_leaves_the_first_whole(ran, files, tmp_pat
 
     made = [(results, {}) for results in ran]
     monkeypatch.setattr("nwb_migvis.runs.running.write_results", only_the_first)
-    monkeypatch.setattr("nwb_migvis.runs.running.analyse_together", lambda *_, **__: made)
+    monkeypatch.setattr(Study, "run", lambda _: None)
+    monkeypatch.setattr(Study, "assembled", lambda _: made)
     with pytest.raises(MigvisError, match=r"disk is full \(already written, and whole: .*a_migvis\.nwb\)"):
         run([a, b], config=SMALL)
     assert read_results(tmp_path / "a_migvis.nwb").latents.equals(ran[0].latents)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nwb", "a_migvis.nwb", "b.nwb"]
 
 
+@pytest.mark.slow
 def test_in_place_and_a_session_without_pixels(files, tmp_path):
     a = Path(shutil.copy(files[0], tmp_path / "a.nwb"))
     bare = _write(tmp_path / "bare.nwb", ROWS[1], seed=2, n_units=16, pixels=False)

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from layouts import image_folder, new_file, unknown_series, write
 from pynwb import NWBHDF5IO
-from test_cli import TINY
 from test_read_sorted_session import TOML
 
 from nwb_migvis import read_results, read_session
-from nwb_migvis.cli import main
+from nwb_migvis.config import GroupConfig
 from nwb_migvis.store import validate_file
 
 core = pytest.importorskip("spikeinterface.core")
 
 N_STIMULI, N_REPEATS = 40, 3
-GROUPS = '\ngroups = [{name = "area", size = 2, labels = ["area"]}, {name = "free", size = 2}]'
+GROUPS = (GroupConfig(name="area", size=2, labels=("area",)), GroupConfig(name="free", size=2))
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(tmp_path_factory, least_config):
     """A folder with an analyzer, presentations, images, metadata, a raw session, and settings."""
     home = tmp_path_factory.mktemp("sorted")
     recording, sorting = core.generate_ground_truth_recording(
         durations=[20.0], num_units=5, num_channels=4, seed=0
     )
     analyzer = core.create_sorting_analyzer(
-        sorting, recording, format="binary_folder", folder=home / "analyzer", sparse=False, verbose=False
+        sorting, recording, format="binary_folder", folder=home / "analyzer", sparse=False
     )
     analyzer.compute(["random_spikes", "noise_levels", "templates"], verbose=False)
     analyzer.compute("quality_metrics", metric_names=["snr", "firing_rate"], verbose=False)
@@ -45,23 +45,13 @@ def home(tmp_path_factory):
     table.to_csv(home / "p.csv", index=False)
     image_folder(home / "images", {f"im{k:02d}.png": k for k in range(N_STIMULI)})
     (home / "meta.toml").write_text(TOML)
-    (home / "tiny.toml").write_text(TINY.replace("[latents]", "[latents]" + GROUPS))
+    config = replace(least_config, latents=replace(least_config.latents, groups=GROUPS))
+    (home / "tiny.toml").write_text(config.to_toml())
     raw = new_file([])
     raw.units = None
     raw.add_acquisition(unknown_series("voltage"))
     write(raw, home / "raw.nwb")
     return home
-
-
-@pytest.fixture
-def call(capsys):
-    def _call(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return stopped.value.code, printed.out, printed.err
-
-    return _call
 
 
 def sorted_run(home, *more):

@@ -6,13 +6,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from guides import Along
+from networks import conditions_of
 
 from nwb_migvis import MigvisError
-from nwb_migvis.config import CriticConfig, GroupConfig, PriorConfig, SynthesisConfig
+from nwb_migvis.config import CriticConfig, PriorConfig, SynthesisConfig
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import as_labels
 from nwb_migvis.pixels import resize_images, target_shape
-from nwb_migvis.synthesis.critic.model import load_critic, train_critic
+from nwb_migvis.synthesis.critic.model import load_critic
+from nwb_migvis.synthesis.critic.training import train_critic
+from nwb_migvis.synthesis.editing.batch import EditNetworks
+from nwb_migvis.synthesis.editing.critic_guidance import CriticGuidance
+from nwb_migvis.synthesis.editing.guidance import GuidedDenoiser
 from nwb_migvis.synthesis.editing.plan import plan_edits
-from nwb_migvis.synthesis.editing.synthesize import goals, pmi_gradient, synthesize
+from nwb_migvis.synthesis.editing.synthesize import EditStimuli, goals, synthesize
 from nwb_migvis.synthesis.prior import training as prior_training
 from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
 from nwb_migvis.synthesis.prior.model import cosine_alpha_bar, load_prior
@@ -27,6 +35,10 @@ def gaussian_denoiser(x_t, t):
     a = ALPHA_BAR[t]
     x0_hat = a.sqrt() * SPREAD**2 / (a * SPREAD**2 + 1 - a) * x_t
     return (x_t - a.sqrt() * x0_hat) / (1 - a).sqrt(), x0_hat
+
+
+def guided_by(*guidance):
+    return GuidedDenoiser(gaussian_denoiser, ALPHA_BAR, guidance)
 
 
 def probability_flow(x, t_from, t_to):
@@ -84,35 +96,20 @@ def test_guidance_moves_along_the_gradient_by_its_relative_length():
     grid = time_grid(1000, strength=0.5, n_steps=20)
     direction = torch.ones_like(x)
     scale = torch.tensor([0.0, 0.1, 0.2], dtype=torch.float64)
-    guided = sample(
-        gaussian_denoiser, x, alpha_bar=ALPHA_BAR, grid=grid, gradient=lambda *_: direction, guidance=scale
-    )
+    guided = sample(guided_by(Along(direction, scale)), x, alpha_bar=ALPHA_BAR, grid=grid)
     plain = sample(gaussian_denoiser, x, alpha_bar=ALPHA_BAR, grid=grid)
     torch.testing.assert_close(guided[0], plain[0], rtol=0, atol=0)
     moved = (guided - plain).mean((1, 2, 3))
     assert 0 < moved[1] < moved[2]
-    longer = sample(
-        gaussian_denoiser,
-        x,
-        alpha_bar=ALPHA_BAR,
-        grid=grid,
-        gradient=lambda *_: 7 * direction,
-        guidance=scale,
-    )
+    longer = sample(guided_by(Along(7 * direction, scale)), x, alpha_bar=ALPHA_BAR, grid=grid)
     torch.testing.assert_close(longer, guided)
 
 
 def test_guidance_that_is_not_finite():
     x = torch.ones(1, 1, 2, 2, dtype=torch.float64)
+    denoise = guided_by(Along(x * torch.nan, torch.ones(1)))
     with pytest.raises(MigvisError, match="not finite"):
-        sample(
-            gaussian_denoiser,
-            x,
-            alpha_bar=ALPHA_BAR,
-            grid=time_grid(1000, strength=0.5, n_steps=5),
-            gradient=lambda x_t, _: x_t * torch.nan,
-            guidance=torch.ones(1),
-        )
+        sample(denoise, x, alpha_bar=ALPHA_BAR, grid=time_grid(1000, strength=0.5, n_steps=5))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +139,7 @@ def blobs(n, *, seed, size=(16, 16)):
 
 TINY_PRIOR = PriorConfig(size_px=16, channels=(16, 32), n_steps=60, batch_size=16, learning_rate=2e-3)
 TINY_CRITIC = CriticConfig(channels=(16, 16, 32, 32), n_steps=300, batch_size=64, dropout=0.0, n_negatives=64)
-GROUPS = (GroupConfig(name="place", size=1), GroupConfig(name="light", size=1))
+GROUPS = LatentGroups(("place", "light"), (1, 1), ((), ()))
 
 
 @pytest.fixture(scope="module")
@@ -151,11 +148,10 @@ def trained():
     split = np.array(["train"] * 300 + ["validation"] * 50 + ["test"] * 50)
     prior = train_prior(images[:300], config=TINY_PRIOR, seed=0)
     critic = train_critic(
-        prior.scale.to_x(images),
-        z,
-        sizes=[1, 1],
+        images,
+        conditions_of(z, (1, 1), n_train=300),
         split=split,
-        alpha_bar=prior.alpha_bar,
+        prior=prior,
         config=TINY_CRITIC,
         seed=0,
     )
@@ -163,7 +159,7 @@ def trained():
 
 
 def _v_error(prior, images):
-    x = prior.scale.to_x(images)
+    x = prior.encode(images)
     generator = torch.Generator().manual_seed(5)
     t = torch.full((len(x),), 500)
     a, s = prior.alpha_bar[500].sqrt(), (1 - prior.alpha_bar[500]).sqrt()
@@ -189,11 +185,11 @@ def test_prior_predictions_fit_together(trained):
 def test_prior_and_critic_come_back_from_their_bytes(trained):
     images, z, _, prior, critic = trained
     prior_again, critic_again = load_prior(prior.to_bytes()), load_critic(critic.to_bytes())
-    x = prior.scale.to_x(images[:3])
+    x = prior.encode(images[:3])
     t = torch.tensor([1, 400, 900])
     torch.testing.assert_close(prior_again.denoiser(x, t), prior.denoiser(x, t), rtol=0, atol=0)
     assert (prior_again.scale, prior_again.shape) == (prior.scale, prior.shape)
-    goal = critic.standardise(z[:3])
+    goal = critic.scale.standardise(torch.as_tensor(z[:3]))
     torch.testing.assert_close(critic_again.pmi(x, 0.3, goal), critic.pmi(x, 0.3, goal), rtol=0, atol=0)
     with pytest.raises(MigvisError, match="expected a 'prior'"):
         load_prior(critic.to_bytes())
@@ -240,9 +236,9 @@ def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
 def test_any_size_and_colour(shape):
     images = np.random.default_rng(0).integers(0, 255, (24, *shape), dtype=np.uint8)
     prior = train_prior(images, config=replace(TINY_PRIOR, n_steps=2), seed=0)
-    back = prior.scale.to_images(prior.scale.to_x(images), grayscale=len(shape) == 2)
+    back = prior.decode(prior.encode(images))
     np.testing.assert_array_equal(back, images)
-    eps, _ = prior.eps_and_x0_hat(prior.scale.to_x(images[:2]), 10)
+    eps, _ = prior.eps_and_x0_hat(prior.encode(images[:2]), 10)
     assert eps.shape == (2, 3 if len(shape) == 3 else 1, *shape[:2])
 
 
@@ -256,7 +252,7 @@ def test_images_that_no_prior_can_learn():
 def test_critic_prefers_true_pairs_group_by_group(trained):
     images, z, split, prior, critic = trained
     test = split == "test"
-    scores = critic.score_matrix(z[test], prior.scale.to_x(images[test]))
+    scores = critic.score_matrix(z[test], prior.encode(images[test]))
     assert scores.shape == (2, 50, 50)
     for matrix in scores:
         rank = (matrix > np.diag(matrix)[None]).sum(0)
@@ -265,7 +261,7 @@ def test_critic_prefers_true_pairs_group_by_group(trained):
 
 def test_pmi_is_the_score_against_the_bank(trained):
     images, z, _, prior, critic = trained
-    x, goal = prior.scale.to_x(images[:5]), critic.standardise(z[:5])
+    x, goal = prior.encode(images[:5]), critic.scale.standardise(torch.as_tensor(z[:5]))
     read, log_precision = critic.network(x, torch.full((5,), 0.2))
     for g in range(2):
         precision = log_precision[:, g].exp()
@@ -277,18 +273,22 @@ def test_pmi_is_the_score_against_the_bank(trained):
 
 def test_preservation_weighs_the_other_groups(trained):
     images, z, _, prior, critic = trained
-    x, goal = prior.scale.to_x(images[:4]), critic.standardise(z[4:8])
-    both = pmi_gradient(critic, goal, torch.tensor([[1.0, 0.3]] * 4), 1000)(x, 400)
-    one = pmi_gradient(critic, goal, torch.tensor([[1.0, 0.0]] * 4), 1000)(x, 400)
-    two = pmi_gradient(critic, goal, torch.tensor([[0.0, 1.0]] * 4), 1000)(x, 400)
+    x, goal = prior.encode(images[:4]), torch.as_tensor(critic.scale.standardise(z[4:8].astype(np.float32)))
+
+    def ascent(*weight, t=400):
+        guidance = CriticGuidance(critic, goal, torch.tensor([weight] * 4), torch.ones(4), 1000)
+        return guidance.ascent(x, t)
+
+    both, one, two = ascent(1.0, 0.3), ascent(1.0, 0.0), ascent(0.0, 1.0)
     torch.testing.assert_close(both, one + 0.3 * two, rtol=1e-3, atol=1e-5)
-    assert not pmi_gradient(critic, goal, torch.ones(4, 2), 1000)(x, 950).any()
+    assert not ascent(1.0, 1.0, t=950).any()
 
 
 def _plan(config=None, *, labels=None, n=50, seed=0):
     config = config or SynthesisConfig(n_pairs=20, n_dose=3, n_traversal=2, n_steps=10)
     test = np.arange(350, 350 + n)
-    return plan_edits(test, GROUPS, labels=labels or {}, config=config, rng=np.random.default_rng(seed))
+    labels = as_labels(labels or {})
+    return plan_edits(test, GROUPS, labels=labels, config=config, rng=np.random.default_rng(seed))
 
 
 def test_plan_draws_held_out_pairs_that_differ():
@@ -298,9 +298,9 @@ def test_plan_draws_held_out_pairs_that_differ():
     main = plan[plan["role"] == "main"]
     assert (kinds[main["source"]] != kinds[main["target"]]).all()
     shuffled = main[main["method"] == "shuffled"]
-    assert (kinds[shuffled["guide"]] != kinds[shuffled["target"]]).all()
+    assert (kinds[shuffled["guiding_stimulus"]] != kinds[shuffled["target"]]).all()
     pmi = main[main["method"] == "pmi"]
-    assert (pmi["guide"] == pmi["target"]).all()
+    assert (pmi["guiding_stimulus"] == pmi["target"]).all()
     by_group = [frame[["source", "target"]].to_numpy() for _, frame in pmi.groupby("group")]
     np.testing.assert_array_equal(by_group[0], by_group[1])
     assert pmi[pmi["group"] == "place"]["source"].is_unique
@@ -310,8 +310,8 @@ def test_plan_draws_held_out_pairs_that_differ():
 def test_goals_move_one_group_and_hold_the_rest(trained):
     _, z, _, _, critic = trained
     plan = _plan()
-    goal = goals(plan, z, critic, GROUPS).numpy()
-    own = critic.standardise(z).numpy()
+    own = critic.scale.standardise(z.astype(np.float32))
+    goal = goals(plan, torch.as_tensor(own), GROUPS).numpy()
     place = (plan["group"] == "place").to_numpy()
     pairs = place & (plan["method"] == "pmi").to_numpy() & (plan["role"] == "main").to_numpy()
     np.testing.assert_array_equal(goal[pairs, 0], own[plan["target"][pairs], 0])
@@ -320,6 +320,13 @@ def test_goals_move_one_group_and_hold_the_rest(trained):
     np.testing.assert_allclose(
         goal[moved, 0], own[plan["source"][moved], 0] + plan["gamma"][moved], rtol=1e-5
     )
+
+
+def _given(images, z, prior, critic):
+    """What edits are made of and with."""
+    name = np.array([f"im{i}" for i in range(len(images))])
+    stimuli = EditStimuli(name, images, critic.scale.standardise(z.astype(np.float32)))
+    return stimuli, EditNetworks(prior, critic, GROUPS)
 
 
 @pytest.fixture(scope="module")
@@ -331,20 +338,20 @@ def edited(trained):
         n_traversal=2,
         n_steps=10,
         strength=0.9,
-        condition=0.0,
-        adherence=0.0,
-        guided_steps=1.0,
+        source_guidance=0.0,
+        guidance_scale=0.0,
+        critic_stop=1.0,
         batch_size=16,
     )
-    stimulus = np.array([f"im{i}" for i in range(len(images))])
-    arguments = {"prior": prior, "critic": critic, "groups": GROUPS, "config": config, "seed": 0}
+    stimuli, networks = _given(images, z, prior, critic)
+    arguments = {"stimuli": stimuli, "networks": networks, "config": config, "seed": 0}
     plan = _plan(config)
-    return plan, stimulus, arguments, synthesize(plan, images, z, stimulus, **arguments)
+    return plan, arguments, synthesize(plan, **arguments)
 
 
 def test_edits_move_the_place_of_the_blob_towards_the_target(trained, edited):
     _, z, *_ = trained
-    plan, _, _, made = edited
+    plan, _, made = edited
     columns = np.arange(16)
     weight = (made["image"].values.astype(float) - 40).clip(0).sum(1)
     found = (weight * columns).sum(1) / weight.sum(1)
@@ -363,7 +370,7 @@ def test_edits_move_the_place_of_the_blob_towards_the_target(trained, edited):
 
 
 def test_scores_rise_under_guidance_and_unguided_edits_are_reconstructions(edited):
-    plan, _, _, made = edited
+    plan, _, made = edited
     guided = (plan["method"] == "pmi").to_numpy()
     gain = made["score_after"].values - made["score_before"].values
     assert np.mean(gain[guided]) > 0.2
@@ -373,13 +380,13 @@ def test_scores_rise_under_guidance_and_unguided_edits_are_reconstructions(edite
 
 
 def test_edits_that_come_out_the_same_are_made_once(trained, edited):
-    images, z, *_, critic = trained
-    plan, stimulus, arguments, made = edited
+    critic = trained[-1]
+    plan, arguments, made = edited
     rows = np.flatnonzero((plan["method"] == "pmi") & (plan["role"] == "main"))[:12]
     twice = pd.concat([plan.iloc[rows], plan.iloc[rows].assign(role="dose")], ignore_index=True)
     seen = []
     hook = critic.network.register_forward_hook(lambda _net, given, _out: seen.append(float(given[1][0])))
-    again = synthesize(twice, images, z, stimulus, **arguments)
+    again = synthesize(twice, **arguments)
     hook.remove()
     assert sum(t > 0 for t in seen) == arguments["config"].n_steps  # one batch of 16, not two
     assert again["role"].values.tolist() == ["main"] * 12 + ["dose"] * 12
@@ -389,45 +396,45 @@ def test_edits_that_come_out_the_same_are_made_once(trained, edited):
 
 def test_edits_are_the_same_twice_and_zero_guidance_is_the_reconstruction(trained, edited):
     images, z, _, prior, critic = trained
-    plan, stimulus, arguments, made = edited
-    again = synthesize(plan, images, z, stimulus, **arguments)
+    plan, arguments, made = edited
+    again = synthesize(plan, **arguments)
     assert made.identical(again)
     grid = time_grid(1000, strength=0.6, n_steps=10)
-    x0 = prior.scale.to_x(images[350:354])
+    x0 = prior.encode(images[350:354])
     start = invert(prior.eps_and_x0_hat, x0, alpha_bar=prior.alpha_bar, grid=grid)
     plain = sample(prior.eps_and_x0_hat, start, alpha_bar=prior.alpha_bar, grid=grid)
-    gradient = pmi_gradient(critic, critic.standardise(z[:4]), torch.ones(4, 2), 1000)
-    zero = sample(
-        prior.eps_and_x0_hat,
-        start,
-        alpha_bar=prior.alpha_bar,
-        grid=grid,
-        gradient=gradient,
-        guidance=torch.zeros(4),
+    zero_length = CriticGuidance(
+        critic,
+        torch.as_tensor(critic.scale.standardise(z[:4].astype(np.float32))),
+        torch.ones(4, 2),
+        torch.zeros(4),
+        1000,
     )
+    guided = GuidedDenoiser(prior.eps_and_x0_hat, prior.alpha_bar, (zero_length,))
+    zero = sample(guided, start, alpha_bar=prior.alpha_bar, grid=grid)
     torch.testing.assert_close(zero, plain, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("method", "n"), [("pmi", 5), ("published", 10)])
 def test_the_critic_guides_the_noisiest_steps_only_where_it_is_asked_to(trained, method, n):
     images, z, _, prior, critic = trained
-    stimulus = np.array([f"im{i}" for i in range(len(images))])
     few = {"n_pairs": 2, "n_dose": 0, "n_traversal": 0, "n_steps": 10}
-    how = {"guided_steps": 0.5, "strength": 0.9, "adherence": 0.0, "condition": 0.0}
+    how = {"critic_stop": 0.5, "strength": 0.9, "guidance_scale": 0.0, "source_guidance": 0.0}
     config = SynthesisConfig(**few, **how, methods=("pmi", "published"))
     plan = _plan(config)
     rows = plan[plan["method"] == method].reset_index(drop=True)
-    arguments = {"prior": prior, "critic": critic, "groups": GROUPS, "config": config, "seed": 0}
+    stimuli, networks = _given(images, z, prior, critic)
     seen = []
     hook = critic.network.register_forward_hook(lambda _net, given, _out: seen.append(float(given[1][0])))
-    synthesize(rows, images, z, stimulus, **arguments)
+    synthesize(rows, stimuli, networks, config=config, seed=0)
     hook.remove()
     guided = [t for t in seen if t > 0]  # the scores that are stored are of clean images
     np.testing.assert_allclose(guided, [0.9 - 0.09 * i for i in range(n)], atol=1e-6)
 
 
 def test_edits_carry_their_provenance(edited):
-    plan, stimulus, _, made = edited
+    plan, arguments, made = edited
+    stimulus = arguments["stimuli"].name
     assert made["image"].dtype == np.uint8
     traversal = made.isel(edit=np.flatnonzero(made["role"].values == "traversal"))
     assert set(traversal["target"].values) == {""}

@@ -5,16 +5,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from networks import unit_scale, untrained_networks
 from scipy.integrate import solve_ivp
 from torch import nn
 
-from nwb_migvis.config import METHODS, Config, GroupConfig, PriorConfig, SynthesisConfig
+from nwb_migvis.config import METHODS, Config, SynthesisConfig
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.registry import METHODS as RECORDS
 from nwb_migvis.synthesis.critic.model import Critic, LatentRegressor
-from nwb_migvis.synthesis.editing.methods import GUIDANCE, ascend, contrast, likelihood, tempered_pmi
+from nwb_migvis.synthesis.editing.batch import EditNetworks
+from nwb_migvis.synthesis.editing.critic_guidance import (
+    CriticGuidance,
+    climb,
+    contrast,
+    likelihood,
+    tempered_pmi,
+)
+from nwb_migvis.synthesis.editing.guidance import GuidedDenoiser
 from nwb_migvis.synthesis.editing.plan import plan_edits
-from nwb_migvis.synthesis.editing.synthesize import pmi_gradient, synthesize
+from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 from nwb_migvis.synthesis.prior.ddim import sample, time_grid
-from nwb_migvis.synthesis.prior.model import PixelScale, Prior, cosine_alpha_bar, new_denoiser
+from nwb_migvis.synthesis.prior.model import cosine_alpha_bar, new_denoiser
+from nwb_migvis.synthesis.prior.noising import draw_steps, noised
 
 SPREAD, N_PIXELS, N_LATENTS = 0.5, 9, 4
 ALPHA_BAR = cosine_alpha_bar(1000).double()
@@ -35,8 +47,7 @@ class LinearReader(nn.Module):
 def quadratic():
     """A critic whose score is a quadratic function of the image."""
     bank = torch.as_tensor(np.random.default_rng(1).normal(size=(32, N_LATENTS)))
-    zero, one = torch.zeros(N_LATENTS, dtype=torch.float64), torch.ones(N_LATENTS, dtype=torch.float64)
-    return Critic(LinearReader(), (2, 2), zero, one, bank)
+    return Critic(LinearReader(), (2, 2), unit_scale(N_LATENTS), bank)
 
 
 def gaussian_denoiser(x_t, t):
@@ -75,18 +86,21 @@ def test_guided_sampling_converges_to_the_guided_probability_flow_at_first_order
     rng = np.random.default_rng(2)
     x_start, goal, weight = rng.normal(size=N_PIXELS), np.array([9.0, -7.0, 8.0, -9.0]), np.array([1.0, 0.3])
     exact = integrated(x_start, strength=0.9, goal=goal, weight=weight, guidance=guidance)
-    gradient = pmi_gradient(
-        quadratic, torch.as_tensor(goal[None]), torch.as_tensor(weight[None]), 1000, likelihood
+    by_critic = CriticGuidance(
+        quadratic,
+        torch.as_tensor(goal[None]),
+        torch.as_tensor(weight[None]),
+        torch.tensor([guidance], dtype=torch.float64),
+        1000,
+        likelihood,
     )
     errors = []
     for n_steps in (50, 100, 300):
         found = sample(
-            gaussian_denoiser,
+            GuidedDenoiser(gaussian_denoiser, ALPHA_BAR, (by_critic,)),
             torch.as_tensor(x_start).reshape(1, 1, 3, 3),
             alpha_bar=ALPHA_BAR,
             grid=time_grid(1000, strength=0.9, n_steps=n_steps),
-            gradient=gradient,
-            guidance=torch.tensor([guidance], dtype=torch.float64),
         )
         errors.append(np.linalg.norm(found.numpy().ravel() - exact) / np.linalg.norm(exact))
     assert errors[-1] < 0.03
@@ -114,30 +128,18 @@ def test_scores_of_the_controls_by_hand(quadratic):
 def test_activation_maximisation_climbs_by_steps_of_stated_length_within_the_pixels_range(quadratic):
     x0 = torch.randn(2, 1, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     goal = -torch.as_tensor(x0.flatten(1).numpy() @ READ_OUT)
-    gradient = pmi_gradient(quadratic, goal, torch.tensor([[1.0, 0.0]] * 2), 1000, contrast)
-    guidance = torch.tensor([0.3, 0.0], dtype=torch.float64)
-    once = ascend(gradient, x0, guidance=guidance, n_steps=1, bounds=(-9.0, 9.0))
+    length = torch.tensor([0.3, 0.0], dtype=torch.float64)
+    guidance = CriticGuidance(quadratic, goal, torch.tensor([[1.0, 0.0]] * 2), length, 1000, contrast)
+    once = climb(guidance, x0, n_steps=1, bounds=(-9.0, 9.0))
     assert float((once - x0)[0].norm() / x0[0].norm()) == pytest.approx(0.6)
     assert torch.equal(once[1], x0[1])
-    climbed = ascend(gradient, x0, guidance=guidance, n_steps=20, bounds=(-1.0, 1.0))
+    climbed = climb(guidance, x0, n_steps=20, bounds=(-1.0, 1.0))
     assert climbed[0].abs().max() <= 1.0
     before, after = (contrast(*quadratic.scores(*quadratic.read(x, 0.0), goal))[0, 0] for x in (x0, climbed))
     assert after > before
 
 
-GROUPS = (GroupConfig(name="a", size=1), GroupConfig(name="b", size=1))
-
-
-def tiny(shape, *, channels=(8, 8), seed=0):
-    """An untrained prior and critic of a size."""
-    n_channels = 1 if len(shape) == 2 else 3
-    torch.manual_seed(seed)
-    config = PriorConfig(size_px=max(shape[:2]), channels=channels)
-    denoiser = new_denoiser(n_channels, config).eval().requires_grad_(False)
-    prior = Prior(denoiser, PixelScale(120.0, 60.0), shape, cosine_alpha_bar(1000))
-    network = LatentRegressor(n_channels, 2, channels=(8, 8), dropout=0.0).eval().requires_grad_(False)
-    bank = torch.randn(8, 2, generator=torch.Generator().manual_seed(seed))
-    return prior, Critic(network, (1, 1), torch.zeros(2), torch.ones(2), bank)
+GROUPS = LatentGroups(("a", "b"), (1, 1), ((), ()))
 
 
 def make(shape, *, rows=None, **settings):
@@ -145,27 +147,16 @@ def make(shape, *, rows=None, **settings):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (12, *shape), dtype=np.uint8)
     few = {"n_steps": 3, "n_pairs": 3, "n_dose": 1, "n_traversal": 1, "batch_size": 4}
-    critic_alone = {"strength": 0.9, "condition": 0.0, "adherence": 0.0, "guided_steps": 1.0}
+    critic_alone = {"strength": 0.9, "source_guidance": 0.0, "guidance_scale": 0.0, "critic_stop": 1.0}
     config = SynthesisConfig(**few | critic_alone | settings)
     plan = plan_edits(np.arange(12), GROUPS, labels={}, config=config, rng=np.random.default_rng(1))
     plan = plan if rows is None else plan.iloc[rows].reset_index(drop=True)
-    prior, critic = tiny(shape)
-    latents = rng.normal(size=(12, 2))
-    stimulus = np.array([f"im{i}" for i in range(12)])
-    steps = {(g.name, d): np.full(1, 2.0) for g in GROUPS for d in config.directions}
-    made = synthesize(
-        plan,
-        images,
-        latents,
-        stimulus,
-        prior=prior,
-        critic=critic,
-        groups=GROUPS,
-        config=config,
-        seed=0,
-        steps=steps,
-    )
-    return plan, made
+    prior, critic = untrained_networks(shape)
+    z = critic.scale.standardise(rng.normal(size=(12, 2)).astype(np.float32))
+    stimuli = EditStimuli(np.array([f"im{i}" for i in range(12)]), images, z)
+    directions = {(group, d): np.full(1, 2.0) for group in GROUPS for d in config.directions}
+    networks = EditNetworks(prior, critic, GROUPS)
+    return plan, synthesize(plan, stimuli, networks, config=config, seed=0, directions=directions)
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (128, 128), (64, 48, 3), (128, 128, 3)])
@@ -188,7 +179,7 @@ def test_controls_differ_from_the_method_and_from_one_another():
     main = (plan["role"] == "main").to_numpy() & (plan["group"] == "a").to_numpy()
     by_method = {name: made["image"].values[main & (plan["method"] == name)] for name in METHODS}
     assert len({images.tobytes() for images in by_method.values()}) == len(METHODS)
-    through = plan[main].set_index("method")["through"]
+    through = plan[main].set_index("method")["guiding_group"]
     assert set(through["wrong-group"]) == {"b"}
     assert set(through.drop("wrong-group")) == {"a"}
 
@@ -207,15 +198,15 @@ def test_zero_guidance_is_the_reconstruction_bit_for_bit():
 
 
 def test_no_guided_steps_turn_off_the_critic():
-    plan, made = make((16, 16), guided_steps=0.0, methods=("pmi", "none"))
+    plan, made = make((16, 16), critic_stop=0.0, methods=("pmi", "none"))
     main = plan[(plan["role"] == "main") & (plan["group"] == "a")]
     ours, plain = (made["image"].values[main.index[main["method"] == name]] for name in ("pmi", "none"))
     assert np.array_equal(ours, plain)
 
 
 def test_every_method_has_its_record():
-    assert tuple(GUIDANCE) == METHODS
-    one = GROUPS[:1]
+    assert tuple(RECORDS) == METHODS
+    one = LatentGroups(("a",), (1,), ((),))
     config = SynthesisConfig(n_pairs=2, methods=METHODS)
     plan = plan_edits(np.arange(6), one, labels={}, config=config, rng=np.random.default_rng(0))
     assert "wrong-group" not in set(plan["method"])
@@ -242,3 +233,24 @@ def test_the_networks_of_the_paper_preset_take_a_forward_pass():
         read, log_precision = network(x, torch.tensor([0.5]))
     assert read.shape == log_precision.shape == (1, 24)
     assert 10e6 < sum(p.numel() for p in denoiser.parameters()) < 200e6
+
+
+def test_steps_cover_the_noise_levels_evenly():
+    generator = torch.Generator().manual_seed(0)
+    t = draw_steps(torch.arange(50), 50, n_timesteps=1000, generator=generator)
+    assert (t // 20).tolist() == list(range(50))
+    assert len(set((t % 20).tolist())) > 10
+    low = draw_steps(torch.arange(50), 50, n_timesteps=1000, generator=generator, fraction=0.5)
+    assert (low // 10).tolist() == list(range(50))
+    third = draw_steps(torch.full((400,), 2), 4, n_timesteps=1000, generator=generator)
+    assert third.min() >= 500 and third.max() < 750 and third.float().std() > 60
+
+
+def test_noised_images_have_the_signal_and_the_noise_of_their_step():
+    alpha_bar = torch.tensor([1.0, 0.64, 0.0])
+    x = torch.arange(3.0)[:, None, None, None].expand(3, 1, 40, 40)
+    x_t, eps = noised(x, torch.arange(3), alpha_bar, torch.Generator().manual_seed(0))
+    assert abs(float(eps.mean())) < 0.05 and float(eps.std()) == pytest.approx(1, abs=0.05)
+    torch.testing.assert_close(x_t[0], x[0])
+    torch.testing.assert_close(x_t[1], 0.8 * x[1] + 0.6 * eps[1])
+    torch.testing.assert_close(x_t[2], eps[2])

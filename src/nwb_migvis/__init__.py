@@ -14,11 +14,12 @@ import nwb_migvis.extension as _extension  # noqa: F401
 __version__ = _version("nwb-migvis")
 
 if TYPE_CHECKING:
+    from nwb_migvis.analysis import Study, compare_runs
     from nwb_migvis.config import Config
     from nwb_migvis.errors import MigvisError
-    from nwb_migvis.read import read_session, session_from_sorting
+    from nwb_migvis.read import inspect_session, read_session, read_sessions, session_from_sorting
     from nwb_migvis.results import Results
-    from nwb_migvis.runs import run, synthesize_more
+    from nwb_migvis.runs import load_models, run, synthesize_more
     from nwb_migvis.simulate import simulate_session
     from nwb_migvis.store import read_results
 
@@ -26,8 +27,13 @@ _HOME = {
     "Config": "nwb_migvis.config.run",
     "MigvisError": "nwb_migvis.errors",
     "Results": "nwb_migvis.results",
+    "Study": "nwb_migvis.analysis",
+    "compare_runs": "nwb_migvis.analysis",
+    "inspect_session": "nwb_migvis.read",
+    "load_models": "nwb_migvis.runs",
     "read_results": "nwb_migvis.store",
     "read_session": "nwb_migvis.read",
+    "read_sessions": "nwb_migvis.read",
     "run": "nwb_migvis.runs",
     "session_from_sorting": "nwb_migvis.read",
     "simulate_session": "nwb_migvis.simulate",
@@ -38,8 +44,13 @@ __all__ = [
     "Config",
     "MigvisError",
     "Results",
+    "Study",
+    "compare_runs",
+    "inspect_session",
+    "load_models",
     "read_results",
     "read_session",
+    "read_sessions",
     "run",
     "session_from_sorting",
     "simulate_session",

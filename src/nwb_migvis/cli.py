@@ -53,8 +53,8 @@ def _reading_options(command: F) -> F:
         click.option(
             "--images",
             type=click.Path(),
-            metavar="DIR",
-            help="Folder of the images, where the file has none.",
+            metavar="DIR|CSV",
+            help="Images, where the file has none: a folder, or a CSV with columns 'stimulus' and 'file'.",
         ),
         click.option(
             "--labels",
@@ -92,6 +92,23 @@ def _reading_options(command: F) -> F:
             help="Order of colour channels in the file; default: rgb.",
         ),
     ]
+    options += [
+        click.option(
+            "--index-base",
+            type=click.IntRange(0, 1),
+            help="Number of the first image, where the file counts images and does not say.",
+        ),
+        click.option(
+            "--merge-repeats/--no-merge-repeats",
+            default=None,
+            help="Whether samples that repeat the image before them are one presentation.",
+        ),
+        click.option(
+            "--allow-long-window",
+            is_flag=True,
+            help="Allow windows beyond 2 s, or longer than the interval of presentations.",
+        ),
+    ]
     for option in reversed(options):
         command = option(command)
     return command
@@ -123,6 +140,12 @@ def _sorting_options(command: F) -> F:
             metavar="TOML",
             help="Of a sorting: metadata of a new session.",
         ),
+        click.option(
+            "--t-start",
+            type=float,
+            metavar="SECONDS",
+            help="Of a sorting: when its recording began, where that is out of reach.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -133,7 +156,7 @@ def _sorting(paths: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a run on sorted units, none for a run on NWB sessions; refuse what mixes both."""
     found = {
         key: options[key]
-        for key in ("presentations", "unit_query", "into", "metadata")
+        for key in ("presentations", "unit_query", "into", "metadata", "t_start")
         if options[key] is not None
     }
     if not found:
@@ -162,9 +185,9 @@ def _reading(options: dict[str, Any]) -> dict[str, Any]:
     """Turn the reading options of a command into arguments of `read_session`."""
     _refuse_empty(options)
     texts = ("images", "labels", "where", "units", "layout", "stimulus", "resize_px", "channel_order")
-    reading = {key: options[key] for key in texts if options[key] is not None}
-    if options["allow_outside"]:
-        reading["allow_outside"] = True
+    choices = ("index_base", "merge_repeats")
+    reading = {key: options[key] for key in (*texts, *choices) if options[key] is not None}
+    reading |= {key: True for key in ("allow_outside", "allow_long_window") if options[key]}
     return reading | {"window_s": tuple(options["window"])}
 
 
@@ -268,7 +291,8 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
     Several sessions that saw some of the same images share one latent space; each gets results of its own.
     """
     from nwb_migvis.report import group_table
-    from nwb_migvis.runs import run_files, run_sorting
+    from nwb_migvis.runs import SortedSource, run_files, run_sorting
+    from nwb_migvis.store import Destination
 
     _set_quiet(options["quiet"])
     sorting = _sorting(paths, options)
@@ -276,11 +300,19 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
     if options["sweep"]:
         _print_sweep(paths, config, reading)
         return
-    destination = {key: options[key] for key in ("out", "name", "overwrite")}
+    out, overwrite, name = (options[key] for key in ("out", "overwrite", "name"))
     if sorting:
-        done = [run_sorting(paths[0], config=config, **sorting, **destination, **reading)]
+        source = SortedSource(
+            paths[0], **sorting, images=reading.pop("images", None), resize_px=reading.pop("resize_px", None)
+        )
+        done = [
+            run_sorting(
+                source, Destination(out=out, overwrite=overwrite), name=name, config=config, **reading
+            )
+        ]
     else:
-        done = run_files(paths, config=config, in_place=options["in_place"], **destination, **reading)
+        where = {"out": out, "in_place": options["in_place"], "overwrite": overwrite}
+        done = run_files(paths, **where, name=name, config=config, **reading)
     for written, results in done:
         click.echo(group_table(results))
         click.echo(f"wrote {written}")
@@ -343,16 +375,18 @@ def _config(options: dict[str, Any]) -> Any:
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def synthesize(path: str, **options: Any) -> None:
     """Make further edits from the weights stored in FILE, and add them to the results in a new file."""
-    from nwb_migvis.runs import Request, write_further
+    from nwb_migvis.runs import Changes, write_further
+    from nwb_migvis.store import Destination
+    from nwb_migvis.synthesis.editing.request import EditRequest
 
     _set_quiet(options["quiet"])
     asked = ("group", "source", "target", "strength", "gamma", "direction", "n", "seed")
     written, results = write_further(
         Path(path),
-        Request(**{key: options[key] for key in asked}),
-        options["name"],
-        {key: options[key] for key in ("out", "in_place", "overwrite")},
-        {key: options[key] for key in ("device", "batch_size")},
+        EditRequest(**{key: options[key] for key in asked}),
+        name=options["name"],
+        where=Destination(out=options["out"], in_place=options["in_place"], overwrite=options["overwrite"]),
+        changes=Changes(options["device"], options["batch_size"]),
         images=options["images"],
         labels=options["labels"],
     )

@@ -38,7 +38,12 @@ def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
         prior=replace(quick.prior, start="renders", n_steps=600, ema_decay=0.99),
         critic=replace(quick.critic, n_steps=900, batch_size=64),
         synthesis=replace(
-            quick.synthesis, n_steps=30, condition=2.5, adherence=3.0, guidance_rescale=0.7, n_traversal=4
+            quick.synthesis,
+            n_steps=30,
+            source_guidance=2.5,
+            guidance_scale=3.0,
+            guidance_rescale=0.7,
+            n_traversal=4,
         ),
         evidence=replace(quick.evidence, information_draws=0),
     )

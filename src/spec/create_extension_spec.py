@@ -234,12 +234,14 @@ def unit_loadings() -> NWBGroupSpec:
             column("reliability", "float64", "Split-half reliability of the responses (Spearman-Brown)."),
         ],
     )
-    spec.add_dataset(
-        name="unit_row",
-        neurodata_type_inc="DynamicTableRegion",
-        doc="Row of the unit in the file's Units table (/units). Absent where the file has no such table or "
-        "the units come from another one.",
-        quantity="?",
+    spec.set_dataset(
+        NWBDatasetSpec(
+            name="unit_row",
+            neurodata_type_inc="DynamicTableRegion",
+            doc="Row of the unit in the file's Units table (/units). Absent where the file has no such table "
+            "or the units come from another one.",
+            quantity="?",
+        )
     )
     return spec
 
@@ -300,13 +302,15 @@ def synthesized_images() -> NWBGroupSpec:
             ),
         ],
     )
-    spec.add_dataset(
-        name="image",
-        neurodata_type_inc="VectorData",
-        dtype="uint8",
-        dims=[["row", "y", "x"], ["row", "y", "x", "channel"]],
-        shape=[[None, None, None], [None, None, None, 3]],
-        doc="Pixels of the edit, row 0 at the top: grayscale, or red, green and blue.",
+    spec.set_dataset(
+        NWBDatasetSpec(
+            name="image",
+            neurodata_type_inc="VectorData",
+            dtype="uint8",
+            dims=[["row", "y", "x"], ["row", "y", "x", "channel"]],
+            shape=[[None, None, None], [None, None, None, 3]],
+            doc="Pixels of the edit, row 0 at the top: grayscale, or red, green and blue.",
+        )
     )
     return spec
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -10,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from nwb_migvis.analysis.stages import Edits, Fitted
-from nwb_migvis.config import Config
+from nwb_migvis.analysis.edits import SessionEdits
+from nwb_migvis.analysis.latents import SessionLatents
 from nwb_migvis.store.canonical import plain
 
 if TYPE_CHECKING:
-    from nwb_migvis.evidence.transfer import Draws
+    from nwb_migvis.evidence.selectivity import EditScoring
 
 
 def describe_edits(
-    stimulus: Sequence[str], fitted: Fitted, edits: Edits, readers: Sequence[Any], config: Config, seed: int
+    latents: SessionLatents, edits: SessionEdits, scoring: EditScoring, *, seed: int
 ) -> dict[str, Any]:
     """Return memorisation, realism, change without labels, the ends of the directions, and the dose response.
 
@@ -36,8 +35,8 @@ def describe_edits(
     from nwb_migvis.evidence.readers.kernel import edge_features
     from nwb_migvis.evidence.selectivity import dose_response
 
-    made = edits.synthesized
-    if made.sizes["edit"] == 0:
+    made, readers = edits.synthesized, scoring.readers
+    if not edits.has_pairs:
         return {}
     main = made.isel(edit=np.flatnonzero(made["role"].values == "main"))
     traversals = made.isel(edit=np.flatnonzero(made["role"].values == "traversal"))
@@ -46,17 +45,12 @@ def describe_edits(
     sources = {name: main["source"].values[method == name] for name in sets}
     if len(edits.samples):
         sets["samples"] = edits.samples
-    train, test = (edits.images[fitted.split == part] for part in ("train", "test"))
+    train, test = (edits.image[latents.split == part] for part in ("train", "test"))
     components = feature_components(edge_features, train)
-    draws: Draws = {
-        "n_bootstrap": config.evidence.n_bootstrap,
-        "n_permutations": config.evidence.n_permutations,
-        "seed": seed,
-    }
     change = feature_transfer(
-        main, images=edits.images, stimulus=stimulus, components=components, draws=draws
+        main, images=edits.image, stimulus=scoring.stimulus, components=components, draws=scoring.draws
     )
-    found = {
+    record = {
         "memorisation": memorisation(sets, train=edits.trained_on, held_out=test),
         "frechet": realism(
             sets,
@@ -69,23 +63,14 @@ def describe_edits(
             group: {name: asdict(cell) for name, cell in cells.items()} for group, cells in change.items()
         },
         "start": start_dependence(traversals, components=components),
-        "extremes": extreme_stimuli(edits.latents, stimulus, steps=edits.steps, slices=fitted.slices),
+        "extremes": extreme_stimuli(
+            edits.z, scoring.stimulus, directions=edits.directions, groups=latents.groups
+        ),
     }
     if readers:
-        doses = dose_response(
-            made,
-            by="strength",
-            groups=list(fitted.slices),
-            images=edits.images,
-            stimulus=stimulus,
-            labels=fitted.labels,
-            readers=readers,
-            test=fitted.split == "test",
-            min_reader_score=config.evidence.min_reader_score,
-            **draws,
-        )
-        found["dose"] = _measured(doses)
-    return plain(found)
+        doses = dose_response(made, scoring, groups=latents.groups, by="strength")
+        record["dose"] = _measured(doses)
+    return plain(record)
 
 
 def _measured(doses: xr.Dataset) -> dict[str, Any]:

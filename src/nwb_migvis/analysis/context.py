@@ -1,4 +1,4 @@
-"""What surrounds a run: seeds, threads, clocks, digests, and whether the models' packages are there."""
+"""What surrounds a run: settings, seeds, threads, clocks and digests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,49 @@ class Clock:
         start = time.perf_counter()
         yield
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What surrounds every stage of a run.
+
+    Attributes
+    ----------
+    config : Config
+        With the values that were really used, as far as they are known.
+    clock : Clock
+    """
+
+    config: Config
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """A seed for each stage."""
+        return stage_seeds(self.config.seed)
+
+    @property
+    def device(self) -> str:
+        """Where networks are."""
+        return self.config.device
+
+    def rng(self, stage: str) -> np.random.Generator:
+        """Return a new generator of a stage's draws."""
+        return np.random.default_rng(self.seeds[stage])
+
+    def with_seed_of(self, stage: str, seed: int) -> Context:
+        """Return the context of a repetition that differs in the seed of one stage, on a clock of its own."""
+        return _Reseeded(self.config, Clock(), stage, seed)
+
+
+@dataclass(frozen=True)
+class _Reseeded(Context):
+    stage: str = ""
+    seed: int = 0
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        return {**stage_seeds(self.config.seed), self.stage: self.seed}
 
 
 def stage_seeds(seed: int) -> dict[str, int]:

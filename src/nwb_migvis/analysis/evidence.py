@@ -1,83 +1,162 @@
-"""Evidence from responses: what each latent group explains, holds of the labels, and is called."""
+"""Evidence of a study: what each latent group explains, tells of labels, shows in edits, and is called."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_migvis.analysis.stability import other_seeds, refit, seed_stability
-from nwb_migvis.analysis.stages import Edits, Fitted
-from nwb_migvis.config import Config
-from nwb_migvis.results import GROUP_COLUMNS, no_decoding
+from nwb_migvis.analysis.agreement import Agreement
+from nwb_migvis.analysis.appearance import describe_edits
+from nwb_migvis.analysis.context import Context
+from nwb_migvis.analysis.edits import SessionEdits
+from nwb_migvis.analysis.latents import SessionLatents, refit_sessions, seed_stability
+from nwb_migvis.analysis.scoring import edit_scoring, edit_selectivity, fit_edit_readers
+from nwb_migvis.analysis.sessions import Sessions
+from nwb_migvis.labels import select
+from nwb_migvis.results import GROUP_COLUMNS, no_decoding, no_selectivity
+
+if TYPE_CHECKING:
+    from nwb_migvis.evidence.halves import Halves
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Tables of groups, units and label decoding, and the number of units too unreliable to count."""
+@dataclass(frozen=True, eq=False)
+class SessionEvidence:
+    """The evidence of one session.
+
+    Attributes
+    ----------
+    groups : pandas.DataFrame
+        As `Results.groups`.
+    units, decoding, selectivity : xarray.Dataset
+        As in `Results`.
+    n_units_left_out : int
+        Units that are too unreliable to count as variance.
+    appearance : dict
+        What the edits look like.
+    shared_with : tuple of dict
+        How well other sessions agree.
+    notes : tuple of str
+    """
 
     groups: pd.DataFrame
     units: xr.Dataset
-    n_units_left_out: int
+    n_units_left_out: int = 0
     decoding: xr.Dataset = field(default_factory=no_decoding)
+    selectivity: xr.Dataset = field(default_factory=no_selectivity)
+    appearance: Mapping[str, Any] = field(default_factory=dict)
+    shared_with: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def measure(
-    session: xr.Dataset,
-    fitted: Fitted,
-    edits: Edits,
-    config: Config,
-    seed: int,
-    *,
-    others: Iterable[np.ndarray] | None = None,
-) -> Measured:
-    """Measure what each group holds of responses, images and labels, and how reliable the units are.
+def gather_evidence(
+    sessions: Sessions, latents: Sequence[SessionLatents], edits: Sequence[SessionEdits], context: Context
+) -> list[SessionEvidence]:
+    """Gather the evidence of every session: each on its own, and how well they agree."""
+    knows_responses = all(own.knows_responses for own in latents)
+    refits: list[list[np.ndarray]] = []
+    agreement = None
+    with context.clock.of("evidence"):
+        if knows_responses and len(sessions) > 1:
+            seed = context.seeds["evidence"]
+            agreement = Agreement(sessions, latents, context.config.evidence, seed=seed)
+        if knows_responses and (n_seeds := context.config.evidence.stability_seeds):
+            refits = list(refit_sessions(sessions, context, n_seeds=n_seeds))
+        return [
+            _of_session(
+                sessions.sessions[i],
+                latents[i],
+                edits[i],
+                context,
+                others=[refit[i] for refit in refits],
+                shared_with=tuple(agreement.records(i)) if agreement else (),
+            )
+            for i in range(len(sessions))
+        ]
 
-    `others` are the latents in fits from other seeds, (stimulus, latent) each, where the fit was not of this
-    session alone; else `stability_seeds` of them are made here.
-    """
-    from nwb_migvis.evidence.reliability import half_means, split_half_correlation, split_half_reliability
+
+def _of_session(
+    session: xr.Dataset,
+    latents: SessionLatents,
+    edits: SessionEdits,
+    context: Context,
+    *,
+    others: Sequence[np.ndarray],
+    shared_with: tuple[Mapping[str, Any], ...],
+) -> SessionEvidence:
+    """Return the evidence of one session; `others` are its latents in fits from other seeds."""
+    seed = context.seeds["evidence"]
+    halves = _halves(latents, seed) if latents.knows_responses else None
+    groups, units, n_units_left_out = _responses(session, latents, halves, context)
+    groups = groups.join(_information(latents, edits, context)).join(_dimensions(latents))
+    groups = groups.join(_beyond(latents, edits, halves, context))
+    if others:
+        groups["stability"] = seed_stability(latents, others)
+    decoding, own = _decoding(latents, context)
+    groups = _judged(groups.join(own))
+    readers = fit_edit_readers(latents, edits, context)
+    scoring = edit_scoring(session["stimulus"].values.tolist(), latents, edits, readers, context=context)
+    return SessionEvidence(
+        groups[[name for name in GROUP_COLUMNS if name in groups]],
+        units,
+        n_units_left_out,
+        decoding,
+        edit_selectivity(latents, edits, scoring),
+        describe_edits(latents, edits, scoring, seed=seed),
+        shared_with,
+        _notes(latents, groups),
+    )
+
+
+def _halves(latents: SessionLatents, seed: int) -> Halves:
+    from nwb_migvis.evidence.halves import Halves
+
+    return Halves.of(
+        latents.model,
+        latents.spike_count,
+        stimulus_index=latents.stimulus_index,
+        split=latents.split,
+        seed=seed,
+    )
+
+
+def _responses(
+    session: xr.Dataset, latents: SessionLatents, halves: Halves | None, context: Context
+) -> tuple[pd.DataFrame, xr.Dataset, int]:
+    """Measure what the groups explain of responses, and how reliable the units are."""
+    from nwb_migvis.evidence.reliability import split_half_correlation, split_half_reliability
     from nwb_migvis.evidence.variance import group_variance
 
-    n_stimuli, test = fitted.split.size, fitted.split == "test"
-    half_a, half_b, _, _ = half_means(
-        fitted.spike_count, fitted.stimulus_index, n_stimuli, rng=np.random.default_rng(seed)
-    )
-    halves: dict[str, Any] = {
-        "half_a": half_a,
-        "half_b": half_b,
-        "latents_a": fitted.model.encode(np.nan_to_num(half_a))[0],
-        "latents_b": fitted.model.encode(np.nan_to_num(half_b))[0],
-        "train": fitted.split == "train",
-        "test": test,
-        "min_reliability": config.evidence.min_reliability,
-        "n_permutations": config.evidence.n_permutations,
-        "seed": seed,
-    }
-    variance = group_variance(**halves, groups=fitted.slices)
-    groups = pd.DataFrame(index=pd.Index([g.name for g in fitted.model.groups], name="group"))
-    groups["first"], groups["size"] = zip(*fitted.slices.values(), strict=True)
-    groups["supervised_by"] = [",".join(group.labels) for group in fitted.model.groups]
-    for name in ("explained", "explained_p", "unique", "unique_p"):
-        groups[f"variance_{name}"] = pd.Series(getattr(variance, name))
-    groups = groups.join(_information(fitted, edits, config, seed)).join(_dimensions(fitted))
-    groups = groups.join(_beyond(fitted, edits, config, halves))
-    if n_seeds := config.evidence.stability_seeds:
-        if others is None:
-            others = (refit(fitted, config, seed=other) for other in other_seeds(seed, n_seeds))
-        groups["stability"] = seed_stability(fitted, others)
-    decoding, own = _decoding(fitted, config, seed)
-    groups = _judged(groups.join(own))
-    counts = (fitted.spike_count, fitted.stimulus_index)
+    config, seed, groups = context.config.evidence, context.seeds["evidence"], latents.groups
+    table = pd.DataFrame(index=pd.Index(groups.names, name="group"))
+    table["first"] = [place.start for place in groups.slices.values()]
+    table["size"] = groups.sizes
+    table["supervised_by"] = [",".join(labels) for labels in groups.labels]
+    r2, n_left_out = np.full(session.sizes["unit"], np.nan), 0
+    names = [f"variance_{name}" for name in ("explained", "explained_p", "unique", "unique_p")]
+    if halves is not None:
+        variance = group_variance(
+            halves,
+            groups,
+            min_reliability=config.min_reliability,
+            n_permutations=config.n_permutations,
+            seed=seed,
+        )
+        r2, n_left_out = variance.r2, variance.n_units_left_out
+        for name in names:
+            table[name] = pd.Series(getattr(variance, name.removeprefix("variance_")))
+    else:
+        table[names] = np.nan
+    counts = (latents.spike_count, latents.stimulus_index)
+    n_stimuli, test = latents.split.size, latents.split == "test"
     units = xr.Dataset(
         {
-            "loading": (("unit", "latent"), fitted.model.loading()),
-            "r2": ("unit", variance.r2),
+            "loading": (("unit", "latent"), latents.model.loading()),
+            "r2": ("unit", r2),
             "noise_ceiling": (
                 "unit",
                 split_half_correlation(*counts, n_stimuli=n_stimuli, seed=seed, stimuli=test),
@@ -86,22 +165,21 @@ def measure(
         },
         coords={"unit": session["unit"].values},
     )
-    columns = [name for name in GROUP_COLUMNS if name in groups]
-    return Measured(groups[columns], units, variance.n_units_left_out, decoding, _notes(fitted, groups))
+    return table, units, n_left_out
 
 
-def _notes(fitted: Fitted, groups: pd.DataFrame) -> tuple[str, ...]:
+def _notes(latents: SessionLatents, groups: pd.DataFrame) -> tuple[str, ...]:
     """Say what could not be measured, or counts for nothing."""
     from nwb_migvis.latents.checks import constant_units
 
     notes = []
-    n_constant = int(constant_units(fitted.spike_count).sum())
+    n_constant = int(constant_units(latents.spike_count).sum())
     if n_constant:
         notes.append(
-            f"{n_constant} of {fitted.spike_count.shape[1]} units never change their spike count: they are "
+            f"{n_constant} of {latents.spike_count.shape[1]} units never change their spike count: they are "
             "kept and say nothing"
         )
-    if (fitted.n_presentations < 2).all():
+    if (latents.n_presentations < 2).all():
         notes.append(
             "no image was shown twice: no reliability was measured, and latents were fitted to predict "
             "the presentations that they were encoded from"
@@ -111,91 +189,98 @@ def _notes(fitted: Fitted, groups: pd.DataFrame) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _information(fitted: Fitted, edits: Edits, config: Config, seed: int) -> pd.DataFrame:
+def _information(latents: SessionLatents, edits: SessionEdits, context: Context) -> pd.DataFrame:
     """Bound the information between each group and the images, and estimate it where the prior can."""
     from nwb_migvis.evidence.information import infonce_bound, paired_mean
 
-    rows = {group: dict.fromkeys(("mi_bound_nats", "mi_cap_nats", "mi_p"), np.nan) for group in fitted.slices}
+    draws = {"n_permutations": context.config.evidence.n_permutations, "seed": context.seeds["evidence"]}
+    rows = {
+        group: dict.fromkeys(("mi_bound_nats", "mi_cap_nats", "mi_p"), np.nan) for group in latents.groups
+    }
     if edits.scores is not None:
         for group, scores in zip(rows, edits.scores, strict=True):
-            bound = infonce_bound(scores, n_permutations=config.evidence.n_permutations, seed=seed)
+            bound = infonce_bound(scores, **draws)
             rows[group] = {
                 "mi_bound_nats": bound.bound_nats,
                 "mi_cap_nats": bound.cap_nats,
                 "mi_p": bound.p_value,
             }
-    found = pd.DataFrame.from_dict(rows, orient="index")
+    table = pd.DataFrame.from_dict(rows, orient="index")
     if edits.information is not None:
-        draws = {"n_permutations": config.evidence.n_permutations, "seed": seed}
-        found["information_nats"] = edits.information.own.mean(axis=0)
-        found["information_p"] = [paired_mean(pairs, **draws)[1] for pairs in edits.information.crossed]
-    return found
+        table["information_nats"] = edits.information.own.mean(axis=0)
+        table["information_p"] = [paired_mean(pairs, **draws)[1] for pairs in edits.information.crossed]
+    return table
 
 
-def _dimensions(fitted: Fitted) -> pd.DataFrame:
+def _dimensions(latents: SessionLatents) -> pd.DataFrame:
     """Count the dimensions that each group uses on the test stimuli."""
     from nwb_migvis.evidence.dimension import participation_ratio, twonn_dimension
 
-    z = fitted.mean[fitted.split == "test"]
+    z = latents.mean[latents.split == "test"]
     rows = {
         group: {
-            "participation_ratio": participation_ratio(z[:, first : first + size]),
-            "twonn_dimension": twonn_dimension(z[:, first : first + size]),
+            "participation_ratio": participation_ratio(own),
+            "twonn_dimension": twonn_dimension(own),
         }
-        for group, (first, size) in fitted.slices.items()
+        for group, own in latents.groups.split(z).items()
     }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _beyond(fitted: Fitted, edits: Edits, config: Config, halves: dict[str, Any]) -> pd.DataFrame:
+def _beyond(
+    latents: SessionLatents, edits: SessionEdits, halves: Halves | None, context: Context
+) -> pd.DataFrame:
     """Measure the variance of each group beyond its own labels and beyond low-level image features."""
     from nwb_migvis.evidence.beyond import image_features, label_features, variance_beyond
 
-    train = fitted.split == "train"
-    low_level = image_features(edits.images, train=train) if edits.images.size else None
+    config, seed = context.config.evidence, context.seeds["evidence"]
+    train, labels = latents.split == "train", latents.labels
+    low_level = image_features(edits.image, train=train) if edits.image.size else None
     rows: dict[str, dict[str, float]] = {}
-    for group in fitted.model.groups:
-        first, size = fitted.slices[group.name]
-        own = {key: halves[key][:, first : first + size] for key in ("latents_a", "latents_b")}
+    for group, supervised_by in latents.groups.supervised_by.items():
         described = {"images": low_level}
-        labels = {name: fitted.labels[name] for name in group.labels if name in fitted.labels}
-        if labels:
-            described["labels"] = label_features(
-                labels, train=train, circular=config.latents.circular, seed=halves["seed"]
-            )
-        row = rows[group.name] = {}
+        own = {name: labels[name] for name in supervised_by if name in labels}
+        if own:
+            described["labels"] = label_features(own, train=train, seed=seed)
+        row = rows[group] = {}
         for what in ("labels", "images"):
-            features = described.get(what)
-            found = None if features is None else variance_beyond(**{**halves, **own}, features=features)
-            row[f"variance_beyond_{what}"] = np.nan if found is None else found.added
-            row[f"variance_beyond_{what}_p"] = np.nan if found is None else found.p_value
+            added, p_value = np.nan, np.nan
+            if halves is not None and (features := described.get(what)) is not None:
+                beyond = variance_beyond(
+                    halves.of_latents(latents.groups.slices[group]),
+                    features,
+                    min_reliability=config.min_reliability,
+                    n_permutations=config.n_permutations,
+                    seed=seed,
+                )
+                added, p_value = beyond.added, beyond.p_value
+            row[f"variance_beyond_{what}"], row[f"variance_beyond_{what}_p"] = added, p_value
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _decoding(fitted: Fitted, config: Config, seed: int) -> tuple[xr.Dataset, pd.DataFrame]:
+def _decoding(latents: SessionLatents, context: Context) -> tuple[xr.Dataset, pd.DataFrame]:
     """Decode every label from every group on the test stimuli."""
     from nwb_migvis.evidence.decoding import decode_labels, own_group_gap
     from nwb_migvis.evidence.disentanglement import group_mig, group_sap
 
     names = ["decoding", "decoding_p", "own_group_gap"]
-    own = pd.DataFrame(np.nan, index=list(fitted.slices), columns=names)
-    if not fitted.labels:
+    own = pd.DataFrame(np.nan, index=list(latents.groups), columns=names)
+    if not latents.labels:
         return no_decoding(), own
-    test = fitted.split == "test"
-    supervised_by = {group.name: group.labels for group in fitted.model.groups}
-    found = decode_labels(
-        fitted.mean[test],
-        {name: values[test] for name, values in fitted.labels.items()},
-        groups=fitted.slices,
-        supervised_by=supervised_by,
-        circular=config.latents.circular,
-        n_permutations=config.evidence.n_permutations,
-        seed=seed,
+    test = latents.split == "test"
+    table = decode_labels(
+        latents.mean[test],
+        select(latents.labels, test),
+        groups=latents.groups,
+        n_permutations=context.config.evidence.n_permutations,
+        seed=context.seeds["evidence"],
     )
-    own["decoding"], own["decoding_p"] = found["own_score"].values, found["own_p"].values
-    own["own_group_gap"] = pd.Series(own_group_gap(found["score"], supervised_by=supervised_by))
-    decoding = found[["score", "chance", "p_value", "q_value", "score_all"]].assign(
-        mig=group_mig(found["information"], found["entropy"]), sap=group_sap(found["score"], found["chance"])
+    own["decoding"], own["decoding_p"] = table["own_score"].values, table["own_p"].values
+    own["own_group_gap"] = pd.Series(
+        own_group_gap(table["score"], supervised_by=latents.groups.supervised_by), dtype=float
+    )
+    decoding = table[["score", "chance", "p_value", "q_value", "score_all"]].assign(
+        mig=group_mig(table["information"], table["entropy"]), sap=group_sap(table["score"], table["chance"])
     )
     return decoding, own
 

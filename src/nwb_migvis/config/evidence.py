@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nwb_migvis import registry
 from nwb_migvis.config.checking import check
+from nwb_migvis.errors import MigvisError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +19,9 @@ class EvidenceConfig:
         B of the permutation nulls; p = (1 + k) / (1 + B).
     n_bootstrap : int
         Resamples over pairs for confidence intervals.
+    readers : tuple of str
+        Readers of labels: "conv" (a small network), "kernel" (a kernel regression), or names that another
+        package registers.
     reader_steps : int
         Training steps of the readers.
     min_reader_score : float
@@ -32,6 +37,7 @@ class EvidenceConfig:
 
     n_permutations: int = 999
     n_bootstrap: int = 1000
+    readers: tuple[str, ...] = ("conv", "kernel")
     reader_steps: int = 1000
     min_reader_score: float = 0.3
     min_reliability: float = 0.1
@@ -47,4 +53,9 @@ class EvidenceConfig:
                 **dict.fromkeys(("stability_seeds", "information_draws"), 0),
             },
             below={"min_reliability": 1},
+            one_of={"readers": registry.READERS},
         )
+        if not self.readers or len(set(self.readers)) < len(self.readers):
+            raise MigvisError(
+                f"evidence: found readers = {list(self.readers)}; expected one or more, each once"
+            )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nwb_migvis import registry
 from nwb_migvis.config.checking import FrozenDict, check
 from nwb_migvis.errors import MigvisError
 
@@ -53,10 +54,16 @@ class SplitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentsConfig:
-    """The group-wise VAE.
+    """The latent model.
 
     Parameters
     ----------
+    model : str
+        "group-vae" (the model proper); the baselines "pca", "fa", "plain-vae" and "swap-vae"; or a name that
+        another package registers. PCA, factor analysis and the plain VAE know no groups: their latents are
+        divided in order, by the sizes of `groups`, and a group of theirs means nothing more. They learn no
+        labels. Swap-VAE divides as many latents into the groups `content` and `style`. The baselines fit one
+        session.
     groups : tuple of GroupConfig
         Empty: all numeric labels make one group `numeric`, each categorical label a group of its own
         name, then `free_1` and `free_2`; six latents each.
@@ -89,6 +96,7 @@ class LatentsConfig:
         Training stops after this many validations (one every 100 steps) without gain.
     """
 
+    model: str = "group-vae"
     groups: tuple[GroupConfig, ...] = ()
     circular: Mapping[str, float] = FrozenDict()
     likelihood: str = "poisson"
@@ -117,7 +125,7 @@ class LatentsConfig:
             },
             above={"learning_rate": 0},
             below={"free_dropout": 1},
-            one_of={"likelihood": ("poisson", "gaussian")},
+            one_of={"model": registry.LATENT_MODELS, "likelihood": ("poisson", "gaussian")},
         )
         for name, period in self.circular.items():
             if not 0 <= period < math.inf:

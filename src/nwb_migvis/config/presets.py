@@ -24,8 +24,8 @@ PRESETS: dict[str, Config] = {
         critic=CriticConfig(channels=(64, 128, 128, 256, 256, 256), n_steps=3000),
         synthesis=SynthesisConfig(
             n_steps=50,
-            condition=2.5,
-            adherence=3.0,
+            source_guidance=2.5,
+            guidance_scale=3.0,
             guidance_rescale=0.7,
             methods=METHODS,
             directions=("ones", "pc1", "pc2"),

@@ -59,8 +59,9 @@ class PriorConfig:
         if self.start and self.n_steps == 0 and self.conditional:
             raise MigvisError(
                 "prior: found n_steps = 0 with conditional = true; expected a step or more, in which a prior "
-                "learns what the latents mean, or conditional = false (and synthesis.condition and "
-                "synthesis.adherence 0) to use the one to start from as it is"
+                "learns what the latents mean, or conditional = false (and "
+                "synthesis.source_guidance and synthesis.guidance_scale 0) to use the one to start from "
+                "as it is"
             )
         check(
             self,

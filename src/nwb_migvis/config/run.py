@@ -14,6 +14,7 @@ from nwb_migvis.config.critic import CriticConfig
 from nwb_migvis.config.editing import SynthesisConfig
 from nwb_migvis.config.evidence import EvidenceConfig
 from nwb_migvis.config.latents import LatentsConfig, SplitConfig
+from nwb_migvis.config.printing import config_html, config_lines
 from nwb_migvis.config.prior import PriorConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import as_path
@@ -57,8 +58,9 @@ class Config:
             raise MigvisError(f"found device = {self.device!r}; expected cpu, cuda or mps, as in cuda:0")
         if self.synthesis.is_conditioned and not self.prior.conditional:
             raise MigvisError(
-                f"synthesis: found condition = {self.synthesis.condition:g} and adherence = "
-                f"{self.synthesis.adherence:g} without prior.conditional; set prior.conditional, or both to 0"
+                f"synthesis: found source_guidance = {self.synthesis.source_guidance:g} and "
+                f"guidance_scale = {self.synthesis.guidance_scale:g} without "
+                "prior.conditional; set prior.conditional, or both to 0"
             )
         for strength in (self.synthesis.strength, *self.synthesis.dose):
             if strength * self.prior.n_timesteps < self.synthesis.n_steps:
@@ -67,6 +69,18 @@ class Config:
                     f"prior.n_timesteps = {self.prior.n_timesteps}; expected at most "
                     f"{int(strength * self.prior.n_timesteps)} steps; lower n_steps or raise the strength"
                 )
+
+    def __repr__(self) -> str:
+        return "\n".join(config_lines(self, self._preset()))
+
+    def _repr_html_(self) -> str:
+        return config_html(self, self._preset())
+
+    def _preset(self) -> Config:
+        """Return the settings of the preset that is named, of the default one where it is unknown."""
+        from nwb_migvis.config.presets import PRESETS
+
+        return PRESETS.get(self.preset, PRESETS["quick"])
 
     @property
     def checkpoints(self) -> Path | None:

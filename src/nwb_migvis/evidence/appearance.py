@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.evidence.transfer import Draws, Transfer, numeric_transfer
+from nwb_migvis.groups import LatentGroups
 
 Features = Callable[[np.ndarray], np.ndarray]
 """uint8 images (n, y, x (, channel)) -> (n, feature)."""
@@ -32,7 +33,7 @@ def nearest_distance(images: np.ndarray, among: np.ndarray) -> np.ndarray:
     """Return the distance of each image to the nearest of others.
 
     Root mean square over pixels after each image's own mean is taken away and its contrast set to 1, so that
-    a copy that is merely darker or paler is still found.
+    a copy that is merely darker or paler still counts as one.
 
     Parameters
     ----------
@@ -74,14 +75,14 @@ def memorisation(
     """
     real = nearest_distance(held_out, train)
     bound = np.quantile(real, CLOSE)
-    found = {"held_out": real} | {name: nearest_distance(images, train) for name, images in sets.items()}
+    distances = {"held_out": real} | {name: nearest_distance(images, train) for name, images in sets.items()}
     return {
         name: {
             "n": len(distance),
             "median": float(np.median(distance)),
             "close": float((distance <= bound).mean()),
         }
-        for name, distance in found.items()
+        for name, distance in distances.items()
         if len(distance)
     }
 
@@ -113,10 +114,10 @@ def realism(
     -------
     dict of feature space to dict of set to dict
         `n`, `distance`, and `real`, the distance between two sets of n real images. Sets of fewer than
-        eight images are left out.
+        eight images are omitted.
     """
     rng = np.random.default_rng(seed)
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    by_space: dict[str, dict[str, dict[str, float]]] = {}
     for space, describe in features.items():
         real = describe(held_out)
         for name, images in sets.items():
@@ -134,19 +135,19 @@ def realism(
                 drawn = made[one_each[:n]]
                 distances.append([frechet_distance(drawn, first), frechet_distance(first, second)])
             distance, between = np.mean(distances, axis=0)
-            found.setdefault(space, {})[name] = {
+            by_space.setdefault(space, {})[name] = {
                 "n": n,
                 "distance": float(distance),
                 "real": float(between),
             }
-    return found
+    return by_space
 
 
 def feature_components(describe: Features, train: np.ndarray) -> Features:
     """Return the leading principal components of features, as they vary over the training images."""
-    known = describe(train)
-    mean = known.mean(axis=0)
-    axes = np.linalg.svd(known - mean, full_matrices=False)[2][:N_COMPONENTS]
+    features = describe(train)
+    mean = features.mean(axis=0)
+    axes = np.linalg.svd(features - mean, full_matrices=False)[2][:N_COMPONENTS]
     return lambda images: (describe(images) - mean) @ axes.T
 
 
@@ -183,14 +184,14 @@ def feature_transfer(
         for end in ("source", "target")
     }
     made = components(edits["image"].values)
-    found: dict[str, dict[str, Transfer]] = {}
+    by_group: dict[str, dict[str, Transfer]] = {}
     keys = list(zip(edits["group"].values, edits["method"].values, strict=True))
     for group, method in dict.fromkeys(keys):
         rows = np.array([key == (group, method) for key in keys])
-        found.setdefault(str(group), {})[str(method)] = numeric_transfer(
-            made[rows], ends["target"][rows], source=ends["source"][rows], **draws
+        by_group.setdefault(str(group), {})[str(method)] = numeric_transfer(
+            made[rows], ends["target"][rows], source=ends["source"][rows], draws=draws
         )
-    return found
+    return by_group
 
 
 def start_dependence(traversals: xr.Dataset, *, components: Features) -> dict[str, dict[str, float]]:
@@ -213,7 +214,7 @@ def start_dependence(traversals: xr.Dataset, *, components: Features) -> dict[st
     if traversals.sizes["edit"] == 0:
         return {}
     made = components(traversals["image"].values)
-    found: dict[str, dict[str, float]] = {}
+    by_group: dict[str, dict[str, float]] = {}
     for group in dict.fromkeys(traversals["group"].values.tolist()):
         shares = []
         for direction in dict.fromkeys(traversals["direction"].values.tolist()):
@@ -221,8 +222,8 @@ def start_dependence(traversals: xr.Dataset, *, components: Features) -> dict[st
             source, gamma = (traversals[name].values[rows] for name in ("source", "gamma"))
             shares.append(_shares(made[rows], source, gamma))
         names = ("between_sources", "between_steps", "within")
-        found[str(group)] = dict(zip(names, np.mean(shares, axis=0).tolist(), strict=True))
-    return found
+        by_group[str(group)] = dict(zip(names, np.mean(shares, axis=0).tolist(), strict=True))
+    return by_group
 
 
 def _shares(made: np.ndarray, source: np.ndarray, step: np.ndarray) -> tuple[float, float, float]:
@@ -244,8 +245,8 @@ def extreme_stimuli(
     latents: np.ndarray,
     stimulus: Sequence[str],
     *,
-    steps: Mapping[tuple[str, str], np.ndarray],
-    slices: Mapping[str, tuple[int, int]],
+    directions: Mapping[tuple[str, str], np.ndarray],
+    groups: LatentGroups,
     k: int = 5,
 ) -> dict[str, dict[str, dict[str, list[str]]]]:
     """Return the shown stimuli at both ends of each direction of each group.
@@ -255,8 +256,8 @@ def extreme_stimuli(
     latents : array (stimulus, latent)
         Standardised.
     stimulus : sequence of str
-    steps : mapping of (group, direction) to array (size,)
-    slices : mapping of group to (first, size)
+    directions : mapping of (group, direction) to array (size,)
+    groups : LatentGroups
     k : int
         Stimuli at each end, the farthest first.
 
@@ -264,15 +265,14 @@ def extreme_stimuli(
     -------
     dict of group to dict of direction to {"bottom": ids, "top": ids}
     """
-    found: dict[str, Any] = {}
-    for (group, direction), step in steps.items():
-        first, size = slices[group]
-        order = np.argsort(latents[:, first : first + size] @ step, kind="stable")
-        found.setdefault(group, {})[direction] = {
+    ends: dict[str, Any] = {}
+    for (group, direction), vector in directions.items():
+        order = np.argsort(latents[:, groups.slices[group]] @ vector, kind="stable")
+        ends.setdefault(group, {})[direction] = {
             "bottom": [str(stimulus[i]) for i in order[:k]],
             "top": [str(stimulus[i]) for i in order[::-1][:k]],
         }
-    return found
+    return ends
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.reliability import column_correlation, spearman_brown
 from nwb_migvis.evidence.ridge import fit_ridge
 from nwb_migvis.evidence.variance import MIN_STIMULI
@@ -30,12 +31,9 @@ class CrossVariance:
 
 
 def cross_variance(
-    halves: tuple[np.ndarray, np.ndarray],
-    *,
-    own: tuple[np.ndarray, np.ndarray],
+    halves: Halves,
     other: tuple[np.ndarray, np.ndarray],
-    train: np.ndarray,
-    test: np.ndarray,
+    *,
     min_reliability: float = 0.1,
 ) -> CrossVariance:
     """Predict one session's responses from its own latents and from those of another session.
@@ -47,38 +45,37 @@ def cross_variance(
 
     Parameters
     ----------
-    halves : two arrays (stimulus, unit)
-        Mean responses in two halves of the repeats; NaN rows where a stimulus was not repeated.
-    own : two arrays (stimulus, latent)
-        The session's latents for those halves.
+    halves : Halves
+        Of the session.
     other : two arrays (stimulus, latent)
         The other session's latents for halves of its own repeats; NaN rows where it has none.
-    train, test : array of bool (stimulus,)
     min_reliability : float
-        Units with a smaller split-half reliability on the training stimuli are left out.
+        Units with a smaller split-half reliability on the training stimuli are omitted.
 
     Returns
     -------
     CrossVariance
     """
-    repeated = np.isfinite(halves[0]).all(axis=1)
-    train = np.asarray(train, dtype=bool) & repeated
-    test = np.asarray(test, dtype=bool) & repeated & np.isfinite(other[0]).all(axis=1)
+    half_a, half_b = halves.half_a, halves.half_b
+    train, test = halves.repeated_train, halves.repeated_test & np.isfinite(other[0]).all(axis=1)
     n_test = int(test.sum())
     if min(n_test, train.sum()) < MIN_STIMULI:
         return CrossVariance(n_test, np.nan, np.nan)
     with np.errstate(invalid="ignore"):
-        kept = spearman_brown(column_correlation(halves[0][train], halves[1][train])) >= min_reliability
-    ceiling = column_correlation(halves[0][test], halves[1][test])
-    kept &= np.isfinite(ceiling)
-    if not kept.any() or ceiling[kept].mean() <= 0:
+        reliable = spearman_brown(column_correlation(half_a[train], half_b[train])) >= min_reliability
+    ceiling = column_correlation(half_a[test], half_b[test])
+    reliable &= np.isfinite(ceiling)
+    if not reliable.any() or ceiling[reliable].mean() <= 0:
         return CrossVariance(n_test, np.nan, np.nan)
-    found = []
-    for seen, predicted in ((0, 1), (1, 0)):
-        y = halves[predicted][:, kept]
-        ridge = fit_ridge(own[seen][train], y[train])
-        found.append([_r2(ridge.predict(z[seen][test]), y[test]) for z in (own, other)])
-    by_own, by_other = np.mean(found, axis=0) / ceiling[kept].mean()
+    r2 = []
+    for own, others, responses in (
+        (halves.latents_a, other[0], half_b),
+        (halves.latents_b, other[1], half_a),
+    ):
+        y = responses[:, reliable]
+        ridge = fit_ridge(own[train], y[train])
+        r2.append([_r2(ridge.predict(z[test]), y[test]) for z in (own, others)])
+    by_own, by_other = np.mean(r2, axis=0) / ceiling[reliable].mean()
     return CrossVariance(n_test, float(by_own), float(by_other))
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nwb_migvis.evidence.labels import code_labels
+from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.reliability import column_correlation, spearman_brown
 from nwb_migvis.evidence.ridge import Ridge, fit_ridge
 from nwb_migvis.evidence.significance import permutation_p, permutations
 from nwb_migvis.evidence.variance import MIN_STIMULI
+from nwb_migvis.labels import Label, code_labels, select
 
 N_FOURIER = 200
 """Random Fourier features of labels."""
@@ -39,14 +40,9 @@ class Beyond:
 
 
 def variance_beyond(
-    half_a: np.ndarray,
-    half_b: np.ndarray,
-    *,
-    latents_a: np.ndarray,
-    latents_b: np.ndarray,
+    halves: Halves,
     features: np.ndarray,
-    train: np.ndarray,
-    test: np.ndarray,
+    *,
     min_reliability: float = 0.1,
     n_permutations: int = 999,
     seed: int,
@@ -61,12 +57,9 @@ def variance_beyond(
 
     Parameters
     ----------
-    half_a, half_b : array (stimulus, unit)
-        Mean responses of two halves of the repeats; NaN rows where a stimulus was not repeated.
-    latents_a, latents_b : array (stimulus, latent)
-        Of one group, for those halves.
+    halves : Halves
+        With the latents of one group.
     features : array (stimulus, feature)
-    train, test : array of bool (stimulus,)
     min_reliability, n_permutations, seed
         As in `variance.group_variance`.
 
@@ -75,20 +68,20 @@ def variance_beyond(
     Beyond
         NaN with fewer than ten repeated stimuli on either side, or without a reliable unit.
     """
-    repeated = np.isfinite(half_a).all(axis=1) & np.isfinite(half_b).all(axis=1)
-    train, test = np.asarray(train, dtype=bool) & repeated, np.asarray(test, dtype=bool) & repeated
+    half_a, half_b = halves.half_a, halves.half_b
+    train, test = halves.repeated_train, halves.repeated_test
     nothing = Beyond(float("nan"), float("nan"), float("nan"))
     if min(train.sum(), test.sum()) < MIN_STIMULI:
         return nothing
     with np.errstate(invalid="ignore"):
-        kept = spearman_brown(column_correlation(half_a[train], half_b[train])) >= min_reliability
+        reliable = spearman_brown(column_correlation(half_a[train], half_b[train])) >= min_reliability
     ceiling = column_correlation(half_a[test], half_b[test])
-    kept &= np.isfinite(ceiling)
-    if not kept.any() or ceiling[kept].mean() <= 0:
+    reliable &= np.isfinite(ceiling)
+    if not reliable.any() or ceiling[reliable].mean() <= 0:
         return nothing
     alone, added, agreements = [], [], []
-    for latents, responses in ((latents_a, half_b), (latents_b, half_a)):
-        y = responses[:, kept]
+    for latents, responses in ((halves.latents_a, half_b), (halves.latents_b, half_a)):
+        y = responses[:, reliable]
         left = y - _fit(features, y, train).predict(features)
         rest = latents - _fit(features, latents, train).predict(features)
         gain = _fit(rest, left, train).predict(rest)
@@ -100,7 +93,7 @@ def variance_beyond(
     pairings = permutations(int(test.sum()), n_permutations, rng=np.random.default_rng(seed))
     agreement = agreements[0]
     null = agreement[np.arange(len(agreement)), pairings].sum(axis=1)
-    scale = ceiling[kept].mean()
+    scale = ceiling[reliable].mean()
     p = float(permutation_p(np.trace(agreement), null))
     return Beyond(float(np.mean(added) / scale), float(np.mean(alone) / scale), p)
 
@@ -110,21 +103,19 @@ def _fit(x: np.ndarray, y: np.ndarray, train: np.ndarray) -> Ridge:
 
 
 def label_features(
-    labels: Mapping[str, np.ndarray],
+    labels: Mapping[str, Label],
     *,
     train: np.ndarray,
-    circular: Mapping[str, float] | None = None,
     seed: int,
 ) -> np.ndarray:
     """Describe stimuli by their labels: the coded values, and random cosines of them.
 
     Parameters
     ----------
-    labels : mapping of str to array (stimulus,)
+    labels : mapping of str to Label (stimulus,)
         A missing value is coded as the mean with a column that says so.
     train : array of bool (stimulus,)
         Stimuli that the codes are chosen on.
-    circular : mapping of str to float, optional
     seed : int
 
     Returns
@@ -132,10 +123,9 @@ def label_features(
     array (stimulus, feature)
         No columns where no label varies.
     """
-    codes = code_labels({name: values[train] for name, values in labels.items()}, circular=circular)
     columns = []
-    for code in codes:
-        coded = code.encode(labels[code.name]).astype(np.float64)
+    for code in code_labels(select(labels, train)):
+        coded = code.encode(labels[code.name].values).astype(np.float64)
         missing = np.logical_not(np.isfinite(coded).all(axis=1))
         columns.append(np.where(missing[:, None], np.nanmean(coded[train], axis=0), coded))
         if missing.any():

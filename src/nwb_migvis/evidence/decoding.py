@@ -8,8 +8,10 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.evidence.disentanglement import bin_indices, mutual_information
-from nwb_migvis.evidence.labels import LabelCode, by_presence, code_labels
+from nwb_migvis.evidence.labels import by_presence
 from nwb_migvis.evidence.significance import benjamini_hochberg, permutation_p, permutations
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import Label, LabelCode, code_labels, select
 
 N_FEATURES = 512
 """Random Fourier features."""
@@ -21,11 +23,9 @@ MIN_STIMULI = 20
 
 def decode_labels(
     latents: np.ndarray,
-    labels: Mapping[str, np.ndarray],
+    labels: Mapping[str, Label],
     *,
-    groups: Mapping[str, tuple[int, int]],
-    supervised_by: Mapping[str, Sequence[str]] | None = None,
-    circular: Mapping[str, float] | None = None,
+    groups: LatentGroups,
     n_folds: int = 5,
     n_permutations: int = 0,
     seed: int,
@@ -40,12 +40,9 @@ def decode_labels(
     ----------
     latents : array (stimulus, latent)
         Of stimuli that the encoder was not trained on.
-    labels : mapping of str to array (stimulus,)
-    groups : mapping of str to (first, size)
-    supervised_by : mapping of str to sequence of str, optional
-        Labels of each group, for the tests of a group's own labels together.
-    circular : mapping of str to float, optional
-        Period of labels that wrap.
+    labels : mapping of str to Label (stimulus,)
+    groups : LatentGroups
+        A group's own labels, those that supervise it, are tested together.
     n_folds : int
     n_permutations : int
         B of the null in which whole stimuli are permuted against their labels and everything is fitted
@@ -64,9 +61,9 @@ def decode_labels(
         label that wraps) or accuracy; NaN where a label does not vary or fewer than twenty stimuli have
         one.
     """
-    codes = {code.name: code for code in code_labels(labels, circular=circular)}
-    encoded = {name: code.encode(labels[name]) for name, code in codes.items()}
-    table = _Table(list(groups), list(labels), supervised_by or {})
+    codes = {code.name: code for code in code_labels(labels)}
+    encoded = {name: code.encode(labels[name].values) for name, code in codes.items()}
+    table = _Table(groups, list(labels))
     for present, names in by_presence(encoded):
         if present.sum() < MIN_STIMULI:
             continue
@@ -74,8 +71,9 @@ def decode_labels(
         fold = rng.permutation(np.arange(present.sum()) % n_folds)
         orders = permutations(int(present.sum()), n_permutations, rng=rng)
         goals = {name: encoded[name][present] for name in names}
-        bins = {name: bin_indices(codes[name], labels[name][present]) for name in names}
-        for group, own in _subsets(groups, latents.shape[1]).items():
+        values = {name: label.values for name, label in select(labels, present).items()}
+        bins = {name: bin_indices(codes[name], values[name]) for name in names}
+        for group, own in _subsets(groups).items():
             features = _fourier_features(latents[present][:, own], rng=np.random.default_rng(seed))
             folds = [_Fold(features, fold == k) for k in range(n_folds)]
             null = {}
@@ -83,7 +81,7 @@ def decode_labels(
                 code, goal = codes[name], goals[name]
                 read = _read(goal[:, None], folds)
                 table.put("score", group, name, _score(code, read, goal[:, None])[0])
-                read_bins = bin_indices(code, labels[name][present], code.decode(read[:, 0]))
+                read_bins = bin_indices(code, values[name], code.decode(read[:, 0]))
                 table.put_information(group, name, bins[name], read_bins)
                 if n_permutations and group is not None:
                     null[name] = _null_scores(code, goal, orders, folds)
@@ -91,41 +89,40 @@ def decode_labels(
     return table.dataset()
 
 
-def _subsets(groups: Mapping[str, tuple[int, int]], n_latents: int) -> dict[str | None, np.ndarray]:
-    """Latents of each group, and of all together under None."""
-    own: dict[str | None, np.ndarray] = {None: np.arange(n_latents)}
-    own.update({name: np.arange(first, first + size) for name, (first, size) in groups.items()})
+def _subsets(groups: LatentGroups) -> dict[str | None, np.ndarray]:
+    """Indices of the latents of each group, and of all together under None."""
+    every = np.arange(groups.n_latents)
+    own: dict[str | None, np.ndarray] = {None: every}
+    own.update({name: every[place] for name, place in groups.slices.items()})
     return own
 
 
 class _Table:
     """Collects what `decode_labels` returns."""
 
-    def __init__(
-        self, groups: list[str], labels: list[str], supervised_by: Mapping[str, Sequence[str]]
-    ) -> None:
-        self._own = {g: [name for name in supervised_by.get(g, ()) if name in labels] for g in groups}
+    def __init__(self, groups: LatentGroups, labels: list[str]) -> None:
+        self._own = {g: [name for name in its if name in labels] for g, its in groups.supervised_by.items()}
         self._own_tests: dict[str, list[float]] = {g: [] for g in groups}
         both = ("group", "label")
         sizes = (len(groups), len(labels))
-        self._found = xr.Dataset(
+        self._table = xr.Dataset(
             {
                 **{n: (both, np.full(sizes, np.nan)) for n in ("score", "chance", "p_value", "information")},
                 **{n: (("label",), np.full(len(labels), np.nan)) for n in ("score_all", "entropy")},
                 **{n: (("group",), np.full(len(groups), np.nan)) for n in ("own_score", "own_p")},
             },
-            coords={"group": np.array(groups, dtype=object), "label": np.array(labels, dtype=object)},
+            coords={"group": np.array(groups.names, dtype=object), "label": np.array(labels, dtype=object)},
         )
 
     def put(self, name: str, group: str | None, label: str, value: float) -> None:
         if group is None:
-            self._found[f"{name}_all"].loc[{"label": label}] = value
+            self._table[f"{name}_all"].loc[{"label": label}] = value
         else:
-            self._found[name].loc[{"group": group, "label": label}] = value
+            self._table[name].loc[{"group": group, "label": label}] = value
 
     def put_information(self, group: str | None, label: str, truth: np.ndarray, read: np.ndarray) -> None:
         if group is None:
-            self._found["entropy"].loc[{"label": label}] = mutual_information(truth, truth)
+            self._table["entropy"].loc[{"label": label}] = mutual_information(truth, truth)
         else:
             self.put("information", group, label, mutual_information(truth, read))
 
@@ -134,27 +131,27 @@ class _Table:
         if group is None or not null:
             return
         for label, values in null.items():
-            score = self._found["score"].sel(group=group, label=label).item()
+            score = self._table["score"].sel(group=group, label=label).item()
             self.put("chance", group, label, values.mean())
             self.put("p_value", group, label, float(permutation_p(score, values)))
         own = [label for label in self._own[group] if label in null]
         if own:
-            observed = float(self._found["score"].sel(group=group, label=own).mean())
+            observed = float(self._table["score"].sel(group=group, label=own).mean())
             together = np.mean([null[label] for label in own], axis=0)
             self._own_tests[group].append(float(permutation_p(observed, together)))
 
     def dataset(self) -> xr.Dataset:
         for group, own in self._own.items():
-            scores = self._found["score"].sel(group=group, label=own).values
+            scores = self._table["score"].sel(group=group, label=own).values
             tests = self._own_tests[group]
             place = {"group": group}
             if np.isfinite(scores).any():
-                self._found["own_score"].loc[place] = np.nanmean(scores)
+                self._table["own_score"].loc[place] = np.nanmean(scores)
             if tests:
-                self._found["own_p"].loc[place] = min(1.0, len(tests) * min(tests))
-        p = self._found["p_value"].values
+                self._table["own_p"].loc[place] = min(1.0, len(tests) * min(tests))
+        p = self._table["p_value"].values
         q = np.stack([benjamini_hochberg(column) for column in p.T], axis=1) if p.size else p
-        return self._found.assign(q_value=(("group", "label"), q))
+        return self._table.assign(q_value=(("group", "label"), q))
 
 
 def own_group_gap(score: xr.DataArray, *, supervised_by: Mapping[str, Sequence[str]]) -> dict[str, float]:
@@ -188,9 +185,9 @@ def own_group_gap(score: xr.DataArray, *, supervised_by: Mapping[str, Sequence[s
 class _Fold:
     """Ridge regression fitted on the stimuli of the other folds, ready for any labels."""
 
-    def __init__(self, features: np.ndarray, held: np.ndarray) -> None:
-        self.held = held
-        x = features[~held]
+    def __init__(self, features: np.ndarray, held_out: np.ndarray) -> None:
+        self.held_out = held_out
+        x = features[~held_out]
         mean, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-12)
         self._x = (x - mean) / scale
         tall = len(x) > x.shape[1]
@@ -198,28 +195,28 @@ class _Fold:
         carried = squared > 1e-9 * squared.max()
         self._squared, axes = squared[carried], axes[:, carried]
         self._axes = axes if tall else self._x.T @ axes / np.sqrt(self._squared)
-        self._new = (features[held] - mean) / scale @ self._axes
+        self._new = (features[held_out] - mean) / scale @ self._axes
 
     def read(self, goals: np.ndarray) -> np.ndarray:
         """Predict columns (stimulus, column) on this fold, each with a penalty of its own."""
-        y = goals[~self.held]
+        y = goals[~self.held_out]
         centre = y.mean(axis=0)
         along = self._axes.T @ (self._x.T @ (y - centre))
         share = along**2 / self._squared[:, None]
         outside = ((y - centre) ** 2).sum(axis=0) - share.sum(axis=0)
-        kept = self._squared / (self._squared + PENALTIES[:, None] * len(y))
-        freedom = np.maximum(len(y) - 1 - kept.sum(axis=1), 1e-9)
-        best = np.argmin((outside + (1 - kept) ** 2 @ share) / freedom[:, None] ** 2, axis=0)
-        return self._new @ (kept[best].T / self._squared[:, None] * along) + centre
+        shrinkage = self._squared / (self._squared + PENALTIES[:, None] * len(y))
+        freedom = np.maximum(len(y) - 1 - shrinkage.sum(axis=1), 1e-9)
+        best = np.argmin((outside + (1 - shrinkage) ** 2 @ share) / freedom[:, None] ** 2, axis=0)
+        return self._new @ (shrinkage[best].T / self._squared[:, None] * along) + centre
 
 
 def _read(goals: np.ndarray, folds: list[_Fold]) -> np.ndarray:
     """Predict goals (stimulus, assignment, column), each fold from the others."""
-    read = np.empty_like(goals)
+    predicted = np.empty_like(goals)
     columns = goals.reshape(len(goals), -1)
     for fold in folds:
-        read[fold.held] = fold.read(columns).reshape(-1, *goals.shape[1:])
-    return read
+        predicted[fold.held_out] = fold.read(columns).reshape(-1, *goals.shape[1:])
+    return predicted
 
 
 def _score(code: LabelCode, read: np.ndarray, goals: np.ndarray) -> np.ndarray:

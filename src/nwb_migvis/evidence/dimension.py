@@ -32,13 +32,13 @@ def twonn_dimension(latents: np.ndarray, *, discard: float = 0.1) -> float:
 
     The ratio of the distances to the second and the first neighbour follows a Pareto law whose exponent is
     the dimension (Facco et al. 2017). It is fitted by regression through the origin of -log(1 - F) on the
-    log ratio, the largest ratios left out.
+    log ratio, the largest ratios omitted.
 
     Parameters
     ----------
     latents : array (stimulus, latent)
     discard : float
-        Fraction of the largest ratios that is left out.
+        Fraction of the largest ratios that is omitted.
 
     Returns
     -------
@@ -50,8 +50,8 @@ def twonn_dimension(latents: np.ndarray, *, discard: float = 0.1) -> float:
         return float("nan")
     distance, _ = cKDTree(x).query(x, k=3)
     log_ratio = np.sort(np.log(distance[:, 2] / distance[:, 1]))
-    n_kept = int(len(x) * (1 - discard))
-    below = np.arange(1, n_kept + 1) / len(x)
-    height, log_ratio = -np.log(1 - below), log_ratio[:n_kept]
+    n_used = int(len(x) * (1 - discard))
+    below = np.arange(1, n_used + 1) / len(x)
+    height, log_ratio = -np.log(1 - below), log_ratio[:n_used]
     norm = (log_ratio**2).sum()
     return float((log_ratio * height).sum() / norm) if norm > 0 else float("nan")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_migvis.evidence.labels import LabelCode
+from nwb_migvis.labels import LabelCode
 
 MAX_BINS = 10
 PER_BIN = 10

@@ -17,17 +17,17 @@ def bits_per_spike(
     exposure : array (stimulus,)
         Number of those presentations.
     rate : array (stimulus, unit)
-        Predicted spikes a presentation, above 0.
+        Predicted spikes per presentation, above 0.
     base_rate : array (unit,)
-        Constant rates to compare with: the means over training stimuli. Units at 0 are left out.
+        Constant rates to compare with: the means over training stimuli. Units at 0 are omitted.
 
     Returns
     -------
     float
         NaN without a spike.
     """
-    known = np.asarray(base_rate) > 0
-    total, rate, base = np.asarray(total)[:, known], np.asarray(rate)[:, known], base_rate[known]
+    fires = np.asarray(base_rate) > 0
+    total, rate, base = np.asarray(total)[:, fires], np.asarray(rate)[:, fires], base_rate[fires]
     n_spikes = total.sum()
     if n_spikes == 0:
         return float("nan")

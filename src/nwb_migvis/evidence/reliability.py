@@ -27,7 +27,7 @@ def half_means(
     Returns
     -------
     mean_a, mean_b : array (stimulus, unit), float64
-        Mean spikes a presentation in each half; NaN rows where a stimulus has fewer than two repeats.
+        Mean spikes per presentation in each half; NaN rows where a stimulus has fewer than two repeats.
     n_a, n_b : array (stimulus,), int64
         Presentations in each half. With an odd number of repeats a coin decides which half is larger.
     """
@@ -71,8 +71,8 @@ def split_half_correlation(
     """
     spike_count, stimulus_index = np.asarray(spike_count), np.asarray(stimulus_index)
     if stimuli is not None:
-        kept = np.asarray(stimuli, dtype=bool)[stimulus_index]
-        spike_count, stimulus_index = spike_count[kept], stimulus_index[kept]
+        chosen = np.asarray(stimuli, dtype=bool)[stimulus_index]
+        spike_count, stimulus_index = spike_count[chosen], stimulus_index[chosen]
     rng = np.random.default_rng(seed)
     total, n_total = _sums(spike_count, stimulus_index, n_stimuli, chosen=None)
     correlations = np.zeros(spike_count.shape[1])
@@ -133,7 +133,7 @@ def column_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     a, b : array (row, column)
-        A row that holds a NaN in its first column is left out.
+        A row that holds a NaN in its first column is omitted.
 
     Returns
     -------

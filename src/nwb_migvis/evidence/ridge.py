@@ -70,8 +70,8 @@ def _least_gcv(s: np.ndarray, projected: np.ndarray, y: np.ndarray) -> float:
     outside = varies.sum() - share.sum()
     errors = []
     for penalty in PENALTIES:
-        kept = s**2 / (s**2 + penalty * n)
-        residual = outside + ((1 - kept) ** 2 * share).sum()
-        freedom = max(n - 1 - kept.sum(), 1e-9)
+        shrinkage = s**2 / (s**2 + penalty * n)
+        residual = outside + ((1 - shrinkage) ** 2 * share).sum()
+        freedom = max(n - 1 - shrinkage.sum(), 1e-9)
         errors.append(residual / freedom**2)
     return float(PENALTIES[int(np.argmin(errors))])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NotRequired, Unpack
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from nwb_migvis.evidence.labels import LabelCode
-from nwb_migvis.evidence.readers.protocol import Reader, reader_scores
+from nwb_migvis.evidence.readers.protocol import Examples, Reader, reader_scores
 from nwb_migvis.evidence.transfer import Draws, Transfer, category_transfer, numeric_transfer
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import Label, LabelCode, select
 
 BY_EDIT = (
     "transfer",
@@ -25,37 +26,41 @@ BY_EDIT = (
 """Variables of dims (group, label, method, reader)."""
 
 
-class Reading(Draws):
-    """What edits are read with and compared to, besides what is drawn at random.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EditScoring:
+    """What edits are read with and compared to.
 
-    Attributes
+    Parameters
     ----------
-    images : array of uint8 (stimulus, y, x (, channel))
+    images : numpy.ndarray of uint8, shape (n_stimuli, y, x) or (n_stimuli, y, x, channel)
         The stimuli at the size of the edits.
-    stimulus : sequence of str (stimulus,)
-        Ids, as `source` and `target` give them.
-    labels : mapping of str to array (stimulus,)
+    stimulus : sequence of str
+        Id of each, as `source` and `target` of the edits give them.
+    labels : mapping of str to Label (n_stimuli,)
     readers : sequence of Reader
-    test : array of bool (stimulus,)
+    test : numpy.ndarray of bool, shape (n_stimuli,)
         Stimuli that readers were not trained on, for their scores.
+    draws : Draws
     min_reader_score : float
-        A label that a reader scores worse on is not measurable by it: NaN. 0.3 where it is absent.
+        A label that a reader scores worse on is not measurable by it: NaN.
     """
 
     images: np.ndarray
     stimulus: Sequence[str]
-    labels: Mapping[str, np.ndarray]
+    labels: Mapping[str, Label]
     readers: Sequence[Reader]
     test: np.ndarray
-    min_reader_score: NotRequired[float]
+    draws: Draws
+    min_reader_score: float = 0.3
+
+    @property
+    def test_examples(self) -> Examples:
+        """The test stimuli with their labels."""
+        test = np.asarray(self.test, dtype=bool)
+        return Examples(self.images[test], select(self.labels, test))
 
 
-def measure_selectivity(
-    synthesized: xr.Dataset,
-    *,
-    supervised_by: Mapping[str, Sequence[str]],
-    **reading: Unpack[Reading],
-) -> xr.Dataset:
+def measure_selectivity(synthesized: xr.Dataset, scoring: EditScoring, *, groups: LatentGroups) -> xr.Dataset:
     """Measure for every group, label, method and reader how far edits move the label.
 
     Only edits of role `main` count. Each is scored against its own target and source, for `none` (the
@@ -67,10 +72,8 @@ def measure_selectivity(
     synthesized : xarray.Dataset
         `image` (edit, y, x (, channel)) uint8 with the coordinates `group`, `source`, `target`, `method`
         and `role`.
-    supervised_by : mapping of str to sequence of str
-        For every group in order the labels that supervise it; none for a free group.
-    **reading
-        As in `Reading`.
+    scoring : EditScoring
+    groups : LatentGroups
 
     Returns
     -------
@@ -80,16 +83,16 @@ def measure_selectivity(
         over (method, reader).
     """
     main = synthesized.isel(edit=np.flatnonzero(synthesized["role"].values == "main"))
-    result = _measure(main, by="method", groups=list(supervised_by), **reading)
-    return result.assign(_indices(result, supervised_by))
+    result = _measure(main, scoring, by="method", groups=groups)
+    return result.assign(_indices(result, groups.supervised_by))
 
 
 def dose_response(
     synthesized: xr.Dataset,
+    scoring: EditScoring,
     *,
+    groups: LatentGroups,
     by: str = "guidance",
-    groups: Sequence[str],
-    **reading: Unpack[Reading],
 ) -> xr.Dataset:
     """Measure transfer and retention at each dose of the edits of role `dose`.
 
@@ -97,11 +100,10 @@ def dose_response(
     ----------
     synthesized : xarray.Dataset
         As in `measure_selectivity`.
+    scoring : EditScoring
+    groups : LatentGroups
     by : {"guidance", "strength"}
         The coordinate of the edits that is the dose.
-    groups : sequence of str
-    **reading
-        As in `Reading`.
 
     Returns
     -------
@@ -110,28 +112,15 @@ def dose_response(
         with rising doses.
     """
     series = synthesized.isel(edit=np.flatnonzero(synthesized["role"].values == "dose"))
-    return _measure(series, by=by, groups=list(groups), **reading).sortby(by)
+    return _measure(series, scoring, by=by, groups=groups).sortby(by)
 
 
-def _measure(
-    edits: xr.Dataset,
-    *,
-    by: str,
-    groups: list[str],
-    images: np.ndarray,
-    stimulus: Sequence[str],
-    labels: Mapping[str, np.ndarray],
-    readers: Sequence[Reader],
-    test: np.ndarray,
-    min_reader_score: float = 0.3,
-    **draws: Unpack[Draws],
-) -> xr.Dataset:
+def _measure(edits: xr.Dataset, scoring: EditScoring, *, by: str, groups: LatentGroups) -> xr.Dataset:
     """Transfer and retention of edits that share a group and a value of the coordinate `by`."""
-    pairs = _Pairs.of(edits, stimulus, by=by)
-    test = np.asarray(test, dtype=bool)
-    labels = {name: np.asarray(values) for name, values in labels.items()}
+    pairs = _Pairs.of(edits, scoring.stimulus, by=by)
+    labels, readers = scoring.labels, scoring.readers
     dims: dict[str, list[Any]] = {
-        "group": groups,
+        "group": list(groups),
         "label": list(labels),
         by: list(dict.fromkeys(pairs.condition.tolist())),
         "reader": [reader.kind for reader in readers],
@@ -139,27 +128,27 @@ def _measure(
     values = {name: np.full([len(names) for names in dims.values()], np.nan) for name in BY_EDIT}
     scores = np.full((len(labels), len(readers)), np.nan)
     for r, reader in enumerate(readers):
-        score = reader_scores(reader, images[test], {name: v[test] for name, v in labels.items()})
+        score = reader_scores(reader, scoring.test_examples)
         scores[:, r] = list(score.values())
-        codes = {code.name: code for code in reader.codes if score[code.name] >= min_reader_score}
+        codes = {code.name: code for code in reader.codes if score[code.name] >= scoring.min_reader_score}
         if not len(pairs.group):
             continue
         on_edits = reader.read(edits["image"].values)
-        on_stimuli = _read_used(reader, images, pairs)
+        on_stimuli = _read_used(reader, scoring.images, pairs)
         for g, label, c in np.ndindex(values["transfer"].shape[:3]):
             name = dims["label"][label]
             if name not in codes:
                 continue
-            rows = pairs.rows(groups[g], dims[by][c])
-            found = _transfer(
+            rows = pairs.rows(groups.names[g], dims[by][c])
+            cell = _transfer(
                 codes[name],
                 on_edits[name][rows],
                 on_stimuli[name],
-                labels[name],
+                labels[name].values,
                 pairs=(pairs.source[rows], pairs.target[rows]),
-                draws=draws,
+                draws=scoring.draws,
             )
-            for key, value in zip(BY_EDIT, found.values(), strict=True):
+            for key, value in zip(BY_EDIT, cell.values(), strict=True):
                 values[key][g, label, c, r] = value
     variables = {name: (tuple(dims), array) for name, array in values.items()}
     variables["reader_score"] = (("label", "reader"), scores)
@@ -260,8 +249,8 @@ def _transfer(
     if code.classes:
         true_class = code.class_index(truth)
         read = on_edits.argmax(axis=1)
-        return category_transfer(read, true_class[target], source=true_class[source], **draws)
-    return numeric_transfer(on_edits, on_stimuli[target], source=on_stimuli[source], **draws)
+        return category_transfer(read, true_class[target], source=true_class[source], draws=draws)
+    return numeric_transfer(on_edits, on_stimuli[target], source=on_stimuli[source], draws=draws)
 
 
 def _indices(
@@ -272,8 +261,9 @@ def _indices(
     cells = [(str(g), str(name)) for g in selectivity["group"].values for name in selectivity["label"].values]
     si_transfer, si_strict = np.full((2, *transfer.shape[2:]), np.nan)
     for m, r in np.ndindex(*si_transfer.shape):
-        moved = dict(zip(cells, transfer[:, :, m, r].ravel(), strict=True))
-        kept = dict(zip(cells, retention[:, :, m, r].ravel(), strict=True))
-        si_transfer[m, r], si_strict[m, r] = selectivity_index(moved, kept, supervised_by=supervised_by)
+        by_cell = (
+            dict(zip(cells, values[:, :, m, r].ravel(), strict=True)) for values in (transfer, retention)
+        )
+        si_transfer[m, r], si_strict[m, r] = selectivity_index(*by_cell, supervised_by=supervised_by)
     dims = ("method", "reader")
     return {"si_transfer": (dims, si_transfer), "si_strict": (dims, si_strict)}

@@ -6,6 +6,10 @@ import math
 
 import numpy as np
 
+from nwb_migvis.multiplicity import benjamini_hochberg
+
+__all__ = ["benjamini_hochberg", "permutation_p", "permutations", "verdict"]
+
 LEVEL = 0.05
 """False discovery rate over the groups of a run."""
 
@@ -39,33 +43,6 @@ def permutation_p(observed: np.ndarray | float, null: np.ndarray) -> np.ndarray:
     reached = null >= observed - 1e-9 * np.abs(observed)
     p = (1 + reached.sum(axis=0)) / (1 + len(null))
     return np.where(np.isnan(observed), np.nan, p)
-
-
-def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
-    """Adjust p-values so that calling those under q keeps the false discovery rate at q.
-
-    Parameters
-    ----------
-    p : array (...)
-        P-values; NaN says that a test was not made, and does not count as one.
-
-    Returns
-    -------
-    array (...)
-        Adjusted p-values of Benjamini and Hochberg (1995), NaN where `p` is.
-    """
-    p = np.asarray(p, dtype=np.float64)
-    adjusted = np.full(p.shape, np.nan)
-    tested = np.isfinite(p)
-    values = p[tested]
-    order = np.argsort(values, kind="stable")
-    n = len(values)
-    scaled = values[order] * n / np.arange(1, n + 1)
-    smallest_from_here = np.minimum.accumulate(scaled[::-1])[::-1]
-    back = np.empty(n)
-    back[order] = np.minimum(smallest_from_here, 1.0)
-    adjusted[tested] = back
-    return adjusted
 
 
 def verdict(*, supervised: bool, decoding_q: float, variance_q: float) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+
+from nwb_migvis.groups import LatentGroups
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ def match_groups(
     latents_a: np.ndarray,
     latents_b: np.ndarray,
     *,
-    groups_a: Mapping[str, tuple[int, int]],
-    groups_b: Mapping[str, tuple[int, int]],
+    groups_a: LatentGroups,
+    groups_b: LatentGroups,
     measure: str = "cka",
 ) -> Matching:
     """Match the groups of two fits so that their summed similarity is largest (Hungarian algorithm).
@@ -39,15 +40,15 @@ def match_groups(
     ----------
     latents_a, latents_b : array (stimulus, latent)
         Of the same stimuli, held out from both fits.
-    groups_a, groups_b : mapping of str to (first, size)
+    groups_a, groups_b : LatentGroups
     measure : {"cka", "cca"}
         Linear centred kernel alignment, or mean canonical correlation.
     """
     similar = {"cka": linear_cka, "cca": mean_cca}[measure]
     table = np.array(
         [
-            [similar(latents_a[:, f : f + s], latents_b[:, g : g + t]) for g, t in groups_b.values()]
-            for f, s in groups_a.values()
+            [similar(a, b) for b in groups_b.split(latents_b).values()]
+            for a in groups_a.split(latents_a).values()
         ]
     )
     rows, columns = linear_sum_assignment(-table)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict, Unpack
 
 import numpy as np
 
@@ -13,12 +12,22 @@ MIN_PAIRS = 8
 """Fewer usable pairs than this give no estimate."""
 
 
-class Draws(TypedDict):
-    """What is drawn at random: `n_bootstrap` (1000) resamples, `n_permutations` (999), from a `seed`."""
+@dataclass(frozen=True)
+class Draws:
+    """What is drawn at random.
+
+    Parameters
+    ----------
+    seed : int
+    n_bootstrap : int
+        Resamples for intervals.
+    n_permutations : int
+        B of the permutation null; p = (1 + k) / (1 + B).
+    """
 
     seed: int
-    n_bootstrap: NotRequired[int]
-    n_permutations: NotRequired[int]
+    n_bootstrap: int = 1000
+    n_permutations: int = 999
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ def numeric_transfer(
     target: np.ndarray,
     *,
     source: np.ndarray,
-    **draws: Unpack[Draws],
+    draws: Draws,
 ) -> Transfer:
     """Measure transfer and retention of a numeric label by a joint regression.
 
@@ -72,9 +81,8 @@ def numeric_transfer(
     ----------
     edit, target, source : array (pair,) or (pair, column)
         Readings of the edited image and of the real target and source images. Columns (cosine and sine
-        of a label that wraps) share a and b, each with its own c. Pairs with a NaN are left out.
-    **draws
-        As in `Draws`.
+        of a label that wraps) share a and b, each with its own c. Pairs with a NaN are omitted.
+    draws : Draws
 
     Returns
     -------
@@ -91,7 +99,7 @@ def numeric_transfer(
     slopes = _joint_slopes(stacked, np.ones((1, n)))[0]
     if np.isnan(slopes).any():
         return Transfer(n_pairs=n)
-    times_drawn, pairings = _draw(n, n, **draws)
+    times_drawn, pairings = _draw(n, n, draws)
     resampled = _joint_slopes(stacked, times_drawn)
     null = _permuted_slopes(stacked, pairings)
     intervals = _interval(resampled[:, 0]), _interval(resampled[:, 1])
@@ -104,7 +112,7 @@ def category_transfer(
     target: np.ndarray,
     *,
     source: np.ndarray,
-    **draws: Unpack[Draws],
+    draws: Draws,
 ) -> Transfer:
     """Measure transfer and retention of a categorical label.
 
@@ -117,31 +125,30 @@ def category_transfer(
         Class that the reader finds most probable for the edited image.
     target, source : array of int (pair,)
         True class of the target and of the source; negative where missing.
-    **draws
-        As in `Draws`.
+    draws : Draws
 
     Returns
     -------
     Transfer
-        NaN with fewer than eight pairs whose labels are known and differ.
+        NaN with fewer than eight pairs whose labels are present and differ.
     """
     edit, target, source = (np.asarray(x) for x in (edit, target, source))
-    known = (target >= 0) & (source >= 0)
-    edit, target, source = edit[known], target[known], source[known]
+    labelled = (target >= 0) & (source >= 0)
+    edit, target, source = edit[labelled], target[labelled], source[labelled]
     differ = target != source
     n = int(differ.sum())
     if n < MIN_PAIRS:
         return Transfer(n_pairs=n)
-    times_drawn, pairings = _draw(n, len(target), **draws)
-    moved, kept = (edit == target)[differ], (edit == source)[differ]
+    times_drawn, pairings = _draw(n, len(target), draws)
+    as_target, as_source = (edit == target)[differ], (edit == source)[differ]
     weight = times_drawn / n
     permuted = target[pairings]
     usable = permuted != source
     null = ((edit == permuted) & usable).sum(axis=1) / np.maximum(usable.sum(axis=1), 1)
-    intervals = _interval(weight @ moved), _interval(weight @ kept)
-    transfer = float(moved.mean())
+    intervals = _interval(weight @ as_target), _interval(weight @ as_source)
+    transfer = float(as_target.mean())
     p_value = float(permutation_p(transfer, null))
-    return Transfer(transfer, float(kept.mean()), *intervals, p_value=p_value, n_pairs=n)
+    return Transfer(transfer, float(as_source.mean()), *intervals, p_value=p_value, n_pairs=n)
 
 
 def _joint_slopes(stacked: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -183,13 +190,11 @@ def _permuted_slopes(stacked: np.ndarray, pairings: np.ndarray) -> np.ndarray:
     return (shuffled * left).sum(axis=(1, 2)) / np.maximum(across, 1e-12 * ss)
 
 
-def _draw(
-    n: int, n_paired: int, *, seed: int, n_bootstrap: int = 1000, n_permutations: int = 999
-) -> tuple[np.ndarray, np.ndarray]:
+def _draw(n: int, n_paired: int, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
     """Return how often each of n pairs is in each resample, (resample, n), and permutations of n_paired."""
-    rng = np.random.default_rng(seed)
-    times_drawn = rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap).astype(np.float64)
-    return times_drawn, permutations(n_paired, n_permutations, rng=rng)
+    rng = np.random.default_rng(draws.seed)
+    times_drawn = rng.multinomial(n, np.full(n, 1 / n), size=draws.n_bootstrap).astype(np.float64)
+    return times_drawn, permutations(n_paired, draws.n_permutations, rng=rng)
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:

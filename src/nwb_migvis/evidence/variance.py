@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.reliability import column_correlation, spearman_brown
 from nwb_migvis.evidence.ridge import fit_ridge
 from nwb_migvis.evidence.significance import permutation_p, permutations
+from nwb_migvis.groups import LatentGroups
 
 MIN_STIMULI = 10
 """Fewer repeated stimuli than this on either side of the split give no estimate."""
@@ -44,14 +45,9 @@ class GroupVariance:
 
 
 def group_variance(
-    half_a: np.ndarray,
-    half_b: np.ndarray,
+    halves: Halves,
+    groups: LatentGroups,
     *,
-    latents_a: np.ndarray,
-    latents_b: np.ndarray,
-    groups: Mapping[str, tuple[int, int]],
-    train: np.ndarray,
-    test: np.ndarray,
     min_reliability: float = 0.1,
     n_permutations: int = 999,
     seed: int,
@@ -74,13 +70,8 @@ def group_variance(
 
     Parameters
     ----------
-    half_a, half_b : array (stimulus, unit)
-        Mean responses of two halves of the repeats; NaN rows where a stimulus was not repeated.
-    latents_a, latents_b : array (stimulus, latent)
-        The encoder's means for those halves (rows without repeats are not looked at).
-    groups : mapping of str to (first, size)
-        Latents of each group.
-    train, test : array of bool (stimulus,)
+    halves : Halves
+    groups : LatentGroups
     min_reliability : float
         Units with a smaller split-half reliability (Spearman-Brown) on the training stimuli are left
         out. The test stimuli have no say in it, so that the choice cannot favour chance agreement.
@@ -94,25 +85,25 @@ def group_variance(
         NaN throughout without repeats (fewer than ten repeated stimuli in `train` or `test`). Where no
         unit is reliable the fractions are NaN and the p-values 1.
     """
-    repeated = np.isfinite(half_a).all(axis=1) & np.isfinite(half_b).all(axis=1)
-    train, test = np.asarray(train, dtype=bool) & repeated, np.asarray(test, dtype=bool) & repeated
+    half_a, half_b = halves.half_a, halves.half_b
+    train, test = halves.repeated_train, halves.repeated_test
     if min(train.sum(), test.sum()) < MIN_STIMULI:
         return _without_repeats(groups, half_a.shape[1])
     with np.errstate(invalid="ignore"):
-        kept = spearman_brown(column_correlation(half_a[train], half_b[train])) >= min_reliability
+        reliable = spearman_brown(column_correlation(half_a[train], half_b[train])) >= min_reliability
     directions = [
-        _Direction(latents_a, half_b, train=train, test=test, kept=kept),
-        _Direction(latents_b, half_a, train=train, test=test, kept=kept),
+        _Direction(halves.latents_a, half_b, train=train, test=test, reliable=reliable),
+        _Direction(halves.latents_b, half_a, train=train, test=test, reliable=reliable),
     ]
     ceiling = column_correlation(half_a[test], half_b[test])
-    measured = kept & np.isfinite(ceiling)
+    measured = reliable & np.isfinite(ceiling)
     rng = np.random.default_rng(seed)
     pairings = permutations(int(test.sum()), n_permutations, rng=rng)
-    everything = np.arange(latents_a.shape[1])
+    everything = np.arange(groups.n_latents)
     r2_all = np.mean([d.r2(everything) for d in directions], axis=0)
     explained, explained_p, unique, unique_p = {}, {}, {}, {}
-    for name, (first, size) in groups.items():
-        own = np.arange(first, first + size)
+    for name, place in groups.slices.items():
+        own = everything[place]
         others = np.setdiff1d(everything, own)
         r2_own = np.mean([d.r2(own) for d in directions], axis=0)
         r2_others = np.mean([d.r2(others) for d in directions], axis=0)
@@ -127,7 +118,7 @@ def group_variance(
         unique_p=unique_p,
         total=_over_ceiling(r2_all, ceiling, measured),
         r2=r2_all,
-        n_units_left_out=int((~kept).sum()),
+        n_units_left_out=int((~reliable).sum()),
     )
 
 
@@ -141,23 +132,23 @@ class _Direction:
         *,
         train: np.ndarray,
         test: np.ndarray,
-        kept: np.ndarray,
+        reliable: np.ndarray,
     ) -> None:
         self._z_train, self._z_test = latents[train], latents[test]
         self._y_train, self._y_test = responses[train], responses[test]
         # Units of no use to the verdict must not choose the penalty either.
-        outputs = self._y_train[:, kept] if kept.any() else self._y_train
+        outputs = self._y_train[:, reliable] if reliable.any() else self._y_train
         self._penalty = fit_ridge(self._z_train, outputs).penalty
         self._variance = ((self._y_test - self._y_test.mean(axis=0)) ** 2).sum(axis=0)
-        self._known: dict[bytes, np.ndarray] = {}
+        self._predictions: dict[bytes, np.ndarray] = {}
 
     def predict(self, latents: np.ndarray) -> np.ndarray:
         """Predictions from a subset of latents, (test stimulus, unit)."""
         key = latents.tobytes()
-        if key not in self._known:
+        if key not in self._predictions:
             fit = fit_ridge(self._z_train[:, latents], self._y_train, penalty=self._penalty)
-            self._known[key] = fit.predict(self._z_test[:, latents])
-        return self._known[key]
+            self._predictions[key] = fit.predict(self._z_test[:, latents])
+        return self._predictions[key]
 
     def r2(self, latents: np.ndarray) -> np.ndarray:
         """R2 of each unit on the test stimuli, (unit,); NaN where a unit's responses do not vary."""
@@ -168,7 +159,7 @@ class _Direction:
     def agreement_alone(self, latents: np.ndarray, measured: np.ndarray) -> np.ndarray:
         """Inner product, summed over units, of response i with the prediction from latents j.
 
-        With every prediction kept as it is, R2 depends on the pairing of i and j through this alone.
+        With every prediction unchanged, R2 depends on the pairing of i and j through this alone.
         """
         y = self._y_test - self._y_test.mean(axis=0)
         return self._product(y, self.predict(latents), measured)
@@ -193,11 +184,11 @@ def _pairing_p(agreement: np.ndarray, pairings: np.ndarray) -> float:
 
 
 def _over_ceiling(r2: np.ndarray, ceiling: np.ndarray, measured: np.ndarray) -> float:
-    reliable = ceiling[measured].mean() if measured.any() else 0.0
-    return float(r2[measured].mean() / reliable) if reliable > 0 else float("nan")
+    reliability = ceiling[measured].mean() if measured.any() else 0.0
+    return float(r2[measured].mean() / reliability) if reliability > 0 else float("nan")
 
 
-def _without_repeats(groups: Mapping[str, tuple[int, int]], n_units: int) -> GroupVariance:
+def _without_repeats(groups: LatentGroups, n_units: int) -> GroupVariance:
     nothing = dict.fromkeys(groups, float("nan"))
     return GroupVariance(
         explained=nothing,

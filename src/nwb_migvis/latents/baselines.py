@@ -1,154 +1,164 @@
-"""Other models of the same responses, under the interface of the group VAE, to compare it with."""
+"""Other models of the same responses, as `LatentModel`s, to compare the group VAE with."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from nwb_migvis.config import GroupConfig, LatentsConfig
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.latents.fit import Repeats, draw, fit_latents, initial_vae
-from nwb_migvis.latents.model import GroupVae, LatentModel, kl_divergence
-from nwb_migvis.latents.training import optimise
+from nwb_migvis.latents.fit import fit_latents
+from nwb_migvis.latents.linear import KINDS, LinearGaussianModel, fit_linear, load_linear
+from nwb_migvis.latents.model import GroupVae, GroupVaeModel, kl_divergence, load_group_vae
+from nwb_migvis.latents.objective import Repeats, draw, initial_vae
+from nwb_migvis.latents.protocol import LatentModelKind
+from nwb_migvis.latents.task import LatentTask, Recording
+from nwb_migvis.latents.training import VALIDATE_EVERY, LatentTraining, optimise
+from nwb_migvis.networks.checkpoints import checkpoint_in
+
+PLAIN_VAE = "plain-vae"
+SWAP_VAE = "swap-vae"
+
+ALIGNMENT = 1.0
+"""Weight of the squared distance between the directions of the contents of two views."""
 
 
-@dataclass(frozen=True)
-class LinearGaussianModel:
-    """Latents z ~ N(0, 1) that give z-scored root responses x ~ N(W z, diag(noise)).
+def fit_average(
+    recordings: Sequence[Recording],
+    task: LatentTask,
+    *,
+    kind: str,
+    config: LatentsConfig,
+    seed: int,
+    device: str = "cpu",
+    checkpoints: Path | None = None,
+) -> list[LinearGaussianModel]:
+    """Fit PCA or factor analysis to the average counts of the training stimuli; see `fit_linear`.
 
-    Attributes
-    ----------
-    weight : numpy.ndarray, shape (n_units, n_latents)
-        W.
-    noise : numpy.ndarray, shape (n_units,)
-        Variances.
-    mean, scale : numpy.ndarray, shape (n_units,)
-        Of the root average counts of the training stimuli.
-    excess : numpy.ndarray, shape (n_units,)
-        What the square of the predicted root falls short of the average count, on the training stimuli.
+    Solved in one step on the CPU: of `config`, nothing is used.
     """
-
-    weight: np.ndarray
-    noise: np.ndarray
-    mean: np.ndarray
-    scale: np.ndarray
-    excess: np.ndarray
-
-    def encode(self, average: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and log variance of the posterior for average counts (stimulus, unit)."""
-        x = (np.sqrt(np.maximum(average, 0)) - self.mean) / self.scale
-        weighed = self.weight / self.noise[:, None]
-        covariance = np.linalg.inv(np.eye(self.weight.shape[1]) + self.weight.T @ weighed)
-        z = x @ weighed @ covariance
-        log_var = np.broadcast_to(np.log(np.diag(covariance)), z.shape)
-        return z.astype(np.float32), log_var.astype(np.float32)
-
-    def rates(self, z: np.ndarray) -> np.ndarray:
-        """Return the expected spike count of a presentation, (stimulus, unit), for latents z."""
-        return np.maximum(self._square(z) + self.excess, 1e-3)
-
-    def _square(self, z: np.ndarray) -> np.ndarray:
-        return np.maximum(z @ self.weight.T * self.scale + self.mean, 0) ** 2
-
-
-def fit_linear(average: np.ndarray, *, kind: str, n_latents: int, seed: int = 0) -> LinearGaussianModel:
-    """Fit probabilistic PCA (Tipping and Bishop 1999) or factor analysis to average counts.
-
-    Parameters
-    ----------
-    average : numpy.ndarray, shape (n_stimuli, n_units)
-        Mean spike counts of the training stimuli.
-    kind : {"pca", "fa"}
-    n_latents : int
-        Fewer than units and than stimuli.
-    seed : int
-        Of the randomised decomposition in factor analysis.
-    """
-    from sklearn.decomposition import PCA, FactorAnalysis
-
-    root = np.sqrt(average)
-    mean, scale = root.mean(axis=0), np.maximum(root.std(axis=0), 1e-3)
-    x = (root - mean) / scale
-    if kind == "pca":
-        pca = PCA(n_latents, svd_solver="full").fit(x)
-        noise = np.full(x.shape[1], max(pca.noise_variance_, 1e-6))
-        beyond = np.maximum(pca.explained_variance_ - noise[0], 0)
-        weight = pca.components_.T * np.sqrt(beyond)
-    elif kind == "fa":
-        fa = FactorAnalysis(n_latents, random_state=seed).fit(x)
-        weight, noise = fa.components_.T, np.maximum(fa.noise_variance_, 1e-6)
-    else:
-        raise ValueError(f"found kind = {kind!r}; expected 'pca' or 'fa'")
-    model = LinearGaussianModel(weight, noise, mean, scale, np.zeros(x.shape[1]))
-    excess = (average - model._square(model.encode(average)[0])).mean(axis=0)
-    return LinearGaussianModel(weight, noise, mean, scale, excess)
+    recording = _only(recordings, kind)
+    cpu = torch.device("cpu")
+    repeats = Repeats.of(recording.spike_count, recording.stimulus_index, task.split.size, cpu)
+    average = (repeats.total.double() / repeats.n[:, None]).numpy()[task.split == "train"]
+    return [fit_linear(average, kind=kind, groups=task.groups, seed=seed)]
 
 
 def fit_plain_vae(
-    spike_count: np.ndarray,
-    stimulus_index: np.ndarray,
+    recordings: Sequence[Recording],
+    task: LatentTask,
     *,
-    n_latents: int,
-    split: np.ndarray,
     config: LatentsConfig,
     seed: int,
     device: str = "cpu",
-) -> LatentModel:
-    """Fit the group VAE with one group: no labels, no total correlation."""
-    return fit_latents(
-        spike_count,
-        stimulus_index,
-        labels={},
-        groups=(GroupConfig(name="all", size=n_latents),),
-        split=split,
+    checkpoints: Path | None = None,
+) -> list[GroupVaeModel]:
+    """Fit the group VAE with one group: no labels, no total correlation.
+
+    Parameters as in `fit_latents`; the groups of `task` divide the latents once they are fitted.
+    """
+    recording = _only(recordings, PLAIN_VAE)
+    n_latents = sum(group.size for group in task.groups)
+    (whole,) = fit_latents(
+        [recording],
+        LatentTask({}, (GroupConfig(name="all", size=n_latents),), task.split),
         config=config,
         seed=seed,
         device=device,
+        checkpoints=checkpoints,
     )
+    vae = GroupVae(
+        whole.vae.decoder.out_features,
+        task.groups,
+        n_hidden=config.n_hidden,
+        n_layers=config.n_layers,
+        n_targets=[(0, ())] * len(task.groups),
+    )
+    vae.load_state_dict(whole.vae.state_dict())
+    return [replace(whole, vae=vae.to(device).eval(), groups=task.groups, kind=PLAIN_VAE)]
 
 
 def fit_swap_vae(
-    spike_count: np.ndarray,
-    stimulus_index: np.ndarray,
+    recordings: Sequence[Recording],
+    task: LatentTask,
     *,
-    n_latents: int,
-    split: np.ndarray,
     config: LatentsConfig,
     seed: int,
     device: str = "cpu",
-    alignment: float = 1.0,
-) -> LatentModel:
+    checkpoints: Path | None = None,
+) -> list[GroupVaeModel]:
     """Fit Swap-VAE (Liu et al. 2021, arXiv 2111.02338), two halves of a stimulus's repeats as its views.
 
     The first half of the latents is the content that the views share, the second the style. Each view is
     predicted from its own style with its own content and with the other view's; the two contents, scaled to
-    unit length, are pulled together; KL divergence is charged for the style.
+    unit length, are pulled together (`ALIGNMENT`); KL divergence is charged for the style.
 
     Parameters
     ----------
-    spike_count, stimulus_index, split, config, seed, device
+    recordings : sequence of Recording
+        One.
+    task : LatentTask
+        Its groups say how many latents there are; its labels are not used.
+    config, seed, device, checkpoints
         As in `fit_latents`; the Poisson likelihood is used.
-    n_latents : int
-        Content and style together.
-    alignment : float
-        Weight of the squared distance between the contents' directions.
 
     Raises
     ------
     MigvisError
-        If fewer than two training stimuli were repeated.
+        If fewer than two training or validation stimuli were repeated, or there is one latent alone.
     """
-    where = torch.device(device)
-    groups = (
-        GroupConfig(name="content", size=n_latents - n_latents // 2),
-        GroupConfig(name="style", size=n_latents // 2),
+    recording, split, where = _only(recordings, SWAP_VAE), task.split, torch.device(device)
+    groups = content_and_style(sum(group.size for group in task.groups))
+    repeats = Repeats.of(recording.spike_count, recording.stimulus_index, split.size, where)
+    train, validation = _repeated(repeats, split)
+    no_targets: list[tuple[torch.Tensor, list[torch.Tensor]]] = [
+        (torch.zeros(split.size, 0), []) for _ in groups
+    ]
+    vae = initial_vae(repeats, groups, no_targets, split=split, config=config, seed=seed).to(where)
+
+    def loss(stimuli: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return _swap_loss(vae, repeats, stimuli, generator, kl_weight=config.kl_weight)
+
+    @torch.no_grad()
+    def held_out() -> float:
+        return float(loss(validation, torch.Generator(device=where).manual_seed(seed)))
+
+    training = LatentTraining(
+        vae,
+        lambda generator: loss(draw(train, config.batch_size, generator), generator),
+        config=config,
+        n_train=len(train),
+        generator=torch.Generator(device=where).manual_seed(seed),
     )
-    repeats = Repeats.of(spike_count, stimulus_index, split.size, where)
-    repeated = (repeats.n >= 2).cpu().numpy()
+    checkpoint = checkpoint_in(checkpoints, SWAP_VAE, config, seed, task, recording, every=VALIDATE_EVERY)
+    best_step = optimise(training, held_out, checkpoint=checkpoint, what="Swap-VAE")
+    return [GroupVaeModel(vae.eval(), groups, "poisson", best_step, SWAP_VAE)]
+
+
+def content_and_style(n_latents: int) -> tuple[GroupConfig, ...]:
+    """Return the two groups of Swap-VAE, of which the content has the odd latent."""
+    if n_latents < 2:
+        raise MigvisError(
+            f"latents.model = {SWAP_VAE!r}: found {n_latents} latent; expected two or more, for content and "
+            "style; raise the size of the groups in latents.groups"
+        )
+    n_style = n_latents // 2
+    return (
+        GroupConfig(name="content", size=n_latents - n_style),
+        GroupConfig(name="style", size=n_style),
+    )
+
+
+def _repeated(repeats: Repeats, split: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the training and the validation stimuli that were repeated."""
+    is_repeated = (repeats.n >= 2).cpu().numpy()
     train, validation = (
-        torch.as_tensor(np.flatnonzero((split == part) & repeated), device=where)
+        torch.as_tensor(np.flatnonzero((split == part) & is_repeated), device=repeats.n.device)
         for part in ("train", "validation")
     )
     if min(train.numel(), validation.numel()) < 2:
@@ -156,28 +166,17 @@ def fit_swap_vae(
             f"Swap-VAE: found {train.numel()} training and {validation.numel()} validation stimuli with two "
             "presentations; expected two or more of each; it needs repeats of the same image"
         )
-    no_targets: list[tuple[torch.Tensor, list[torch.Tensor]]] = [
-        (torch.zeros(split.size, 0), []) for _ in groups
-    ]
-    vae = initial_vae(repeats, groups, no_targets, split, config, seed).to(where)
+    return train, validation
 
-    def loss(stimuli: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        return _swap_loss(vae, repeats, stimuli, generator, config.kl_weight, alignment)
 
-    @torch.no_grad()
-    def held_out() -> float:
-        return float(loss(validation, torch.Generator(device=where).manual_seed(seed)))
-
-    best_step = optimise(
-        vae,
-        lambda generator: loss(draw(train, config.batch_size, generator), generator),
-        held_out,
-        config=config,
-        n_train=len(train),
-        generator=torch.Generator(device=where).manual_seed(seed),
-        what="Swap-VAE",
-    )
-    return LatentModel(vae.eval(), groups, "poisson", best_step)
+def _only(recordings: Sequence[Recording], kind: str) -> Recording:
+    """Return the one recording that a baseline is fitted to."""
+    if len(recordings) > 1:
+        raise MigvisError(
+            f"latents.model = {kind!r} is fitted to one session; found {len(recordings)}; run each session "
+            "by itself, or set latents.model to 'group-vae'"
+        )
+    return recordings[0]
 
 
 def _swap_loss(
@@ -185,8 +184,8 @@ def _swap_loss(
     repeats: Repeats,
     stimuli: torch.Tensor,
     generator: torch.Generator,
+    *,
     kl_weight: float,
-    alignment: float,
 ) -> torch.Tensor:
     """Return the loss of two views, per unit and presentation like the group VAE's."""
     first, total, n_second = repeats.halves(stimuli, generator)
@@ -207,4 +206,11 @@ def _swap_loss(
         kl = kl_divergence(mean[:, n_content:], log_var[:, n_content:])
         loss = loss + 0.5 * kl_weight * kl / (first.shape[1] * n_second.float().mean())
     directions = [torch.nn.functional.normalize(z[0], dim=-1) for z, _, _ in codes]
-    return loss + alignment * (directions[0] - directions[1]).square().sum(-1).mean() / first.shape[1]
+    return loss + ALIGNMENT * (directions[0] - directions[1]).square().sum(-1).mean() / first.shape[1]
+
+
+pca, fa = (
+    LatentModelKind(partial(fit_average, kind=kind), partial(load_linear, kind=kind)) for kind in KINDS
+)
+plain_vae = LatentModelKind(fit_plain_vae, partial(load_group_vae, kind=PLAIN_VAE))
+swap_vae = LatentModelKind(fit_swap_vae, partial(load_group_vae, kind=SWAP_VAE))

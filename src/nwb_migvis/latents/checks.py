@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from nwb_migvis.config import GroupConfig
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.latents.task import LatentTask, Recording
+
+
+def check_recordings(recordings: Sequence[Recording], task: LatentTask) -> None:
+    """Refuse recordings whose counts cannot be used or whose training stimuli are too few.
+
+    Raises
+    ------
+    MigvisError
+        As `check_counts` and `check_enough`, beginning with the session's name where there are several.
+    """
+    for recording in recordings:
+        own_split = task.split[recording.stimulus_row]
+        begin = f"{recording.name}: " if len(recordings) > 1 else ""
+        counts = recording.spike_count, recording.stimulus_index
+        check_counts(*counts, training=own_split == "train", where=begin)
+        check_enough(own_split, task.groups, where=begin)
 
 
 def check_counts(
@@ -48,3 +68,14 @@ def constant_units(spike_count: np.ndarray) -> np.ndarray:
     if not len(spike_count):
         return np.ones(spike_count.shape[1], dtype=bool)
     return (spike_count == spike_count[0]).all(axis=0)
+
+
+def check_enough(split: np.ndarray, groups: Sequence[GroupConfig], *, where: str = "") -> None:
+    """Raise `MigvisError`, beginning with `where`, for fewer than two training stimuli a latent."""
+    n_latents = sum(group.size for group in groups)
+    n_train = int((split == "train").sum())
+    if n_train < 2 * n_latents:
+        raise MigvisError(
+            f"{where}{n_train} training stimuli for {n_latents} latents; expected at least {2 * n_latents}; "
+            "lower the size of the groups in latents.groups"
+        )

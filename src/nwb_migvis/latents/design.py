@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import xarray as xr
 
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.labels import Label, as_labels
 
 MIN_STIMULI = 20
 _ANGLE_WORDS = ("angle", "rotation", "orientation", "azimuth", "phase", "direction", "yaw", "pitch", "roll")
@@ -55,24 +56,49 @@ def check_parts(split: np.ndarray, *, where: str = "") -> None:
         )
 
 
-def stimulus_labels(session: xr.Dataset) -> dict[str, np.ndarray]:
-    """Return the labels of a session's stimuli: float arrays, or object arrays of str for categories."""
-    labels: dict[str, np.ndarray] = {}
+def stimulus_labels(session: xr.Dataset, *, circular: Mapping[str, float] | None = None) -> dict[str, Label]:
+    """Return the labels of a session's stimuli; truth values are numbers, 0 and 1.
+
+    Parameters
+    ----------
+    session : xarray.Dataset
+    circular : mapping of str to float, optional
+        Period of numeric labels that wrap; 0 for one that looks like an angle but does not. Nothing wraps,
+        and nothing is checked, without it.
+
+    Raises
+    ------
+    MigvisError
+        If a label looks like an angle that wraps and nothing says whether it does, or a period is given for
+        a label that does not exist or is not numeric.
+    """
+    arrays: dict[str, np.ndarray] = {}
     for name, coord in session.coords.items():
         if name == "stimulus" or coord.dims != ("stimulus",):
             continue
-        numeric = np.issubdtype(coord.dtype, np.number) or coord.dtype == bool
-        labels[str(name)] = coord.values.astype(np.float64) if numeric else coord.values.astype(object)
+        arrays[str(name)] = coord.values.astype(np.float64) if coord.dtype == bool else coord.values
+    labels = as_labels(arrays, circular=circular)
+    if circular is not None:
+        check_circular(labels, circular)
     return labels
 
 
-def resolve_groups(labels: Mapping[str, np.ndarray], config: LatentsConfig) -> tuple[GroupConfig, ...]:
+def check_circular(labels: Mapping[str, Label], circular: Mapping[str, float]) -> None:
+    """Refuse periods of labels that are not numeric, and angles of which nothing says whether they wrap."""
+    for name in circular:
+        if name not in labels or labels[name].is_categorical:
+            raise MigvisError(f"latents.circular names {name!r}, which is no numeric label of this session")
+    for name, label in labels.items():
+        if not label.is_categorical and name not in circular:
+            _refuse_wrapped(name, label.values[label.present])
+
+
+def resolve_groups(labels: Mapping[str, Label], config: LatentsConfig) -> tuple[GroupConfig, ...]:
     """Return the groups to fit: the configured ones, checked, or the defaults for these labels.
 
     Parameters
     ----------
-    labels : mapping of str to array, shape (n_stimuli,)
-        Float arrays are numeric labels, object arrays categorical ones.
+    labels : mapping of str to Label
     config : LatentsConfig
 
     Raises
@@ -81,12 +107,12 @@ def resolve_groups(labels: Mapping[str, np.ndarray], config: LatentsConfig) -> t
         For a group name used twice, or a label that the session does not have.
     """
     if not config.groups:
-        numeric = tuple(name for name, values in labels.items() if values.dtype != object)
+        numeric = tuple(name for name, label in labels.items() if not label.is_categorical)
         groups = [GroupConfig(name="numeric", labels=numeric)] if numeric else []
         taken = {"numeric", "free_1", "free_2"}
-        for label, values in labels.items():
-            if values.dtype == object:
-                groups.append(GroupConfig(name=_free_name(label, taken), labels=(label,)))
+        for name, label in labels.items():
+            if label.is_categorical:
+                groups.append(GroupConfig(name=free_name(name, taken), labels=(name,)))
                 taken.add(groups[-1].name)
         return (*groups, GroupConfig(name="free_1"), GroupConfig(name="free_2"))
     names = [group.name for group in config.groups]
@@ -97,14 +123,14 @@ def resolve_groups(labels: Mapping[str, np.ndarray], config: LatentsConfig) -> t
         if missing:
             raise MigvisError(
                 f"latents.groups: group {group.name!r} names the label {missing[0]!r}; the session has "
-                f"{', '.join(labels) or 'no labels'}; mend the config or give a CSV with that label"
+                f"{', '.join(labels) or 'no labels'}; fix the config or give a CSV with that label"
             )
     return config.groups
 
 
-def _free_name(label: str, taken: set[str]) -> str:
-    """Return a label's name as that of a group: without comma and slash, and not taken."""
-    name = label.replace(",", "_").replace("/", "_")
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Return a name as that of a group: without comma and slash, and not taken."""
+    name = name.replace(",", "_").replace("/", "_")
     while name in taken:
         name += "_"
     return name
@@ -129,71 +155,58 @@ class LabelTargets:
 
 
 def label_targets(
-    labels: Mapping[str, np.ndarray],
+    labels: Mapping[str, Label],
     groups: tuple[GroupConfig, ...],
     *,
-    circular: Mapping[str, float],
     training: np.ndarray,
 ) -> tuple[LabelTargets, ...]:
     """Turn the labels that supervise each group into targets.
 
     Parameters
     ----------
-    labels : mapping of str to array, shape (n_stimuli,)
+    labels : mapping of str to Label
     groups : tuple of GroupConfig
-    circular : mapping of str to float
-        Period of labels that wrap; 0 for a label that looks like an angle but does not.
     training : numpy.ndarray of bool, shape (n_stimuli,)
 
     Raises
     ------
     MigvisError
-        If a label looks like an angle that wraps and the config does not say whether it does, if a period
-        is given for a label that does not exist or is not numeric, or if a label is missing everywhere.
+        If a label does not vary: a category over all stimuli, a number over the training stimuli.
     """
-    for name in circular:
-        if name not in labels or labels[name].dtype == object:
-            raise MigvisError(f"latents.circular names {name!r}, which is no numeric label of this session")
-    for name, values in labels.items():
-        if values.dtype != object and name not in circular:
-            _refuse_wrapped(name, values[np.isfinite(values)])
     targets = []
     for group in groups:
         numeric = [np.empty((training.size, 0))]
         classes = []
         for name in group.labels:
-            values = labels[name]
-            if values.dtype == object:
-                classes.append(_class_indices(name, values))
+            if labels[name].is_categorical:
+                classes.append(_class_indices(labels[name]))
             else:
-                numeric.append(_numeric_columns(name, values, circular.get(name), training))
+                numeric.append(_numeric_columns(labels[name], training))
         targets.append(LabelTargets(group.name, np.concatenate(numeric, axis=1), tuple(classes)))
     return tuple(targets)
 
 
-def _class_indices(name: str, values: np.ndarray) -> tuple[int, np.ndarray]:
-    known = sorted({value for value in values if value != ""})
-    if len(known) < 2:
+def _class_indices(label: Label) -> tuple[int, np.ndarray]:
+    code = label.code()
+    if code is None:
         raise MigvisError(
-            f"label {name!r} has {len(known)} classes among the shown images; expected two or more; give a "
-            "CSV with its values, or set latents.groups in a config to groups without it"
+            f"label {label.name!r} has {len(label.classes)} classes among the shown images; expected two or "
+            "more; give a CSV with its values, or set latents.groups in a config to groups without it"
         )
-    position = {value: i for i, value in enumerate(known)}
-    return len(known), np.array([position.get(value, -1) for value in values], dtype=np.int64)
+    return code.n_columns, code.class_index(label.values)
 
 
-def _numeric_columns(name: str, values: np.ndarray, period: float | None, training: np.ndarray) -> np.ndarray:
-    known = values[training & np.isfinite(values)]
-    if known.size < 2 or np.ptp(known) == 0:
+def _numeric_columns(label: Label, training: np.ndarray) -> np.ndarray:
+    """Return a label standardised; sine and cosine, each of about unit variance, where it wraps."""
+    code = label[training].code()
+    if code is None:
         raise MigvisError(
-            f"label {name!r} has {known.size} values on {training.sum()} training stimuli and does not vary "
-            "there; expected a label that varies; give a CSV with its values, or set latents.groups in a "
-            "config to groups without it"
+            f"label {label.name!r} has {int(label[training].present.sum())} values on {training.sum()} "
+            "training stimuli and does not vary there; expected a label that varies; give a CSV with its "
+            "values, or set latents.groups in a config to groups without it"
         )
-    if period:
-        angle = 2 * np.pi * values / period
-        return np.stack([np.sin(angle), np.cos(angle)], axis=1) * np.sqrt(2)
-    return ((values - known.mean()) / known.std())[:, None]
+    columns = code.encode(label.values)
+    return columns[:, ::-1] * np.sqrt(2) if code.period else columns
 
 
 def _refuse_wrapped(name: str, values: np.ndarray) -> None:

@@ -1,102 +1,46 @@
-"""Fitting the group VAE: encode one half of a stimulus's repeats, predict the other."""
+"""Fitting the group VAE to one session, or to several around one latent space."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
-from nwb_migvis.config import GroupConfig, LatentsConfig
-from nwb_migvis.errors import MigvisError
-from nwb_migvis.latents.checks import check_counts
+from nwb_migvis.config import LatentsConfig
+from nwb_migvis.latents.checks import check_recordings
 from nwb_migvis.latents.design import label_targets
-from nwb_migvis.latents.model import GroupVae, LatentModel, regularisers, target_tensors
-from nwb_migvis.latents.training import checkpoint_path, optimise
-from nwb_migvis.latents.trust import LabelTrust, label_trust
-
-
-@dataclass(frozen=True)
-class Repeats:
-    """Spike counts by stimulus and repeat on a device.
-
-    Attributes
-    ----------
-    counts : torch.Tensor, shape (stimulus, repeat, unit)
-        Padded with zeros where a stimulus has fewer repeats than the largest number.
-    n : torch.Tensor, shape (stimulus,)
-        Presentations of each stimulus.
-    """
-
-    counts: torch.Tensor
-    n: torch.Tensor
-
-    def average(self) -> torch.Tensor:
-        """Return the mean count of a presentation, (stimulus, unit)."""
-        return self.total / self.n[:, None]
-
-    @cached_property
-    def total(self) -> torch.Tensor:
-        """Summed counts of each stimulus, (stimulus, unit)."""
-        return self.counts.sum(1)
-
-    @classmethod
-    def of(
-        cls, spike_count: np.ndarray, stimulus_index: np.ndarray, n_stimuli: int, device: torch.device
-    ) -> Repeats:
-        """Arrange counts (presentation, unit) by the stimulus of each presentation."""
-        n = np.bincount(stimulus_index, minlength=n_stimuli)
-        order = np.argsort(stimulus_index, kind="stable")
-        first = np.concatenate([[0], np.cumsum(n)[:-1]])
-        repeat = np.arange(order.size) - first[stimulus_index[order]]
-        counts = np.zeros((n_stimuli, int(n.max()), spike_count.shape[1]), dtype=np.float32)
-        counts[stimulus_index[order], repeat] = spike_count[order]
-        return cls(torch.as_tensor(counts, device=device), torch.as_tensor(n, device=device))
-
-    def halves(
-        self, stimuli: torch.Tensor, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Split the repeats of some stimuli at random.
-
-        Returns the mean count of the first half (stimulus, unit), the summed count of the second, and the
-        number of presentations in the second (stimulus, 1). A stimulus shown once is in both halves.
-        """
-        counts, n = self.counts[stimuli], self.n[stimuli, None]
-        draw = torch.rand(counts.shape[:2], generator=generator, device=counts.device)
-        shown = torch.arange(counts.shape[1], device=counts.device) < n
-        rank = draw.masked_fill(~shown, 2.0).argsort(dim=1).argsort(dim=1)
-        n_first = torch.div(n + 1, 2, rounding_mode="floor")
-        first = torch.einsum("sr,sru->su", (rank < n_first).to(counts.dtype), counts)
-        second = torch.where(n > 1, self.total[stimuli] - first, first)
-        return first / n_first, second, torch.where(n > 1, n - n_first, n)
+from nwb_migvis.latents.label_weights import weigh_labels
+from nwb_migvis.latents.model import GroupVaeModel, load_group_vae, target_tensors
+from nwb_migvis.latents.objective import Objective, Repeats, initial_vae
+from nwb_migvis.latents.protocol import LatentModelKind
+from nwb_migvis.latents.shared import SharedObjective, share
+from nwb_migvis.latents.task import LatentTask, Recording
+from nwb_migvis.latents.training import VALIDATE_EVERY, LatentTraining, optimise
+from nwb_migvis.networks.checkpoints import checkpoint_in
 
 
 def fit_latents(
-    spike_count: np.ndarray,
-    stimulus_index: np.ndarray,
+    recordings: Sequence[Recording],
+    task: LatentTask,
     *,
-    labels: Mapping[str, np.ndarray],
-    groups: tuple[GroupConfig, ...],
-    split: np.ndarray,
     config: LatentsConfig,
     seed: int,
     device: str = "cpu",
     checkpoints: Path | None = None,
-) -> LatentModel:
+) -> list[GroupVaeModel]:
     """Fit the group VAE on the training stimuli, stopping early on the validation stimuli.
+
+    Of several sessions each has a read-in and a read-out of its own.
 
     Parameters
     ----------
-    spike_count : numpy.ndarray of unsigned int, shape (n_presentations, n_units)
-    stimulus_index : numpy.ndarray of int, shape (n_presentations,)
-        Row along `split` of each presentation.
-    labels : mapping of str to array, shape (n_stimuli,)
-    groups : tuple of GroupConfig
-        As `resolve_groups` returned them.
-    split : numpy.ndarray of str, shape (n_stimuli,)
+    recordings : sequence of Recording
+        One or more.
+    task : LatentTask
+        Several recordings need pairs that link them.
     config : LatentsConfig
     seed : int
     device : str
@@ -107,12 +51,14 @@ def fit_latents(
 
     Returns
     -------
-    LatentModel
+    list of GroupVaeModel
+        One per recording. The layers between read-in and latents and the label read-outs are the same in all
+        of them.
 
     Raises
     ------
     MigvisError
-        If there are fewer training stimuli than twice the latents, a label cannot be used, or the counts
+        If a session has fewer training stimuli than twice the latents, a label cannot be used, or the counts
         cannot (see `check_counts`).
 
     Notes
@@ -123,149 +69,61 @@ def fit_latents(
     of the second half. By the square root these two may move latents by as many standard deviations of the
     posterior whatever the data: twice the data make the posterior narrower by sqrt(2) and hold a latent
     twice as fast. A label's error is relative to guessing, and counts as much as the responses of the
-    training stimuli tell the label (`label_trust`). With a `kl_weight` of 1 and nothing else it is the
+    training stimuli tell the label (`weigh_labels`). With a `kl_weight` of 1 and nothing else it is the
     negative evidence lower bound over n; with the Gaussian likelihood, where the noise of one presentation
     has the variance of the averages. Of the free groups only the first ones, any number, are decoded for a
     random share `free_dropout` of the stimuli (nested dropout: Rippel et al. 2014, arXiv 1402.0915).
+
+    Of several sessions the loss is averaged over sessions, plus two terms over stimuli that two sessions
+    share, averaged over pairs. Cross-reconstruction: the negative log likelihood of one session's counts
+    given a sample of the other's latents (as between the modalities of Shi et al. 2019, arXiv 1911.03393).
+    Alignment: half the symmetric KL divergence between the two posteriors.
     """
-    check_counts(spike_count, stimulus_index, training=split == "train")
-    check_enough(split, groups)
-    where = torch.device(device)
-    targets = target_tensors(
-        label_targets(labels, groups, circular=config.circular, training=split == "train"), where
+    check_recordings(recordings, task)
+    objectives = _objectives(recordings, task, config=config, seed=seed, device=torch.device(device))
+    train, validation = (
+        SharedObjective(objectives, recordings, task.pairs, np.flatnonzero(task.split == part))
+        for part in ("train", "validation")
     )
-    repeats = Repeats.of(spike_count, stimulus_index, split.size, where)
-    vae = initial_vae(repeats, groups, targets, split, config, seed).to(where)
-    train = torch.as_tensor(np.flatnonzero(split == "train"), device=where)
-    trust = label_trust(vae.scaled(repeats.average()), targets, train)
-    objective = Objective(vae, repeats, targets, config, trust)
-    validation = torch.as_tensor(np.flatnonzero(split == "validation"), device=where)
-    n_steps = optimise(
-        vae,
-        lambda generator: objective(draw(train, config.batch_size, generator), generator),
-        lambda: objective.held_out(validation, seed),
+    training = LatentTraining(
+        nn.ModuleList(objective.vae for objective in objectives),
+        train,
         config=config,
-        n_train=len(train),
-        generator=torch.Generator(device=where).manual_seed(seed),
-        checkpoint=checkpoint_path(
-            checkpoints, config, groups, seed, labels, spike_count, stimulus_index, split
-        ),
+        n_train=int((task.split == "train").sum()),
+        generator=torch.Generator(device=device).manual_seed(seed),
     )
-    return LatentModel(vae.eval(), groups, config.likelihood, n_steps)
+    checkpoint = checkpoint_in(
+        checkpoints, "latents", config, seed, task, list(recordings), every=VALIDATE_EVERY
+    )
+    n_steps = optimise(training, lambda: validation.held_out(seed), checkpoint=checkpoint)
+    return [GroupVaeModel(o.vae.eval(), task.groups, config.likelihood, n_steps) for o in objectives]
 
 
-def check_enough(split: np.ndarray, groups: Sequence[GroupConfig], *, where: str = "") -> None:
-    """Raise `MigvisError`, beginning with `where`, for fewer than two training stimuli a latent."""
-    n_latents = sum(group.size for group in groups)
-    n_train = int((split == "train").sum())
-    if n_train < 2 * n_latents:
-        raise MigvisError(
-            f"{where}{n_train} training stimuli for {n_latents} latents; expected at least {2 * n_latents}; "
-            "lower the size of the groups in latents.groups"
-        )
-
-
-def draw(stimuli: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw n rows of an array of stimuli, with replacement."""
-    return stimuli[torch.randint(len(stimuli), (n,), generator=generator, device=stimuli.device)]
-
-
-class Objective:
-    """The training objective over a set of stimuli."""
-
-    def __init__(
-        self,
-        vae: GroupVae,
-        repeats: Repeats,
-        targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]],
-        config: LatentsConfig,
-        trust: Sequence[LabelTrust],
-    ):
-        self.vae, self.repeats, self.targets, self.config, self.trust = vae, repeats, targets, config, trust
-        self._free = [g for g, (numeric, classes) in enumerate(targets) if not (numeric.shape[1] or classes)]
-
-    def __call__(self, stimuli: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return the training loss."""
-        z, mean, log_var, second, n = self.encode_half(stimuli, generator, sample=True)
-        data = self._negative_log_likelihood(self._order(z, generator), second, n)
-        kl, tc = regularisers(self.vae, z, mean, log_var)
-        c = self.config
-        n_counts = second.shape[1] * n.float().mean()
-        soft = c.tc_weight * tc + self._label_loss(z, stimuli)
-        return data + c.kl_weight * kl / n_counts + soft / n_counts.sqrt()
-
-    @torch.no_grad()
-    def held_out(self, stimuli: torch.Tensor, seed: int) -> float:
-        """Return likelihood and label error at the posterior mean, over one fixed split of the repeats."""
-        generator = torch.Generator(device=stimuli.device).manual_seed(seed)
-        z, _, _, second, n = self.encode_half(stimuli, generator, sample=False)
-        labels = self._label_loss(z, stimuli) / (second.shape[1] * n.float().mean()).sqrt()
-        return float(self._negative_log_likelihood(z, second, n) + labels)
-
-    def _label_loss(self, z: torch.Tensor, stimuli: torch.Tensor) -> torch.Tensor:
-        here = [
-            (numeric[stimuli], [index[stimuli] for index in classes]) for numeric, classes in self.targets
-        ]
-        return self.config.label_weight * self.vae.label_loss(z, here, self.trust)
-
-    def _order(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Take the last of the free groups from some stimuli, so that the first one is filled first."""
-        n_free = len(self._free)
-        if n_free < 2 or not self.config.free_dropout:
-            return z
-        u = torch.rand((2, len(z), 1), generator=generator, device=z.device)
-        n_kept = torch.where(u[0] < self.config.free_dropout, 1 + (u[1] * (n_free - 1)).long(), n_free)
-        parts = list(z.split(self.vae.sizes, dim=-1))
-        for place, g in enumerate(self._free):
-            parts[g] = parts[g] * (place < n_kept)
-        return torch.cat(parts, dim=-1)
-
-    def encode_half(
-        self, stimuli: torch.Tensor, generator: torch.Generator, *, sample: bool
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return latents, mean and log variance from half of the repeats; total and number of the others."""
-        first, second, n = self.repeats.halves(stimuli, generator)
-        mean, log_var = self.vae.encode(first)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device) if sample else 0.0
-        return mean + noise * torch.exp(0.5 * log_var), mean, log_var, second, n
-
-    def all_repeats(self, z: torch.Tensor, stimuli: torch.Tensor) -> torch.Tensor:
-        """Return the negative log likelihood of all repeats of some stimuli given latents from elsewhere."""
-        total, n = self.repeats.total[stimuli], self.repeats.n[stimuli, None]
-        return self._negative_log_likelihood(z, total, n)
-
-    def _negative_log_likelihood(self, z: torch.Tensor, total: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
-        if self.config.likelihood == "poisson":
-            rate = self.vae.rate(z)
-            return (rate - total / n * rate.log()).mean()
-        z_scored = ((total / n).sqrt() - self.vae.input_mean) / self.vae.input_std
-        return 0.5 * (self.vae.decoder(z) - z_scored).square().mean()
-
-
-def initial_vae(
-    repeats: Repeats,
-    groups: tuple[GroupConfig, ...],
-    targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]],
-    split: np.ndarray,
+def _objectives(
+    recordings: Sequence[Recording],
+    task: LatentTask,
+    *,
     config: LatentsConfig,
     seed: int,
-) -> GroupVae:
-    """Build the network with seeded weights, input statistics and base rates of the training stimuli."""
-    n_targets = [(numeric.shape[1], tuple(int(i.max()) + 1 for i in classes)) for numeric, classes in targets]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        vae = GroupVae(
-            repeats.counts.shape[2],
-            groups,
-            n_hidden=config.n_hidden,
-            n_layers=config.n_layers,
-            n_targets=n_targets,
-        )
-    train = torch.as_tensor(np.flatnonzero(split == "train"), device=repeats.counts.device)
-    average = repeats.average()[train]
-    root = average.sqrt()
-    vae.input_mean.copy_(root.mean(0))
-    vae.input_std.copy_(root.std(0).clamp_min(1e-3))
-    vae.mean_rate.copy_(average.mean(0).clamp_min(1e-4))
-    torch.nn.init.zeros_(vae.decoder.bias)
-    return vae
+    device: torch.device,
+) -> list[Objective]:
+    """Return the objective of each recording, on networks that share what is common to all."""
+    targets = target_tensors(label_targets(task.labels, task.groups, training=task.split == "train"), device)
+    objectives: list[Objective] = []
+    for i, recording in enumerate(recordings):
+        own_split = task.split[recording.stimulus_row]
+        rows = torch.as_tensor(recording.stimulus_row, device=device)
+        own_targets = [(numeric[rows], [index[rows] for index in classes]) for numeric, classes in targets]
+        counts = recording.spike_count, recording.stimulus_index
+        repeats = Repeats.of(*counts, own_split.size, device)
+        vae = initial_vae(repeats, task.groups, targets, split=own_split, config=config, seed=seed + i)
+        vae = vae.to(device)
+        if objectives:
+            share(vae, objectives[0].vae)
+        own_train = torch.as_tensor(np.flatnonzero(own_split == "train"), device=device)
+        label_weights = weigh_labels(vae.scaled(repeats.average()), own_targets, own_train)
+        objectives.append(Objective(vae, repeats, own_targets, config=config, label_weights=label_weights))
+    return objectives
+
+
+group_vae = LatentModelKind(fit_latents, load_group_vae)

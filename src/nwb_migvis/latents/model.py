@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,8 +15,8 @@ from torch.nn import functional as F
 
 from nwb_migvis.config import GroupConfig
 from nwb_migvis.latents.design import LabelTargets
+from nwb_migvis.latents.label_weights import LabelWeights
 from nwb_migvis.latents.total_correlation import total_correlation
-from nwb_migvis.latents.trust import LabelTrust
 from nwb_migvis.networks.weights import pack, unpack
 
 KIND = "group VAE"
@@ -38,6 +39,10 @@ class GroupVae(nn.Module):
     n_targets : sequence of (int, tuple of int)
         For each group, the number of numeric targets and of classes of each categorical label.
     """
+
+    input_mean: torch.Tensor
+    input_std: torch.Tensor
+    mean_rate: torch.Tensor
 
     def __init__(
         self,
@@ -87,7 +92,7 @@ class GroupVae(nn.Module):
         self,
         z: torch.Tensor,
         targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]],
-        weights: Sequence[LabelTrust],
+        weights: Sequence[LabelWeights],
     ) -> torch.Tensor:
         """Return squared error plus cross entropy of the label read-outs, averaged over known labels.
 
@@ -99,29 +104,30 @@ class GroupVae(nn.Module):
         z : torch.Tensor, shape (stimulus, latent)
         targets : sequence of (torch.Tensor, list of torch.Tensor)
             For each group, as `target_tensors` returned them.
-        weights : sequence of LabelTrust
+        weights : sequence of LabelWeights
             For each group.
         """
         loss = z.new_zeros(())
         parts = z.split(self.sizes, dim=-1)
-        for part, (numeric, classes), head, heads, trust in zip(
+        for part, (numeric, classes), head, heads, label_weights in zip(
             parts, targets, self.numeric_heads, self.class_heads, weights, strict=True
         ):
             if numeric.shape[1]:
                 known = torch.isfinite(numeric)
                 error = torch.where(known, head(part) - torch.nan_to_num(numeric), 0.0)
                 by_column = error.square().sum(0) / known.sum(0).clamp_min(1)
-                loss = loss + (trust.numeric * by_column).mean()
-            for index, class_head, weight in zip(classes, heads, trust.classes, strict=True):
+                loss = loss + (label_weights.numeric * by_column).mean()
+            of_label = cast(Iterable[nn.Linear], heads)
+            for index, class_head, weight in zip(classes, of_label, label_weights.classes, strict=True):
                 if (index >= 0).any():
-                    surprise = F.cross_entropy(class_head(part), index, ignore_index=-1)
-                    loss = loss + weight * surprise / math.log(class_head.out_features)
+                    cross_entropy = F.cross_entropy(class_head(part), index, ignore_index=-1)
+                    loss = loss + weight * cross_entropy / math.log(class_head.out_features)
         return loss
 
 
 @dataclass(frozen=True)
-class LatentModel:
-    """A fitted model: what the later stages need of it.
+class GroupVaeModel:
+    """A fitted group VAE, as a `LatentModel`.
 
     Attributes
     ----------
@@ -130,12 +136,15 @@ class LatentModel:
     likelihood : str
     n_steps : int
         Steps that training really took.
+    kind : str
+        What its bytes call it.
     """
 
     vae: GroupVae
     groups: tuple[GroupConfig, ...]
     likelihood: str
     n_steps: int
+    kind: str = KIND
 
     def encode(self, average: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Encode average spike counts.
@@ -184,16 +193,19 @@ class LatentModel:
             "n_hidden": self.vae.trunk[0].out_features,
             "n_layers": len(self.vae.trunk) // 3,
             "n_targets": [
-                [getattr(numeric, "out_features", 0), [h.out_features for h in classes]]
+                [
+                    getattr(numeric, "out_features", 0),
+                    [head.out_features for head in cast(Iterable[nn.Linear], classes)],
+                ]
                 for numeric, classes in zip(self.vae.numeric_heads, self.vae.class_heads, strict=True)
             ],
         }
-        return pack(KIND, self.vae.state_dict(), head)
+        return pack(self.kind, self.vae.state_dict(), head)
 
 
-def load_latent_model(weights: bytes) -> LatentModel:
-    """Rebuild a model from the bytes that `LatentModel.to_bytes` returned."""
-    head, state = unpack(KIND, weights)
+def load_group_vae(weights: bytes, *, kind: str = KIND) -> GroupVaeModel:
+    """Rebuild a model from the bytes that `GroupVaeModel.to_bytes` returned."""
+    head, state = unpack(kind, weights)
     groups = tuple(GroupConfig(name=n, size=s, labels=tuple(labels)) for n, s, labels in head["groups"])
     vae = GroupVae(
         head["n_units"],
@@ -203,7 +215,7 @@ def load_latent_model(weights: bytes) -> LatentModel:
         n_targets=[(k, tuple(classes)) for k, classes in head["n_targets"]],
     )
     vae.load_state_dict(state)
-    return LatentModel(vae.eval(), groups, head["likelihood"], head["n_steps"])
+    return GroupVaeModel(vae.eval(), groups, head["likelihood"], head["n_steps"], kind)
 
 
 def target_tensors(

@@ -44,11 +44,31 @@ def unpack(kind: str, weights: bytes) -> tuple[dict[str, Any], dict[str, torch.T
     from safetensors.torch import load
 
     try:
-        tensors = load(weights)
-        n_header = int.from_bytes(weights[:8], "little")
-        head = json.loads(json.loads(weights[8 : 8 + n_header])["__metadata__"][_KEY])
+        tensors, head = load(weights), _head(weights)
     except (SafetensorError, KeyError, ValueError) as error:
         raise MigvisError(f"weights of {len(weights)} bytes are no {kind} of nwb-migvis: {error}") from None
     if head["kind"] != kind:
         raise MigvisError(f"weights are of a {head['kind']!r}; expected a {kind!r}")
     return head, tensors
+
+
+def kind_of(weights: bytes) -> str:
+    """Return the kind of network that `pack` was given.
+
+    Raises
+    ------
+    MigvisError
+        If the bytes are not what `pack` made.
+    """
+    try:
+        return str(_head(weights)["kind"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise MigvisError(
+            f"weights of {len(weights)} bytes are not of a network of nwb-migvis ({error}); expected what "
+            "nwb_migvis.networks.weights.pack made"
+        ) from None
+
+
+def _head(weights: bytes) -> dict[str, Any]:
+    n_header = int.from_bytes(weights[:8], "little")
+    return json.loads(json.loads(weights[8 : 8 + n_header])["__metadata__"][_KEY])

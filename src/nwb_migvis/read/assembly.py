@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,21 @@ import xarray as xr
 from xarray.core import indexing
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.read.folder import check_folder, supplied_images
+from nwb_migvis.read.folder import images_by_stimulus, supplied_images
 from nwb_migvis.read.labels import agreed_labels, labels_from_csv, labels_of_images, labels_of_presentations
 from nwb_migvis.read.pixels import Decoder, ImageStack, OpenFiles
-from nwb_migvis.read.reading import BLANK, Reading, StimulusImage
+from nwb_migvis.read.presentations import BLANK, Presentations, StimulusImage
+from nwb_migvis.read.times import overlaps
 
 OWN_NAMES = (
     "spike_count",
     "stimulus_index",
     "start_time",
     "image",
+    "observed",
     "unit",
+    "unit_row",
+    "electrode_group",
     "stimulus",
     "presentation",
     "y",
@@ -37,18 +41,44 @@ OWN_NAMES = (
 class Shown:
     """The presentations that become rows, and how many did not and why."""
 
-    reading: Reading
+    reading: Presentations
     n_blank: int
     dropped: dict[str, int]
 
+    def taken(self, keep: np.ndarray, reason: str) -> Shown:
+        """Drop the presentations for which `keep`, (presentation,) bool, is false, counted under a reason."""
+        if keep.all():
+            return self
+        dropped = {**self.dropped, reason: int((~keep).sum())}
+        return Shown(self.reading.taken(keep), self.n_blank, dropped)
 
-def shown_presentations(reading: Reading, *, where: str | None) -> Shown:
-    """Leave out blanks, presentations without a start, and those for which `where` is not true.
+
+@dataclass(frozen=True)
+class Excluded:
+    """What says that presentations are not to be used.
+
+    Attributes
+    ----------
+    where : str, optional
+        Boolean column that must be true.
+    invalid_times : numpy.ndarray
+        (interval, 2) seconds.
+    window_s : (float, float)
+        Counting window; a presentation is invalid where its onset or this lies in an invalid interval.
+    """
+
+    where: str | None = None
+    invalid_times: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
+    window_s: tuple[float, float] = (0.0, 0.0)
+
+
+def shown_presentations(reading: Presentations, excluded: Excluded) -> Shown:
+    """Omit blanks, presentations without a start or in invalid times, and those where `where` is not true.
 
     Raises
     ------
     MigvisError
-        If none is left, or `where` is no boolean column.
+        If none is left, or `where` is not a boolean column.
     """
     is_blank = reading.image_index == BLANK
     is_nan = ~np.isfinite(reading.start_time) & ~is_blank
@@ -58,40 +88,41 @@ def shown_presentations(reading: Reading, *, where: str | None) -> Shown:
         )
     if (is_nan | is_blank).all():
         raise MigvisError(
-            f"{reading.place}: every presentation has a NaN start time; expected seconds: mend the file"
+            f"{reading.place}: every presentation has a NaN start time; expected seconds: correct the file"
         )
-    dropped = {}
+    dropped: dict[str, int] = {}
     keep = ~is_blank & ~is_nan
     if is_nan.any():
         dropped["start_time is NaN"] = int(is_nan.sum())
-    if where is not None:
-        is_true = _true_where(reading, where)
+    is_invalid = keep & overlaps(reading.start_time, excluded.window_s, excluded.invalid_times)
+    if is_invalid.any():
+        dropped["in invalid_times"] = int(is_invalid.sum())
+        keep &= ~is_invalid
+    if not keep.any():
+        raise MigvisError(
+            f"{reading.place}: all presentations lie in invalid_times, which says that nothing then is to be "
+            "analysed; give a session with others"
+        )
+    if excluded.where is not None:
+        is_true = _true_where(reading, excluded.where)
         if (keep & ~is_true).any():
-            dropped[f"{where} is not true"] = int((keep & ~is_true).sum())
+            dropped[f"{excluded.where} is not true"] = int((keep & ~is_true).sum())
         keep &= is_true
         if not keep.any():
             raise MigvisError(
-                f"column {where!r} (where=) is true for no presentation of {reading.place}; choose another"
+                f"column {excluded.where!r} (where=) is true for no presentation of {reading.place}; choose "
+                "another"
             )
-    columns = {name: values[keep] for name, values in reading.columns.items()}
-    kept = replace(
-        reading,
-        start_time=reading.start_time[keep],
-        stop_time=None if reading.stop_time is None else reading.stop_time[keep],
-        image_index=reading.image_index[keep],
-        unit_table_index=None if reading.unit_table_index is None else reading.unit_table_index[keep],
-        columns=columns,
-    )
-    return Shown(kept, int(is_blank.sum()), dropped)
+    return Shown(reading.taken(keep), int(is_blank.sum()), dropped)
 
 
-def _true_where(reading: Reading, where: str) -> np.ndarray:
+def _true_where(reading: Presentations, where: str) -> np.ndarray:
     if where not in reading.columns:
-        held = ", ".join(sorted(reading.columns)) or "none"
-        raise MigvisError(f"no presentation column {where!r} (where=); expected one of: {held}")
+        columns = ", ".join(sorted(reading.columns)) or "none"
+        raise MigvisError(f"no presentation column {where!r} (where=); expected one of: {columns}")
     values = reading.columns[where]
-    known = values[~np.isnan(values)] if values.dtype.kind == "f" else values
-    if values.dtype.kind not in "biuf" or not np.isin(known, (0, 1)).all():
+    numbers = values[~np.isnan(values)] if values.dtype.kind == "f" else values
+    if values.dtype.kind not in "biuf" or not np.isin(numbers, (0, 1)).all():
         raise MigvisError(
             f"presentation column {where!r} (where=) is not true or false; choose a boolean column"
         )
@@ -107,8 +138,8 @@ class Need(Enum):
 
 
 def with_pixels(
-    reading: Reading, images: str | Path | Mapping[str, str | Path] | None, *, need: Need
-) -> Reading:
+    reading: Presentations, images: str | Path | Mapping[str, str | Path] | None, *, need: Need
+) -> Presentations:
     """Return a reading of the images that were shown, with the user's files where the session has no pixels.
 
     Raises
@@ -116,7 +147,7 @@ def with_pixels(
     MigvisError
         If images lack pixels that are needed.
     """
-    check_folder(images)
+    images = images_by_stimulus(images)
     positions, image_index = np.unique(reading.image_index, return_inverse=True)
     shown = [reading.images[i] for i in positions]
     bare = [i for i, image in enumerate(shown) if image.pixels is None]
@@ -145,7 +176,9 @@ class Stimuli:
     stack: ImageStack | None
 
 
-def session_stimuli(reading: Reading, *, resize_px: tuple[int, int] | None, channel_order: str) -> Stimuli:
+def session_stimuli(
+    reading: Presentations, *, resize_px: tuple[int, int] | None, channel_order: str
+) -> Stimuli:
     """Name the images that were shown, by their pixels where nameless, and merge those of one name."""
     sources = [image.pixels for image in reading.images if image.pixels is not None]
     decoder = Decoder(sources, channel_order=channel_order)
@@ -153,14 +186,14 @@ def session_stimuli(reading: Reading, *, resize_px: tuple[int, int] | None, chan
     first: dict[str, int] = {}
     for i, name in enumerate(names):
         first.setdefault(name, i)
-    kept = [reading.images[i] for i in first.values()]
+    unique = [reading.images[i] for i in first.values()]
     place = {name: k for k, name in enumerate(first)}
     row_of = np.array([place[name] for name in names], np.int64)
     stack = None
     if sources:
-        pixels = [image.pixels for image in kept if image.pixels is not None]
+        pixels = [image.pixels for image in unique if image.pixels is not None]
         stack = ImageStack(pixels, names=list(first), decoder=decoder, resize_px=resize_px)
-    return Stimuli(list(first), row_of[reading.image_index], [image.attributes for image in kept], stack)
+    return Stimuli(list(first), row_of[reading.image_index], [image.attributes for image in unique], stack)
 
 
 def _named_by_pixels(images: Sequence[StimulusImage], decoder: Decoder) -> list[str]:
@@ -173,33 +206,63 @@ def _named_by_pixels(images: Sequence[StimulusImage], decoder: Decoder) -> list[
         ]
 
 
+@dataclass(frozen=True)
+class Counted:
+    """Units and their responses.
+
+    Attributes
+    ----------
+    spike_count : numpy.ndarray
+        (presentation, unit) unsigned integer.
+    units : numpy.ndarray
+        (unit,) ids.
+    rows : numpy.ndarray
+        (unit,) int64, their rows in the table or sorting that they come from.
+    observed : numpy.ndarray, optional
+        (presentation, unit) bool; None where every unit always was.
+    electrode_group : numpy.ndarray, optional
+        (unit,) str.
+    """
+
+    spike_count: np.ndarray
+    units: np.ndarray
+    rows: np.ndarray
+    observed: np.ndarray | None = None
+    electrode_group: np.ndarray | None = None
+
+
 def session_dataset(
-    reading: Reading,
-    stimuli: Stimuli,
-    counts: np.ndarray,
-    *,
-    units: np.ndarray,
-    attrs: Mapping[str, Any],
+    reading: Presentations, stimuli: Stimuli, counted: Counted, *, attrs: Mapping[str, Any]
 ) -> xr.Dataset:
-    """Assemble the session dataset; a label of presentations stands before one of images."""
-    found, varying, left_out = labels_of_presentations(
+    """Assemble the session dataset; a label of presentations stands before one of images.
+
+    Where ids of units repeat, their electrode groups become a coordinate too.
+    """
+    labels, varying, not_labels = labels_of_presentations(
         reading.columns, stimuli.index, len(stimuli.names), not_labels=reading.not_labels
     )
-    found = {**labels_of_images(stimuli.attributes), **found}
-    coords: dict[str, Any] = {"unit": units, "stimulus": np.array(stimuli.names, dtype=str)}
-    for name, values in found.items():
+    labels = {**labels_of_images(stimuli.attributes), **labels}
+    coords: dict[str, Any] = {"unit": counted.units, "stimulus": np.array(stimuli.names, dtype=str)}
+    coords["unit_row"] = ("unit", counted.rows)
+    if counted.electrode_group is not None and len(set(counted.units.tolist())) < len(counted.units):
+        coords["electrode_group"] = ("unit", counted.electrode_group.astype(str))
+    for name, values in labels.items():
         coords[_free_name(name, coords)] = ("stimulus", _as_str(values))
     for name, values in varying.items():
         coords[_free_name(name, coords)] = ("presentation", _as_str(values))
+    spike_count = counted.spike_count
     data: dict[str, Any] = {
-        "spike_count": (("presentation", "unit"), counts),
+        "spike_count": (("presentation", "unit"), spike_count),
         "stimulus_index": ("presentation", stimuli.index),
         "start_time": ("presentation", reading.start_time, {"unit": "s"}),
     }
+    if counted.observed is not None:
+        spike_count[~counted.observed] = 0
+        data["observed"] = (("presentation", "unit"), counted.observed)
     if stimuli.stack is not None:
         dims = ("stimulus", "y", "x", "channel")[: len(stimuli.stack.shape)]
         data["image"] = xr.Variable(dims, indexing.LazilyIndexedArray(stimuli.stack))
-    return xr.Dataset(data, coords=coords, attrs={**attrs, "not_labels": left_out})
+    return xr.Dataset(data, coords=coords, attrs={**attrs, "not_labels": not_labels})
 
 
 def _as_str(values: np.ndarray) -> np.ndarray:
@@ -231,9 +294,9 @@ def with_labels(session: xr.Dataset, labels: str | Path, *, known: Iterable[str]
         As `labels_from_csv`, and if an image has one label in the CSV and another in the session.
     """
     stimuli = session["stimulus"].values.tolist()
-    found, left_out = labels_from_csv(labels, stimuli, known=set(known))
+    from_csv, not_labels = labels_from_csv(labels, stimuli, known=set(known))
     coords = {}
-    for name, values in found.items():
+    for name, values in from_csv.items():
         if name in session.coords and session[name].dims == ("presentation",):
             session = session.rename({name: _free_name(name, session.coords)})
         is_shared = name in session.coords and session[name].dims == ("stimulus",) and name != "stimulus"
@@ -241,5 +304,5 @@ def with_labels(session: xr.Dataset, labels: str | Path, *, known: Iterable[str]
             place = f"column {name!r} of labels {labels}"
             values = agreed_labels(session[name].values, _as_str(values), stimuli, place=place)
         coords[name if is_shared else _free_name(name, session.coords)] = ("stimulus", _as_str(values))
-    not_labels = {**session.attrs["not_labels"], **left_out}
+    not_labels = {**session.attrs["not_labels"], **not_labels}
     return session.assign_coords(coords).assign_attrs(not_labels=not_labels)

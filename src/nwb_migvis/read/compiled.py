@@ -30,11 +30,8 @@ def compiled_tally() -> Callable[..., bool]:
 
 def tally(
     times: np.ndarray,
-    origin: float,
-    cells_per_s: float,
-    before: np.ndarray,
+    grid: tuple[float, float, np.ndarray, int],
     edges: np.ndarray,
-    most: int,
     per_gap: np.ndarray,
 ) -> bool:
     """Add spikes to the gaps between window edges, as `counting.Windows` finds them.
@@ -43,22 +40,20 @@ def tally(
     ----------
     times : numpy.ndarray
         (spike,) float64, seconds.
-    origin, cells_per_s : float
-        Where the grid of cells begins and how fine it is.
-    before : numpy.ndarray
-        (cell,) edges before each cell.
+    grid : (origin, cells_per_s, before, most)
+        Where the grid of cells begins and how fine it is; (cell,) edges before each cell; edges in the
+        fullest cell.
     edges : numpy.ndarray
         (edge + 1,) sorted, infinity last.
-    most : int
-        Edges in the fullest cell.
     per_gap : numpy.ndarray
         (edge + 1,) changed in place: spikes with as many edges at or before them.
 
     Returns
     -------
     bool
-        False if a time is not finite; what `per_gap` holds is then of no use.
+        False if a time is not finite; what `per_gap` holds then is useless.
     """
+    origin, cells_per_s, before, most = grid
     last = len(before) - 1
     for time in times:
         if not np.isfinite(time):

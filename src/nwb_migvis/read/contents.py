@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-import pandas as pd
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.read.folder import resolve_external
+from nwb_migvis.read.folder import SUFFIXES, resolve_external
 from nwb_migvis.read.pixels import DatasetPixels, FilePixels, Pixels
-from nwb_migvis.read.reading import StimulusImage
+from nwb_migvis.read.presentations import StimulusImage
+from nwb_migvis.read.sizes import whole
+from nwb_migvis.read.table import Table
 
 if TYPE_CHECKING:
     from pynwb import NWBFile, TimeSeries
@@ -25,38 +26,6 @@ if TYPE_CHECKING:
     from pynwb.image import ImageSeries
 
 _SCHEMA_FIELDS = {"data", "description", "resolution", "image_format", "image_mode", "help"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """The scalar columns of a table of intervals.
-
-    Attributes
-    ----------
-    name : str
-    columns : mapping of str to numpy.ndarray
-        (row,) numbers, booleans, or str objects; ragged, reference and array columns and `start_time` are
-        left out.
-    start_time, stop_time : numpy.ndarray
-        (row,) float64, seconds; when the presentation began and ended. NaN where unknown.
-    """
-
-    name: str
-    columns: Mapping[str, np.ndarray]
-    start_time: np.ndarray
-    stop_time: np.ndarray
-
-    @classmethod
-    def from_dynamic_table(cls, table: Any) -> Table:
-        """Read a table; `stim_on_time` and `stim_off_time` are the times of a presentation where given."""
-        columns = scalar_columns(table)
-        n_rows = len(table.id)
-        times = []
-        for names in (("stim_on_time", "start_time"), ("stim_off_time", "stop_time")):
-            name = next((name for name in names if name in columns), None)
-            times.append(np.full(n_rows, np.nan) if name is None else columns[name].astype(np.float64))
-        columns.pop("start_time", None)
-        return cls(table.name, columns, *times)
 
 
 @dataclass(frozen=True)
@@ -87,50 +56,112 @@ class Contents:
         Folder of the file, in which paths of external images are resolved.
     allow_outside : bool
         Whether external images may lie outside that folder.
+    index_base : {0, 1}, optional
+        What the first image has in columns and series that count positions, where the user says so.
     """
 
-    def __init__(self, nwb: NWBFile, folder: Path, *, allow_outside: bool = False) -> None:
+    def __init__(
+        self, nwb: NWBFile, folder: Path, *, allow_outside: bool = False, index_base: int | None = None
+    ) -> None:
         self.nwb = nwb
         self.folder = folder
         self.allow_outside = allow_outside
+        self.index_base = index_base
         self._collections: dict[int, Collection] = {}
 
     @cached_property
     def stimuli(self) -> list[Any]:
         """Everything under the file's stimuli, then its templates, by name."""
-        found = []
-        for group in (self.nwb.stimulus, self.nwb.stimulus_template):
-            found += [group[name] for name in sorted(group)]
-        return found
+        groups = (self.nwb.stimulus, self.nwb.stimulus_template)
+        return [group[name] for group in groups for name in sorted(group)]
+
+    @cached_property
+    def others(self) -> list[tuple[str, Any]]:
+        """What acquisition, events and processing modules hold, each after the name of its place."""
+        items = [("acquisition", item) for item in self.nwb.acquisition.values()]
+        items += [("events", item) for item in (getattr(self.nwb, "events", None) or {}).values()]
+        for module in self.nwb.processing.values():
+            items += [(module.name, item) for item in module.data_interfaces.values()]
+        return items
 
     @cached_property
     def series(self) -> list[TimeSeries]:
-        """Time series under the file's stimuli and templates."""
+        """Time series among the file's stimuli and templates, and every other `IndexSeries`."""
         from pynwb import TimeSeries
+        from pynwb.image import IndexSeries
 
-        return [item for item in self.stimuli if isinstance(item, TimeSeries)]
+        series = [item for item in self.stimuli if isinstance(item, TimeSeries)]
+        return series + [item for _, item in self.others if isinstance(item, IndexSeries)]
 
     @cached_property
     def tables(self) -> dict[str, Table]:
-        """Tables of intervals by name, trials first."""
-        found = dict(self.nwb.intervals)
+        """Tables of intervals or events by name: trials, other intervals, then those in other places.
+
+        One whose name is taken is called after its place too.
+        """
+        from hdmf.common import DynamicTable
+
+        items = dict(self.nwb.intervals or {})
         if self.nwb.trials is not None:
-            found = {"trials": self.nwb.trials, **found}
-        found.pop("invalid_times", None)
-        return {name: Table.from_dynamic_table(table) for name, table in found.items()}
+            items = {"trials": self.nwb.trials, **items}
+        items.pop("invalid_times", None)
+        for place, item in [*(("stimulus", item) for item in self.stimuli), *self.others]:
+            if isinstance(item, DynamicTable) and {"start_time", "timestamp"} & set(item.colnames):
+                items[item.name if item.name not in items else f"{place}/{item.name}"] = item
+        return {name: Table.from_dynamic_table(table, name=name) for name, table in items.items()}
+
+    @cached_property
+    def elsewhere(self) -> list[str]:
+        """What the layouts do not look at although it may say what was shown: series of images and tables."""
+        from hdmf.common import DynamicTable
+        from pynwb.image import ImageSeries
+
+        places = [("acquisition", self.nwb.acquisition), ("analysis", self.nwb.analysis)]
+        places += [("scratch", self.nwb.scratch or {})]
+        places += [(module.name, module.data_interfaces) for module in self.nwb.processing.values()]
+        looked_at = {id(item) for item in self.series}
+        names = []
+        for place, items in places:
+            for name, item in items.items():
+                is_table = isinstance(item, DynamicTable) and name not in self.tables
+                if (is_table or isinstance(item, ImageSeries)) and id(item) not in looked_at:
+                    names.append(f"{type(item).__name__} {place}/{name}")
+        return names
+
+    @cached_property
+    def invalid_times(self) -> np.ndarray:
+        """(interval, 2) float64, seconds: when the file says that nothing is to be analysed.
+
+        Raises
+        ------
+        MigvisError
+            If an interval has no start or stop, or stops before it starts.
+        """
+        item = self.nwb.invalid_times
+        if item is None or not len(item.id):
+            return np.empty((0, 2))
+        table = Table.from_dynamic_table(item)
+        times = np.stack([table.start_time, table.stop_time], axis=1)
+        is_bad = ~(times[:, 0] <= times[:, 1])
+        if is_bad.any():
+            k = int(np.argmax(is_bad))
+            raise MigvisError(
+                f"invalid_times, row {k}: from {times[k, 0]:g} to {times[k, 1]:g} s; expected a start before "
+                "a stop, in seconds: correct the file"
+            )
+        return times
 
     @cached_property
     def aggregated(self) -> dict[str, Any]:
         """`Units` tables `spike_times_X` in processing, by X, where intervals `trials_table_X` exist."""
         from pynwb.misc import Units
 
-        found = {}
-        for module in self.nwb.processing.values():
-            for name, item in module.data_interfaces.items():
-                session = name.removeprefix("spike_times_")
-                if isinstance(item, Units) and session != name and f"trials_table_{session}" in self.tables:
-                    found[session] = item
-        return dict(sorted(found.items()))
+        units = {}
+        for _, item in self.others:
+            session = item.name.removeprefix("spike_times_")
+            if isinstance(item, Units) and session != item.name and f"trials_table_{session}" in self.tables:
+                units[session] = item
+        return dict(sorted(units.items()))
 
     @cached_property
     def collections(self) -> list[Collection]:
@@ -138,24 +169,24 @@ class Contents:
         from pynwb.base import Images
         from pynwb.image import ImageSeries, IndexSeries
 
-        found: list[Collection] = []
-        for item in self.stimuli:
+        collections: list[Collection] = []
+        for item in [*self.stimuli, *(item for _, item in self.others if isinstance(item, Images))]:
             with contextlib.suppress(MigvisError):  # what the presentations need is asked for by name
                 if isinstance(item, Images):
-                    found.append(self.images_collection(item))
+                    collections.append(self.images_collection(item))
                 elif isinstance(item, ImageSeries) and not isinstance(item, IndexSeries):
-                    found.append(self.frames_collection(item))
-        return found
+                    collections.append(self.frames_collection(item))
+        return collections
 
     @cached_property
     def named_images(self) -> dict[str, list[StimulusImage]]:
         """Images of the file by name."""
-        found: dict[str, list[StimulusImage]] = {}
+        by_name: dict[str, list[StimulusImage]] = {}
         for collection in self.collections:
             for image in collection.images:
                 if image.name:
-                    found.setdefault(image.name, []).append(image)
-        return found
+                    by_name.setdefault(image.name, []).append(image)
+        return by_name
 
     def images_collection(self, images: Images) -> Collection:
         """Return the images of an `Images` container in the order that indices count.
@@ -166,32 +197,51 @@ class Contents:
         if id(images) not in self._collections:
             names = _ordered_names(images)
             by_name = images.images
-            found = [self._image(by_name[name]) for name in (by_name if names is None else names)]
-            self._collections[id(images)] = Collection(images.name, found, is_ordered=names is not None)
+            ordered = [self._image(by_name[name]) for name in (by_name if names is None else names)]
+            self._collections[id(images)] = Collection(images.name, ordered, is_ordered=names is not None)
         return self._collections[id(images)]
 
     def frames_collection(self, series: ImageSeries) -> Collection:
-        """Return the frames of an `ImageSeries`, named by `control_description` where it has one each."""
+        """Return the frames of an `ImageSeries`, named by `control_description` where it has one each.
+
+        Where the series has `control`, that says which description is whose.
+        """
         if id(series) not in self._collections:
             pixels = self._frames(series)
-            described = series.control_description
-            names = [] if described is None else [str(name) for name in described[:]]
-            if len(names) != len(pixels) or len(set(names)) != len(names):
-                names = [""] * len(pixels)
-            found = [StimulusImage(name, source) for name, source in zip(names, pixels, strict=True)]
-            self._collections[id(series)] = Collection(series.name, found)
+            names = self._frame_names(series, len(pixels))
+            frames = [StimulusImage(name, source) for name, source in zip(names, pixels, strict=True)]
+            self._collections[id(series)] = Collection(series.name, frames)
         return self._collections[id(series)]
+
+    def _frame_names(self, series: ImageSeries, n_frames: int) -> list[str]:
+        nameless = [""] * n_frames
+        if series.control_description is None:
+            return nameless
+        names = [str(name) for name in whole(series.control_description)]
+        if len(names) != n_frames or len(set(names)) != n_frames:
+            return nameless
+        if series.control is None:
+            return names
+        control = whole(series.control).astype(np.int64)
+        base = next((k for k in (0, 1) if sorted(control) == list(range(k, n_frames + k))), None)
+        if base == 1 and self.index_base != 1:
+            raise MigvisError(
+                f"{series.name}: control holds 1 to {n_frames} for {n_frames} descriptions; expected 0 for "
+                "the first: if it has number 1, say so with index_base=1 (--index-base 1)"
+            )
+        return nameless if base is None else [names[k - base] for k in control]
 
     def _frames(self, series: ImageSeries) -> list[Pixels]:
         if series.external_file is not None and len(series.external_file):
             paths = [str(path) for path in series.external_file[:]]
-            starts = (
-                list(range(len(paths))) if series.starting_frame is None else list(series.starting_frame[:])
-            )
-            if starts != list(range(len(paths))):
+            starts = [] if series.starting_frame is None else [int(k) for k in series.starting_frame[:]]
+            is_image = all(Path(path).suffix.lower() in SUFFIXES for path in paths)
+            says_nothing = not any(starts) and is_image  # [0], or 0 for each: what writers put by default
+            if not says_nothing and starts and starts != list(range(len(paths))):
                 raise MigvisError(
-                    f"{series.name}: external_file holds movies (starting_frame {starts[:3]} ...); expected "
-                    "one image a file: export the frames as images"
+                    f"{series.name}: external_file holds movies (starting_frame "
+                    f"{', '.join(map(str, starts[:3]))} ...); expected one image per file: export the frames "
+                    "as images"
                 )
             return [self._external(path, series.name) for path in paths]
         data = series.data
@@ -262,41 +312,3 @@ def _referenced_names(dataset: h5py.Dataset) -> list[str]:
 
     group.links.iterate(note, info=True)
     return [name_at[int(address)] for address in addresses]
-
-
-def scalar_columns(table: Any) -> dict[str, np.ndarray]:
-    """Return the columns of a `DynamicTable` that hold one number, boolean or text a row.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        (row,) each; text as str objects.
-    """
-    from hdmf.common import DynamicTableRegion, EnumData, VectorIndex
-
-    columns = {}
-    for name in table.colnames:
-        column = table[name]
-        if isinstance(column, VectorIndex | DynamicTableRegion):
-            continue
-        values = np.asarray(column.data[:])
-        if isinstance(column, EnumData):
-            values = np.asarray(column.elements.data[:], object)[values]
-        plain = plain_column(values)
-        if plain is not None and len(plain) == len(table.id):
-            columns[name] = plain
-    return columns
-
-
-def plain_column(values: np.ndarray) -> np.ndarray | None:
-    """Return one-dimensional numbers, booleans or text (as str objects), or None for anything else."""
-    if values.ndim != 1 or values.dtype.kind not in "biufOSU":
-        return None
-    if values.dtype.kind in "biuf":
-        return values
-    kind = pd.api.types.infer_dtype(values, skipna=False)
-    if kind == "string":
-        return values.astype(object)
-    if kind == "bytes" or not len(values):
-        return np.array([value.decode(errors="replace") for value in values], object)
-    return None

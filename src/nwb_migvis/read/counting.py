@@ -6,13 +6,17 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.progress import progress
 from nwb_migvis.read.compiled import WORTH_COMPILING, compiled_tally, has_numba
+
+if TYPE_CHECKING:
+    from nwb_migvis.read.times import SpikeSpan
 
 _PIECE = 2**14
 """Spikes located at a time: few enough for the cache."""
@@ -134,8 +138,8 @@ class Windows:
         if self._tally is None:
             per_gap += np.bincount(self.positions(times), minlength=len(per_gap))
             return
-        grid = self._origin, self._cells_per_s, self._before
-        if not self._tally(times, *grid, self._padded, self._most, per_gap):
+        grid = self._origin, self._cells_per_s, self._before, self._most
+        if not self._tally(times, grid, self._padded, per_gap):
             raise ValueError("times hold NaN or infinity")
 
 
@@ -147,18 +151,38 @@ def _sorted_edges(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.n
     return np.unique(np.concatenate([first, last]), return_inverse=True)
 
 
-def check_window(window_s: tuple[float, float]) -> tuple[float, float]:
-    """Return a window as two floats, or raise `MigvisError` if it is none."""
+LONGEST_WINDOW_S = 2.0
+"""A window that begins or ends further from the onset than this may be in milliseconds."""
+
+
+def check_window(window_s: tuple[float, float], *, allow_long: bool = True) -> tuple[float, float]:
+    """Return a window as two floats, or raise `MigvisError` if it is not one.
+
+    Parameters
+    ----------
+    window_s : (float, float)
+        Seconds.
+    allow_long : bool
+        Whether it may begin or end over 2 s before or after the onset.
+    """
     try:
         first, last = (float(value) for value in window_s)
     except (TypeError, ValueError):
-        raise MigvisError(f"window {window_s!r} is no pair of seconds; expected e.g. (0.07, 0.17)") from None
+        raise MigvisError(
+            f"window {window_s!r} is not a pair of seconds; expected e.g. (0.07, 0.17)"
+        ) from None
     if not (np.isfinite(first) and np.isfinite(last)):
         raise MigvisError(
             f"window [{first:g}, {last:g}) s is not finite; expected seconds, e.g. (0.07, 0.17)"
         )
     if not first < last:
         raise MigvisError(f"window [{first:g}, {last:g}) s is empty; expected its start before its end")
+    if not allow_long and max(-first, last) > LONGEST_WINDOW_S:
+        raise MigvisError(
+            f"window [{first:g}, {last:g}) s reaches over {LONGEST_WINDOW_S:g} s from the onset; expected "
+            "seconds, e.g. 0.07 0.17: correct it, or allow it with allow_long_window=True "
+            "(--allow-long-window)"
+        )
     return first, last
 
 
@@ -208,55 +232,83 @@ def count_spikes(
     -----
     Ten million spikes and more are counted in a compiled loop where numba is installed.
     """
-    window_s = check_window(window_s)
-    begins = np.concatenate([[0], np.asarray(ends, np.int64)])
-    rows = np.arange(len(begins) - 1) if rows is None else np.asarray(rows)
+    trains = Trains(spike_times, np.asarray(ends, np.int64), rows, place)
+    return count_trains(trains, start_time, window_s=check_window(window_s), max_bytes=max_bytes)
+
+
+@dataclass(frozen=True)
+class Trains:
+    """Spike times of units, one train after another; see `count_spikes`."""
+
+    spike_times: Any
+    ends: np.ndarray
+    rows: np.ndarray | None = None
+    place: str = "units"
+
+    def pieces(self, max_bytes: int = 2**27) -> Iterator[np.ndarray]:
+        """Yield the spikes of all units, (spike,) float64 seconds, at most `max_bytes` at a time."""
+        length = max(max_bytes // 8, 1024)
+        yield from _Stretch(self.spike_times, length).pieces(0, int(self.ends[-1]))
+
+
+def count_trains(
+    trains: Trains,
+    start_time: np.ndarray,
+    *,
+    window_s: tuple[float, float],
+    max_bytes: int = 2**27,
+    seen: SpikeSpan | None = None,
+) -> np.ndarray:
+    """Do what `count_spikes` does, and note in `seen` when the units fire."""
+    begins = np.concatenate([[0], trains.ends])
+    rows = np.arange(len(begins) - 1) if trains.rows is None else np.asarray(trains.rows)
     counts = np.zeros((len(start_time), len(rows)), np.uint16, order="F")
     if not counts.size:
         return counts
     n_spikes = int((begins[1:] - begins[:-1])[rows].sum())
     windows = Windows(start_time, window_s, compiled=n_spikes >= WORTH_COMPILING and has_numba())
-    held = _Held(spike_times, max(max_bytes // 8, 1024))
+    stretch = _Stretch(trains.spike_times, max(max_bytes // 8, 1024))
 
     def count(unit: tuple[int, Iterable[np.ndarray]]) -> np.ndarray:
         row, pieces = unit
         try:
-            found = windows.count(pieces)
-            return found.astype(np.uint16 if found.max() <= np.iinfo(np.uint16).max else np.uint32)
+            column = windows.count(pieces if seen is None else seen.watching(pieces))
+            return column.astype(np.uint16 if column.max() <= np.iinfo(np.uint16).max else np.uint32)
         except ValueError:
             raise MigvisError(
-                f"{place}, row {row}: spike_times hold NaN or infinity; expected seconds: mend the file"
+                f"{trains.place}, row {row}: spike_times hold NaN or infinity; expected seconds: "
+                f"correct the file"
             ) from None
 
     done = 0
     with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
-        for batch in _batches(progress(rows, what="counting spikes", total=len(rows)), begins, held):
-            found = list(pool.map(count, batch))
-            counts = counts.astype(np.result_type(counts, *found), copy=False)
-            for column in found:
+        for batch in _batches(progress(rows, what="counting spikes", total=len(rows)), begins, stretch):
+            columns = list(pool.map(count, batch))
+            counts = counts.astype(np.result_type(counts, *columns), copy=False)
+            for column in columns:
                 counts[:, done] = column
                 done += 1
     return counts
 
 
 def _batches(
-    rows: Iterable[int], begins: np.ndarray, held: _Held
+    rows: Iterable[int], begins: np.ndarray, stretch: _Stretch
 ) -> Iterator[list[tuple[int, Iterable[np.ndarray]]]]:
-    """Yield rows with their spikes, some at a time; one too long to be held comes in pieces."""
+    """Yield rows with their spikes, some at a time; one too long for memory comes in pieces."""
     batch: list[tuple[int, Iterable[np.ndarray]]] = []
     n_spikes = 0
     for row in rows:
         first, last = begins[row], begins[row + 1]
-        if batch and (n_spikes + last - first > held.length or len(batch) == _UNITS_PER_BATCH):
+        if batch and (n_spikes + last - first > stretch.length or len(batch) == _UNITS_PER_BATCH):
             yield batch
             batch, n_spikes = [], 0
-        is_small = last - first <= held.length
-        batch.append((row, [held.values(first, last)] if is_small else held.pieces(first, last)))
+        is_small = last - first <= stretch.length
+        batch.append((row, [stretch.values(first, last)] if is_small else stretch.pieces(first, last)))
         n_spikes += last - first
     yield batch
 
 
-class _Held:
+class _Stretch:
     """A stretch of a long array in memory, read ahead so that many short slices cost one read.
 
     Parameters

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.files import read_csv
 from nwb_migvis.read.pixels import FilePixels
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def resolve_external(path: str, folder: Path, *, place: str, allow_outside: bool) -> Path:
@@ -35,24 +36,48 @@ def resolve_external(path: str, folder: Path, *, place: str, allow_outside: bool
             f"{place}: image {path!r} is a URL; expected a file: download it beside the NWB file"
         )
     inside = folder.resolve()
-    found = (inside / path).resolve()
-    if not allow_outside and not found.is_relative_to(inside):
+    target = (inside / path).resolve()
+    if not allow_outside and not target.is_relative_to(inside):
         raise MigvisError(
             f"{place}: image path {path!r} leaves the NWB file's folder; expected a path inside it: move the "
             "image there, or allow it with allow_outside=True (--allow-outside)"
         )
-    if not found.is_file():
+    if not target.is_file():
         raise MigvisError(
-            f"{place}: image file {path!r} does not exist; expected it at {found}: put it there"
+            f"{place}: image file {path!r} does not exist; expected it at {target}: put it there"
         )
-    return found
+    return target
 
 
-def check_folder(images: str | Path | Mapping[str, str | Path] | None) -> None:
-    """Raise `MigvisError` if `images` is a path and no folder."""
-    if isinstance(images, str | Path) and not Path(images).is_dir():
-        state = "is no folder" if Path(images).exists() else "does not exist"
-        raise MigvisError(f"images folder {images} {state}; give the folder that holds the image files")
+def images_by_stimulus(
+    images: str | Path | Mapping[str, str | Path] | None,
+) -> Path | Mapping[str, str | Path] | None:
+    """Return a folder, or the mapping that a CSV holds: columns `stimulus` and `file`, beside the CSV.
+
+    Raises
+    ------
+    MigvisError
+        If a path is neither a folder nor such a CSV.
+    """
+    if images is None or isinstance(images, Mapping):
+        return images
+    path = Path(images)
+    if path.suffix.lower() == ".csv" and path.is_file():
+        table = read_csv(path, what="images", needs=("stimulus", "file"), dtype=str, keep_default_na=False)
+        again = table["stimulus"][table["stimulus"].duplicated()]
+        if len(again):
+            raise MigvisError(
+                f"images {path} has stimulus {again.iloc[0]!r} twice; expected each once: remove one row"
+            )
+        rows = zip(table["stimulus"], table["file"], strict=True)
+        return {stimulus: path.parent / file for stimulus, file in rows}
+    if not path.is_dir():
+        state = "is not a folder" if path.exists() else "does not exist"
+        raise MigvisError(
+            f"images folder {images} {state}; give the folder that holds the image files, or a CSV with the "
+            "columns stimulus and file"
+        )
+    return path
 
 
 def supplied_images(names: Sequence[str], images: str | Path | Mapping[str, str | Path]) -> list[FilePixels]:
@@ -77,22 +102,22 @@ def supplied_images(names: Sequence[str], images: str | Path | Mapping[str, str 
     if isinstance(images, Mapping):
         files = [Path(images[name]) if name in images else None for name in names]
         where = "the mapping of images"
-        found = [file if file is not None and file.is_file() else None for file in files]
+        chosen = [file if file is not None and file.is_file() else None for file in files]
     else:
         folder = Path(images)
         where = f"images folder {folder}"
         stems: dict[str, list[Path]] = {}
         for file in sorted(folder.iterdir()):
-            if file.suffix.lower() in _SUFFIXES:
+            if file.suffix.lower() in SUFFIXES:
                 stems.setdefault(file.stem, []).append(file)
-        found = [_in_folder(name, folder, stems) for name in names]
-    missing = [name for name, file in zip(names, found, strict=True) if file is None]
+        chosen = [_in_folder(name, folder, stems) for name in names]
+    missing = [name for name, file in zip(names, chosen, strict=True) if file is None]
     if missing:
         raise MigvisError(
             f"{where} lacks {len(missing)} of {len(names)} images, first {missing[0]!r}; expected a file for "
             "each stimulus, named as the session names it: add the files"
         )
-    return [FilePixels.from_file(file) for file in found if file is not None]
+    return [FilePixels.from_file(file) for file in chosen if file is not None]
 
 
 def _in_folder(name: str, folder: Path, stems: Mapping[str, list[Path]]) -> Path | None:
@@ -103,7 +128,7 @@ def _in_folder(name: str, folder: Path, stems: Mapping[str, list[Path]]) -> Path
         return folder / inside
     if (folder / inside.name).is_file():
         return folder / inside.name
-    is_file_name = inside.suffix.lower() in _SUFFIXES
+    is_file_name = inside.suffix.lower() in SUFFIXES
     matches = stems.get(inside.stem if is_file_name else inside.name, [])
     if len(matches) > 1:
         raise MigvisError(

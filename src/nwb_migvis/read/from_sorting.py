@@ -13,6 +13,8 @@ import xarray as xr
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.assembly import (
+    Counted,
+    Excluded,
     Need,
     session_dataset,
     session_stimuli,
@@ -20,11 +22,14 @@ from nwb_migvis.read.assembly import (
     with_labels,
     with_pixels,
 )
-from nwb_migvis.read.contents import Collection, Table, plain_column
-from nwb_migvis.read.counting import check_window, count_spikes
+from nwb_migvis.read.contents import Collection
+from nwb_migvis.read.counting import check_window
 from nwb_migvis.read.layouts.tables import table_reading
-from nwb_migvis.read.reading import StimulusImage
+from nwb_migvis.read.presentations import StimulusImage
+from nwb_migvis.read.table import Table, plain_column
+from nwb_migvis.read.times import check_starts
 from nwb_migvis.read.unit_query import selected_units
+from nwb_migvis.read.units import SpikeTable
 from nwb_migvis.sorting.units import SortedUnits
 
 if TYPE_CHECKING:
@@ -44,6 +49,8 @@ def session_from_sorting(
     labels: str | Path | None = None,
     where: str | None = None,
     resize_px: tuple[int, int] | None = None,
+    t_start: float | None = None,
+    allow_long_window: bool = False,
 ) -> xr.Dataset:
     """Make a session dataset of SpikeInterface units and a table of presentations.
 
@@ -61,7 +68,10 @@ def session_from_sorting(
     unit_query : str, optional
         pandas query on the units' properties and, of an analyzer, its quality and template metrics, e.g.
         `"snr > 5 and isi_violations_ratio < 0.5"`.
-    labels, where, resize_px
+    t_start : float, optional
+        When the recording of an analyzer began on the clock of the presentations, seconds; needed where the
+        recording is out of reach.
+    labels, where, resize_px, allow_long_window
         As for `read_session`.
 
     Returns
@@ -74,8 +84,8 @@ def session_from_sorting(
     MigvisError
         If the presentations, images, or query do not fit.
     """
-    window_s = check_window(window_s)
-    units = SortedUnits.of(sorting)
+    window_s = check_window(window_s, allow_long=allow_long_window)
+    units = SortedUnits.of(sorting, t_start=t_start)
     unit_ids = units.ids
     if unit_query is not None:
         columns = {"id": unit_ids, **units.columns()}
@@ -86,24 +96,28 @@ def session_from_sorting(
             f"the sorting has {len(trains)} units and no spike; expected spikes of at least one unit"
         )
     reading = table_reading(presentation_table(presentations), "stimulus", NoImages(), layout=NAME)
-    shown = shown_presentations(reading, where=where)
+    shown = shown_presentations(reading, Excluded(where))
+    check_starts(shown.reading, window_s=window_s, allow_long_window=allow_long_window)
     reading = with_pixels(shown.reading, images, need=Need.ALL if images is not None else Need.NOTHING)
     stimuli = session_stimuli(reading, resize_px=resize_px, channel_order="rgb")
     ends = np.cumsum([len(train) for train in trains])
-    counts = count_spikes(
-        np.concatenate(trains), ends, reading.start_time, window_s=window_s, place="the sorting"
-    )
+    rows = np.arange(len(trains))
+    table = SpikeTable("the sorting", unit_ids, rows, np.concatenate(trains), ends)
+    counts = table.count(reading, window_s=window_s, max_bytes=2**27)
+    counted = Counted(counts, unit_ids, np.flatnonzero(np.isin(units.ids, unit_ids)))
     attrs = {
-        "source": type(sorting).__name__,
+        "source": type(units.analyzer or units.sorting).__name__,
         "identifier": str(units.sorting.name or ""),
         "layout": NAME,
         "found_in": PLACE,
         "window_s": window_s,
         "n_blank": shown.n_blank,
+        "n_merged": 0,
         "n_dropped": sum(shown.dropped.values()),
         "dropped": shown.dropped,
+        "not_joined": {},
     }
-    session = session_dataset(reading, stimuli, counts, units=unit_ids, attrs=attrs)
+    session = session_dataset(reading, stimuli, counted, attrs=attrs)
     return session if labels is None else with_labels(session, labels)
 
 
@@ -113,6 +127,7 @@ class NoImages:
 
     named_images: dict[str, list[StimulusImage]] = field(default_factory=dict)
     collections: list[Collection] = field(default_factory=list)
+    index_base: int | None = None
 
 
 def presentation_table(presentations: pd.DataFrame) -> Table:
@@ -125,9 +140,9 @@ def presentation_table(presentations: pd.DataFrame) -> Table:
     """
     absent = [name for name in ("start_time", "stimulus") if name not in presentations.columns]
     if absent:
-        held = ", ".join(map(str, presentations.columns))
+        names = ", ".join(map(str, presentations.columns))
         raise MigvisError(
-            f"presentations has no column {absent[0]!r} (its columns: {held}); expected "
+            f"presentations has no column {absent[0]!r} (its columns: {names}); expected "
             "start_time (s) and stimulus"
         )
     columns = {}

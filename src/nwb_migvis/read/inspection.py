@@ -33,7 +33,8 @@ def inspect_session(
         `n_units`, `n_silent_units`, `n_presentations`, `n_stimuli`, `image_shape` ([y, x] or
         [y, x, channel], None without pixels), `labels` (name -> `kind` and number of values `n_values`),
         `not_labels` (column -> why it is no label),
-        `repeats` (`min`, `median`, `max`), `n_blank`, `n_dropped`, `dropped` (reason -> number),
+        `n_units_not_always_observed` and `observed_fraction` (of counts), `n_merged` samples, `not_joined`
+        (table -> why), `repeats` (`min`, `median`, `max`), `n_blank`, `n_dropped`, `dropped` (reason -> n),
         `median_rate_hz` and `reliability` (medians over units; split-half, Spearman-Brown; None where
         undefined). For a sequence: `sessions` (one such dict each), `n_stimuli` of all and
         `n_shared_stimuli`, those of every session.
@@ -48,8 +49,8 @@ def inspect_session(
     loaded = [load(Path(path), asked, need=Need.NOTHING) for path in asked_for]
     sessions = [item.session for item in loaded]
     if labels is not None:
-        known = {name for item in loaded for name in (*item.known, *item.session["stimulus"].values.tolist())}
-        sessions = [with_labels(session, labels, known=known) for session in sessions]
+        names = {name for item in loaded for name in (*item.names, *item.session["stimulus"].values.tolist())}
+        sessions = [with_labels(session, labels, known=names) for session in sessions]
     found = [inspection(session) for session in sessions]
     if asked_for is not paths:
         return found[0]
@@ -66,8 +67,15 @@ def inspection(session: xr.Dataset) -> dict[str, Any]:
     counts = session["spike_count"].values
     repeats = np.bincount(session["stimulus_index"].values, minlength=session.sizes["stimulus"])
     first, last = session.attrs["window_s"]
+    observed = session["observed"].values if "observed" in session else np.ones(counts.shape, bool)
     reliability = split_half_reliability(counts, session["stimulus_index"].values)
-    known = reliability[np.isfinite(reliability)]
+    for unit in np.flatnonzero(~observed.all(axis=0)):
+        own = observed[:, unit]
+        index = session["stimulus_index"].values[own]
+        reliability[unit] = split_half_reliability(counts[own][:, [unit]], index)[0] if own.any() else np.nan
+    finite = reliability[np.isfinite(reliability)]
+    with np.errstate(invalid="ignore"):
+        per_window = counts.sum(axis=0) / observed.sum(axis=0)
     return {
         "source": session.attrs["source"],
         "identifier": session.attrs["identifier"],
@@ -89,8 +97,12 @@ def inspection(session: xr.Dataset) -> dict[str, Any]:
         "n_blank": session.attrs["n_blank"],
         "n_dropped": session.attrs["n_dropped"],
         "dropped": dict(session.attrs["dropped"]),
-        "median_rate_hz": float(np.median(counts.mean(axis=0) / (last - first))),
-        "reliability": float(np.median(known)) if len(known) else None,
+        "n_merged": session.attrs["n_merged"],
+        "not_joined": dict(session.attrs["not_joined"]),
+        "n_units_not_always_observed": int((~observed.all(axis=0)).sum()),
+        "observed_fraction": float(observed.mean()),
+        "median_rate_hz": float(np.nanmedian(per_window / (last - first))),
+        "reliability": float(np.median(finite)) if len(finite) else None,
     }
 
 
@@ -163,17 +175,29 @@ def _list(found: dict[str, Any]) -> str:
         "presentations": f"{found['n_presentations']}",
         "blanks": f"{found['n_blank']}",
         "dropped": dropped or "none",
+        "observed": _observed_text(found),
         "stimuli": f"{found['n_stimuli']}",
         "repeats": f"{repeats['min']} to {repeats['max']} (median {repeats['median']:g})",
         "image shape": shape,
         "labels": ", ".join(labels) or "none",
         "no labels": ", ".join(f"{name} ({why})" for name, why in found["not_labels"].items()) or "none",
+        "not joined": ", ".join(f"{name} ({why})" for name, why in found["not_joined"].items()) or "none",
         "window": f"{found['window_s'][0]:g} to {found['window_s'][1]:g} s",
         "median rate": f"{found['median_rate_hz']:.2f} Hz",
         "reliability": _number(found["reliability"]),
     }
     width = max(map(len, lines))
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+
+
+def _observed_text(found: dict[str, Any]) -> str:
+    if not found["n_units_not_always_observed"]:
+        return "all units throughout"
+    return (
+        f"{100 * found['observed_fraction']:.1f} % of counts; {found['n_units_not_always_observed']} "
+        f"units not "
+        "throughout (obs_intervals)"
+    )
 
 
 def _number(value: float | None) -> str:

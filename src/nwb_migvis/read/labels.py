@@ -43,15 +43,17 @@ def labels_of_presentations(
     """
     labels, varying, left_out = {}, {}, {}
     for name, values in columns.items():
+        is_empty = values == "" if values.dtype == object else np.zeros(len(values), bool)
         codes, uniques = pd.factorize(values)
-        known = codes >= 0
-        table = pd.DataFrame({"stimulus": stimulus_index[known], "code": codes[known]}).drop_duplicates()
+        has_value = (codes >= 0) & ~is_empty  # NWB keeps missing text as ""
+        table = pd.DataFrame({"stimulus": stimulus_index[has_value], "code": codes[has_value]})
+        table = table.drop_duplicates()
         if table["stimulus"].duplicated().any():
             varying[name] = values
         elif name not in not_labels:
-            found = np.full(n_stimuli, -1, np.int64)
-            found[table["stimulus"].to_numpy()] = table["code"].to_numpy()
-            label = _taken(np.asarray(uniques), found)
+            code = np.full(n_stimuli, -1, np.int64)
+            code[table["stimulus"].to_numpy()] = table["code"].to_numpy()
+            label = _taken(np.asarray(uniques), code)
             why = why_no_label(label, values.dtype)
             if why is None:
                 labels[name] = label

@@ -12,6 +12,7 @@ import h5py
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.damage import fatal_damage
+from nwb_migvis.read.diagnosis import load_filters, why_not_readable
 
 if TYPE_CHECKING:
     from pynwb import NWBFile
@@ -45,9 +46,10 @@ def check_is_session(path: Path) -> None:
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
         raise MigvisError(f"{path} is damaged: {one_line(error)}; get a whole copy of it") from error
     if kind not in ("NWBFile", b"NWBFile"):
-        found = "NWB 1 (its root holds the version)" if version is not None else "HDF5 but not NWB"
+        format_name = "NWB 1 (its root holds the version)" if version is not None else "HDF5 but not NWB"
         raise MigvisError(
-            f"{path} is {found}: its root has neurodata_type {kind!r}; expected an NWB 2 file ('NWBFile')"
+            f"{path} is {format_name}: its root has neurodata_type {kind!r}; expected an NWB 2 file "
+            f"('NWBFile')"
         )
 
 
@@ -73,14 +75,18 @@ def open_session(path: Path) -> Iterator[NWBFile]:
     from pynwb import NWBHDF5IO
 
     check_is_session(path)
+    load_filters()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         io: Any = None
         try:
             io = NWBHDF5IO(path, mode="r")
             yield io.read()
-        except MigvisError:
-            raise
+        except MigvisError as error:
+            cause = why_not_readable(path) if "no stimuli" in str(error) else None
+            if cause is None:
+                raise
+            raise MigvisError(f"{error} (and {cause})") from error
         except Exception as error:  # a damaged file raises nearly anything, from deep inside the libraries
             raise MigvisError(_why_not_read(path, error)) from error
         finally:
@@ -91,11 +97,21 @@ def open_session(path: Path) -> Iterator[NWBFile]:
 def _why_not_read(path: Path, error: Exception) -> str:
     from hdmf.build import ConstructError
 
+    cause = why_not_readable(path)
+    if cause is not None:
+        return f"{path} cannot be read: {cause}"
+    what = f"{type(error).__name__}: {one_line(error)}"
     if isinstance(error, ConstructError):
         builder, reason = error.args[0], error.args[-1]
         return (
-            f"{path}: {getattr(builder, 'path', 'an object')} cannot be built: {one_line(reason)}; mend the "
+            f"{path}: {getattr(builder, 'path', 'an object')} cannot be built: {one_line(reason)}; "
+            f"correct the "
             "file, or, where another version of its NWB extension is imported, read it without importing that"
         )
-    what = f"{type(error).__name__}: {one_line(error)}"
-    return f"{path} cannot be read ({what}); the file is damaged: get a whole copy of it"
+    if isinstance(error, OSError | RuntimeError | MemoryError):
+        return f"{path} cannot be read ({what}); the file is damaged: get a whole copy of it"
+    return (
+        f"{path} cannot be read ({what}): an object or attribute in it is not what NWB expects there; "
+        f"have the "
+        "file checked with nwbinspector or pynwb-validate, or get a whole copy of it"
+    )

@@ -16,6 +16,7 @@ over the channels.
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -29,6 +30,8 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.read.diagnosis import why_not_readable
+from nwb_migvis.read.sizes import check_size
 
 BACKGROUND = 128
 """Gray value that shows through transparent pixels."""
@@ -103,8 +106,12 @@ class DatasetPixels:
         """Return the pixels as stored."""
         try:
             dataset = files[self.file][self.dataset]
+            check_size(dataset, dataset.dtype.itemsize * math.prod(self.shape))
             return dataset[()] if self.frame is None else dataset[self.frame]
         except (OSError, KeyError) as error:
+            cause = why_not_readable(Path(self.file))
+            if cause is not None:
+                raise MigvisError(f"{self.file}: the pixels cannot be read: {cause}") from error
             raise MigvisError(
                 f"{self.file}: the pixels of {self.dataset} cannot be read; the file may be damaged"
             ) from error
@@ -134,7 +141,7 @@ class FilePixels:
                 mode = _mode_read_as(image)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise MigvisError(
-                f"{path} is no image that can be read; expected one of {', '.join(FORMATS)}"
+                f"{path} is not an image that can be read; expected one of {', '.join(FORMATS)}"
             ) from error
         n_channels = len(mode)
         return cls(str(path), (height, width) if n_channels == 1 else (height, width, n_channels))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -28,7 +29,11 @@ def read_shown(
         As `read_session`; if there are no pixels; or if a stimulus of the run is not among the session's.
     """
     recorded = results.provenance.get("reading", {})
-    reading = {key: recorded[key] for key in ("layout", "stimulus") if isinstance(recorded.get(key), str)}
+    reading: dict[str, Any] = {
+        key: recorded[key] for key in ("layout", "stimulus") if isinstance(recorded.get(key), str)
+    }
+    reading |= {key: recorded[key] for key in ("index_base", "merge_repeats") if recorded.get(key) in (0, 1)}
+    reading["allow_long_window"] = True  # the counts are not used
     session = read_session(path, images=images, labels=labels, **reading)
     if "image" not in session:
         raise MigvisError(

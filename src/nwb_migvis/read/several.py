@@ -44,8 +44,8 @@ def read_sessions(
     check_same_pixels(loaded)
     sessions = [item.session for item in loaded]
     if labels is not None:
-        known = {name for item in loaded for name in (*item.known, *item.session["stimulus"].values.tolist())}
-        sessions = [with_labels(session, labels, known=known) for session in sessions]
+        names = {name for item in loaded for name in (*item.names, *item.session["stimulus"].values.tolist())}
+        sessions = [with_labels(session, labels, known=names) for session in sessions]
     for name in label_names(sessions):
         shared_label(sessions, name)
     return sessions

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.read.contents import scalar_columns
 from nwb_migvis.read.opening import one_line
+from nwb_migvis.read.table import scalar_columns
 
 _ALLOWED = (
     *(ast.Expression, ast.Name, ast.Load, ast.Constant, ast.List, ast.Tuple),
@@ -42,13 +42,26 @@ def unit_columns(units: Any, nwb: Any) -> dict[str, np.ndarray]:
         (unit,) each; NaN or "" where a table says nothing of a unit.
     """
     columns: dict[str, np.ndarray] = {"id": np.asarray(units.id[:], np.int64), **scalar_columns(units)}
-    if "electrode_group" in units.colnames:
-        columns["electrode_group"] = np.array([g.name for g in units["electrode_group"].data[:]], object)
+    groups = electrode_groups(units)
+    if groups is not None:
+        columns["electrode_group"] = groups
     more = [("electrodes", _electrode_columns(units)), *_metric_columns(units, nwb)]
     for table, found in more:
         for name, values in found.items():
             columns[f"{table}_{name}" if name in columns else name] = values
     return columns
+
+
+def electrode_groups(units: Any) -> np.ndarray | None:
+    """Return the name of each unit's electrode group, (unit,) str objects; "" where it is gone.
+
+    None where the table says nothing of groups.
+    """
+    if "electrode_group" not in units.colnames:
+        return None
+    return np.array(
+        [str(getattr(group, "name", "") or "") for group in units["electrode_group"].data[:]], object
+    )
 
 
 def _electrode_columns(units: Any) -> dict[str, np.ndarray]:

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.read.contents import scalar_columns
-from nwb_migvis.read.counting import count_spikes
-from nwb_migvis.read.reading import Reading
-from nwb_migvis.read.unit_query import selected_units, unit_columns
+from nwb_migvis.read.counting import Trains, count_trains
+from nwb_migvis.read.presentations import Presentations
+from nwb_migvis.read.sizes import whole
+from nwb_migvis.read.table import scalar_columns
+from nwb_migvis.read.times import SpikeSpan, check_inside, check_spikes, is_within, limits_of
+from nwb_migvis.read.unit_query import electrode_groups, selected_units, unit_columns
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class SpikeTable:
         (spike,) seconds, of all rows of the table.
     ends : numpy.ndarray
         (row of the table,) int64, where each train ends in `spike_times`.
+    intervals : sequence of numpy.ndarray, optional
+        (interval, 2) each, seconds: when each row of the table was observed; none for always.
+    electrode_group : numpy.ndarray, optional
+        (unit,) str, where the table says it.
     """
 
     place: str
@@ -38,22 +44,51 @@ class SpikeTable:
     rows: np.ndarray
     spike_times: Any
     ends: np.ndarray
+    intervals: Sequence[np.ndarray] | None = None
+    electrode_group: np.ndarray | None = None
 
-    def count(self, start_time: np.ndarray, *, window_s: tuple[float, float], max_bytes: int) -> np.ndarray:
-        """Return the spike counts, (presentation, unit)."""
-        return count_spikes(
-            self.spike_times,
-            self.ends,
-            start_time,
-            window_s=window_s,
-            rows=self.rows,
-            max_bytes=max_bytes,
-            place=self.place,
-        )
+    def count(self, reading: Presentations, *, window_s: tuple[float, float], max_bytes: int) -> np.ndarray:
+        """Return the spike counts, (presentation, unit), of presentations on the units' clock.
+
+        Raises
+        ------
+        MigvisError
+            If the spike times cannot be seconds on that clock.
+        """
+        trains, seen = Trains(self.spike_times, self.ends, self.rows, self.place), SpikeSpan()
+        counts = count_trains(trains, reading.start_time, window_s=window_s, max_bytes=max_bytes, seen=seen)
+        n_spikes = np.diff(self.ends, prepend=0)
+        are_near = check_spikes(reading, seen, n_spikes=n_spikes, place=self.place)
+        is_any = bool(counts.any()) or len(self.rows) < len(self.ends)  # other units may fire
+        if len(counts) and not (are_near and is_any):
+            limits = limits_of(trains.pieces(max_bytes))
+            check_inside(
+                reading, limits, n_spikes=int(n_spikes.sum()), n_counted=int(is_any), place=self.place
+            )
+        return counts
+
+    def observed(self, start_time: np.ndarray, *, window_s: tuple[float, float]) -> np.ndarray | None:
+        """Return whether each unit was observed throughout each window, (presentation, unit) bool.
+
+        None where all always were. A unit for which the file has no interval counts as observed.
+        """
+        if self.intervals is None:
+            return None
+        own = [self.intervals[row] for row in self.rows]
+        within = {
+            intervals.tobytes(): is_within(start_time, window_s, intervals)
+            for intervals in own
+            if len(intervals)
+        }
+        if all(column.all() for column in within.values()):
+            return None
+        always = np.ones(len(start_time), bool)
+        return np.stack([within.get(intervals.tobytes(), always) for intervals in own], axis=1)
 
     def taken(self, units: np.ndarray) -> SpikeTable:
         """Return the table of some of the units asked for, by position and in that order."""
-        return replace(self, ids=self.ids[units], rows=self.rows[units])
+        groups = None if self.electrode_group is None else self.electrode_group[units]
+        return replace(self, ids=self.ids[units], rows=self.rows[units], electrode_group=groups)
 
 
 def spike_table(units: Any, nwb: Any, *, query: str | None = None) -> SpikeTable:
@@ -77,13 +112,13 @@ def spike_table(units: Any, nwb: Any, *, query: str | None = None) -> SpikeTable
         )
     place = f"Units table {units.name!r}"
     if "spike_times" not in units.colnames:
-        held = ", ".join(units.colnames) or "none"
-        raise MigvisError(f"{place} has no spike_times (its columns: {held}); add the units' spike times")
-    ids = np.asarray(units.id[:], np.int64)
+        columns = ", ".join(units.colnames) or "none"
+        raise MigvisError(f"{place} has no spike_times (its columns: {columns}); add the units' spike times")
+    ids = whole(units.id.data).astype(np.int64)
     index = units["spike_times"]
     is_ragged = hasattr(index, "target")
     spike_times = index.target.data if is_ragged else index.data
-    ends = np.asarray(index.data[:], np.int64) if is_ragged else np.arange(1, len(ids) + 1)
+    ends = whole(index.data).astype(np.int64) if is_ragged else np.arange(1, len(ids) + 1)
     fits = len(ends) == len(ids) and (np.diff(ends, prepend=0) >= 0).all()
     if not fits or (len(ends) and ends[-1] > len(spike_times)):
         raise MigvisError(f"{place}: spike_times_index does not fit spike_times; the file is damaged")
@@ -92,7 +127,51 @@ def spike_table(units: Any, nwb: Any, *, query: str | None = None) -> SpikeTable
     rows = np.arange(len(ids))
     if query is not None:
         rows = selected_units(unit_columns(units, nwb), query, place=place)
-    return SpikeTable(place, ids[rows], rows, spike_times, ends)
+    groups = electrode_groups(units)
+    return SpikeTable(
+        place,
+        ids[rows],
+        rows,
+        spike_times,
+        ends,
+        intervals=observation_intervals(units, place=place),
+        electrode_group=None if groups is None else groups[rows],
+    )
+
+
+def observation_intervals(units: Any, *, place: str) -> list[np.ndarray] | None:
+    """Return when each unit of a table was observed, (interval, 2) seconds each; None where it does not say.
+
+    Raises
+    ------
+    MigvisError
+        If `obs_intervals` does not hold starts before stops.
+    """
+    if "obs_intervals" not in units.colnames:
+        return None
+    index = units["obs_intervals"]
+    is_ragged = hasattr(index, "target")
+    times = whole(index.target.data if is_ragged else index.data)
+    n_units = len(units.id)
+    ends = whole(index.data).astype(np.int64) if is_ragged else np.arange(1, n_units + 1)
+    fits = len(ends) == n_units and (np.diff(ends, prepend=0) >= 0).all()
+    if not len(times):
+        return None
+    if times.ndim != 2 or times.shape[1] != 2 or times.dtype.kind not in "iuf" or not fits:
+        raise MigvisError(
+            f"{place}: obs_intervals has shape {times.shape} and type {times.dtype}; expected "
+            f"(interval, 2) in "
+            "seconds, and an index with one entry per unit: correct the file"
+        )
+    is_bad = ~(times[:, 0] <= times[:, 1])
+    if is_bad.any() or ends[-1] > len(times):
+        first, last = times[int(np.argmax(is_bad))]
+        raise MigvisError(
+            f"{place}: obs_intervals holds an interval from {first:g} to {last:g} s; expected a start "
+            f"before a "
+            "stop, and as many intervals as its index says: correct the file"
+        )
+    return np.split(times.astype(np.float64), ends[:-1])
 
 
 def same_units(unit_tables: Sequence[Any], nwb: Any, *, query: str | None = None) -> list[SpikeTable]:
@@ -125,20 +204,36 @@ def same_units(unit_tables: Sequence[Any], nwb: Any, *, query: str | None = None
 
 def count_by_table(
     tables: Sequence[SpikeTable],
-    reading: Reading,
+    reading: Presentations,
     *,
     window_s: tuple[float, float],
     max_bytes: int,
 ) -> np.ndarray:
     """Return the spike counts, (presentation, unit), of presentations, each against its own table."""
-    if reading.unit_table_index is None:
-        return tables[0].count(reading.start_time, window_s=window_s, max_bytes=max_bytes)
     table_index = reading.unit_table_index
+    if table_index is None:
+        return tables[0].count(reading, window_s=window_s, max_bytes=max_bytes)
     parts = []
     for i, table in enumerate(tables):
-        own = reading.start_time[table_index == i]
+        own = reading.taken(table_index == i)
         parts.append(table.count(own, window_s=window_s, max_bytes=max_bytes))
     counts = np.empty((len(table_index), len(tables[0].ids)), np.result_type(*parts))
     for i, part in enumerate(parts):
         counts[table_index == i] = part
     return counts
+
+
+def observed_by_table(
+    tables: Sequence[SpikeTable], reading: Presentations, *, window_s: tuple[float, float]
+) -> np.ndarray | None:
+    """Return whether each unit was observed in each window, (presentation, unit) bool, or None for always."""
+    table_index = reading.unit_table_index
+    if table_index is None:
+        return tables[0].observed(reading.start_time, window_s=window_s)
+    observed = np.ones((len(table_index), len(tables[0].ids)), bool)
+    for i, table in enumerate(tables):
+        own = table_index == i
+        part = table.observed(reading.start_time[own], window_s=window_s)
+        if part is not None:
+            observed[own] = part
+    return None if observed.all() else observed

@@ -1,73 +1,12 @@
-"""Short tables of a run's groups and their evidence."""
+"""Short tables for people."""
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
-import xarray as xr
 
-from nwb_migvis.errors import printable
-from nwb_migvis.evidence.significance import benjamini_hochberg
-from nwb_migvis.results import Results
+from nwb_migvis.results.table import aligned, group_table, number
 
-_MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
-
-
-def group_table(results: Results) -> str:
-    """Return the latent groups with their evidence as plain text.
-
-    Every number comes from held-out stimuli. Stars mark permutation p-values below 0.05, 0.01 and 0.001,
-    adjusted over the groups where the run did so, else raw.
-    """
-    groups = results.groups
-    table = pd.DataFrame(index=groups.index)
-    table["latents"] = groups["size"].astype(str)
-    table["supervised by"] = [_shorten(labels) or "(free)" for labels in groups["supervised_by"]]
-    adjusted = "variance_explained_q" in groups
-    p = "q" if adjusted else "p"
-    table["variance"] = _starred(groups["variance_explained"], groups[f"variance_explained_{p}"])
-    table["unique"] = _starred(groups["variance_unique"], groups[f"variance_unique_{p}"])
-    cap = groups["mi_cap_nats"].iloc[0]
-    table["information"] = _starred(groups["mi_bound_nats"], groups[f"mi_{p}"])
-    if "information_nats" in groups:
-        p_values = groups["information_p"].to_numpy()
-        p_values = benjamini_hochberg(p_values) if adjusted else p_values
-        table["estimated"] = _starred(groups["information_nats"], pd.Series(p_values))
-    for column, title in (("decoding", "own labels"), ("own_group_gap", "gap")):
-        if column in groups:
-            table[title] = _starred(groups[column], groups[f"{column}_q"] if column == "decoding" else None)
-    if "stability" in groups:
-        table["stability"] = [_number(value) for value in groups["stability"]]
-    if "verdict" in groups:
-        table["verdict"] = groups["verdict"]
-    lines = [
-        f"Run {results.name!r}: latent groups, on held-out stimuli",
-        _aligned(table),
-        "variance, unique: fraction of the repeatable response variance, alone and beyond the other groups",
-        "stars: permutation p below 0.05 (*), 0.01 (**), 0.001 (***), "
-        + ("adjusted over the groups (Benjamini-Hochberg)" if adjusted else "uncorrected"),
-    ]
-    if "decoding" in groups and groups["decoding"].notna().any():
-        lines.append(
-            "own labels: decoding of the labels that supervise the group (R2 or accuracy); gap: beyond the "
-            "best other group"
-        )
-    if "verdict" in groups:
-        lines.append(
-            "established: own labels decoded and variance explained above the nulls (free groups: variance)"
-        )
-    if np.isfinite(cap):
-        lines.append(
-            f"information: InfoNCE lower bound, nats between group and image (cannot exceed {cap:.2f})"
-        )
-    if "information_nats" in groups:
-        lines.append(
-            "estimated: the same information by the conditional prior's errors, nats: no bound, and rough "
-            "(too little where the prior has learnt little of the group)"
-        )
-    lines += ["", *_decoding_lines(results), *_selectivity_lines(results)]
-    lines += [printable(f"note: {note}") for note in results.provenance.get("notes", [])]
-    return _safe(lines)
+__all__ = ["group_table", "sweep_table"]
 
 
 def sweep_table(found: pd.DataFrame, *, title: str) -> str:
@@ -77,7 +16,7 @@ def sweep_table(found: pd.DataFrame, *, title: str) -> str:
             f"{tc:.2f} of {most:.2f}"
             for tc, most in zip(found["total_correlation"], found["of_at_most"], strict=True)
         ],
-        **{name: found[name].map(_number) for name in ("bits_per_spike", "stability", "decoding")},
+        **{name: found[name].map(number) for name in ("bits_per_spike", "stability", "decoding")},
     ).drop(columns="of_at_most")
     table.columns = [
         "free groups",
@@ -91,136 +30,10 @@ def sweep_table(found: pd.DataFrame, *, title: str) -> str:
     return "\n".join(
         [
             f"{title}: numbers and sizes of groups, on validation stimuli (on which the fits stop early)",
-            _aligned(table.set_index(["free groups", "latents a group"]).reset_index()),
+            aligned(table.set_index(["free groups", "latents a group"]).reset_index()),
             "bits/spike: one half of the repeats from the other, beyond mean rates",
             "total correlation: nats between groups, and the most that the estimate can say",
             "stability: linear CKA of matched groups between two seeds; own labels: R2 or accuracy, mean",
             "Nothing was chosen and nothing written: set latents.groups in a config to what you prefer.",
         ]
     )
-
-
-def _decoding_lines(results: Results) -> list[str]:
-    """Return a row a group and a column a family of labels: mean score, stars where every label has them."""
-    decoding = results.decoding
-    if not np.isfinite(decoding["score"]).any():
-        return []
-    cells = {}
-    for family, labels in _families(results, decoding).items():
-        scores = decoding["score"].sel(label=labels).mean("label").values
-        q = decoding["q_value"].sel(label=labels).max("label").values
-        alone = decoding["score_all"].sel(label=labels).mean("label").item()
-        cells[family] = [*_starred(pd.Series(scores), pd.Series(q)), _number(alone)]
-    rows = [*decoding["group"].values.tolist(), "(all latents)"]
-    table = pd.DataFrame(cells, index=pd.Index(rows, name="group"))
-    return ["Labels decoded from each group (R2 or accuracy, cross-validated)", _aligned(table), ""]
-
-
-def _selectivity_lines(results: Results) -> list[str]:
-    selectivity = results.selectivity
-    if selectivity.sizes["label"] == 0 or selectivity.sizes["reader"] == 0:
-        return [
-            "No label was measured in the edits."
-            if results.synthesized.sizes["edit"]
-            else "No edits were made."
-        ]
-    lines = []
-    families = _families(results, selectivity)
-    for reader in selectivity["reader"].values:
-        measured = selectivity.sel({"reader": reader})
-        table = pd.DataFrame(_cells(measured, families), columns=["edits of", *families]).set_index(
-            "edits of"
-        )
-        lines += [
-            f"Edits read by {str(reader)!r}: transfer to the target / retention of the source",
-            _aligned(table),
-        ]
-        index = measured.sel({"method": "pmi"})
-        if np.isfinite(index["si_transfer"]):
-            lines.append(
-                f"selectivity index (pmi): transfer {float(index['si_transfer']):.2f}, "
-                f"strict {float(index['si_strict']):.2f}"
-            )
-        unreadable = [
-            str(label) for label in measured["label"].values if _blank(measured.sel({"label": label}))
-        ]
-        if unreadable:
-            lines.append(f"not measurable by this reader: {', '.join(unreadable)}")
-        lines.append("")
-    return lines
-
-
-def _cells(measured: xr.Dataset, families: dict[str, list[str]]) -> list[list[str]]:
-    """Return the rows of one reader's table: every group under `pmi`, then the controls."""
-    groups = [str(group) for group in measured["group"].values]
-    rows = [
-        [
-            group,
-            *(_cell(measured.sel({"group": group, "method": "pmi", "label": f})) for f in families.values()),
-        ]
-        for group in groups
-    ]
-    for method, title in (("none", "(no guidance)"), ("shuffled", "(shuffled targets)")):
-        if method in measured["method"].values:
-            control = measured.sel({"method": method})
-            rows.append([title, *(_cell(control.sel({"label": labels})) for labels in families.values())])
-    return rows
-
-
-def _families(results: Results, evidence: xr.Dataset) -> dict[str, list[str]]:
-    """Return the labels by the group that they supervise; the others each by itself."""
-    known = [str(label) for label in evidence["label"].values]
-    families = {}
-    for name, labels in results.groups["supervised_by"].items():
-        mine = [label for label in labels.split(",") if label in known]
-        if mine:
-            families[str(name) if len(mine) > 1 else mine[0]] = mine
-    taken = {label for labels in families.values() for label in labels}
-    return families | {label: [label] for label in known if label not in taken}
-
-
-def _blank(measured: xr.Dataset) -> bool:
-    return not np.isfinite(measured["transfer"].values).any()
-
-
-def _cell(measured: xr.Dataset) -> str:
-    transfer, retention = measured["transfer"].values, measured["retention"].values
-    if not np.isfinite(transfer).any():
-        return "-"
-    return f"{np.nanmean(transfer):.2f} / {np.nanmean(retention):.2f}"
-
-
-def _starred(values: pd.Series, p_values: pd.Series | None) -> list[str]:
-    if p_values is None:
-        return [_number(value) for value in values]
-    return [
-        _number(value) + (_stars(p) if value > 0 else "") for value, p in zip(values, p_values, strict=True)
-    ]
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}" if np.isfinite(value) else "-"
-
-
-def _stars(p: float) -> str:
-    return next((mark for limit, mark in _MARKS if p < limit), "")
-
-
-def _shorten(labels: str, most: int = 34) -> str:
-    return labels if len(labels) <= most else f"{labels[: most - 4]} ..."
-
-
-def _aligned(table: pd.DataFrame) -> str:
-    """Return a table as text; names in it, which come from a file, cannot break its lines."""
-    safe = table.rename(index=_name, columns=_name).map(_name)
-    return safe.to_string(justify="left")
-
-
-def _name(value: object) -> object:
-    return printable(value) if isinstance(value, str) and not value.isprintable() else value
-
-
-def _safe(lines: list[str]) -> str:
-    """Join lines for a terminal, which obeys nothing in them."""
-    text = "\n".join(lines).rstrip()
-    return "\n".join(line if line.isprintable() else printable(line) for line in text.split("\n"))

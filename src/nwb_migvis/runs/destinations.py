@@ -7,36 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.store import check_destination
+from nwb_migvis.store import Destination, check_destination
 
 
 def choose_destinations(
-    sources: Sequence[Path],
-    *,
-    out: str | Path | None = None,
-    in_place: bool = False,
-    overwrite: bool = False,
-    name: str,
-    expected_bytes: int,
+    sources: Sequence[Path], destination: Destination, *, name: str, expected_bytes: int
 ) -> list[dict[str, Any]]:
     """Return for each session where to write, as keywords of `write_results`, or refuse.
 
     Parameters
     ----------
     sources : sequence of Path
-    out : path, optional
-        The file to write; with several sessions a folder, for files named `NAME_migvis.nwb`.
-    in_place, overwrite, name
-        As for `run`.
+    destination : Destination
+        With several sessions `out` is a folder, for files named `NAME_migvis.nwb`.
+    name : str
+        Of the run.
     expected_bytes : int
         Size of the results of one session.
 
     Raises
     ------
     MigvisError
-        If a session is given twice, `out` is no folder for several sessions, two sessions would be written
+        If a session is given twice, `out` is not a folder for several sessions, two sessions would be written
         to one file or one over another's source, and as `check_destination`.
     """
+    out = destination.out
+    how: dict[str, Any] = {"in_place": destination.in_place, "overwrite": destination.overwrite}
     if not sources:
         raise MigvisError("found 0 sessions; expected one or more; give the path of an NWB file")
     if len(sources) > 1:
@@ -53,15 +49,14 @@ def choose_destinations(
             check_destination(
                 source,
                 out=file,
-                in_place=in_place,
-                overwrite=overwrite,
+                **how,
                 name=name,
                 expected_bytes=needed,
             )
         )
         waiting[folder] = needed + source.stat().st_size
     _check_distinct(sources, chosen)
-    return [{"out": file, "in_place": in_place, "overwrite": overwrite} for file in outs]
+    return [{"out": file, **how} for file in outs]
 
 
 def _check_apart(sources: Sequence[Path], out: str | Path | None) -> None:
@@ -69,11 +64,11 @@ def _check_apart(sources: Sequence[Path], out: str | Path | None) -> None:
     for source in sources:
         other = first.setdefault(source.resolve(), source)
         if other is not source:
-            raise MigvisError(f"found {source} twice; expected each session once; leave one away")
+            raise MigvisError(f"found {source} twice; expected each session once; omit one")
     if out is not None and not Path(out).is_dir():
         raise MigvisError(
-            f"{out} is no folder; expected one for the results of {len(sources)} sessions; make it, or leave "
-            "--out away to write beside each session"
+            f"{out} is not a folder; expected one for the results of {len(sources)} sessions; make it, "
+            "or omit --out to write beside each session"
         )
 
 
@@ -85,5 +80,5 @@ def _check_distinct(sources: Sequence[Path], chosen: Sequence[Path]) -> None:
         if owner is not source:
             raise MigvisError(
                 f"{destination} would hold the results of {source}, but it is taken by {owner}; expected a "
-                "file for each session; rename one of the sessions, or leave --out away"
+                "file for each session; rename one of the sessions, or omit --out"
             )

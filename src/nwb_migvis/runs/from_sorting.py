@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.read import session_from_sorting
 from nwb_migvis.results import Results
-from nwb_migvis.runs.running import run_file
+from nwb_migvis.runs.running import Origin, run_sources
 from nwb_migvis.sorting import (
     SessionMetadata,
     SortedUnits,
@@ -24,27 +25,20 @@ from nwb_migvis.sorting import (
     read_presentations,
     write_sorted_session,
 )
-from nwb_migvis.store import check_destination, check_new_file, check_nothing_lost, temporary_path
+from nwb_migvis.store import (
+    Destination,
+    check_destination,
+    check_new_file,
+    check_nothing_lost,
+    temporary_path,
+)
 
 
-def run_sorting(
-    folder: str | Path,
-    *,
-    presentations: str | Path,
-    images: str | Path | None = None,
-    unit_query: str | None = None,
-    into: str | Path | None = None,
-    metadata: str | Path | None = None,
-    out: str | Path | None = None,
-    name: str = "migvis",
-    overwrite: bool = False,
-    config: Config | None = None,
-    resize_px: tuple[int, int] | None = None,
-    **reading: Any,
-) -> tuple[Path, Results]:
-    """Run on units sorted with SpikeInterface, and write one NWB file of the session and the results.
+@dataclass(frozen=True)
+class SortedSource:
+    """A session in parts: sorted units, presentations, images, and what the session is.
 
-    Parameters
+    Attributes
     ----------
     folder : path
         Where SpikeInterface saved a sorting or a `SortingAnalyzer`.
@@ -58,12 +52,39 @@ def run_sorting(
         NWB session without units: units, images, presentations and results are added to a copy of it.
     metadata : path, optional
         TOML of a new session's metadata (see `SessionMetadata`); one of `into` and `metadata` is needed.
-    out : path, optional
-        File to write; `NAME_migvis.nwb` beside `into`, or beside the folder, where it is None.
-    name, overwrite, config
-        As for `run`.
     resize_px : (height, width), optional
         Size that images are resized to, pixels; needed where their sizes differ.
+    t_start : float, optional
+        When the recording of an analyzer began, seconds; needed where the recording is out of reach.
+    """
+
+    folder: str | Path
+    presentations: str | Path
+    images: str | Path | None = None
+    unit_query: str | None = None
+    into: str | Path | None = None
+    metadata: str | Path | None = None
+    resize_px: tuple[int, int] | None = None
+    t_start: float | None = None
+
+
+def run_sorting(
+    source: SortedSource,
+    to: Destination,
+    *,
+    name: str = "migvis",
+    config: Config | None = None,
+    **reading: Any,
+) -> tuple[Path, Results]:
+    """Run on units sorted with SpikeInterface, and write one NWB file of the session and the results.
+
+    Parameters
+    ----------
+    source : SortedSource
+    to : Destination
+        Where the results go; `NAME_migvis.nwb` beside `into`, or beside the folder, where `out` is None.
+    name, config
+        As for `run`.
     **reading
         As for `run`: `window_s`, `labels`, `where`, `units`, `layout`, `stimulus`.
 
@@ -75,9 +96,10 @@ def run_sorting(
     Raises
     ------
     MigvisError
-        For anything that the user can mend.
+        For anything that the user can fix.
     """
-    folder, into = Path(folder), None if into is None else Path(into)
+    folder, metadata = Path(source.folder), source.metadata
+    into = None if source.into is None else Path(source.into)
     if (into is None) == (metadata is None):
         found = "neither" if into is None else "both"
         raise MigvisError(
@@ -86,24 +108,31 @@ def run_sorting(
         )
     require(MODELS, what="fitting")
     home = folder.absolute() if into is None else into
-    destination = home.with_name(f"{home.stem}_migvis.nwb") if out is None else Path(out)
+    destination = home.with_name(f"{home.stem}_migvis.nwb") if to.out is None else Path(to.out)
     if into is not None:
-        check_destination(into, out=destination, overwrite=overwrite, name=name)
+        check_destination(into, out=destination, overwrite=to.overwrite, name=name)
     else:
-        check_new_file(destination, overwrite=overwrite)
+        check_new_file(destination, overwrite=to.overwrite)
     new = None if metadata is None else SessionMetadata.from_toml(metadata)
-    table = read_presentations(presentations)
-    sorting = load_sorting(folder)
-    session = session_from_sorting(sorting, table, images, unit_query=unit_query, resize_px=resize_px)
+    table = read_presentations(source.presentations)
+    sorting = SortedUnits.of(load_sorting(folder), t_start=source.t_start)
+    window = {key: reading[key] for key in ("window_s", "allow_long_window") if key in reading}
+    session = session_from_sorting(
+        sorting, table, source.images, unit_query=source.unit_query, resize_px=source.resize_px, **window
+    )
     unit_ids = session["unit"].values
-    origin = {
-        "inputs": [
-            {"path": folder.name, "spikes_sha256": spikes_digest(SortedUnits.of(sorting), unit_ids)},
-            *(digest_of(Path(path)) for path in (presentations, into, metadata) if path is not None),
+    origin = Origin(
+        inputs=[
+            {"path": folder.name, "spikes_sha256": spikes_digest(sorting, unit_ids)},
+            *(digest_of(Path(path)) for path in (source.presentations, into, metadata) if path is not None),
         ],
-        "reading": {"images": images, "unit_query": unit_query, "resize_px": resize_px},
-    }
-    if images is None:
+        reading={
+            "images": source.images,
+            "unit_query": source.unit_query,
+            "resize_px": source.resize_px,
+        },
+    )
+    if source.images is None:
         reading = {"stimulus": "image_name", **reading}
     with temporary_session(destination) as temporary:
         write_sorted_session(
@@ -112,19 +141,19 @@ def run_sorting(
             table,
             image=session.get("image"),
             unit_ids=list(unit_ids),
-            into=into,
-            metadata=new,
+            into=home if new is None else new,
         )
         if into is not None:
             check_nothing_lost(into, temporary)
-        return run_file(
-            temporary,
-            {"out": destination, "overwrite": overwrite},
+        (written,) = run_sources(
+            [temporary],
+            replace(to, out=destination),
             name=name,
             config=config or Config(),
             reading=reading,
             origin=origin,
         )
+        return written
 
 
 @contextmanager

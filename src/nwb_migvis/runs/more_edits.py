@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from nwb_migvis.analysis.context import torch_settings
+from nwb_migvis.analysis.edits import requested_directions, used_rows
 from nwb_migvis.config import Config
-from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.read.recorded import read_shown, small_images
 from nwb_migvis.results import Results
-from nwb_migvis.runs.request import Request
-from nwb_migvis.store import (
-    building,
-    check_destination,
-    check_models,
-    fingerprint,
-    read_results,
-    read_weights,
-    write_results,
-)
+from nwb_migvis.runs.models import checked_weights, edit_networks, run_config
+from nwb_migvis.store import Destination, check_destination, fingerprint, read_results, write_results
+from nwb_migvis.synthesis.editing.request import EditRequest, plan_request
 
-DEFAULT_PAIRS = 8
+if TYPE_CHECKING:
+    from nwb_migvis.synthesis.editing.batch import EditNetworks
 
 
 def synthesize_more(
@@ -105,190 +98,118 @@ def synthesize_more(
         stimuli, weights that are absent or not those that the run recorded, or a destination that cannot be
         written. Checked before any edit is made.
     """
-    asked: dict[str, Any] = {"group": group, "source": source, "target": target, "strength": strength}
-    asked |= {"gamma": gamma, "direction": direction, "n": n, "seed": seed}
-    request = Request(**asked)
-    where = {"out": out, "in_place": in_place, "overwrite": overwrite}
-    changes = {"device": device, "batch_size": batch_size}
-    return write_further(Path(path), request, name, where, changes, images=images, labels=labels)[1]
+    request = EditRequest(
+        group=group,  # type: ignore[arg-type]
+        source=source,  # type: ignore[arg-type]
+        target=target,  # type: ignore[arg-type]
+        strength=strength,  # type: ignore[arg-type]
+        gamma=gamma,  # type: ignore[arg-type]
+        direction=direction,  # type: ignore[arg-type]
+        n=n,
+        seed=seed,
+    )  # one value stands for itself
+    return write_further(
+        Path(path),
+        request,
+        name=name,
+        where=Destination(out=out, in_place=in_place, overwrite=overwrite),
+        changes=Changes(device, batch_size),
+        images=images,
+        labels=labels,
+    )[1]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Settings of a run that further edits may be made with instead of its own.
+
+    Attributes
+    ----------
+    device : str, optional
+    batch_size : int, optional
+        Images per forward pass.
+    """
+
+    device: str | None = None
+    batch_size: int | None = None
 
 
 def write_further(
     path: Path,
-    request: Request,
-    name: str | None,
-    where: Mapping[str, Any],
-    changes: Mapping[str, Any],
+    request: EditRequest,
+    *,
+    name: str | None = None,
+    where: Destination,
+    changes: Changes,
     **reading: Any,
 ) -> tuple[Path, Results]:
     """Do what `synthesize_more` does, and say where the results were written."""
     require(MODELS, what="editing")
     before = fingerprint(path)
     results = read_results(path, name)
-    weights = _weights(path, results)
+    weights = checked_weights(path, results, needs=("critic", "prior"))
     config = _config(path, results, changes)
-    request.check_against(results, config)
-    check_destination(path, **where, name=results.name, replace_run=True)
+    request.check_against(results.groups.index, results.latents["stimulus"].values, config)
+    destination: dict[str, Any] = {"out": where.out, "in_place": where.in_place, "overwrite": where.overwrite}
+    check_destination(path, **destination, name=results.name, replace_run=True)
     with torch_settings(config) as n_threads:  # refuses a device before the session is read
         session = read_shown(path, results, **reading)
-        made = make_further(request, results, weights, session, config)
+        edits = make_further(request, results, session, edit_networks(weights, config), config=config)
     first = results.synthesized.sizes["edit"]
     record = {
-        "edits": [first, first + made.sizes["edit"]],
+        "edits": [first, first + edits.sizes["edit"]],
         "made": datetime.now(UTC).isoformat(),
         "device": config.device,
         "n_threads": n_threads,
         "batch_size": config.synthesis.batch_size,
         "versions": {package: version(package) for package in ("nwb-migvis", "torch", "diffusers")},
     }
-    together = xr.concat([results.synthesized, made], dim="edit", combine_attrs="drop")
+    together = xr.concat([results.synthesized, edits], dim="edit", combine_attrs="drop")
     log = [*results.provenance.get("further_edits", ()), record]
     results = replace(results, synthesized=together, provenance=results.provenance | {"further_edits": log})
     written = write_results(
-        results, source=path, **where, weights=weights, unchanged_since=before, replace_run=True, sidecar=True
+        results,
+        source=path,
+        **destination,
+        weights=weights,
+        unchanged_since=before,
+        replace_run=True,
+        sidecar=True,
     )
     return written, results
 
 
 def make_further(
-    request: Request, results: Results, weights: Mapping[str, bytes], session: xr.Dataset, config: Config
+    request: EditRequest, results: Results, session: xr.Dataset, networks: EditNetworks, *, config: Config
 ) -> xr.Dataset:
     """Return the edits that are asked for, as `Results.synthesized`."""
     from nwb_migvis.latents import stimulus_labels
-    from nwb_migvis.synthesis.critic.model import load_critic
-    from nwb_migvis.synthesis.editing.directions import check_directions, direction_vectors
-    from nwb_migvis.synthesis.editing.synthesize import synthesize
-    from nwb_migvis.synthesis.prior.model import load_prior
+    from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 
-    with building(f"/analysis/{results.name}/model"):
-        prior = _moved(load_prior(weights["prior"]), config.device)
-        critic = _moved(load_critic(weights["critic"], prior=prior), config.device)
-    strengths = request.strength or (config.synthesis.strength,)
-    labels = stimulus_labels(session)
-    groups, latents = config.latents.groups, results.latents
-    steps = None
-    if request.gamma:
-        moved = [group for group in groups if group.name in request.group]
-        check_directions(request.directions, groups=moved, labels=labels, circular=config.latents.circular)
-        train = latents["split"].values == "train"
-        steps = direction_vectors(
-            request.directions,
-            critic.standardise(latents["mean"].values[train]).cpu().numpy(),
-            groups=groups,
-            labels={label: values[train] for label, values in labels.items()},
-        )
-    plan = _plan(request, results, labels, strengths, config)
-    used = np.unique(plan[["source", "target"]].to_numpy())
-    used = used[used >= 0]
+    prior, latents = networks.prior, results.latents
+    labels = stimulus_labels(session, circular=config.latents.circular)
+    z = networks.critic.scale.standardise(latents["mean"].values)
+    directions = requested_directions(request, latents, z, labels=labels, config=config)
+    n_edits = results.synthesized.sizes["edit"]
+    plan = plan_request(request, latents, labels=labels, config=config, n_edits=n_edits)
+    used = used_rows(plan)
     images = np.zeros((latents.sizes["stimulus"], *prior.shape), np.uint8)
     images[used] = small_images(session["image"].isel(stimulus=used), max(prior.shape[:2]), like=prior.shape)
     return synthesize(
         plan,
-        images,
-        latents["mean"].values,
-        latents["stimulus"].values,
-        prior=prior,
-        critic=critic,
-        groups=groups,
+        EditStimuli(latents["stimulus"].values, images, z),
+        networks,
         config=config.synthesis,
         seed=config.seed if request.seed is None else request.seed,
-        steps=steps,
+        directions=directions,
     )
 
 
-def _plan(
-    request: Request,
-    results: Results,
-    labels: Mapping[str, np.ndarray],
-    strengths: Sequence[float],
-    config: Config,
-) -> Any:
-    """Return the plan of the edits: stimuli that are not given are drawn from the held-out ones."""
-    import pandas as pd
-
-    from nwb_migvis.synthesis.editing.plan import (
-        COLUMNS,
-        draw_sources,
-        draw_targets,
-        pair_rows,
-        traversal_rows,
-    )
-
-    stimulus = results.latents["stimulus"].values
-    row = {str(name): i for i, name in enumerate(stimulus)}
-    test = np.flatnonzero(results.latents["split"].values == "test")
-    seed = config.seed if request.seed is None else request.seed
-    rng = np.random.default_rng([seed, results.synthesized.sizes["edit"]])
-    sources = [row[name] for name in request.source]
-    targets = [row[name] for name in request.target]
-    n_targets = max(len(targets), 1)
-    if sources:
-        n_targets = request.n or n_targets
-    else:
-        n_sources = min(DEFAULT_PAIRS, len(test)) if request.n is None else request.n
-        if n_sources > len(test):
-            raise MigvisError(
-                f"n is {n_sources}; expected at most {len(test)}: no more stimuli were held out"
-            )
-        sources = draw_sources(test, n_sources, rng).tolist()
-    pairs: list[tuple[int, int]] = []
-    for s in () if request.gamma else sources:
-        drawn = draw_targets(s, test, n_targets - len(targets), labels=labels, rng=rng)
-        if len(targets) + len(drawn) < n_targets:
-            raise MigvisError(
-                f"n is {n_targets}; expected at most {len(targets) + len(drawn)}: no more held-out stimuli "
-                f"can be targets of {stimulus[s]!s}"
-            )
-        pairs += [(s, t) for t in (*targets, *drawn.tolist())]
-    rows: list[tuple] = []
-    for group in request.group:
-        for strength in strengths:
-            how = {"strength": float(strength), "guidance": config.synthesis.guidance}
-            rows += pair_rows(group, pairs, role="further", **how)
-            for direction in request.directions:
-                for gamma in request.gamma:
-                    rows += traversal_rows(group, sources, direction=direction, gamma=float(gamma), **how)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _moved(record: Any, device: str) -> Any:
-    """Return a record with its networks and tensors on a device."""
-    parts = {f.name: getattr(record, f.name) for f in fields(record)}
-    return replace(record, **{key: part.to(device) for key, part in parts.items() if hasattr(part, "to")})
-
-
-def _weights(path: Path, results: Results) -> dict[str, bytes]:
-    """Return the weights of a run: those that editing needs are there, all are those that it recorded."""
-    weights = read_weights(path, results.name)
-    recorded = results.provenance.get("weights", {})
-    for network in ("critic", "prior"):
-        if network not in weights:
-            why = "; ".join(note for note in results.provenance.get("notes", ()) if "prior" in note)
-            raise MigvisError(
-                f"{path}: run {results.name!r} holds no weights of the {network}"
-                f"{f' ({why})' if why else ''}; expected those that it was made with; run the model again"
-            )
-    for network, data in weights.items():
-        digest = hashlib.sha256(data).hexdigest()
-        if recorded.get(network) != digest:
-            raise MigvisError(
-                f"{path}: the weights of the {network} in run {results.name!r} have the sha256 "
-                f"{digest[:12]}...; expected {str(recorded.get(network))[:12]}..., which the run recorded; "
-                "fetch the file again, or run the model again"
-            )
-    check_models(weights, results, path=path)
-    return weights
-
-
-def _config(path: Path, results: Results, changes: Mapping[str, Any]) -> Config:
+def _config(path: Path, results: Results, changes: Changes) -> Config:
     """Return the run's own settings, but for device and batch size where others are asked for."""
-    if "config" not in results.provenance:
-        raise MigvisError(
-            f"{path}: run {results.name!r} holds no settings; expected a run of `nwb-migvis run`"
-        )
-    config = Config.from_dict(results.provenance["config"], where=f"{path}: config of {results.name!r}")
-    if changes["device"]:
-        config = replace(config, device=changes["device"])
-    if changes["batch_size"] is not None:
-        config = replace(config, synthesis=replace(config.synthesis, batch_size=changes["batch_size"]))
+    config = run_config(path, results)
+    if changes.device:
+        config = replace(config, device=changes.device)
+    if changes.batch_size is not None:
+        config = replace(config, synthesis=replace(config.synthesis, batch_size=changes.batch_size))
     return config

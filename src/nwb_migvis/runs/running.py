@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nwb_migvis.analysis.analysing import analyse, analyse_together
+from nwb_migvis.analysis.assembling import MAX_PRIOR_BYTES
 from nwb_migvis.analysis.context import Clock, check_device, digest_of, json_value
-from nwb_migvis.analysis.priors import check_prior
-from nwb_migvis.analysis.stages import MAX_PRIOR_BYTES
+from nwb_migvis.analysis.networks import check_prior
+from nwb_migvis.analysis.study import Study
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
@@ -19,7 +19,7 @@ from nwb_migvis.files import as_path
 from nwb_migvis.read import read_session, read_sessions
 from nwb_migvis.results import Results
 from nwb_migvis.runs.destinations import choose_destinations
-from nwb_migvis.store import fingerprint, write_results
+from nwb_migvis.store import Destination, fingerprint, write_results
 
 
 def run(
@@ -95,101 +95,99 @@ def run_files(
                 f"{source} is a folder; expected an NWB file; for a sorting that SpikeInterface saved there, "
                 "give --presentations CSV, --images DIR, and --into SESSION.nwb or --metadata FILE.toml"
             )
-    destination: dict[str, Any] = {"out": out, "in_place": in_place, "overwrite": overwrite}
-    return _run_all(sources, destination, name=name, config=config or Config(), reading=reading, origin={})
+    destination = Destination(out=out, in_place=in_place, overwrite=overwrite)
+    return run_sources(sources, destination, name=name, config=config or Config(), reading=reading)
 
 
-def run_file(
-    source: Path,
-    destination: Mapping[str, Any],
+@dataclass(frozen=True)
+class Origin:
+    """What the provenance says of a source that was made of other files.
+
+    Attributes
+    ----------
+    inputs : sequence of dict
+        The files, as `digest_of` gives them.
+    reading : mapping
+        How they were read, beside how the source was.
+    """
+
+    inputs: Sequence[Mapping[str, str]]
+    reading: Mapping[str, Any]
+
+
+def run_sources(
+    sources: Sequence[Path],
+    destination: Destination,
     *,
     name: str,
     config: Config,
     reading: Mapping[str, Any],
-    origin: Mapping[str, Any] | None = None,
-) -> tuple[Path, Results]:
-    """Run on one session.
+    origin: Origin | None = None,
+) -> list[tuple[Path, Results]]:
+    """Run on one session, or on several around one latent space.
 
     Parameters
     ----------
-    source : Path
-    destination : mapping
-        `out`, `in_place` and `overwrite` of `run`.
+    sources : sequence of Path
+    where : Destination
+        The results go.
     name : str
+        Of the run.
     config : Config
     reading : mapping
         Keywords of `read_session`.
-    origin : mapping, optional
-        What the provenance says instead of the source where that was made of other files: `inputs`, and
-        further `reading`.
+    origin : Origin, optional
+        Of a source that was made of other files.
 
     Returns
     -------
-    (Path, Results)
-        The file that was written, and what it holds.
+    list of (Path, Results)
+        The files that were written, and what they hold.
     """
-    (written,) = _run_all(
-        [source], destination, name=name, config=config, reading=reading, origin=origin or {}
-    )
-    return written
-
-
-def _run_all(
-    sources: Sequence[Path],
-    destination: Mapping[str, Any],
-    *,
-    name: str,
-    config: Config,
-    reading: Mapping[str, Any],
-    origin: Mapping[str, Any],
-) -> list[tuple[Path, Results]]:
-    """Run on one session or several; what is given is as for `run_file`."""
     require(MODELS, what="fitting")
     from nwb_migvis.synthesis.critic.features import check_features
 
     started = datetime.now(UTC)
     clock = Clock()
-    destinations = choose_destinations(sources, **destination, name=name, expected_bytes=2 * MAX_PRIOR_BYTES)
+    destinations = choose_destinations(sources, destination, name=name, expected_bytes=2 * MAX_PRIOR_BYTES)
     check_device(config)
     check_prior(config)
     check_features(config.critic)
-    found = [fingerprint(source) for source in sources]
+    fingerprints = [fingerprint(source) for source in sources]
     with clock.of("reading"):
         alone = len(sources) == 1
         sessions = [read_session(sources[0], **reading)] if alone else read_sessions(sources, **reading)
-        digests = [] if "inputs" in origin else [digest_of(source) for source in sources]
-    if alone:
-        analysed = [analyse(sessions[0], name=name, config=config, clock=clock)]
-    else:
-        analysed = analyse_together(sessions, name=name, config=config, clock=clock)
-    times = {
-        "started": started.isoformat(),
-        "finished": datetime.now(UTC).isoformat(),
-        "seconds": clock.seconds,
-    }
-    asked = {**reading, **origin.get("reading", {})}
+        digests = [] if origin else [digest_of(source) for source in sources]
+    study = Study(sessions, config, name=name, clock=clock)
+    study.run()
+    read_as = {**reading, **(origin.reading if origin else {})}
     added = {
-        "reading": {key: json_value(value) for key, value in asked.items() if value is not None},
-        "times": times,
+        "reading": {key: json_value(value) for key, value in read_as.items() if value is not None},
+        "times": {
+            "started": started.isoformat(),
+            "finished": datetime.now(UTC).isoformat(),
+            "seconds": clock.seconds,
+        },
     }
     finished = []
-    for i, (results, weights) in enumerate(analysed):
+    for i, (results, weights) in enumerate(study.assembled()):
         own_first = digests[i : i + 1] + digests[:i] + digests[i + 1 :]
-        provenance = results.provenance | {"inputs": origin.get("inputs", own_first)} | added
+        inputs = list(origin.inputs) if origin else own_first
+        provenance = results.provenance | {"inputs": inputs} | added
         finished.append((replace(results, provenance=provenance), weights))
-    return _write_all(finished, sources, destinations, found)
+    return _write_all(finished, sources, destinations, fingerprints)
 
 
 def _write_all(
     finished: Sequence[tuple[Results, dict[str, bytes]]],
     sources: Sequence[Path],
     destinations: Sequence[Mapping[str, Any]],
-    found: Sequence[tuple[int, ...]],
+    fingerprints: Sequence[tuple[int, ...]],
 ) -> list[tuple[Path, Results]]:
     """Write the results of every session, in order; those written before a failure stay, and are named."""
     written: list[tuple[Path, Results]] = []
     for (results, weights), source, destination, unchanged in zip(
-        finished, sources, destinations, found, strict=True
+        finished, sources, destinations, fingerprints, strict=True
     ):
         try:
             path = write_results(

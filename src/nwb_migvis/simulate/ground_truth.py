@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.simulate.render import SHAPE
+from nwb_migvis.simulate.render import SHAPE, Stimuli
 
 if TYPE_CHECKING:
     from pynwb import NWBFile
@@ -22,8 +21,7 @@ _STIMULI, _UNITS = "ground_truth_stimuli", "ground_truth_units"
 
 def add_ground_truth(
     nwbfile: NWBFile,
-    names: list[str],
-    factors: pd.DataFrame,
+    stimuli: Stimuli,
     planted_group: NDArray[np.str_],
     rate_hz: NDArray[np.float64],
 ) -> None:
@@ -32,10 +30,7 @@ def add_ground_truth(
     Parameters
     ----------
     nwbfile : pynwb.NWBFile
-    names : list of str
-        Names of the images.
-    factors : pandas.DataFrame
-        One row an image.
+    stimuli : Stimuli
     planted_group : str (unit,)
     rate_hz : float (stimulus, unit)
     """
@@ -43,12 +38,12 @@ def add_ground_truth(
     from pynwb import H5DataIO
 
     rates = H5DataIO(rate_hz.astype(np.float32), compression="gzip", shuffle=True)
-    columns = [VectorData(name="stimulus", description="Name of the image.", data=names)]
+    columns = [VectorData(name="stimulus", description="Name of the image.", data=stimuli.names)]
     columns += [
         VectorData(
             name=name,
             description="Within-category shape of the solid, -1 to 1; its effect depends on the category.",
-            data=factors[name].to_numpy(),
+            data=stimuli.factors[name].to_numpy(),
         )
         for name in SHAPE
     ]

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from nwb_migvis.simulate.render import POSE
+from nwb_migvis.simulate.render import POSE, Stimuli
 from nwb_migvis.simulate.spikes import ON_S, SAMPLING_HZ
 
 if TYPE_CHECKING:
@@ -66,22 +65,15 @@ def new_file(settings: dict[str, Any]) -> NWBFile:
 
 
 def add_presentations(
-    nwbfile: NWBFile,
-    images: NDArray[np.uint8],
-    names: list[str],
-    factors: pd.DataFrame,
-    order: NDArray[np.int64],
-    onset_sample: NDArray[np.int64],
+    nwbfile: NWBFile, stimuli: Stimuli, order: NDArray[np.int64], onset_sample: NDArray[np.int64]
 ) -> None:
-    """Add the images, the series that says which came when, and trials with labels, one row a presentation.
+    """Add the images, the series that says which came when, and trials with labels, one row per presentation.
 
     Parameters
     ----------
     nwbfile : pynwb.NWBFile
-    images : uint8 (stimulus, y, x)
-    names : list of str
-    factors : pandas.DataFrame
-        One row an image, as from `draw_factors`; shape parameters are not written.
+    stimuli : Stimuli
+        Shape parameters are not written.
     order : int64 (presentation,)
         Index of the image.
     onset_sample : int64 (presentation,)
@@ -93,10 +85,11 @@ def add_presentations(
     from pynwb.epoch import TimeIntervals
     from pynwb.image import GrayscaleImage, IndexSeries
 
+    names, factors = stimuli.names, stimuli.factors
     onset_s = onset_sample / SAMPLING_HZ
     pictures = [
         GrayscaleImage(name=name, data=pixels, description=f"Rendered {category} on its background.")
-        for name, pixels, category in zip(names, images, factors["category"], strict=True)
+        for name, pixels, category in zip(names, stimuli.images, factors["category"], strict=True)
     ]
     template = Images(
         name="images",
@@ -115,21 +108,21 @@ def add_presentations(
             description=f"Image that came on at each time; each was shown for {ON_S:g} s.",
         )
     )
-    shown = {
+    columns_by_name = {
         "start_time": ("Onset of the image (s).", onset_s),
         "stop_time": ("Offset of the image (s).", onset_s + ON_S),
         "stimulus": ("Name of the image.", np.array(names, dtype=object)[order]),
     }
     for label in (*POSE, "category"):
-        shown[label] = (_LABELS[label], factors[label].to_numpy()[order])
+        columns_by_name[label] = (_LABELS[label], factors[label].to_numpy()[order])
     columns = []
-    for name, (description, values) in shown.items():
+    for name, (description, values) in columns_by_name.items():
         data = (
             values.tolist() if values.dtype == object else H5DataIO(values, compression="gzip", shuffle=True)
         )
         columns.append(VectorData(name=name, description=description, data=data))
     nwbfile.trials = TimeIntervals(
-        name="trials", description="One row a presentation of an image.", columns=columns
+        name="trials", description="One row per presentation of an image.", columns=columns
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,24 @@ _CHUNK_RAYS = 2**16
 _FAR = np.float32(1e6)
 
 Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Stimuli:
+    """Rendered images and what they were rendered from.
+
+    Attributes
+    ----------
+    names : list of str
+    images : numpy.ndarray
+        (stimulus, y, x) uint8.
+    factors : pandas.DataFrame
+        One row per image, as from `draw_factors`.
+    """
+
+    names: list[str]
+    images: NDArray[np.uint8]
+    factors: pd.DataFrame
 
 
 def draw_factors(n: int, *, seed: int) -> pd.DataFrame:
@@ -138,54 +157,79 @@ def _render_category(
     x = ((2 * np.arange(n_rays) + 1) / n_rays - 1).astype(np.float32)
     depth = np.full((len(turn), n_rays, n_rays), -_FAR, np.float32)
     shade = behind.repeat(_SUPERSAMPLING, axis=1).repeat(_SUPERSAMPLING, axis=2)
+    placement = _Placement(turn, category.scale * values["size"], shift)
+    canvas = _Canvas(depth, shade)
     for part in category.build(values["shape_1"], values["shape_2"]):
-        _cast(part, turn, category.scale * values["size"], shift, x, -x, depth, shade)
+        _cast(part, placement, canvas, x)
     n = len(turn)
     mean = shade.reshape(n, size_px, _SUPERSAMPLING, size_px, _SUPERSAMPLING).mean((2, 4))
     return np.clip(np.rint(mean * 255), 0, 255).astype(np.uint8)
 
 
-def _cast(
-    part: Part,
-    turn: NDArray[np.float64],
-    size: NDArray[np.float64],
-    shift: NDArray[np.float64],
-    x: Floats,
-    y: Floats,
-    depth: Floats,
-    shade: Floats,
-) -> None:
-    """Draw one part of n solids into `depth` and `shade`, both (n, y, x), where it is in front."""
+@dataclass(frozen=True)
+class _Placement:
+    """How n solids are turned (n, 3, 3), scaled (n,) and shifted (n, 3)."""
+
+    turn: NDArray[np.float64]
+    size: NDArray[np.float64]
+    shift: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Canvas:
+    """What has been drawn of n images, (n, y, x) each: depth of the front surface, and its gray level."""
+
+    depth: Floats
+    shade: Floats
+
+
+@dataclass(frozen=True)
+class _Rays:
+    """Rays along z through n primitives, and where they enter and leave.
+
+    Attributes
+    ----------
+    dx : (n, 1, x), dy : (n, y, 1)
+        Offsets of the rays from the centres.
+    near, far, light : (n, y, x)
+        Front and back surface along z, and the cosine between the front's normal and the light.
+    """
+
+    dx: Floats
+    dy: Floats
+    near: Floats
+    far: Floats
+    light: Floats
+
+
+def _cast(part: Part, placement: _Placement, canvas: _Canvas, x: Floats) -> None:
+    """Draw one part of n solids onto the canvas where it is in front; pixels are centred at x and -x."""
+    turn, size, shift = placement.turn, placement.size, placement.shift
+    depth = canvas.depth
     primitive = PRIMITIVES[part.kind]
     tilt = _rotation(*(np.array([angle]) for angle in part.tilt))[0]
     axes = turn @ tilt
     local = np.swapaxes(axes, 1, 2) / (size[:, None, None] * part.half[:, :, None])
     centre = shift + size[:, None] * np.einsum("nij,nj->ni", turn, np.broadcast_to(part.centre, shift.shape))
     dx = (x - centre[:, :1]).astype(np.float32)[:, None, :]
-    dy = (y - centre[:, 1:2]).astype(np.float32)[:, :, None]
+    dy = (-x - centre[:, 1:2]).astype(np.float32)[:, :, None]
     near = np.full(depth.shape, _FAR, np.float32)
     far = np.full(depth.shape, -_FAR, np.float32)
     light = np.zeros(depth.shape, np.float32)
+    rays = _Rays(dx, dy, near, far, light)
     if primitive.quadric is not None:
-        _cast_quadric(np.array(primitive.quadric), local, dx, dy, near, far, light)
-    _cast_planes(primitive, local, dx, dy, near, far, light)
+        _cast_quadric(np.array(primitive.quadric), local, rays)
+    _cast_planes(primitive, local, rays)
     near += centre[:, 2:].astype(np.float32)[:, :, None]
     far += centre[:, 2:].astype(np.float32)[:, :, None]
     hit = (near > far) & (near > depth)
     np.copyto(depth, near, where=hit)
-    np.copyto(shade, np.float32(part.albedo) * (_AMBIENT + _DIFFUSE * np.maximum(light, 0)), where=hit)
+    np.copyto(canvas.shade, np.float32(part.albedo) * (_AMBIENT + _DIFFUSE * np.maximum(light, 0)), where=hit)
 
 
-def _cast_quadric(
-    weights: NDArray[np.float64],
-    local: NDArray[np.float64],
-    dx: Floats,
-    dy: Floats,
-    near: Floats,
-    far: Floats,
-    light: Floats,
-) -> None:
+def _cast_quadric(weights: NDArray[np.float64], local: NDArray[np.float64], rays: _Rays) -> None:
     """Intersect q . (local p)**2 <= 1: a quadratic in z for every ray."""
+    dx, dy, near, far = rays.dx, rays.dy, rays.near, rays.far
     a = (np.swapaxes(local, 1, 2) * weights) @ local
     c = {(i, j): a[:, i, j].astype(np.float32)[:, None, None] for i in range(3) for j in range(i, 3)}
     linear = (c[0, 2] / c[2, 2]) * dx + (c[1, 2] / c[2, 2]) * dy
@@ -204,19 +248,12 @@ def _cast_quadric(
         normal = (nx * dx + ny * dy) + nz * near
         towards = towards + np.float32(_LIGHT[i]) * normal
         length = length + normal**2
-    light[:] = towards / np.sqrt(length + np.float32(1e-12))
+    rays.light[:] = towards / np.sqrt(length + np.float32(1e-12))
 
 
-def _cast_planes(
-    primitive: Primitive,
-    local: NDArray[np.float64],
-    dx: Floats,
-    dy: Floats,
-    near: Floats,
-    far: Floats,
-    light: Floats,
-) -> None:
+def _cast_planes(primitive: Primitive, local: NDArray[np.float64], rays: _Rays) -> None:
     """Cut by n . (local p) <= offset: a bound on z from above or below, by the sign of n's z."""
+    dx, dy, near, far, light = rays.dx, rays.dy, rays.near, rays.far, rays.light
     for normal, offset in zip(primitive.normals, primitive.offsets, strict=True):
         world = np.einsum("i,nij->nj", np.asarray(normal, float), local)
         facing = world[:, 2] > 0

@@ -12,7 +12,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.simulate.ground_truth import add_ground_truth
 from nwb_migvis.simulate.nwb import add_presentations, add_units, new_file
 from nwb_migvis.simulate.population import DEFAULT_UNITS, draw_counts, draw_population
-from nwb_migvis.simulate.render import draw_factors, render_stimuli
+from nwb_migvis.simulate.render import Stimuli, draw_factors, render_stimuli
 from nwb_migvis.simulate.spikes import OFF_S, ON_S, draw_schedule, spike_trains
 
 _MIN_WINDOW_S = 0.01
@@ -70,7 +70,11 @@ def simulate_session(
     """
     path = Path(path)
     _check_destination(path, overwrite)
-    window_s = _check_settings(seed, n_stimuli, n_repeats, size_px, window_s)
+    _check_at_least("seed", seed, 0)
+    _check_at_least("n_stimuli", n_stimuli, 1)
+    _check_at_least("n_repeats", n_repeats, 1)
+    _check_at_least("size_px", size_px, 8)
+    window_s = _check_window(window_s)
     units = dict(DEFAULT_UNITS if units is None else units)
     population = draw_population(units, seed=seed)
     factors = draw_factors(n_stimuli, seed=seed)
@@ -89,10 +93,10 @@ def simulate_session(
         "background": background,
     }
     nwbfile = new_file(settings)
-    names = [f"im{i:04d}.png" for i in range(n_stimuli)]
-    add_presentations(nwbfile, images, names, factors, order, onset_sample)
+    stimuli = Stimuli([f"im{i:04d}.png" for i in range(n_stimuli)], images, factors)
+    add_presentations(nwbfile, stimuli, order, onset_sample)
     add_units(nwbfile, list(spike_trains(counts, onset_sample, window_s, seed=seed)))
-    add_ground_truth(nwbfile, names, factors, population.planted_group, rate_hz)
+    add_ground_truth(nwbfile, stimuli, population.planted_group, rate_hz)
     _write(nwbfile, path)
     return path
 
@@ -106,18 +110,12 @@ def _check_destination(path: Path, overwrite: bool) -> None:
         raise MigvisError(f"{path} exists already; choose another path or overwrite it (--overwrite)")
 
 
-def _check_settings(
-    seed: int, n_stimuli: int, n_repeats: int, size_px: int, window_s: tuple[float, float]
-) -> tuple[float, float]:
-    least = {
-        "seed": (seed, 0),
-        "n_stimuli": (n_stimuli, 1),
-        "n_repeats": (n_repeats, 1),
-        "size_px": (size_px, 8),
-    }
-    for name, (value, low) in least.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
-            raise MigvisError(f"{name}: found {value!r}; expected a whole number of at least {low}")
+def _check_at_least(name: str, value: int, low: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+        raise MigvisError(f"{name}: found {value!r}; expected a whole number of at least {low}")
+
+
+def _check_window(window_s: tuple[float, float]) -> tuple[float, float]:
     longest = ON_S + OFF_S
     try:
         start, stop = (float(edge) for edge in window_s)

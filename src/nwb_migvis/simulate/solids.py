@@ -75,7 +75,7 @@ class Part:
 
 
 def _part(
-    kind: str, centre: Sequence[Any], half: Sequence[Any], albedo: float, tilt: Sequence[float] = (0, 0, 0)
+    kind: str, centre: Sequence[Any], half: Sequence[Any], albedo: float, *, tilt: Sequence[float] = (0, 0, 0)
 ) -> Part:
     columns = np.broadcast_arrays(*centre, *half)
     values = np.stack([np.atleast_1d(c).astype(float) for c in columns], axis=-1)
@@ -92,12 +92,12 @@ def _animal(body: Array, legs: Array) -> list[Part]:
     girth = _between(body, 0.36, 0.2)
     parts = [
         _part("ellipsoid", (-0.05, 0.1, 0), (length, girth, girth), 0.8),
-        _part("ellipsoid", (length - 0.02, 0.34, 0), (0.15, 0.32, 0.15), 0.8, (0, 0, -30)),
+        _part("ellipsoid", (length - 0.02, 0.34, 0), (0.15, 0.32, 0.15), 0.8, tilt=(0, 0, -30)),
         _part("ellipsoid", (length + 0.14, 0.58, 0), (0.23, 0.19, 0.19), 1.0),
         _part("ellipsoid", (length + 0.34, 0.5, 0), (0.16, 0.12, 0.13), 0.15),
         _part("box", (length, 0.8, 0.13), (0.06, 0.14, 0.06), 0.2),
         _part("box", (length, 0.8, -0.13), (0.06, 0.14, 0.06), 0.2),
-        _part("box", (-length - 0.1, 0.34, 0), (0.04, 0.24, 0.04), 0.2, (0, 0, 40)),
+        _part("box", (-length - 0.1, 0.34, 0), (0.04, 0.24, 0.04), 0.2, tilt=(0, 0, 40)),
     ]
     for x, albedo in ((length - 0.22, 1.0), (-length + 0.12, 0.3)):
         for z in (0.15, -0.15):
@@ -133,7 +133,7 @@ def _car(body: Array, cabin: Array) -> list[Part]:
     for x in (-0.58, 0.58):
         for z in (0.36, -0.36):
             wheel = (x * length, 0.05 - 2 * deep, z)
-            parts.append(_part("cylinder", wheel, (0.19, 0.06, 0.19), 0.08, (90, 0, 0)))
+            parts.append(_part("cylinder", wheel, (0.19, 0.06, 0.19), 0.08, tilt=(90, 0, 0)))
     return parts
 
 
@@ -175,13 +175,13 @@ def _fruit(pear: Array, leaf: Array) -> list[Part]:
         _part("ellipsoid", (0, 0.1 + neck, 0), (0.6 * girth, 0.34, 0.6 * girth), 0.95),
         _part("ellipsoid", (0.45 * girth, -0.3, 0.52 * girth), (0.34, 0.34, 0.3), 0.35),
         _part("bowl", (0, -0.77, 0), (0.22, 0.14, 0.22), 0.1),
-        _part("cylinder", (0, 0.5 + neck, 0), (0.05, 0.2, 0.05), 0.1, (0, 0, -15)),
+        _part("cylinder", (0, 0.5 + neck, 0), (0.05, 0.2, 0.05), 0.1, tilt=(0, 0, -15)),
         _part(
             "ellipsoid",
             (blade + 0.05, 0.52 + neck, 0.05),
             (blade, 0.1, 0.12 + 0.25 * blade),
             0.15,
-            (25, 0, 15),
+            tilt=(25, 0, 15),
         ),
     ]
 
@@ -200,7 +200,7 @@ def _plane(wings: Array, body: Array) -> list[Part]:
         parts.append(_part("box", (sweep, 0, side * 0.5 * span), (0.2, 0.035, 0.5 * span), 1.0))
         parts.append(_part("box", (sweep, 0, side * span), (0.22, 0.06, 0.07), 0.08))
         engine = (sweep + 0.1, -0.13, side * 0.5 * span)
-        parts.append(_part("cylinder", engine, (0.09, 0.17, 0.09), 0.1, (0, 0, 90)))
+        parts.append(_part("cylinder", engine, (0.09, 0.17, 0.09), 0.1, tilt=(0, 0, 90)))
     return parts
 
 

@@ -26,18 +26,41 @@ class SortedUnits:
 
     sorting: Any
     analyzer: Any = None
+    t_start: float | None = None
 
     @classmethod
-    def of(cls, source: BaseSorting | SortingAnalyzer) -> SortedUnits:
+    def of(
+        cls, source: BaseSorting | SortingAnalyzer | SortedUnits, *, t_start: float | None = None
+    ) -> SortedUnits:
         """Return the units of a sorting or an analyzer.
+
+        Parameters
+        ----------
+        source : spikeinterface.BaseSorting, spikeinterface.SortingAnalyzer, or SortedUnits
+        t_start : float, optional
+            When the recording of an analyzer began, seconds; needed where the recording is out of reach.
 
         Raises
         ------
         MigvisError
-            If it has more than one segment.
+            If it has more than one segment, or is an analyzer whose clock is not known.
         """
+        if isinstance(source, SortedUnits):
+            return source
         is_sorting = hasattr(source, "get_unit_spike_train")
-        units = cls(source) if is_sorting else cls(source.sorting, source)
+        units = cls(source) if is_sorting else cls(source.sorting, source, t_start)
+        has_clock = is_sorting or source.has_recording() or source.has_temporary_recording()
+        if not has_clock and t_start is None:
+            raise MigvisError(
+                "the analyzer's recording is out of reach, so its clock is not known; put the "
+                "recording back, or "
+                "say when it began with t_start=SECONDS (--t-start)"
+            )
+        if has_clock and t_start is not None:
+            raise MigvisError(
+                f"t_start={t_start:g} was given, and the sorting has a clock of its own; omit t_start "
+                f"(--t-start)"
+            )
         n_segments = units.sorting.get_num_segments()
         if n_segments != 1:
             raise MigvisError(
@@ -52,12 +75,15 @@ class SortedUnits:
 
     @property
     def sampling_frequency(self) -> float:
-        """Samples a second."""
+        """Samples per second."""
         return float(self.sorting.get_sampling_frequency())
 
     def spike_times(self, unit_id: Any) -> np.ndarray:
         """Return a unit's spike times, (spike,) float64, seconds on the recording's clock."""
-        if self.analyzer is not None and self.analyzer.has_recording():
+        if self.t_start is not None:
+            frames = self.sorting.get_unit_spike_train(unit_id, segment_index=0)
+            times = self.t_start + frames / self.sampling_frequency
+        elif self.analyzer is not None:
             frames = self.sorting.get_unit_spike_train(unit_id, segment_index=0)
             times = self.analyzer.recording.sample_index_to_time(frames, segment_index=0)
         else:
@@ -65,7 +91,7 @@ class SortedUnits:
         return np.asarray(times, np.float64)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Return properties and quality and template metrics with one number, boolean or text a unit.
+        """Return properties and quality and template metrics with one number, boolean or text per unit.
 
         Returns
         -------

@@ -30,10 +30,9 @@ def write_sorted_session(
     sorting: BaseSorting | SortingAnalyzer,
     presentations: pd.DataFrame,
     *,
+    into: str | Path | SessionMetadata,
     image: xr.DataArray | None = None,
     unit_ids: Sequence[Any] | None = None,
-    into: str | Path | None = None,
-    metadata: SessionMetadata | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write an NWB session of sorted units and the images that were shown.
@@ -47,15 +46,14 @@ def write_sorted_session(
     presentations : pandas.DataFrame
         `start_time` (s), `stimulus` (name of the image; missing or "" for a blank), perhaps `stop_time` (s),
         and further columns of numbers, booleans or text.
+    into : path or SessionMetadata
+        An NWB session without units, of which a copy is made while it stays as it is; or what a new session
+        says of the recording.
     image : xarray.DataArray, optional
         (stimulus, y, x[, channel]) uint8 with coordinate `stimulus`, as in the dataset of
         `session_from_sorting`; without it only the names of the images are written.
     unit_ids : sequence, optional
         Units to write, in this order; all by default.
-    into : path, optional
-        An NWB session without units, of which a copy is made; it stays as it is.
-    metadata : SessionMetadata, optional
-        For a new session; needed without `into`.
     overwrite : bool
         Whether `path` may exist.
 
@@ -66,28 +64,24 @@ def write_sorted_session(
     Raises
     ------
     MigvisError
-        If the destination exists, neither or both of `into` and `metadata` are given, or `into` cannot be
-        read, or holds units or objects of the names used here already.
+        If the destination exists, or `into` cannot be read, or holds units or objects of the names used here
+        already.
     """
     path = Path(path)
     if path.exists() and not overwrite:
         raise MigvisError(f"{path} exists; choose another path, or pass overwrite=True (--overwrite)")
-    if (into is None) == (metadata is None):
-        raise MigvisError(
-            "a session to add units to (into=) or metadata of a new one (metadata=) is needed, not both"
-        )
-    if into is not None and path.resolve() == Path(into).resolve():
+    if not isinstance(into, SessionMetadata) and path.resolve() == Path(into).resolve():
         raise MigvisError(f"{path} is the session that units are added to; choose another path for the copy")
     units = SortedUnits.of(sorting)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            if metadata is not None:
-                nwb = new_session(metadata, units)
+            if isinstance(into, SessionMetadata):
+                nwb = new_session(into, units)
                 add_session(nwb, units, presentations, image=image, unit_ids=unit_ids)
                 _write(nwb, partial)
-            elif into is not None:
+            else:
                 _export(Path(into), partial, units, presentations, image=image, unit_ids=unit_ids)
             partial.replace(path)
         finally:
@@ -264,7 +258,7 @@ def add_images(nwb: NWBFile, image: xr.DataArray, names: Sequence[str], start_ti
 def add_table(
     nwb: NWBFile, presentations: pd.DataFrame, names: Sequence[str], start_time: np.ndarray
 ) -> None:
-    """Add a table with one row a presentation; `stop_time` is NaN where the presentations do not tell."""
+    """Add a table with one row per presentation; `stop_time` is NaN where the presentations do not tell."""
     from pynwb.core import VectorData
     from pynwb.epoch import TimeIntervals
 

@@ -86,7 +86,7 @@ def _model(provenance: Mapping[str, Any], weights: Mapping[str, bytes]) -> Migvi
             NetworkWeights(
                 name=name,
                 data=np.frombuffer(data, dtype=np.uint8),
-                description=NETWORKS.get(name, f"Network {name}."),
+                description=_description(name, provenance),
                 sha256=digest,
             )
         )
@@ -100,6 +100,14 @@ def _model(provenance: Mapping[str, Any], weights: Mapping[str, bytes]) -> Migvi
         **{key: _json(value) for key, value in apart.items()},
         **({"digests": _json(digests)} if digests else {}),
     )
+
+
+def _description(name: str, provenance: Mapping[str, Any]) -> str:
+    """Say what a network is; under "vae" lies the latent model that the settings name."""
+    model = provenance.get("config", {}).get("latents", {}).get("model", "group-vae")
+    if name == "vae" and model != "group-vae":
+        return f"Latent model {model!r}: spike counts to latents and back."
+    return NETWORKS.get(name, f"Network {name}.")
 
 
 def _json(value: Any) -> str:

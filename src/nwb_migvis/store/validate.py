@@ -183,7 +183,9 @@ def _inconsistencies(results: Results, group: h5py.Group) -> Iterator[Finding]:
         message = f"{results.units.sizes['latent']} latents per unit; the groups have {n_latents}"
         yield Finding("error", message, f"{group.name}/unit_loadings/loading")
     for name in ("mean", "log_var"):
-        if not np.isfinite(results.latents[name].values).all():
+        latents = results.latents[name].values
+        is_given = name == "log_var" and np.isnan(latents).all()  # latents that came as an array have none
+        if not (is_given or np.isfinite(latents).all()):
             yield Finding("error", "values that are not finite", f"{group.name}/stimulus_latents/{name}")
     strength = edits["strength"].values
     if not ((strength > 0) & (strength <= 1)).all():

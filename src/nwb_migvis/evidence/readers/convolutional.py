@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nwb_migvis.evidence.labels import LabelCode
+from nwb_migvis.evidence.readers.protocol import Examples
 from nwb_migvis.evidence.readers.resolution import reduced
+from nwb_migvis.labels import LabelCode
+from nwb_migvis.networks.checkpoints import checkpoint_in
 from nwb_migvis.networks.dropout import SeededDropout
-from nwb_migvis.progress import progress
+from nwb_migvis.networks.training import Descent, Selection
+from nwb_migvis.networks.training import train as train_network
 
 BATCH_SIZE = 128
 VALIDATE_EVERY = 100
@@ -58,50 +62,67 @@ def as_tensor(images: np.ndarray) -> Tensor:
 
 
 def fit_conv_reader(
-    images: np.ndarray,
-    targets: Mapping[str, np.ndarray],
-    images_validation: np.ndarray,
-    targets_validation: Mapping[str, np.ndarray],
+    train: Examples,
+    validation: Examples,
     *,
     codes: tuple[LabelCode, ...],
     seed: int,
     n_steps: int,
+    checkpoints: Path | None = None,
 ) -> ConvReader:
     """Train the network; parameters as in `nwb_migvis.evidence.readers.protocol.fit_readers`.
 
-    `targets` hold the coded labels (n, n_columns), NaN rows where missing. AdamW with a cosine schedule;
-    illumination and pixel noise are varied, place and direction never are, since labels may depend on
-    them. The weights are those of the validation (one every 100 steps) with the least loss.
+    AdamW with a cosine schedule; illumination and pixel noise are varied, place and direction never are,
+    since labels may depend on them. The weights are those of the validation (one every 100 steps) with the
+    least loss.
     """
-    x, y = as_tensor(images), _stack(targets, codes)
-    x_validation, y_validation = as_tensor(images_validation), _stack(targets_validation, codes)
+    x, y = as_tensor(train.images), _stack(train.encode(codes), codes)
+    x_validation = as_tensor(validation.images)
+    y_validation = _stack(validation.encode(codes), codes)
     mean, scale = float(x.mean()), float(x.std().clamp(min=1e-6))
     x, x_validation = (x - mean) / scale, (x_validation - mean) / scale
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = _network(x.shape[1], sum(code.n_columns for code in codes), generator=generator)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=3e-3, total_steps=n_steps, pct_start=0.15, cycle_momentum=False
+    decisive = (codes, seed, n_steps, x, y, x_validation, y_validation)
+    train_network(
+        _ReaderTraining(net, x, y, codes=codes, n_steps=n_steps, generator=generator),
+        n_steps,
+        what="reader",
+        selection=Selection(lambda: _validate(net, x_validation, y_validation, codes), VALIDATE_EVERY),
+        checkpoint=checkpoint_in(checkpoints, "reader", *decisive, every=VALIDATE_EVERY),
     )
-    best, best_loss = _copy(net), float("inf")
-    for step in progress(range(1, n_steps + 1), what="reader", total=n_steps):
-        net.train()
-        rows = torch.randint(len(x), (BATCH_SIZE,), generator=generator)
-        with torch.autocast("cpu", torch.bfloat16):
-            outputs = net(_vary(x[rows], generator))
-        loss = _loss(outputs.float(), y[rows], codes)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if step % VALIDATE_EVERY == 0 or step == n_steps:
-            validation_loss = _validate(net, x_validation, y_validation, codes)
-            if validation_loss < best_loss:
-                best, best_loss = _copy(net), validation_loss
-    net.load_state_dict(best)
     return ConvReader(net, codes, mean=mean, scale=scale)
+
+
+class _ReaderTraining(Descent):
+    """The network in training, of which every step draws a batch of images and varies it."""
+
+    def __init__(
+        self,
+        net: nn.Sequential,
+        x: Tensor,
+        y: Tensor,
+        *,
+        codes: tuple[LabelCode, ...],
+        n_steps: int,
+        generator: torch.Generator,
+    ):
+        optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.05)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, max_lr=3e-3, total_steps=n_steps, pct_start=0.15, cycle_momentum=False
+        )
+        super().__init__(net, optimiser, schedule, generator)
+        self._x, self._y, self._codes = x, y, codes
+
+    def step(self) -> None:
+        """Take one step."""
+        self.network.train()
+        rows = torch.randint(len(self._x), (BATCH_SIZE,), generator=self.generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = self.network(_vary(self._x[rows], self.generator))
+        self.descend(lambda: _loss(outputs.float(), self._y[rows], self._codes))
 
 
 def _network(n_channels: int, n_columns: int, *, generator: torch.Generator) -> nn.Sequential:
@@ -169,7 +190,3 @@ def _loss(outputs: Tensor, targets: Tensor, codes: tuple[LabelCode, ...]) -> Ten
 def _validate(net: nn.Module, x: Tensor, y: Tensor, codes: tuple[LabelCode, ...]) -> float:
     net.eval()
     return float(_loss(torch.cat([net(part) for part in x.split(512)]), y, codes))
-
-
-def _copy(net: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in net.state_dict().items()}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter
 
-from nwb_migvis.evidence.labels import LabelCode, by_presence
+from nwb_migvis.evidence.labels import by_presence
+from nwb_migvis.evidence.readers.protocol import Examples
 from nwb_migvis.evidence.readers.resolution import reduced
+from nwb_migvis.labels import LabelCode
 
 MAX_TRAIN = 5000
-"""Training images beyond this number are left out at random: the kernel is solved exactly."""
+"""Training images beyond this number are omitted at random: the kernel is solved exactly."""
 N_ORIENTATIONS = 8
 CELL_PX = 4
 POOLING_SD_PX = 2.5
@@ -99,30 +102,31 @@ def edge_features(images: np.ndarray) -> np.ndarray:
 
 
 def fit_kernel_reader(
-    images: np.ndarray,
-    targets: Mapping[str, np.ndarray],
-    images_validation: np.ndarray,
-    targets_validation: Mapping[str, np.ndarray],
+    train: Examples,
+    validation: Examples,
     *,
     codes: tuple[LabelCode, ...],
     seed: int,
+    n_steps: int = 1,
+    checkpoints: Path | None = None,
 ) -> KernelReader:
     """Fit the regression; parameters as in `nwb_migvis.evidence.readers.protocol.fit_readers`.
 
-    `targets` hold the coded labels (n, n_columns), NaN rows where missing. A Gaussian kernel of the edge
-    features; each label takes the width (relative to the median squared distance) and penalty with the
-    least squared error on the validation stimuli. Categories are regressed as one-hot columns.
+    A Gaussian kernel of the edge features; each label takes the width (relative to the median squared
+    distance) and penalty with the least squared error on the validation stimuli. Categories are regressed
+    as one-hot columns. It is solved in one step, of which no state is saved.
     """
+    images, targets, targets_validation = train.images, train.encode(codes), validation.encode(codes)
     if len(images) > MAX_TRAIN:
         chosen = np.sort(np.random.default_rng(seed).choice(len(images), MAX_TRAIN, replace=False))
         images, targets = images[chosen], {name: values[chosen] for name, values in targets.items()}
     features = edge_features(images)
     within = _squared_distances(features, features)
     distance = float(np.median(within)) or 1.0
-    across = _squared_distances(edge_features(images_validation), features) / distance
+    across = _squared_distances(edge_features(validation.images), features) / distance
     within /= distance
     solutions: dict[str, _Solution] = {}
-    for present, names in by_presence({code.name: targets[code.name] for code in codes}):
+    for present, names in by_presence(targets):
         rows = np.flatnonzero(present)
         goals = {name: targets[name][rows] for name in names}
         for width in WIDTHS:

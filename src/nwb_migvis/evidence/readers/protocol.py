@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
-from nwb_migvis.evidence.labels import LabelCode, code_labels, label_score
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.evidence.labels import label_score
+from nwb_migvis.labels import Label, LabelCode, code_labels
+from nwb_migvis.registry import READERS
 
-KINDS = ("conv", "kernel")
-"""Architectures: a convolutional network, and kernel ridge regression on fixed features."""
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Real images with their labels.
+
+    Parameters
+    ----------
+    images : numpy.ndarray of uint8, shape (n, y, x) or (n, y, x, channel)
+    labels : mapping of str to Label (n,)
+    """
+
+    images: np.ndarray
+    labels: Mapping[str, Label]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def encode(self, codes: Sequence[LabelCode]) -> dict[str, np.ndarray]:
+        """Return the coded labels by name, (n, n_columns) each; NaN rows where missing."""
+        return {code.name: code.encode(self.labels[code.name].values) for code in codes}
 
 
 class Reader(Protocol):
@@ -19,7 +42,7 @@ class Reader(Protocol):
     Attributes
     ----------
     kind : str
-        The architecture, one of `KINDS`.
+        Its name in the registry of readers.
     codes : tuple of LabelCode
         The labels it reads.
     """
@@ -48,85 +71,105 @@ class Reader(Protocol):
         ...
 
 
+class ReaderFactory(Protocol):
+    """Trains readers of one kind."""
+
+    def __call__(
+        self,
+        train: Examples,
+        validation: Examples,
+        *,
+        codes: tuple[LabelCode, ...],
+        seed: int,
+        n_steps: int,
+        checkpoints: Path | None,
+    ) -> Reader:
+        """Return a reader of `codes`, trained on some examples and chosen by others.
+
+        Parameters
+        ----------
+        train, validation : Examples
+        codes : tuple of LabelCode
+            Labels to read, at least one.
+        seed : int
+        n_steps : int
+            Most training steps; nothing to a reader that is solved in one.
+        checkpoints : Path or None
+            Folder for the state of training while it lasts.
+        """
+        ...
+
+
 def fit_readers(
-    images: np.ndarray,
-    labels: Mapping[str, np.ndarray],
+    train: Examples,
+    validation: Examples,
     *,
-    images_validation: np.ndarray,
-    labels_validation: Mapping[str, np.ndarray],
     seed: int,
     n_steps: int = 1000,
-    circular: Mapping[str, float] | None = None,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] | None = None,
+    checkpoints: Path | None = None,
 ) -> list[Reader]:
     """Train one reader of each kind on real images and their labels.
 
     Parameters
     ----------
-    images : array of uint8 (n, y, x) or (n, y, x, channel)
+    train : Examples
         Training stimuli.
-    labels : mapping of str to array (n,)
-        Numbers, or text for categories; NaN, "" and None are missing.
-    images_validation, labels_validation
-        The same for the validation stimuli, on which the network's stopping point and the kernel's width
-        and penalty are chosen.
+    validation : Examples
+        Stimuli on which the network's stopping point and the kernel's width and penalty are chosen.
     seed : int
     n_steps : int
         Most training steps of the network (batches of 128).
-    circular : mapping of str to float, optional
-        Period of numeric labels that wrap.
-    kinds : sequence of str
+    kinds : sequence of str, optional
+        Names in the registry of readers; the built-in ones by default.
+    checkpoints : Path, optional
+        Folder that keeps the state of training while it lasts: a network whose training was killed goes on
+        from it and ends with the weights of an uninterrupted one.
 
     Returns
     -------
     list of Reader
         In the order of `kinds`; none where no label varies.
+
+    Raises
+    ------
+    MigvisError
+        If there is no reader of a kind, or what it trains is not a reader.
     """
-    codes = code_labels(labels, circular=circular)
+    codes = code_labels(train.labels)
     if not codes:
         return []
-    train = {code.name: code.encode(labels[code.name]) for code in codes}
-    validation = {code.name: code.encode(labels_validation[code.name]) for code in codes}
-    readers: list[Reader] = []
-    for kind in kinds:
-        if kind == "conv":
-            from nwb_migvis.evidence.readers.convolutional import fit_conv_reader
-
-            readers.append(
-                fit_conv_reader(
-                    images, train, images_validation, validation, codes=codes, seed=seed, n_steps=n_steps
-                )
+    how: dict[str, Any] = {"codes": codes, "seed": seed, "n_steps": n_steps, "checkpoints": checkpoints}
+    readers = []
+    for kind in READERS.builtin if kinds is None else kinds:
+        reader = READERS[kind](train, validation, **how)
+        lacking = [need for need in ("kind", "codes", "read", "features") if not hasattr(reader, need)]
+        if lacking:
+            raise MigvisError(
+                f"reader {kind!r}: it trains a {type(reader).__name__} without {', '.join(lacking)}; "
+                "expected a Reader, which has kind, codes, read, features"
             )
-        elif kind == "kernel":
-            from nwb_migvis.evidence.readers.kernel import fit_kernel_reader
-
-            readers.append(
-                fit_kernel_reader(images, train, images_validation, validation, codes=codes, seed=seed)
-            )
-        else:
-            raise ValueError(f"reader {kind!r} is unknown; expected one of {', '.join(KINDS)}")
+        readers.append(reader)
     return readers
 
 
-def reader_scores(reader: Reader, images: np.ndarray, labels: Mapping[str, np.ndarray]) -> dict[str, float]:
+def reader_scores(reader: Reader, examples: Examples) -> dict[str, float]:
     """Score a reader on real images that it was not trained on.
 
     Parameters
     ----------
     reader : Reader
-    images : array of uint8 (n, y, x) or (n, y, x, channel)
-    labels : mapping of str to array (n,)
-        True values.
+    examples : Examples
 
     Returns
     -------
     dict of str to float
-        By label of `labels`, as in `label_score`: R2, or balanced accuracy above chance scaled to 1. NaN
-        for a label that the reader does not read.
+        By label, as in `label_score`: R2, or balanced accuracy above chance scaled to 1. NaN for a label
+        that the reader does not read.
     """
-    readings = reader.read(images)
-    by_name = {code.name: code for code in reader.codes}
+    readings = reader.read(examples.images)
+    codes = {code.name: code for code in reader.codes}
     return {
-        name: label_score(by_name[name], readings[name], values) if name in by_name else float("nan")
-        for name, values in labels.items()
+        name: label_score(codes[name], readings[name], label.values) if name in codes else float("nan")
+        for name, label in examples.labels.items()
     }

@@ -14,13 +14,13 @@ import numpy as np
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.contents import Contents
 from nwb_migvis.read.layouts.tables import natural_key, table_reading
-from nwb_migvis.read.reading import BLANK, Problem, Reading, StimulusImage
+from nwb_migvis.read.presentations import BLANK, Presentations, Problem, StimulusImage
 
 NAME = "dicarlo_aggregated"
 IDENTITY = "stimulus_filename"
 
 
-def find(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem]:
+def find(contents: Contents, stimulus: str | None) -> Iterator[Presentations | Problem]:
     """Yield one reading of all sessions of the file, in the order of their names."""
     if not contents.aggregated:
         return
@@ -31,15 +31,17 @@ def find(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem
         yield Problem(NAME, "trials_table", str(error))
 
 
-def _session_reading(contents: Contents, session: str, column: str) -> Reading:
+def _session_reading(contents: Contents, session: str, column: str) -> Presentations:
     table = contents.tables[f"trials_table_{session}"]
     if column not in table.columns:
-        held = ", ".join(table.columns)
-        raise MigvisError(f"table {table.name!r} has no column {column!r}; expected one of {held}")
+        columns = ", ".join(table.columns)
+        raise MigvisError(f"table {table.name!r} has no column {column!r}; expected one of {columns}")
     return table_reading(table, column, contents, layout=NAME)
 
 
-def _concatenated(readings: list[Reading], units: tuple[Any, ...], attributes: dict[str, dict]) -> Reading:
+def _concatenated(
+    readings: list[Presentations], units: tuple[Any, ...], attributes: dict[str, dict]
+) -> Presentations:
     names = sorted({image.name for reading in readings for image in reading.images}, key=natural_key)
     place = {name: i for i, name in enumerate(names)}
     pixels = {image.name: image.pixels for reading in readings for image in reading.images}
@@ -49,7 +51,7 @@ def _concatenated(readings: list[Reading], units: tuple[Any, ...], attributes: d
         own = np.array([place[image.name] for image in reading.images] + [BLANK], np.int64)
         index.append(own[reading.image_index])
     shared = [name for name in readings[0].columns if all(name in reading.columns for reading in readings)]
-    return Reading(
+    return Presentations(
         layout=NAME,
         place="session_spike_times",
         start_time=np.concatenate([reading.start_time for reading in readings]),
@@ -60,6 +62,8 @@ def _concatenated(readings: list[Reading], units: tuple[Any, ...], attributes: d
         is_numbered=readings[0].is_numbered,
         tables=tuple(reading.place for reading in readings),
         unit_tables=units,
+        precision_s=max(reading.precision_s for reading in readings),
+        index_question=next((r.index_question for r in readings if r.index_question), ""),
         unit_table_index=np.repeat(np.arange(len(readings)), [len(r.start_time) for r in readings]),
     )
 
@@ -68,7 +72,7 @@ def image_columns(contents: Contents) -> dict[str, dict[str, Any]]:
     """Return what the table `stimulus_meta` says of each image beside its names, by file name."""
     from hdmf.common import DynamicTable
 
-    from nwb_migvis.read.contents import scalar_columns
+    from nwb_migvis.read.table import scalar_columns
 
     table = next((item for item in contents.stimuli if item.name == "stimulus_meta"), None)
     if not isinstance(table, DynamicTable):

@@ -1,4 +1,4 @@
-"""Tables of intervals with one row a presentation and a column that says which image.
+"""Tables of intervals or events with one row per presentation and a column that says which image.
 
 Three layouts share this reading: the trials of a DiCarlo lab session (`stimulus_filename`), the
 `*_presentations` tables of the Allen Institute, and any other table.
@@ -13,9 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.read.contents import Collection, Contents, Table
-from nwb_migvis.read.layouts.index_series import positions
-from nwb_migvis.read.reading import BLANK, Problem, Reading, StimulusImage
+from nwb_migvis.read.contents import Collection, Contents
+from nwb_migvis.read.layouts.index_series import index_question, positions
+from nwb_migvis.read.presentations import BLANK, Presentations, Problem, StimulusImage
+from nwb_migvis.read.table import Table
 
 NAME_COLUMNS = ("stimulus_filename", "image_name", "image_filename", "image_file", "external_image_file")
 """Columns that name the image, in the order in which they are looked for."""
@@ -61,6 +62,10 @@ class KnownImages(Protocol):
     """The images that a column of a table may mean."""
 
     @property
+    def index_base(self) -> int | None:
+        """What the first image has where a column counts positions; None where the user does not say."""
+
+    @property
     def named_images(self) -> dict[str, list[StimulusImage]]:
         """Images by name."""
 
@@ -69,17 +74,17 @@ class KnownImages(Protocol):
         """Images that positions may count."""
 
 
-def find_dicarlo(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem]:
+def find_dicarlo(contents: Contents, stimulus: str | None) -> Iterator[Presentations | Problem]:
     """Yield readings of tables with `stimulus_filename`."""
     return _find(contents, stimulus, "dicarlo")
 
 
-def find_allen(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem]:
+def find_allen(contents: Contents, stimulus: str | None) -> Iterator[Presentations | Problem]:
     """Yield readings of `*_presentations` tables."""
     return _find(contents, stimulus, "allen")
 
 
-def find_intervals(contents: Contents, stimulus: str | None) -> Iterator[Reading | Problem]:
+def find_intervals(contents: Contents, stimulus: str | None) -> Iterator[Presentations | Problem]:
     """Yield readings of any other table of intervals."""
     return _find(contents, stimulus, "intervals")
 
@@ -92,7 +97,7 @@ def _layout_of(table: Table, contents: Contents) -> str:
     return "allen" if table.name.endswith("_presentations") else "intervals"
 
 
-def _find(contents: Contents, stimulus: str | None, layout: str) -> Iterator[Reading | Problem]:
+def _find(contents: Contents, stimulus: str | None, layout: str) -> Iterator[Presentations | Problem]:
     for table in contents.tables.values():
         if _layout_of(table, contents) != layout:
             continue
@@ -122,18 +127,26 @@ def identity_column(table: Table, contents: Contents) -> str | None:
     return next((name for name in NUMBER_COLUMNS if name in table.columns), None)
 
 
-def table_reading(table: Table, column: str, contents: KnownImages, *, layout: str) -> Reading:
+def table_reading(table: Table, column: str, contents: KnownImages, *, layout: str) -> Presentations:
     """Read the presentations of a table whose `column` identifies the image."""
-    values = table.columns[column]
-    place = f"column {column!r} of table {table.name!r}"
-    images, image_index = (
-        _by_name(values, contents)
-        if values.dtype == object
-        else _by_number(values, column, table, contents, place)
-    )
-    if "omitted" in table.columns and table.columns["omitted"].dtype.kind in "biuf":
-        image_index = np.where(table.columns["omitted"] == 1, BLANK, image_index)
-    return Reading(
+    if table.problem:
+        raise MigvisError(table.problem)
+    values, is_omitted = table.columns[column], _is_omitted(table)
+    collection = _counted_images(column, table, contents)
+    question = ""
+    if values.dtype == object:
+        images, image_index = _by_name(values, contents)
+    elif collection is None:
+        images, image_index = _by_number(column, table, contents)
+    else:
+        place, n_images = f"column {column!r} of table {table.name!r}", len(collection.images)
+        base = contents.index_base
+        images = list(collection.images)
+        image_index = positions(values, n_images, place=place, index_base=base or 0)
+        if base is None:
+            question = index_question(values[~is_omitted], n_images, place=place)
+    image_index = np.where(is_omitted, BLANK, image_index)
+    return Presentations(
         layout=layout,
         place=table.name,
         start_time=table.start_time,
@@ -144,7 +157,16 @@ def table_reading(table: Table, column: str, contents: KnownImages, *, layout: s
         not_labels=NOT_LABELS | {column} | _times(table),
         is_numbered=values.dtype != object,
         tables=(table.name,),
+        precision_s=table.precision_s,
+        index_question=question,
     )
+
+
+def _is_omitted(table: Table) -> np.ndarray:
+    omitted = table.columns.get("omitted")
+    if omitted is None or omitted.dtype.kind not in "biuf":
+        return np.zeros(len(table.start_time), bool)
+    return omitted == 1
 
 
 def _times(table: Table) -> set[str]:
@@ -159,20 +181,16 @@ def _by_name(values: np.ndarray, contents: KnownImages) -> tuple[list[StimulusIm
 
 
 def _named(name: str, contents: KnownImages) -> StimulusImage:
-    found = contents.named_images.get(name, [])
-    if len(found) > 1:
+    namesakes = contents.named_images.get(name, [])
+    if len(namesakes) > 1:
         raise MigvisError(
-            f"{len(found)} images of the file are named {name!r}; expected one: rename the others"
+            f"{len(namesakes)} images of the file are named {name!r}; expected one: rename the others"
         )
-    return found[0] if found else StimulusImage(name)
+    return namesakes[0] if namesakes else StimulusImage(name)
 
 
-def _by_number(
-    values: np.ndarray, column: str, table: Table, contents: KnownImages, place: str
-) -> tuple[list[StimulusImage], np.ndarray]:
-    collection = _collection_of(table, contents) if column in POSITION_COLUMNS else None
-    if collection is not None:
-        return list(collection.images), positions(values, len(collection.images), place=place)
+def _by_number(column: str, table: Table, contents: KnownImages) -> tuple[list[StimulusImage], np.ndarray]:
+    values, place = table.columns[column], f"column {column!r} of table {table.name!r}"
     if values.dtype == bool:
         raise MigvisError(
             f"{place} is true or false; expected a name or number of an image: choose another column"
@@ -183,25 +201,27 @@ def _by_number(
     return images, np.where(numbers == BLANK, BLANK, np.searchsorted(shown, numbers))
 
 
-def _collection_of(table: Table, contents: KnownImages) -> Collection | None:
-    """Return the images that positions in a table count: those of its name, else the only ones."""
-    found = [
+def _counted_images(column: str, table: Table, contents: KnownImages) -> Collection | None:
+    """Return the images that a column counts positions in: those that its table is named after, else all."""
+    if column not in POSITION_COLUMNS or table.columns[column].dtype.kind not in "biuf":
+        return None
+    collections = [
         c for c in contents.collections if f"{c.name}_presentations" == table.name
     ] or contents.collections
-    if not found:
+    if not collections:
         return None
-    if len(found) > 1:
-        names = ", ".join(c.name for c in found)
+    if len(collections) > 1:
+        names = ", ".join(c.name for c in collections)
         raise MigvisError(
-            f"table {table.name!r} counts positions in one of {len(found)} collections of images ({names}); "
-            "expected one, or one that the table is named after"
+            f"table {table.name!r} counts positions in one of {len(collections)} collections of images "
+            f"({names}); expected one, or one that the table is named after"
         )
-    if not found[0].is_ordered:
+    if not collections[0].is_ordered:
         raise MigvisError(
-            f"table {table.name!r} counts positions in Images {found[0].name!r}, which has no "
+            f"table {table.name!r} counts positions in Images {collections[0].name!r}, which has no "
             "order_of_images; expected one, or names that end in 0 .. n - 1: add order_of_images"
         )
-    return found[0]
+    return collections[0]
 
 
 def natural_key(name: str) -> list[Any]:

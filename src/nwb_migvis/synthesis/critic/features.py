@@ -78,7 +78,7 @@ class ConvolutionalFeatures(nn.Module):
         self.embedding = _embedding()
         self.films = nn.ModuleList(nn.Linear(N_CODE, 2 * width) for width in channels)
         self.n_features = channels[-1] * N_PLACES**2
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's overloads
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return features and the code of the noise level (see `Features`)."""
@@ -149,7 +149,7 @@ class FrozenFeatures(nn.Module):
 
 
 class PriorBody(nn.Module):
-    """Activations of the prior's UNet at x_t, told nothing of latents: its blocks on the way down and middle.
+    """Activations of the prior's UNet at x_t, conditioned on nothing: its blocks on the way down and middle.
 
     Each is averaged over a grid of 4 x 4 places.
 
@@ -230,7 +230,7 @@ def open_features(record: dict[str, Any], *, prior: Prior | None) -> Features:
     if kind == "prior":
         body: nn.Module = PriorBody(prior)
     else:
-        body = ImageBody(_open(record), prior).to(prior.alpha_bar.device)
+        body = ImageBody(_open(record), prior).to(prior.device)
     like = prior.alpha_bar.new_zeros(1, n_channels_of(prior.shape), *prior.shape[:2])
     return FrozenFeatures(body, record, like=like)
 
@@ -240,10 +240,12 @@ def features_record(config: CriticConfig, n_channels: int) -> dict[str, Any]:
     if config.features == TRAINED:
         return {"n_channels": n_channels, "channels": list(config.channels)}
     record = {"features": config.features}
-    if config.features == "timm":
-        record |= {"model": config.features_model, "path": config.features_path}
-        record["sha256"] = config.features_sha256
-    return record
+    about = {
+        "model": config.features_model,
+        "path": config.features_path,
+        "sha256": config.features_sha256,
+    }
+    return record | about if any(about.values()) else record
 
 
 def check_features(config: CriticConfig) -> None:

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
 
-from nwb_migvis.config import CriticConfig
+from nwb_migvis.groups import LatentScale
 from nwb_migvis.networks.dropout import SeededDropout
 from nwb_migvis.networks.weights import pack, unpack
-from nwb_migvis.progress import progress
 from nwb_migvis.synthesis.critic.features import (
     N_CODE,
     ConvolutionalFeatures,
     Features,
-    features_record,
     open_features,
 )
 from nwb_migvis.synthesis.prior.model import Prior
 
 KIND = "critic"
 T_MAX_FRACTION = 0.92
-VALIDATE_EVERY = 50
 _N_HIDDEN = 256
 _FEATURES = "features."
 _FROZEN = "features.body."
@@ -109,21 +105,32 @@ class Critic:
     network : LatentReader
     sizes : tuple of int
         Latents in each group, in order.
-    mean, std : torch.Tensor, shape (latent,)
-        Standardise latents (training stimuli).
+    scale : LatentScale
+        Standardises latents (training stimuli).
     bank : torch.Tensor, shape (n_negatives, latent)
         Standardised latents of training stimuli that stand for the marginal.
     """
 
     network: LatentReader
     sizes: tuple[int, ...]
-    mean: torch.Tensor
-    std: torch.Tensor
+    scale: LatentScale
     bank: torch.Tensor
 
-    def standardise(self, z: np.ndarray) -> torch.Tensor:
-        """Return standardised latents (n, latent) on the critic's device."""
-        return (torch.as_tensor(z, dtype=torch.float32, device=self.mean.device) - self.mean) / self.std
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.bank.device
+
+    def to(self, device: str | torch.device) -> Critic:
+        """Return the critic on a device; its network is moved there."""
+        return replace(self, network=self.network.to(device), bank=self.bank.to(device))
+
+    def __repr__(self) -> str:
+        n_weights = sum(weight.numel() for weight in self.network.parameters())
+        return (
+            f"Critic: {n_weights:,} weights, groups of {', '.join(map(str, self.sizes))} latents, "
+            f"{len(self.bank)} negatives, {self.device}"
+        )
 
     def _by_group(self, squared: torch.Tensor) -> torch.Tensor:
         return torch.stack([part.sum(-1) for part in squared.split(list(self.sizes), dim=-1)], dim=-1)
@@ -190,7 +197,8 @@ class Critic:
         numpy.ndarray, shape (group, n latents, n images)
         """
         read, log_precision = self.network(x, torch.zeros(x.shape[0], device=x.device))
-        squared = 0.5 * log_precision.exp()[None] * (read[None] - self.standardise(z)[:, None]).square()
+        goal = self.scale.standardise(torch.as_tensor(z, dtype=torch.float32, device=self.device))
+        squared = 0.5 * log_precision.exp()[None] * (read[None] - goal[:, None]).square()
         return -self._by_group(squared).permute(2, 0, 1).cpu().numpy()
 
     def to_bytes(self) -> bytes:
@@ -198,7 +206,8 @@ class Critic:
         head = {"sizes": list(self.sizes)} | self.network.features.record()
         learned = self.network.learned()
         state = {f"network.{name.removeprefix(_FEATURES)}": tensor for name, tensor in learned.items()}
-        state |= {"mean": self.mean, "std": self.std, "bank": self.bank}
+        mean, std = (torch.as_tensor(part) for part in (self.scale.mean, self.scale.std))
+        state |= {"mean": mean, "std": std, "bank": self.bank}
         return pack(KIND, state, head)
 
 
@@ -223,110 +232,5 @@ def load_critic(weights: bytes, *, prior: Prior | None = None) -> Critic:
     learned = {name.removeprefix("network."): tensor for name, tensor in state.items()}
     ours = ("head.", "log_precision.")
     network.load_learned({n if n.startswith(ours) else _FEATURES + n: t for n, t in learned.items()})
-    return Critic(network.eval().requires_grad_(False), tuple(head["sizes"]), mean, std, bank)
-
-
-def train_critic(
-    x: torch.Tensor,
-    latents: np.ndarray,
-    *,
-    sizes: Sequence[int],
-    split: np.ndarray,
-    alpha_bar: torch.Tensor,
-    config: CriticConfig,
-    seed: int,
-    prior: Prior | None = None,
-) -> Critic:
-    """Train the critic on images of training stimuli at every noise level.
-
-    Maximises the Gaussian log likelihood of each stimulus's latents given its noised image; the weights
-    kept are the best on the validation stimuli, the groups counting alike.
-
-    Parameters
-    ----------
-    x : torch.Tensor, shape (n_stimuli, channel, y, x)
-        Images on the prior's pixel scale.
-    latents : numpy.ndarray, shape (n_stimuli, n_latents)
-        Posterior means.
-    sizes : sequence of int
-        Latents in each group, in order.
-    split : numpy.ndarray of str, shape (n_stimuli,)
-    alpha_bar : torch.Tensor, shape (T,)
-    config : CriticConfig
-    seed : int
-    prior : Prior, optional
-        Whose noise levels and pixel scale these are; needed for features that are not trained with the
-        critic.
-
-    Raises
-    ------
-    MigvisError
-        If the network that the features are taken from cannot be opened.
-    """
-    device = x.device
-    train = np.flatnonzero(split == "train")
-    z_all = torch.as_tensor(latents, dtype=torch.float32, device=device)
-    mean, std = z_all[train].mean(0), z_all[train].std(0).clamp_min(1e-6)
-    z_all = (z_all - mean) / std
-    generator = torch.Generator(device=device).manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        features = open_features(features_record(config, x.shape[1]), prior=prior)
-        network = LatentReader(features, z_all.shape[1], dropout=config.dropout, generator=generator)
-    network = network.to(device)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimiser, config.n_steps, config.learning_rate / 20
-    )
-    validation = torch.as_tensor(np.flatnonzero(split == "validation"), device=device)
-    train_index = torch.as_tensor(train, device=device)
-    best, best_loss = copy.deepcopy(network.learned()), float("inf")
-    for step in progress(range(1, config.n_steps + 1), what="critic"):
-        batch = train_index[
-            torch.randint(len(train), (config.batch_size,), generator=generator, device=device)
-        ]
-        z = z_all[batch]
-        z = z + config.latent_noise * torch.randn(z.shape, generator=generator, device=device)
-        optimiser.zero_grad(set_to_none=True)
-        _surprise(network, x[batch], z, alpha_bar, generator).backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        if step % VALIDATE_EVERY == 0 or step == config.n_steps:
-            loss = _held_out(network, x[validation], z_all[validation], alpha_bar, seed)
-            if loss < best_loss:
-                best, best_loss = copy.deepcopy(network.learned()), loss
-    network.load_learned(best)
-    chosen = np.random.default_rng(seed).permutation(train)[: config.n_negatives]
-    bank = z_all[torch.as_tensor(np.sort(chosen), device=device)]
-    return Critic(network.eval().requires_grad_(False), tuple(sizes), mean, std, bank)
-
-
-def _surprise(
-    network: LatentReader,
-    x: torch.Tensor,
-    z: torch.Tensor,
-    alpha_bar: torch.Tensor,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """Return the negative log likelihood of latents given noised images, per latent (nats, no constant)."""
-    n, n_timesteps = x.shape[0], alpha_bar.numel()
-    u = (torch.arange(n, device=x.device) + torch.rand(n, generator=generator, device=x.device)) / n
-    t = (u * T_MAX_FRACTION * n_timesteps).long()
-    a = alpha_bar[t][:, None, None, None]
-    x_t = a.sqrt() * x + (1 - a).sqrt() * torch.randn(x.shape, generator=generator, device=x.device)
-    read, log_precision = network(x_t, t / n_timesteps)
-    return 0.5 * (log_precision.exp() * (read - z).square() - log_precision).mean()
-
-
-@torch.no_grad()
-def _held_out(
-    network: LatentReader, x: torch.Tensor, z: torch.Tensor, alpha_bar: torch.Tensor, seed: int
-) -> float:
-    network.eval()
-    generator = torch.Generator(device=x.device).manual_seed(seed)
-    loss = float(np.mean([float(_surprise(network, x, z, alpha_bar, generator)) for _ in range(4)]))
-    network.train()
-    return loss
+    scale = LatentScale(mean.numpy(), std.numpy())
+    return Critic(network.eval().requires_grad_(False), tuple(head["sizes"]), scale, bank)

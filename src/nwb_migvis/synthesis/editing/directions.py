@@ -8,80 +8,60 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nwb_migvis.config import GroupConfig
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import Label
 
 _AXIS = re.compile(r"pc([1-9][0-9]*)")
 _RIDGE = 1e-3
 
 
-def check_directions(
-    names: Sequence[str],
-    *,
-    groups: Sequence[GroupConfig],
-    labels: Mapping[str, np.ndarray],
-    circular: Mapping[str, float],
-) -> None:
+def check_directions(names: Sequence[str], *, groups: LatentGroups, labels: Mapping[str, Label]) -> None:
     """Refuse a direction that a group does not have.
 
     Parameters
     ----------
     names : sequence of str
         "ones", "pc1" and so on, a numeric label, or "label=value" for a category.
-    groups : sequence of GroupConfig
-    labels : mapping of str to array, shape (n_stimuli,)
-        Object arrays are categorical.
-    circular : mapping of str to float
-        Period of numeric labels that wrap, 0 for those that do not.
+    groups : LatentGroups
+    labels : mapping of str to Label
 
     Raises
     ------
     MigvisError
         Naming the directions that there are, close ones first.
     """
-    smallest = min(groups, key=lambda group: group.size)
+    smallest = min(groups.sizes)
     for name in names:
         axis = _AXIS.fullmatch(name)
-        if axis and int(axis[1]) > smallest.size:
+        if axis and int(axis[1]) > smallest:
             raise MigvisError(
-                f"direction {name!r}: group {smallest.name!r} has {smallest.size} latents; "
-                f"expected pc1 to pc{smallest.size}"
+                f"direction {name!r}: group {groups.names[groups.sizes.index(smallest)]!r} has {smallest} "
+                f"latents; expected pc1 to pc{smallest}"
             )
         if name == "ones" or axis:
             continue
-        label, _, value = name.partition("=")
-        known = labels.get(label)
-        if known is None or not _fits(known, value):
-            choices = ["ones", "pc1", *_choices(labels, circular)]
+        label_name, _, value = name.partition("=")
+        label = labels.get(label_name)
+        if label is None or not _fits(label, value):
+            choices = ["ones", "pc1", *_choices(labels)]
             close = difflib.get_close_matches(name, choices, n=8, cutoff=0.4) or choices[:8]
             raise MigvisError(f"direction {name!r} is unknown; expected one such as {', '.join(close)}")
-        if circular.get(label):
+        if label.kind == "circular":
             raise MigvisError(f"direction {name!r}: the label wraps, so that no one direction raises it")
 
 
-def _fits(values: np.ndarray, value: str) -> bool:
-    if values.dtype == object:
-        return value != "" and value in {str(v) for v in values}
-    return value == ""
+def _fits(label: Label, value: str) -> bool:
+    return value in label.classes if label.is_categorical else value == ""
 
 
-def _choices(labels: Mapping[str, np.ndarray], circular: Mapping[str, float]) -> list[str]:
-    numeric = [name for name, v in labels.items() if v.dtype != object and not circular.get(name)]
-    classes = [
-        f"{name}={value}"
-        for name, v in labels.items()
-        if v.dtype == object
-        for value in sorted({str(x) for x in v} - {"", "nan", "None"})
-    ]
-    return numeric + classes
+def _choices(labels: Mapping[str, Label]) -> list[str]:
+    numeric = [name for name, label in labels.items() if label.kind == "numeric"]
+    return numeric + [f"{name}={value}" for name, label in labels.items() for value in label.classes]
 
 
 def direction_vectors(
-    names: Sequence[str],
-    z: np.ndarray,
-    *,
-    groups: Sequence[GroupConfig],
-    labels: Mapping[str, np.ndarray],
+    names: Sequence[str], z: np.ndarray, *, groups: LatentGroups, labels: Mapping[str, Label]
 ) -> dict[tuple[str, str], np.ndarray]:
     """Return the step of one standard deviation along each direction that each group has.
 
@@ -95,27 +75,24 @@ def direction_vectors(
         As `check_directions` lets pass for the groups that are to be moved.
     z : numpy.ndarray, shape (n, latent)
         Standardised latents of the training stimuli.
-    groups : sequence of GroupConfig
-    labels : mapping of str to array, shape (n,)
-        Of the training stimuli.
+    groups : LatentGroups
+    labels : mapping of str to Label, of the training stimuli
 
     Returns
     -------
     dict of (group, direction) to array, shape (size,)
         In standardised latents.
     """
-    edges = np.cumsum([0, *(group.size for group in groups)])
-    steps = {}
-    for group, first, stop in zip(groups, edges[:-1], edges[1:], strict=True):
-        own = np.asarray(z[:, first:stop], dtype=np.float64)
+    vectors = {}
+    for group, own in groups.split(np.asarray(z, dtype=np.float64)).items():
         for name in names:
             axis = _AXIS.fullmatch(name)
-            if axis is None or int(axis[1]) <= group.size:
-                steps[group.name, name] = _step(name, own - own.mean(axis=0), labels)
-    return steps
+            if axis is None or int(axis[1]) <= own.shape[1]:
+                vectors[group, name] = _vector(name, own - own.mean(axis=0), labels)
+    return vectors
 
 
-def _step(name: str, own: np.ndarray, labels: Mapping[str, np.ndarray]) -> np.ndarray:
+def _vector(name: str, own: np.ndarray, labels: Mapping[str, Label]) -> np.ndarray:
     if name == "ones":
         return np.ones(own.shape[1])
     axis = _AXIS.fullmatch(name)
@@ -127,12 +104,10 @@ def _step(name: str, own: np.ndarray, labels: Mapping[str, np.ndarray]) -> np.nd
     return line * (own @ line).std()
 
 
-def _numbers(name: str, labels: Mapping[str, np.ndarray]) -> np.ndarray:
-    label, _, value = name.partition("=")
-    values = labels[label]
-    if values.dtype == object:
-        return np.array([str(v) == value for v in values], dtype=np.float64)
-    return np.asarray(values, dtype=np.float64)
+def _numbers(name: str, labels: Mapping[str, Label]) -> np.ndarray:
+    label_name, _, value = name.partition("=")
+    label = labels[label_name]
+    return (label.values == value).astype(np.float64) if label.is_categorical else label.values
 
 
 def _regression(own: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from nwb_migvis.networks.batches import in_batches
-from nwb_migvis.synthesis.critic.model import Critic
-from nwb_migvis.synthesis.prior.model import Prior
+from nwb_migvis.synthesis.editing.batch import EditNetworks
 
 
 def change_maps(source: np.ndarray, edited: np.ndarray) -> np.ndarray:
@@ -27,36 +26,34 @@ def change_maps(source: np.ndarray, edited: np.ndarray) -> np.ndarray:
 
 
 def critic_maps(
-    prior: Prior, critic: Critic, source: np.ndarray, goal: torch.Tensor, own: np.ndarray, *, size: int
+    networks: EditNetworks, source: np.ndarray, goal: torch.Tensor, own: np.ndarray, *, size: int
 ) -> np.ndarray:
     """Return how much each pixel of the sources bears on the score that their edits raise.
 
     Parameters
     ----------
-    prior : Prior
-        Its pixel scale.
-    critic : Critic
+    networks : EditNetworks
     source : numpy.ndarray of uint8, shape (edit, y, x (, channel))
     goal : torch.Tensor, shape (edit, latent)
         Standardised latents.
     own : numpy.ndarray of int, shape (edit,)
-        The group that each edit moves.
+        Position of the group that each edit moves.
     size : int
-        Images a batch.
+        Images per batch.
 
     Returns
     -------
     numpy.ndarray of float32, shape (edit, y, x)
         Norm over channels of the gradient of the group's PMI with its goal, at the clean source image, in
-        nats a standard deviation of the pixels.
+        nats per standard deviation of the pixels.
     """
 
     def saliency(x: torch.Tensor, goal: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
-            score = critic.pmi(x, 0.0, goal).gather(1, own[:, None]).sum()
+            score = networks.critic.pmi(x, 0.0, goal).gather(1, own[:, None]).sum()
             return torch.autograd.grad(score, x)[0].norm(dim=1)
 
-    x = prior.scale.to_x(source).to(goal.device)
+    x = networks.prior.encode(source)
     group = torch.as_tensor(own, device=goal.device)
     return in_batches(saliency, x, goal, group, size=size).float().cpu().numpy()

@@ -2,34 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from nwb_migvis.config import GroupConfig, SynthesisConfig
-from nwb_migvis.synthesis.editing.methods import GUIDANCE
+from nwb_migvis.config import SynthesisConfig
+from nwb_migvis.groups import LatentGroups
+from nwb_migvis.labels import Label
+from nwb_migvis.registry import METHODS
 
-COLUMNS = (
-    "group",
-    "source",
-    "target",
-    "guide",
-    "through",
-    "method",
-    "role",
-    "strength",
-    "guidance",
-    "gamma",
-    "direction",
-)
+
+class PlannedEdit(NamedTuple):
+    """One row of a plan.
+
+    Attributes
+    ----------
+    group : str
+        The group that the edit is scored as.
+    source, target, guiding_stimulus : int
+        Rows of stimuli: `guiding_stimulus` is the one whose latents really guide (for `shuffled` that of
+        another pair). -1 where there is no target, or no stimulus guides.
+    guiding_group : str
+        The group that guides.
+    method, role : str
+    strength, guidance, gamma : float
+    direction : str
+        Of a traversal; "" for a pair.
+    """
+
+    group: str
+    source: int
+    target: int
+    guiding_stimulus: int
+    guiding_group: str
+    method: str
+    role: str
+    strength: float
+    guidance: float
+    gamma: float = 0.0
+    direction: str = ""
+
+
+class Push(NamedTuple):
+    """How far edits start from their source, and how hard they are guided.
+
+    Attributes
+    ----------
+    strength : float
+        Start step / T.
+    guidance : float
+        Length of the critic's guidance.
+    """
+
+    strength: float
+    guidance: float
 
 
 def plan_edits(
     test: np.ndarray,
-    groups: Sequence[GroupConfig],
+    groups: LatentGroups,
     *,
-    labels: Mapping[str, np.ndarray],
+    labels: Mapping[str, Label],
     config: SynthesisConfig,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
@@ -42,66 +77,63 @@ def plan_edits(
     ----------
     test : numpy.ndarray of int
         Rows of the held-out stimuli.
-    groups : sequence of GroupConfig
-    labels : mapping of str to array, shape (n_stimuli,)
-        Object arrays are categorical.
+    groups : LatentGroups
+    labels : mapping of str to Label, of all stimuli
     config : SynthesisConfig
     rng : numpy.random.Generator
 
     Returns
     -------
     pandas.DataFrame
-        One row an edit. `source`, `target` and `guide` are rows of stimuli: `guide` is the stimulus whose
-        latents really guide (for `shuffled` that of another pair), and -1 where there is none; `through`
-        is the group that guides, `group` the one that the edit is scored as.
+        One row per edit, columns as in `PlannedEdit`.
     """
     classes = _classes(labels)
     source = draw_sources(test, config.n_pairs, rng)
     target = np.array([int(rng.choice(_partners(s, test, classes))) for s in source])
     shuffled = np.array([_other_guide(i, target, classes, rng) for i in range(len(target))])
-    names = [group.name for group in groups]
-    rows: list[tuple] = []
+    pairs = list(zip(source, target, strict=True))
+    names = groups.names
+    push = Push(config.strength, config.guidance)
+    rows: list[PlannedEdit] = []
     for g, name in enumerate(names):
-        for method in config.methods:
-            how = GUIDANCE[method]
-            if how.other_group and len(names) == 1:
+        for method_name in config.methods:
+            method = METHODS[method_name]
+            if method.other_group and len(names) == 1:
                 continue
-            through = names[(g + how.other_group) % len(names)]
-            scale = 0.0 if how.score is None else config.guidance
-            guides = shuffled if how.other_target else target
+            through = names[(g + method.other_group) % len(names)]
+            scale = 0.0 if method.edit is None else config.guidance
+            guides = shuffled if method.other_target else target
             rows += [
-                (name, s, t, h, through, method, "main", config.strength, scale, 0.0, "")
-                for s, t, h in zip(source, target, guides, strict=True)
+                PlannedEdit(name, s, t, h, through, method_name, "main", config.strength, scale)
+                for (s, t), h in zip(pairs, guides, strict=True)
             ]
-        dosed = list(zip(source, target, strict=True))[: config.n_dose]
         for strength in config.dose:
-            rows += pair_rows(name, dosed, role="dose", strength=strength, guidance=config.guidance)
+            rows += pair_rows(
+                name, pairs[: config.n_dose], role="dose", push=push._replace(strength=strength)
+            )
         for direction in config.directions:
             for gamma in config.gammas:
-                rows += traversal_rows(
-                    name,
-                    source[: config.n_traversal],
-                    direction=direction,
-                    gamma=gamma,
-                    strength=config.strength,
-                    guidance=config.guidance,
-                )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+                sources = source[: config.n_traversal]
+                rows += traversal_rows(name, sources, direction=direction, gamma=gamma, push=push)
+    return as_plan(rows)
 
 
-def pair_rows(
-    group: str, pairs: Iterable[tuple[int, int]], *, role: str, strength: float, guidance: float
-) -> list[tuple]:
+def as_plan(rows: Iterable[PlannedEdit]) -> pd.DataFrame:
+    """Return planned edits as a table with a row per edit."""
+    return pd.DataFrame(list(rows), columns=list(PlannedEdit._fields))
+
+
+def pair_rows(group: str, pairs: Iterable[tuple[int, int]], *, role: str, push: Push) -> list[PlannedEdit]:
     """Return the plan's rows of edits of sources towards their targets by the method proper."""
-    return [(group, s, t, t, group, "pmi", role, strength, guidance, 0.0, "") for s, t in pairs]
+    return [PlannedEdit(group, s, t, t, group, "pmi", role, *push) for s, t in pairs]
 
 
 def traversal_rows(
-    group: str, sources: Iterable[int], *, direction: str, gamma: float, strength: float, guidance: float
-) -> list[tuple]:
+    group: str, sources: Iterable[int], *, direction: str, gamma: float, push: Push
+) -> list[PlannedEdit]:
     """Return the plan's rows of edits of sources along a direction by the method proper."""
     return [
-        (group, s, -1, -1, group, "pmi", "traversal", strength, guidance, gamma, direction) for s in sources
+        PlannedEdit(group, s, -1, -1, group, "pmi", "traversal", *push, gamma, direction) for s in sources
     ]
 
 
@@ -112,14 +144,14 @@ def draw_sources(test: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarr
 
 
 def draw_targets(
-    source: int, test: np.ndarray, n: int, *, labels: Mapping[str, np.ndarray], rng: np.random.Generator
+    source: int, test: np.ndarray, n: int, *, labels: Mapping[str, Label], rng: np.random.Generator
 ) -> np.ndarray:
     """Draw up to n distinct targets of one source, of other categories where there are any."""
     return rng.permutation(_partners(source, test, _classes(labels)))[:n]
 
 
-def _classes(labels: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    return [values for values in labels.values() if values.dtype == object]
+def _classes(labels: Mapping[str, Label]) -> list[np.ndarray]:
+    return [label.values for label in labels.values() if label.is_categorical]
 
 
 def _partners(source: int, test: np.ndarray, classes: list[np.ndarray]) -> np.ndarray:

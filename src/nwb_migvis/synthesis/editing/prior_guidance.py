@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.synthesis.critic.model import Critic
-from nwb_migvis.synthesis.prior.ddim import Shift
+from nwb_migvis.synthesis.editing.guidance import check_count
 from nwb_migvis.synthesis.prior.model import Prior
 
 
 @torch.no_grad()
-def tell(prior: Prior, critic: Critic, *goals: torch.Tensor) -> torch.Tensor:
-    """Embed goals for the prior, all groups kept, one after the other along the last axis.
+def embed_condition(prior: Prior, z: torch.Tensor) -> torch.Tensor:
+    """Embed latents for a conditional prior, all groups kept.
 
     Parameters
     ----------
     prior : Prior
-        One that is not conditional is told nothing.
-    critic : Critic
-    *goals : torch.Tensor, shape (n, latent)
-        Latents as the critic standardises them.
+    z : torch.Tensor, shape (n, latent)
+        Standardised latents.
 
     Returns
     -------
-    torch.Tensor, shape (n, n_goals * width); (n, 0) for a prior that is not conditional
+    torch.Tensor, shape (n, width)
+
+    Raises
+    ------
+    MigvisError
+        If the prior is not conditional.
     """
-    latents = prior.denoiser.latents
-    if latents is None:
-        return goals[0].new_zeros(len(goals[0]), 0)
-    keep = goals[0].new_ones(len(goals[0]), len(latents.sizes))
-    plain = (goal * critic.std + critic.mean for goal in goals)
-    return torch.cat([latents(latents.standardise(z), keep) for z in plain], dim=1)
+    embedding = prior.denoiser.latents
+    if embedding is None:
+        raise MigvisError("the prior is not conditional; expected one that was trained with latents")
+    return embedding(z, z.new_ones(len(z), len(embedding.sizes)))
 
 
-def conditional_shift(
-    prior: Prior,
-    told: torch.Tensor,
-    *,
-    condition: float = 0.0,
-    adherence: float = 0.0,
-    guidance_rescale: float = 0.0,
-) -> Shift:
-    """Return what an edit's goal adds to the predicted noise.
+@dataclass(frozen=True, eq=False)
+class PriorGuidance:
+    """Shifts the noise by differences of a conditional prior's predictions.
 
-    condition * (eps(x_t | goal) - eps(x_t | source)) + adherence * (eps(x_t | goal) - eps(x_t))
+    source_guidance * (eps(x_t | goal) - eps(x_t | source)) + guidance_scale * (eps(x_t | goal) - eps(x_t))
 
     The first is, up to a factor, a gradient of the pointwise information of the image with the edited group,
     given the others. The second is classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598): the same
@@ -55,43 +51,62 @@ def conditional_shift(
     to that one's, all of the way with `guidance_rescale` 1. Lin et al. 2024 (arXiv 2305.08891, section 3.4)
     scale the output of the network, its mean with it.
 
-    Parameters
+    Attributes
     ----------
     prior : Prior
-    told : torch.Tensor, shape (n, 2 * width)
-        What `tell` returned for the goals and the sources' own latents.
-    condition, adherence : float
+    goal, source : torch.Tensor, shape (n, width)
+        Embedded latents of goals and sources (`embed_condition`).
+    source_guidance, guidance_scale : float
     guidance_rescale : float
         From 0 to 1.
 
     Raises
     ------
     MigvisError
-        If `guidance_rescale` is outside that range.
+        If `guidance_rescale` is outside that range, or goal and source are not of as many images as are
+        denoised.
     """
-    if not 0 <= guidance_rescale <= 1:
-        raise MigvisError(f"found guidance_rescale = {guidance_rescale:g}; expected 0 to 1")
-    goal, own = told.chunk(2, dim=1)
-    embedded = [goal, own] if condition else [goal]
+
+    prior: Prior
+    goal: torch.Tensor
+    source: torch.Tensor
+    source_guidance: float = 0.0
+    guidance_scale: float = 0.0
+    guidance_rescale: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.guidance_rescale <= 1:
+            raise MigvisError(f"found guidance_rescale = {self.guidance_rescale:g}; expected 0 to 1")
+        check_count(len(self.source), like=self.goal)
 
     @torch.no_grad()
-    def shift(x_t: torch.Tensor, t: int, eps: torch.Tensor) -> torch.Tensor:
-        told_eps, told_x0 = prior.eps_and_x0_hat(torch.cat([x_t] * len(embedded)), t, torch.cat(embedded))
-        towards, *here = told_eps.chunk(len(embedded))
-        moved = adherence * (towards - eps)
-        if here:
-            moved = moved + condition * (towards - here[0])
-        if not guidance_rescale or not (condition or adherence):
-            return moved
-        noise = ((1 - prior.alpha_bar[t]) / prior.alpha_bar[t]).sqrt()
-        at_goal = told_x0[: len(x_t)]
-        x0 = at_goal + noise * (towards - eps - moved)
-        return moved - guidance_rescale * (_with_contrast_of(at_goal, x0) - x0) / noise
+    def shift(self, x_t: torch.Tensor, t: int, eps: torch.Tensor, x0_hat: torch.Tensor) -> torch.Tensor:
+        """Return what is added to the predicted noise."""
+        check_count(len(self.goal), like=x_t)
+        conditions = [self.goal, self.source] if self.source_guidance else [self.goal]
+        eps_told, x0_told = self.prior.eps_and_x0_hat(
+            torch.cat([x_t] * len(conditions)), t, torch.cat(conditions)
+        )
+        at_goal, *at_source = eps_told.chunk(len(conditions))
+        shift = self.guidance_scale * (at_goal - eps)
+        if at_source:
+            shift = shift + self.source_guidance * (at_goal - at_source[0])
+        if not self.guidance_rescale or not (self.source_guidance or self.guidance_scale):
+            return shift
+        noise = ((1 - self.prior.alpha_bar[t]) / self.prior.alpha_bar[t]).sqrt()
+        x0_at_goal = x0_told[: len(x_t)]
+        x0 = x0_at_goal + noise * (at_goal - eps - shift)
+        return shift - self.guidance_rescale * (with_contrast_of(x0_at_goal, x0) - x0) / noise
 
-    return shift
+    def __repr__(self) -> str:
+        return (
+            f"PriorGuidance of {len(self.goal)} images: {self.source_guidance:g} * (eps(x_t, z_goal) - "
+            f"eps(x_t, z_source)) + {self.guidance_scale:g} * (eps(x_t, z_goal) - eps(x_t)), contrast taken "
+            f"back by {self.guidance_rescale:g}"
+        )
 
 
-def _with_contrast_of(other: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+def with_contrast_of(other: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
     """Return images with the standard deviation that others have, each around its own mean."""
     over = (1, 2, 3)
     mean, std = x0.mean(over, keepdim=True), x0.std(over, keepdim=True).clamp_min(1e-6)

@@ -2,78 +2,100 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
 
-from nwb_migvis.config import GroupConfig, SynthesisConfig
+from nwb_migvis.config import SynthesisConfig
+from nwb_migvis.groups import LatentGroups
 from nwb_migvis.networks.batches import in_batches
-from nwb_migvis.synthesis.critic.model import T_MAX_FRACTION, Critic
+from nwb_migvis.registry import METHODS
+from nwb_migvis.synthesis.editing.batch import EditBatch, EditNetworks
 from nwb_migvis.synthesis.editing.maps import change_maps, critic_maps
-from nwb_migvis.synthesis.editing.methods import GUIDANCE, Method, Score, ascend, tempered_pmi
-from nwb_migvis.synthesis.editing.prior_guidance import conditional_shift, tell
-from nwb_migvis.synthesis.prior.ddim import Gradient, invert, sample, time_grid
-from nwb_migvis.synthesis.prior.model import Prior
+from nwb_migvis.synthesis.editing.methods import Editor
+from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
 
-_MAKES = ("source", "guide", "through", "method", "strength", "guidance", "gamma", "direction")
+_DECIDES = (
+    "source",
+    "guiding_stimulus",
+    "guiding_group",
+    "method",
+    "strength",
+    "guidance",
+    "gamma",
+    "direction",
+)
 """Columns of a plan that decide what an edit comes out as."""
+
+Directions = Mapping[tuple[str, str], np.ndarray]
+"""(group, direction) -> step of one standard deviation, (size,) standardised latents."""
+
+
+@dataclass(frozen=True, eq=False)
+class EditStimuli:
+    """The stimuli that edits start from and aim at.
+
+    Attributes
+    ----------
+    name : numpy.ndarray of str, shape (n_stimuli,)
+    image : numpy.ndarray of uint8, shape (n_stimuli, y, x (, channel))
+        At the prior's size.
+    z : numpy.ndarray of float32, shape (n_stimuli, n_latents)
+        Standardised latents.
+    """
+
+    name: np.ndarray
+    image: np.ndarray
+    z: np.ndarray
 
 
 def goals(
-    plan: pd.DataFrame,
-    latents: np.ndarray,
-    critic: Critic,
-    groups: Sequence[GroupConfig],
-    steps: Mapping[tuple[str, str], np.ndarray] | None = None,
+    plan: pd.DataFrame, z: torch.Tensor, groups: LatentGroups, directions: Directions | None = None
 ) -> torch.Tensor:
     """Return the standardised latents that guide each edit, shape (edit, latent).
 
-    The group that an edit is guided through has the guide's latents, or the source's plus gamma times the
-    step of its direction; all other groups have the source's own.
+    The group that an edit is guided through has the latents of the guiding stimulus, or the source's plus
+    gamma times the step of its direction; all other groups have the source's own.
 
     Parameters
     ----------
     plan : pandas.DataFrame
         From `plan_edits`.
-    latents : numpy.ndarray, shape (n_stimuli, n_latents)
-    critic : Critic
-    groups : sequence of GroupConfig
-    steps : mapping of (group, direction) to array, optional
+    z : torch.Tensor, shape (n_stimuli, n_latents)
+        Standardised latents.
+    groups : LatentGroups
+    directions : mapping of (group, direction) to array, optional
         From `direction_vectors`; needed for every direction but "ones".
     """
-    z = critic.standardise(latents)
     goal = z[plan["source"].to_numpy(copy=True)]
-    guide = plan["guide"].to_numpy()
+    guiding_stimulus = plan["guiding_stimulus"].to_numpy()
     gamma = torch.tensor(plan["gamma"].to_numpy(), dtype=z.dtype, device=z.device)
-    edges = np.cumsum([0, *critic.sizes])
-    for g, group in enumerate(groups):
-        mine = (plan["through"] == group.name).to_numpy()
-        part = slice(edges[g], edges[g + 1])
-        guided = np.flatnonzero(mine & (guide >= 0))
-        goal[guided, part] = z[guide[guided], part]
-        for direction in plan["direction"][mine & (guide < 0)].unique():
-            moved = np.flatnonzero(mine & (guide < 0) & (plan["direction"] == direction).to_numpy())
-            step = np.ones(critic.sizes[g]) if steps is None else steps[group.name, direction]
-            goal[moved, part] += gamma[moved, None] * torch.as_tensor(step, dtype=z.dtype, device=z.device)
+    for group, latents in groups.slices.items():
+        through = (plan["guiding_group"] == group).to_numpy()
+        paired = np.flatnonzero(through & (guiding_stimulus >= 0))
+        goal[paired, latents] = z[guiding_stimulus[paired], latents]
+        traversed = through & (guiding_stimulus < 0)
+        for direction in plan["direction"][traversed].unique():
+            rows = np.flatnonzero(traversed & (plan["direction"] == direction).to_numpy())
+            size = latents.stop - latents.start
+            step = np.ones(size) if directions is None else directions[group, direction]
+            goal[rows, latents] += gamma[rows, None] * torch.as_tensor(step, dtype=z.dtype, device=z.device)
     return goal
 
 
 def synthesize(
     plan: pd.DataFrame,
-    images: np.ndarray,
-    latents: np.ndarray,
-    stimulus: np.ndarray,
+    stimuli: EditStimuli,
+    networks: EditNetworks,
     *,
-    prior: Prior,
-    critic: Critic,
-    groups: Sequence[GroupConfig],
     config: SynthesisConfig,
     seed: int,
-    steps: Mapping[tuple[str, str], np.ndarray] | None = None,
+    directions: Directions | None = None,
 ) -> xr.Dataset:
     """Make every edit of a plan.
 
@@ -83,17 +105,12 @@ def synthesize(
     ----------
     plan : pandas.DataFrame
         From `plan_edits`.
-    images : numpy.ndarray of uint8, shape (n_stimuli, y, x (, channel))
-        At the prior's size.
-    latents : numpy.ndarray, shape (n_stimuli, n_latents)
-    stimulus : numpy.ndarray of str, shape (n_stimuli,)
-    prior : Prior
-    critic : Critic
-    groups : sequence of GroupConfig
+    stimuli : EditStimuli
+    networks : EditNetworks
     config : SynthesisConfig
     seed : int
         Recorded with the edits; editing itself draws nothing at random.
-    steps : mapping of (group, direction) to array, optional
+    directions : mapping of (group, direction) to array, optional
         From `direction_vectors`; needed for every direction but "ones".
 
     Returns
@@ -101,240 +118,121 @@ def synthesize(
     xarray.Dataset
         As `Results.synthesized`.
     """
-    same = plan.groupby(list(_MAKES), sort=False, dropna=False).ngroup().to_numpy()
+    same = plan.groupby(list(_DECIDES), sort=False, dropna=False).ngroup().to_numpy()
     _, first = np.unique(same, return_index=True)
-    edited = _make(
-        plan.iloc[first].reset_index(drop=True), images, latents, prior, critic, groups, config, steps
-    )[same]
-    names = [group.name for group in groups]
-    source = plan["source"].to_numpy(copy=True)
-    own = np.array([names.index(name) for name in plan["group"]])
-    wanted = goals(plan.assign(through=plan["group"]), latents, critic, groups, steps)
+    z = torch.as_tensor(stimuli.z, device=networks.prior.device)
+    distinct = plan.iloc[first].reset_index(drop=True)
+    edited = _edit(distinct, stimuli.image, z, networks, config=config, directions=directions)[same]
+    source = stimuli.image[plan["source"].to_numpy(copy=True)]
+    judged = plan.assign(guiding_group=plan["group"])
+    goal = goals(judged, z, networks.groups, directions)
+    own = _positions(plan["group"], networks.groups)
     before, after = (
-        _scores(prior, critic, shown, wanted, own, config.batch_size) for shown in (images[source], edited)
+        _scores(networks, image, goal, own, size=config.batch_size) for image in (source, edited)
     )
-    made = _dataset(plan, edited, stimulus, before, after, seed)
+    dataset = _dataset(plan, edited, stimuli.name, seed)
+    dataset = dataset.assign_coords(score_before=("edit", before), score_after=("edit", after))
     if config.maps:
-        made["map"] = (("edit", "y", "x"), change_maps(images[source], edited))
-        saliency = critic_maps(prior, critic, images[source], wanted, own, size=config.batch_size)
-        made["critic_map"] = (("edit", "y", "x"), saliency)
-    return made
-
-
-def _make(
-    plan: pd.DataFrame,
-    images: np.ndarray,
-    latents: np.ndarray,
-    prior: Prior,
-    critic: Critic,
-    groups: Sequence[GroupConfig],
-    config: SynthesisConfig,
-    steps: Mapping[tuple[str, str], np.ndarray] | None,
-) -> np.ndarray:
-    """Return the edited images (edit, y, x (, channel)); parameters as in `synthesize`."""
-    goal = goals(plan, latents, critic, groups, steps)
-    names = [group.name for group in groups]
-    source = plan["source"].to_numpy(copy=True)
-    told = tell(prior, critic, goal, critic.standardise(latents)[source])
-    inputs = (goal, *_weights(plan, names, config.preservation, goal), told)
-    edited = np.empty((len(plan), *prior.shape), dtype=np.uint8)
-    for strength in np.unique(plan["strength"]):
-        at = (plan["strength"] == strength).to_numpy()
-        grid = time_grid(prior.n_timesteps, strength=strength, n_steps=config.n_steps)
-        sources, which = np.unique(source[at], return_inverse=True)
-        starts = _invert_all(prior, images[sources], grid, config.batch_size)
-        start = np.full(len(plan), -1)
-        start[at] = which
-        for methods in _alike():
-            rows = np.flatnonzero(at & plan["method"].isin(methods).to_numpy())
-            method = GUIDANCE[methods[0]]
-            conditioned = method.conditioned and config.is_conditioned
-            still = plan["guidance"].to_numpy()[rows] == 0
-            free, guided = (rows, rows[:0]) if method.score is None else (rows[still], rows[~still])
-            if free.size:
-                once, back = np.unique(start[free], return_inverse=True)
-                edited[free] = _rebuild(prior, starts[once], grid, config.batch_size)[back]
-            if guided.size:
-                these = (part[guided] for part in inputs)
-                x = starts[start[guided]]
-                edited[guided] = _edit(
-                    prior, critic, x, grid, *these, method, conditioned=conditioned, config=config
-                )
-    for name in (name for name, method in GUIDANCE.items() if method.from_pixels):
-        rows = np.flatnonzero(plan["method"] == name)
-        if rows.size:
-            these = (part[rows] for part in inputs[:3])
-            score = GUIDANCE[name].score
-            edited[rows] = _climb(prior, critic, images[source[rows]], *these, score=score, config=config)
-    return edited
-
-
-def _alike() -> list[list[str]]:
-    """Return the names of the methods that edit through the prior, those of one score together."""
-    by_score: dict[Score | None, list[str]] = {}
-    for name, method in GUIDANCE.items():
-        if not method.from_pixels:
-            by_score.setdefault(method.score, []).append(name)
-    return list(by_score.values())
-
-
-def _weights(
-    plan: pd.DataFrame, names: Sequence[str], preservation: float, like: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weights of the groups' scores (edit, group) and the length of the guidance (edit,)."""
-    keeps = np.array([GUIDANCE[method].preserves for method in plan["method"]])
-    weight = np.where(keeps[:, None], preservation, 0.0) * np.ones(len(names))
-    weight[np.arange(len(plan)), [names.index(name) for name in plan["through"]]] = 1.0
-    kind = {"dtype": like.dtype, "device": like.device}
-    return torch.as_tensor(weight, **kind), torch.tensor(plan["guidance"].to_numpy(), **kind)
-
-
-def pmi_gradient(
-    critic: Critic,
-    goal: torch.Tensor,
-    weight: torch.Tensor,
-    n_timesteps: int,
-    score: Score = tempered_pmi,
-    *,
-    t_min: int = 0,
-) -> Gradient:
-    """Return the ascent direction of the scores of all groups with their goals.
-
-    Each group's ascent is taken to length one in the space of its standardised latents before it is
-    weighted and carried back to the image. A group that is at its goal already, or that the critic reads
-    sharply, so has neither less nor more of a say than its weight.
-
-    Parameters
-    ----------
-    critic : Critic
-    goal : torch.Tensor, shape (n, latent)
-    weight : torch.Tensor, shape (n, group)
-        One for the edited group, the preservation weight for the others.
-    n_timesteps : int
-        T of the prior. Above the noise levels that the critic was trained on the direction is zero.
-    score : callable
-        What is raised: the tempered PMI, or the score of a control.
-    t_min : int
-        Below this step, too, the direction is zero.
-    """
-    sizes = list(critic.sizes)
-
-    def gradient(x_t: torch.Tensor, t: int) -> torch.Tensor:
-        if not t_min <= t <= T_MAX_FRACTION * n_timesteps:
-            return torch.zeros_like(x_t)
-        with torch.enable_grad():
-            x = x_t.detach().requires_grad_(True)
-            read, log_precision = critic.read(x, t / n_timesteps)
-            at = read.detach().requires_grad_(True)
-            raised = score(*critic.scores(at, log_precision.detach(), goal))
-            ascent = torch.autograd.grad(raised.sum(), at)[0]
-            unit = [part / part.norm(dim=1, keepdim=True).clamp_min(1e-12) for part in ascent.split(sizes, 1)]
-            parts = [w * part for w, part in zip(weight.split(1, 1), unit, strict=True)]
-            return torch.autograd.grad(read, x, torch.cat(parts, 1))[0]
-
-    return gradient
-
-
-def _invert_all(prior: Prior, images: np.ndarray, grid: np.ndarray, size: int) -> torch.Tensor:
-    def inverted(x0: torch.Tensor) -> torch.Tensor:
-        return invert(prior.eps_and_x0_hat, x0, alpha_bar=prior.alpha_bar, grid=grid)
-
-    return in_batches(inverted, _x(prior, images), size=size, what="inversion")
-
-
-def _rebuild(prior: Prior, starts: torch.Tensor, grid: np.ndarray, size: int) -> np.ndarray:
-    def rebuilt(x: torch.Tensor) -> torch.Tensor:
-        return sample(prior.eps_and_x0_hat, x, alpha_bar=prior.alpha_bar, grid=grid)
-
-    return _images(prior, in_batches(rebuilt, starts, size=size))
+        saliency = critic_maps(networks, source, goal, own, size=config.batch_size)
+        dataset["map"] = (("edit", "y", "x"), change_maps(source, edited))
+        dataset["critic_map"] = (("edit", "y", "x"), saliency)
+    return dataset
 
 
 def _edit(
-    prior: Prior,
-    critic: Critic,
-    starts: torch.Tensor,
-    grid: np.ndarray,
-    goal: torch.Tensor,
-    weight: torch.Tensor,
-    guidance: torch.Tensor,
-    told: torch.Tensor,
-    method: Method,
-    *,
-    conditioned: bool,
-    config: SynthesisConfig,
-) -> np.ndarray:
-    names = ("condition", "adherence", "guidance_rescale")
-    weights = {name: getattr(config, name) for name in names}
-    n_guided = math.ceil(config.guided_steps * config.n_steps)
-    first = int(grid[-n_guided]) if n_guided else prior.n_timesteps
-    t_min = first if method.preserves else 0
-
-    def guided(x: torch.Tensor, *its: torch.Tensor) -> torch.Tensor:
-        goal, weight, guidance, told = its
-        gradient = pmi_gradient(critic, goal, weight, prior.n_timesteps, method.score, t_min=t_min)
-        return sample(
-            prior.eps_and_x0_hat,
-            x,
-            alpha_bar=prior.alpha_bar,
-            grid=grid,
-            gradient=gradient,
-            guidance=guidance,
-            shift=conditional_shift(prior, told, **weights) if conditioned else None,
-        )
-
-    given = (starts, goal, weight, guidance, told)
-    return _images(prior, in_batches(guided, *given, size=config.batch_size, what="edits"))
-
-
-def _climb(
-    prior: Prior,
-    critic: Critic,
+    plan: pd.DataFrame,
     images: np.ndarray,
-    goal: torch.Tensor,
-    weight: torch.Tensor,
-    guidance: torch.Tensor,
+    z: torch.Tensor,
+    networks: EditNetworks,
     *,
-    score: Score,
     config: SynthesisConfig,
+    directions: Directions | None,
 ) -> np.ndarray:
-    bounds = tuple((pixel - prior.scale.mean) / prior.scale.std for pixel in (0.0, 255.0))
+    """Return the edited images (edit, y, x (, channel)); parameters as in `synthesize`."""
+    prior, size = networks.prior, config.batch_size
+    source = plan["source"].to_numpy(copy=True)
+    rows_of = {
+        "goal": goals(plan, z, networks.groups, directions),
+        "own": z[source],
+        "guiding_group": torch.as_tensor(_positions(plan["guiding_group"], networks.groups), device=z.device),
+        "length": torch.tensor(plan["guidance"].to_numpy(), dtype=z.dtype, device=z.device),
+    }
+    edited = np.empty((len(plan), *prior.shape), dtype=np.uint8)
+    for strength in np.unique(plan["strength"]):
+        chosen = np.flatnonzero(plan["strength"] == strength)
+        grid = time_grid(prior.n_timesteps, strength=strength, n_steps=config.n_steps)
+        sources, place = np.unique(source[chosen], return_inverse=True)
+        x0 = prior.encode(images[sources])
+        starts = _invert_all(networks, x0, grid, size)
+        for editor, among in _by_editor(plan.iloc[chosen]):
+            rows, at = chosen[among], place[among]
+            if editor is None:
+                once, back = np.unique(at, return_inverse=True)
+                edited[rows] = _rebuild(networks, starts[once], grid, size)[back]
+                continue
+            parts = {"image": x0[at], "start": starts[at]} | {k: part[rows] for k, part in rows_of.items()}
+            batch = EditBatch(networks, config, grid, **parts)
+            edited[rows] = _in_batches(editor, batch, size)
+    return edited
 
-    def climbed(x: torch.Tensor, *its: torch.Tensor) -> torch.Tensor:
-        goal, weight, guidance = its
-        gradient = pmi_gradient(critic, goal, weight, prior.n_timesteps, score)
-        return ascend(gradient, x, guidance=guidance, n_steps=config.n_steps, bounds=bounds)
 
-    x = _x(prior, images)
-    return _images(prior, in_batches(climbed, x, goal, weight, guidance, size=config.batch_size))
+def _by_editor(plan: pd.DataFrame) -> list[tuple[Editor | None, np.ndarray]]:
+    """Return what makes the edits of a plan, with the rows of each; None where nothing guides."""
+    method_names = plan["method"].to_numpy()
+    rows: dict[Editor | None, list[np.ndarray]] = {}
+    for name in dict.fromkeys(method_names):
+        editor = METHODS[name].edit
+        here = method_names == name
+        still = here & (plan["guidance"].to_numpy() == 0)
+        for key, chosen in ((editor, here & ~still), (None, still)):
+            if chosen.any():
+                rows.setdefault(key, []).append(np.flatnonzero(chosen))
+    return [(editor, np.sort(np.concatenate(parts))) for editor, parts in rows.items()]
 
 
-def _x(prior: Prior, images: np.ndarray) -> torch.Tensor:
-    return prior.scale.to_x(images).to(prior.alpha_bar.device)
+def _in_batches(editor: Editor, batch: EditBatch, size: int) -> np.ndarray:
+    def edit(*tensors: torch.Tensor) -> torch.Tensor:
+        return editor(batch.with_rows(*tensors))
+
+    x = in_batches(edit, *batch.tensors.values(), size=size, what="edits")
+    return batch.networks.prior.decode(x)
 
 
-def _images(prior: Prior, x: torch.Tensor) -> np.ndarray:
-    return prior.scale.to_images(x, grayscale=len(prior.shape) == 2)
+def _invert_all(networks: EditNetworks, x0: torch.Tensor, grid: np.ndarray, size: int) -> torch.Tensor:
+    prior = networks.prior
+
+    def inverted(x0: torch.Tensor) -> torch.Tensor:
+        return invert(prior.eps_and_x0_hat, x0, alpha_bar=prior.alpha_bar, grid=grid)
+
+    return in_batches(inverted, x0, size=size, what="inversion")
+
+
+def _rebuild(networks: EditNetworks, starts: torch.Tensor, grid: np.ndarray, size: int) -> np.ndarray:
+    prior = networks.prior
+
+    def rebuilt(x: torch.Tensor) -> torch.Tensor:
+        return sample(prior.eps_and_x0_hat, x, alpha_bar=prior.alpha_bar, grid=grid)
+
+    return prior.decode(in_batches(rebuilt, starts, size=size))
+
+
+def _positions(names: pd.Series, groups: LatentGroups) -> np.ndarray:
+    return np.array([groups.index(name) for name in names], dtype=np.int64)
 
 
 @torch.no_grad()
 def _scores(
-    prior: Prior, critic: Critic, images: np.ndarray, goal: torch.Tensor, own: np.ndarray, size: int
+    networks: EditNetworks, images: np.ndarray, goal: torch.Tensor, own: np.ndarray, *, size: int
 ) -> np.ndarray:
-    """Return the PMI of clean images with the goal of the edited group, in nats, shape (edit,)."""
-    pmi = in_batches(lambda x, goal: critic.pmi(x, 0.0, goal), _x(prior, images), goal, size=size)
-    return pmi[torch.arange(len(own)), torch.as_tensor(own)].cpu().numpy()
+    """Return the PMI of clean images with the goal of the edited group, in nats, (edit,) float64."""
+    critic = networks.critic
+    pmi = in_batches(lambda x, goal: critic.pmi(x, 0.0, goal), networks.prior.encode(images), goal, size=size)
+    return pmi[torch.arange(len(own)), torch.as_tensor(own)].cpu().numpy().astype(np.float64)
 
 
-def _dataset(
-    plan: pd.DataFrame,
-    edited: np.ndarray,
-    stimulus: np.ndarray,
-    before: np.ndarray,
-    after: np.ndarray,
-    seed: int,
-) -> xr.Dataset:
+def _dataset(plan: pd.DataFrame, edited: np.ndarray, stimulus: np.ndarray, seed: int) -> xr.Dataset:
     target = plan["target"].to_numpy()
-    coords = {
+    coords: dict[str, Any] = {
         "group": plan["group"].to_numpy(dtype=object),
         "source": stimulus[plan["source"].to_numpy()].astype(object),
         "target": np.where(target >= 0, stimulus[target], "").astype(object),
@@ -345,8 +243,6 @@ def _dataset(
         "gamma": plan["gamma"].to_numpy(dtype=np.float64),
         "direction": plan["direction"].to_numpy(dtype=object),
         "seed": np.full(len(plan), seed, dtype=np.int64),
-        "score_before": before.astype(np.float64),
-        "score_after": after.astype(np.float64),
     }
     dims = ("edit", "y", "x", "channel")[: edited.ndim]
     return xr.Dataset(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -16,9 +15,11 @@ from safetensors import SafetensorError
 
 from nwb_migvis.config import PriorConfig
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.networks.checkpoints import digest_of
+from nwb_migvis.synthesis.conditions import Conditions
 from nwb_migvis.synthesis.prior.folder import open_prior, save_prior
 from nwb_migvis.synthesis.prior.model import Prior
-from nwb_migvis.synthesis.prior.training import Conditions, train_prior, training_digest
+from nwb_migvis.synthesis.prior.training import train_prior, training_digest
 
 _SHA256 = "sha256.txt"
 
@@ -95,11 +96,10 @@ def cache_key(
     """
     machine = {
         "device": torch.device(device).type,
-        "n_threads": torch.get_num_threads(),
         "versions": {package: version(package) for package in ("nwb-migvis", "torch", "diffusers")},
     }
-    told = training_digest(images, config, seed, start, conditions) + json.dumps(machine, sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()
+    training = training_digest(images, config, seed=seed, start=start, conditions=conditions)
+    return digest_of(training, machine)
 
 
 def _open(entry: Path) -> Prior:

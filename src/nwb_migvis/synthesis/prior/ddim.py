@@ -15,13 +15,7 @@ from nwb_migvis.synthesis.prior.fixed_point import fixed_point
 Denoise = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 """(x_t, t) -> predicted noise and predicted clean image."""
 
-Gradient = Callable[[torch.Tensor, int], torch.Tensor]
-"""(x_t, t) -> ascent direction of the guidance, shape of x_t."""
-
-Shift = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
-"""(x_t, t, predicted noise) -> what is added to the predicted noise, shape of x_t."""
-
-Watch = Callable[[int, int, torch.Tensor], torch.Tensor]
+StepEnd = Callable[[int, int, torch.Tensor], torch.Tensor]
 """(number of the step, its t, x at its end) -> the x to go on with."""
 
 
@@ -86,9 +80,9 @@ def invert(
     """
     x = x0
     for now, then in pairwise(grid):
-        kept = (alpha_bar[then] / alpha_bar[now]).sqrt()
-        weight = (1 - alpha_bar[then]).sqrt() - kept * (1 - alpha_bar[now]).sqrt()
-        back = partial(_back, denoise=denoise, rest=kept * x, weight=weight)
+        share = (alpha_bar[then] / alpha_bar[now]).sqrt()
+        weight = (1 - alpha_bar[then]).sqrt() - share * (1 - alpha_bar[now]).sqrt()
+        back = partial(_back, denoise=denoise, rest=share * x, weight=weight)
         first = back(x, t=int(now))
         x = fixed_point(partial(back, t=int(then)), first, n_most=n_corrections, tolerance=tolerance)
     return x
@@ -107,69 +101,26 @@ def sample(
     *,
     alpha_bar: torch.Tensor,
     grid: np.ndarray,
-    gradient: Gradient | None = None,
-    guidance: torch.Tensor | None = None,
-    shift: Shift | None = None,
-    watch: Watch | None = None,
+    callback: StepEnd | None = None,
 ) -> torch.Tensor:
-    """Denoise from the last step of the grid to the first, deterministically, under guidance.
-
-    At each step eps becomes eps - guidance * |eps| * gradient / |gradient| + shift, the norms over each
-    image: the gradient's length is relative to the prior's own prediction, so one value serves across image
-    sets.
+    """Denoise from the last step of the grid to the first, deterministically.
 
     Parameters
     ----------
     denoise : callable
+        Guided or not: a guided denoiser is a denoiser.
     x_start : torch.Tensor, shape (n, channel, y, x)
     alpha_bar : torch.Tensor, shape (T,)
     grid : numpy.ndarray of int
-    gradient : callable, optional
-    guidance : torch.Tensor, shape (n,), optional
-        Length of the guidance of each image. Zero leaves an image exactly as without guidance.
-    shift : callable, optional
-    watch : callable, optional
+        As `time_grid` returned it.
+    callback : callable, optional
         Called at the end of every step.
-
-    Raises
-    ------
-    MigvisError
-        If the gradient is not finite.
     """
     x = x_start
     for i, (now, then) in enumerate(pairwise(grid[::-1])):
         with torch.no_grad():
             eps, x0_hat = denoise(x, int(now))
-        step = torch.zeros(()).to(eps)
-        if gradient is not None and guidance is not None:
-            step = push(eps, gradient(x, int(now)), guidance)
-        if shift is not None:
-            step = step - shift(x, int(now), eps)
-        eps = eps - step
-        x0_hat = x0_hat + ((1 - alpha_bar[now]) / alpha_bar[now]).sqrt() * step
         x = alpha_bar[then].sqrt() * x0_hat + (1 - alpha_bar[then]).sqrt() * eps
-        if watch is not None:
-            x = watch(i, int(now), x)
+        if callback is not None:
+            x = callback(i, int(now), x)
     return x
-
-
-def push(x: torch.Tensor, direction: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
-    """Return the direction scaled to `guidance` times the norm of x, image by image.
-
-    Raises
-    ------
-    MigvisError
-        If the direction is not finite, or has another shape than x.
-    """
-    if direction.shape != x.shape:
-        raise MigvisError(
-            f"the guidance has the shape {tuple(direction.shape)}; expected the images', {tuple(x.shape)}"
-        )
-    if not torch.isfinite(direction).all():
-        raise MigvisError(
-            "the guidance is not finite; expected numbers: is a gamma far out of range? Else lower "
-            "synthesis.guidance, or train the critic for longer"
-        )
-    norm = direction.flatten(1).norm(dim=1).clamp_min(1e-12)
-    length = guidance * x.flatten(1).norm(dim=1) / norm
-    return length[:, None, None, None] * direction

@@ -7,7 +7,6 @@ import json
 from dataclasses import asdict
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.synthesis.prior.foreign import check_folder, foreign_prior, prediction_of, ready_prior
 from nwb_migvis.synthesis.prior.model import Denoiser, PixelScale, Prior
 
 SHIPPED = ("renders",)
@@ -23,7 +23,6 @@ SHIPPED = ("renders",)
 _OURS = "nwb_migvis_prior.json"
 _TENSORS = "nwb_migvis_prior.safetensors"
 _SCHEDULE = "alpha_bar"
-_PREDICTS = ("v_prediction", "epsilon")
 _DAMAGED = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
 
@@ -93,6 +92,9 @@ def _open(folder: Path) -> Prior:
             f"prior {folder}: no such folder; give the folder of a diffusers model, or "
             + " or ".join(f'"{name}"' for name in SHIPPED)
         )
+    is_ours = (folder / _OURS).exists()
+    if not is_ours:
+        check_folder(folder)
     try:
         unet = UNet2DModel.from_pretrained(
             folder / "unet", local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
@@ -103,7 +105,7 @@ def _open(folder: Path) -> Prior:
             f"prior {folder}: expected the folders 'unet' (a UNet2DModel) and 'scheduler' of a diffusers "
             f"model; {_brief(error)}"
         ) from None
-    if not (folder / _OURS).exists():
+    if not is_ours:
         return foreign_prior(unet, scheduler, where=f"prior {folder}")
     try:
         head = json.loads((folder / _OURS).read_text(encoding="utf-8"))
@@ -117,58 +119,9 @@ def _open(folder: Path) -> Prior:
         raise MigvisError(
             f"prior {folder}: {_OURS} or {_TENSORS} is damaged ({_brief(error)}); save the prior again"
         ) from None
-    return _ready(denoiser, scale, shape, alpha_bar, _prediction(scheduler, f"prior {folder}"))
-
-
-def foreign_prior(unet: UNet2DModel, scheduler: Any, *, where: str = "prior") -> Prior:
-    """Return the prior of another's unconditional model: pixels from -1 to 1, at the network's `sample_size`.
-
-    Parameters
-    ----------
-    unet : UNet2DModel
-    scheduler : a scheduler of diffusers
-        That it was trained with.
-    where : str
-        What errors call it.
-
-    Raises
-    ------
-    MigvisError
-        If the network is conditioned, or predicts or makes something else than images of 1 or 3 channels.
-    """
-    predicts = _prediction(scheduler, where)
-    size, channels = unet.config["sample_size"], unet.config["in_channels"]
-    if size is None or channels not in (1, 3) or unet.config["class_embed_type"] is not None:
-        raise MigvisError(
-            f"{where}: its network has sample_size {size}, {channels} channels and class embedding "
-            f"{unet.config['class_embed_type']}; expected an unconditional model of images with 1 or 3 "
-            "channels"
-        )
-    shape = (size, size) if isinstance(size, int) else tuple(size)
-    denoiser = Denoiser(unet, patch_px=1, precision="float32")
-    return _ready(
-        denoiser,
-        PixelScale(127.5, 127.5),
-        (*shape, 3) if channels == 3 else shape,
-        scheduler.alphas_cumprod,
-        predicts,
+    return ready_prior(
+        denoiser, scale, shape, alpha_bar, predicts=prediction_of(scheduler, f"prior {folder}")
     )
-
-
-def _prediction(scheduler: Any, where: str) -> str:
-    predicts = scheduler.config["prediction_type"]
-    if predicts not in _PREDICTS:
-        raise MigvisError(
-            f"{where}: its network predicts {predicts!r}; expected one of {', '.join(_PREDICTS)}"
-        )
-    return predicts
-
-
-def _ready(
-    denoiser: Denoiser, scale: PixelScale, shape: tuple[int, ...], alpha_bar: torch.Tensor, predicts: str
-) -> Prior:
-    denoiser.eval().requires_grad_(False)
-    return Prior(denoiser, scale, shape, alpha_bar.clone().to(torch.float32), predicts)
 
 
 def _brief(error: Exception) -> str:

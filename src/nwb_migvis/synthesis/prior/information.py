@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from nwb_migvis.errors import MigvisError
 from nwb_migvis.networks.batches import in_batches
 from nwb_migvis.synthesis.prior.model import Prior
+from nwb_migvis.synthesis.prior.noising import draw_steps, noised
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,16 @@ def denoising_information(
         Images, the first ones, that are also paired with one another's latents.
     seed : int
     size : int
-        Images a batch.
+        Images per batch.
+
+    Raises
+    ------
+    MigvisError
+        If the prior is not a conditional one.
     """
     embed = prior.denoiser.latents
+    if embed is None:
+        raise MigvisError("the prior is conditioned on nothing; expected one that is trained with latents")
     groups = torch.eye(len(embed.sizes), device=x.device)
     z = embed.standardise(torch.as_tensor(latents, dtype=torch.float32, device=x.device))
     n, n_crossed = len(x), min(n_crossed, len(x))
@@ -62,20 +71,20 @@ def denoising_information(
     crossed = own.new_zeros(len(groups) * n_crossed, n_crossed)
     with torch.no_grad():
         alone = [embed(z, keep.expand(n, -1)) for keep in groups]
-        others = torch.cat([told[:n_crossed] for told in alone])
+        others = torch.cat([condition[:n_crossed] for condition in alone])
         nothing = torch.zeros_like(alone[0])
         for draw in range(n_draws):
-            u = (draw + torch.rand(n, generator=generator)) / n_draws
-            t = (u * prior.n_timesteps).long().clamp_max(prior.n_timesteps - 1).to(x.device)
-            eps = torch.randn(x.shape, generator=generator).to(x)
-            noisy = (_noised(prior, x, eps, t), eps, t)
-            free = _errors(prior, *noisy, nothing, size=size)
+            stratum = torch.full((n,), draw)
+            t = draw_steps(stratum, n_draws, n_timesteps=prior.n_timesteps, generator=generator)
+            t = t.to(x.device)
+            noisy = (*noised(x, t, prior.alpha_bar, generator), t)
+            free = _errors(prior, noisy, nothing, size=size)
             half = 0.5 * weight[t] * prior.n_timesteps / n_draws
-            for g, told in enumerate(alone):
-                own[:, g] += half * (free - _errors(prior, *noisy, told, size=size))
+            for g, condition in enumerate(alone):
+                own[:, g] += half * (free - _errors(prior, noisy, condition, size=size))
             for i in range(n_crossed):
-                same = (part[i : i + 1].expand(len(others), *part.shape[1:]) for part in noisy)
-                crossed[:, i] += half[i] * (free[i] - _errors(prior, *same, others, size=size))
+                x_t, eps, at = (part[i : i + 1].expand(len(others), *part.shape[1:]) for part in noisy)
+                crossed[:, i] += half[i] * (free[i] - _errors(prior, (x_t, eps, at), others, size=size))
     return DenoisingInformation(
         own.cpu().numpy(), crossed.reshape(len(groups), n_crossed, n_crossed).cpu().numpy()
     )
@@ -89,18 +98,19 @@ def _level_weights(alpha_bar: torch.Tensor) -> torch.Tensor:
     return torch.cat([step, zero]) + torch.cat([zero, step])
 
 
-def _noised(prior: Prior, x: torch.Tensor, eps: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    a = prior.alpha_bar[t][:, None, None, None]
-    return a.sqrt() * x + (1 - a).sqrt() * eps
-
-
 def _errors(
-    prior: Prior, x_t: torch.Tensor, eps: torch.Tensor, t: torch.Tensor, told: torch.Tensor, *, size: int
+    prior: Prior,
+    noisy: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    condition: torch.Tensor,
+    *,
+    size: int,
 ) -> torch.Tensor:
-    """Return the squared error of the predicted noise, summed over each image (n,)."""
+    """Return the squared error of the noise predicted for (x_t, eps, t), summed over each image (n,)."""
 
-    def errors(x_t: torch.Tensor, eps: torch.Tensor, t: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
-        found, _ = prior.eps_and_x0_hat(x_t, t, told)
-        return (found - eps).double().square().flatten(1).sum(1)
+    def errors(
+        x_t: torch.Tensor, eps: torch.Tensor, t: torch.Tensor, condition: torch.Tensor
+    ) -> torch.Tensor:
+        eps_hat, _ = prior.eps_and_x0_hat(x_t, t, condition)
+        return (eps_hat - eps).double().square().flatten(1).sum(1)
 
-    return in_batches(errors, x_t, eps, t, told, size=size)
+    return in_batches(errors, *noisy, condition, size=size)

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nwb_migvis.config import PriorConfig
+from nwb_migvis.groups import LatentScale
 from nwb_migvis.networks.weights import pack, unpack
 
 KIND = "prior"
@@ -39,7 +40,7 @@ class PixelScale:
 
 
 class LatentEmbedding(nn.Module):
-    """What a denoiser is told of the latents: one network a group, summed; nothing for a dropped group.
+    """How latents condition a denoiser: one network per group, summed; nothing for a dropped group.
 
     The last layers start at zero, so that conditioning begins as no conditioning.
 
@@ -61,10 +62,15 @@ class LatentEmbedding(nn.Module):
             nn.Sequential(nn.Linear(size, 128), nn.SiLU(), nn.Linear(128, width)) for size in sizes
         )
         for group in self.groups:
-            nn.init.zeros_(group[-1].weight)
-            nn.init.zeros_(group[-1].bias)
+            for parameter in list(group.parameters())[-2:]:  # weight and bias of the last layer
+                nn.init.zeros_(parameter)
         self.register_buffer("mean", torch.zeros(sum(sizes)))
         self.register_buffer("std", torch.ones(sum(sizes)))
+
+    def set_scale(self, scale: LatentScale) -> None:
+        """Take the scale by which latents are standardised."""
+        self.mean.copy_(torch.as_tensor(scale.mean))
+        self.std.copy_(torch.as_tensor(scale.std))
 
     def standardise(self, z: torch.Tensor) -> torch.Tensor:
         """Return latents (n, latent) in standard deviations of those that the denoiser was trained with."""
@@ -125,6 +131,13 @@ class Denoiser(nn.Module):
             out = self.unet(x, t, class_labels=condition).sample
         return F.pixel_shuffle(out.float(), self.patch_px)[..., :height, :width]
 
+    def with_conditioning(self, sizes: Sequence[int] | None) -> Denoiser:
+        """Return a copy, conditioned on latents of these sizes (untrained) or on nothing."""
+        settings = unet_settings(self.unet) | {"class_embed_type": None if sizes is None else "identity"}
+        unet = UNet2DModel(**settings)
+        unet.load_state_dict(self.unet.state_dict())
+        return Denoiser(unet, patch_px=self.patch_px, precision=self.precision, sizes=sizes)
+
 
 def new_denoiser(n_channels: int, config: PriorConfig, *, sizes: Sequence[int] | None = None) -> Denoiser:
     """Build an untrained denoiser.
@@ -182,9 +195,28 @@ class Prior:
         return self.alpha_bar.numel()
 
     @property
+    def device(self) -> torch.device:
+        """Where its network computes."""
+        return self.alpha_bar.device
+
+    @property
     def is_conditional(self) -> bool:
         """Whether it was trained with latents."""
         return self.denoiser.latents is not None
+
+    def encode(self, images: np.ndarray) -> torch.Tensor:
+        """Return the x (n, channel, y, x) of uint8 images (n, y, x (, channel)), on the prior's device."""
+        return self.scale.to_x(images).to(self.device)
+
+    def decode(self, x: torch.Tensor) -> np.ndarray:
+        """Return the uint8 images (n, y, x (, channel)) of x (n, channel, y, x)."""
+        return self.scale.to_images(x, grayscale=len(self.shape) == 2)
+
+    def __repr__(self) -> str:
+        n_weights = sum(weight.numel() for weight in self.denoiser.parameters())
+        told = ", conditioned on latents" if self.is_conditional else ""
+        size = " x ".join(map(str, self.shape))
+        return f"Prior: {n_weights:,} weights, images of {size}, T = {self.n_timesteps}{told}, {self.device}"
 
     def eps_and_x0_hat(
         self, x_t: torch.Tensor, t: int | torch.Tensor, condition: torch.Tensor | None = None

@@ -34,10 +34,10 @@ def sample_prior(prior: Prior, n: int, *, n_steps: int, seed: int, size: int) ->
         return sample(prior.eps_and_x0_hat, x, alpha_bar=prior.alpha_bar, grid=grid)
 
     drawn_x = in_batches(drawn, noise, size=size, what="samples")
-    return prior.scale.to_images(drawn_x, grayscale=len(prior.shape) == 2)
+    return prior.decode(drawn_x)
 
 
 def draw_noise(prior: Prior, n: int, generator: torch.Generator) -> torch.Tensor:
     """Draw n starts of unguided samples, (n, channel, y, x), on the generator's device, for the prior's."""
     shape = (n, n_channels_of(prior.shape), *prior.shape[:2])
-    return torch.randn(shape, generator=generator, device=generator.device).to(prior.alpha_bar.device)
+    return torch.randn(shape, generator=generator, device=generator.device).to(prior.device)

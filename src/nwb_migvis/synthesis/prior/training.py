@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import UNet2DModel
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from nwb_migvis.config import PriorConfig
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.networks.checkpoints import load_state, save_state
-from nwb_migvis.progress import progress
+from nwb_migvis.networks.checkpoints import Checkpoint, digest_of
+from nwb_migvis.networks.training import Descent, State, train
+from nwb_migvis.synthesis.conditions import Conditions
 from nwb_migvis.synthesis.prior.model import (
     Denoiser,
     PixelScale,
@@ -27,29 +24,13 @@ from nwb_migvis.synthesis.prior.model import (
     cosine_alpha_bar,
     n_channels_of,
     new_denoiser,
-    unet_settings,
 )
+from nwb_migvis.synthesis.prior.noising import draw_steps, noised, signal_and_noise
 
 MIN_IMAGES = 20
 CHECKPOINT_EVERY = 500
 MAX_BYTES_ON_DEVICE = 2**31
 """Training images that take more than this stay in the computer's memory."""
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """The latents that a prior is conditioned on in training.
-
-    Attributes
-    ----------
-    z : numpy.ndarray, shape (n, latent)
-        Of each training image.
-    sizes : tuple of int
-        Latents in each group, in order.
-    """
-
-    z: np.ndarray
-    sizes: tuple[int, ...]
 
 
 class _Passes(nn.Module):
@@ -63,7 +44,7 @@ class _Passes(nn.Module):
         return self.denoiser(*given)
 
 
-class PriorTraining:
+class PriorTraining(Descent):
     """A prior in training, which takes one batch after another.
 
     Parameters
@@ -78,7 +59,7 @@ class PriorTraining:
     start : Prior, optional
         Trained already: its network is trained on, with its schedule and pixel scale.
     conditions : Conditions, optional
-        Latents that stand for all that it will be told: they fix how latents are standardised.
+        Their groups and scale are those of all that it will be conditioned on.
     """
 
     def __init__(
@@ -92,32 +73,29 @@ class PriorTraining:
         start: Prior | None = None,
         conditions: Conditions | None = None,
     ):
-        self.shape, self.config, self.step = shape, config, 0
+        self.shape, self.config = shape, config
         self.scale = scale if start is None else start.scale
         self.predicts = "v_prediction" if start is None else start.predicts
         alpha_bar = cosine_alpha_bar(config.n_timesteps) if start is None else start.alpha_bar
         self.alpha_bar = alpha_bar.to(device)
-        sizes = None if conditions is None else conditions.sizes
+        sizes = None if conditions is None else conditions.groups.sizes
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             denoiser = (
                 new_denoiser(n_channels_of(shape), config, sizes=sizes)
                 if start is None
-                else grow(start.denoiser, sizes)
+                else start.denoiser.with_conditioning(sizes)
             )
         self.denoiser = denoiser.to(device).train().requires_grad_(True)
+        optimiser = torch.optim.AdamW(self.denoiser.parameters(), lr=config.learning_rate, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: _warm_cosine(step, config.n_steps)
+        )
+        generator = torch.Generator(device=device).manual_seed(seed)
+        super().__init__(self.denoiser, optimiser, schedule, generator, max_norm=1.0)
         if conditions is not None and self.denoiser.latents is not None:
-            z = torch.as_tensor(conditions.z, dtype=torch.float32, device=device)
-            self.denoiser.latents.mean.copy_(z.mean(0))
-            self.denoiser.latents.std.copy_(z.std(0).clamp_min(1e-6))
+            self.denoiser.latents.set_scale(conditions.scale)
         self.average = {name: tensor.clone() for name, tensor in self.denoiser.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(
-            self.denoiser.parameters(), lr=config.learning_rate, weight_decay=0.01
-        )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, lambda step: _warm_cosine(step, config.n_steps)
-        )
-        self.generator = torch.Generator(device=device).manual_seed(seed)
         self._passes: Callable[..., torch.Tensor] = self.denoiser
         if self.alpha_bar.is_cuda:
             self._passes = self._recorded()
@@ -128,17 +106,17 @@ class PriorTraining:
         Most of a step would else be spent on launching some thousand small kernels.
         """
         size, latents = self.config.batch_size, self.denoiser.latents
-        like = {"device": self.alpha_bar.device}
+        device = self.alpha_bar.device
         given = [
-            torch.zeros(size, n_channels_of(self.shape), *self.shape[:2], **like),
-            torch.zeros(size, dtype=torch.long, **like),
+            torch.zeros(size, n_channels_of(self.shape), *self.shape[:2], device=device),
+            torch.zeros(size, dtype=torch.long, device=device),
         ]
         if latents is not None:
-            given.append(torch.zeros(size, self.denoiser.width, requires_grad=True, **like))
-        graphed = torch.cuda.make_graphed_callables(
+            given.append(torch.zeros(size, self.denoiser.width, requires_grad=True, device=device))
+        graphed: Callable[..., torch.Tensor] = torch.cuda.make_graphed_callables(
             _Passes(self.denoiser), tuple(given), allow_unused_input=True
-        )
-        return lambda x_t, t, told: graphed(*(part for part in (x_t, t, told) if part is not None))
+        )  # type: ignore[assignment]  # it returns a callable for one network
+        return lambda *given: graphed(*(part for part in given if part is not None))
 
     def advance(self, x: torch.Tensor, z: torch.Tensor | None = None) -> None:
         """Take one training step.
@@ -156,15 +134,12 @@ class PriorTraining:
             noise = torch.randn(z.shape, generator=self.generator, device=z.device)
             keep = _draw_kept(len(z), len(latents.sizes), self.generator)
             condition = latents(z + self.config.latent_noise * noise, keep)
-        self.optimiser.zero_grad(set_to_none=True)
-        denoising_loss(
-            self._passes, x, self.alpha_bar, self.generator, condition=condition, predicts=self.predicts
-        ).backward()
-        torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), 1.0)
-        self.optimiser.step()
-        self.schedule.step()
-        self.step += 1
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        self.descend(
+            lambda: denoising_loss(
+                self._passes, x, self.alpha_bar, self.generator, condition=condition, predicts=self.predicts
+            )
+        )
+        decay = min(self.config.ema_decay, (1 + self.n_taken) / (10 + self.n_taken))
         get_ema_multi_avg_fn(decay)(list(self.average.values()), list(self.denoiser.state_dict().values()), 0)
 
     def prior(self) -> Prior:
@@ -174,28 +149,64 @@ class PriorTraining:
         denoiser.eval().requires_grad_(False)
         return Prior(denoiser, self.scale, self.shape, self.alpha_bar, self.predicts)
 
-    def save(self, path: Path, digest: str) -> None:
-        """Write a checkpoint: whole or not at all."""
-        content = {
-            "step": self.step,
-            "denoiser": self.denoiser.state_dict(),
-            "average": self.average,
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "generator": self.generator.get_state(),
-        }
-        save_state(path, content, digest=digest)
+    def weights(self) -> State:
+        """Return the averaged weights."""
+        return self.average
 
-    def restore(self, path: Path, digest: str) -> None:
-        """Go on from a checkpoint of the same images, settings and seed."""
-        content = load_state(path, digest=digest)
-        self.denoiser.load_state_dict(content["denoiser"])
-        for name, tensor in content["average"].items():
+    def state(self) -> State:
+        """Return all that training changes."""
+        return {**super().state(), "average": self.average}
+
+    def load_state(self, state: State) -> None:
+        """Take back what `state` returned."""
+        super().load_state(state)
+        for name, tensor in state["average"].items():
             self.average[name].copy_(tensor)
-        self.optimiser.load_state_dict(content["optimiser"])
-        self.schedule.load_state_dict(content["schedule"])
-        self.generator.set_state(content["generator"])
-        self.step = content["step"]
+
+
+class ImageTraining(PriorTraining):
+    """A prior in training on images that are all there, of which every step draws a batch.
+
+    Parameters
+    ----------
+    images : numpy.ndarray of uint8, shape (n, y, x) or (n, y, x, channel)
+    config, seed, device, start, conditions
+        As for `train_prior`.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        *,
+        config: PriorConfig,
+        seed: int,
+        device: str = "cpu",
+        start: Prior | None = None,
+        conditions: Conditions | None = None,
+    ):
+        super().__init__(
+            images.shape[1:],
+            _scale_of(images) if start is None else start.scale,
+            config=config,
+            seed=seed,
+            device=device,
+            start=start,
+            conditions=conditions,
+        )
+        self._z = None
+        if conditions is not None:
+            self._z = conditions.standardised(device)
+        self._images = torch.as_tensor(images)
+        if self._images.nbytes <= MAX_BYTES_ON_DEVICE:
+            self._images = self._images.to(device)
+
+    def step(self) -> None:
+        """Draw a batch, and take one training step."""
+        device, images = self.alpha_bar.device, self._images
+        size = (self.config.batch_size,)
+        index = torch.randint(len(images), size, generator=self.generator, device=device)
+        x = self.scale.to_x(images[index.to(images.device)]).to(device)
+        self.advance(x, None if self._z is None else self._z[index])
 
 
 def train_prior(
@@ -238,59 +249,36 @@ def train_prior(
     """
     if len(images) < MIN_IMAGES:
         raise MigvisError(f"{len(images)} training images; a prior needs at least {MIN_IMAGES}")
-    scale = PixelScale(float(images.mean()), float(images.std())) if start is None else start.scale
+    training = ImageTraining(
+        images, config=config, seed=seed, device=device, start=start, conditions=conditions
+    )
+    state = None
+    if checkpoint is not None:
+        digest = training_digest(images, config, seed=seed, start=start, conditions=conditions)
+        state = Checkpoint(checkpoint, digest, CHECKPOINT_EVERY, stays=True)
+    train(training, config.n_steps, what="prior", checkpoint=state)
+    return training.prior()
+
+
+def _scale_of(images: np.ndarray) -> PixelScale:
+    scale = PixelScale(float(images.mean()), float(images.std()))
     if scale.std == 0:
         raise MigvisError(
             f"every pixel of the {len(images)} training images is {scale.mean:g}; expected pictures"
         )
-    training = PriorTraining(
-        images.shape[1:],
-        scale,
-        config=config,
-        seed=seed,
-        device=device,
-        start=start,
-        conditions=conditions,
-    )
-    digest = "" if checkpoint is None else training_digest(images, config, seed, start, conditions)
-    if checkpoint is not None and checkpoint.exists():
-        training.restore(checkpoint, digest)
-    latents = training.denoiser.latents
-    z = None
-    if conditions is not None and latents is not None:
-        z = latents.standardise(torch.as_tensor(conditions.z, dtype=torch.float32, device=device))
-    size, generator = (config.batch_size,), training.generator
-    shown = torch.as_tensor(images)
-    if shown.nbytes <= MAX_BYTES_ON_DEVICE:
-        shown = shown.to(device)
-    for step in progress(range(training.step + 1, config.n_steps + 1), what="prior"):
-        index = torch.randint(len(images), size, generator=generator, device=device)
-        x = scale.to_x(shown[index.to(shown.device)]).to(device)
-        training.advance(x, None if z is None else z[index])
-        if checkpoint is not None and (step % CHECKPOINT_EVERY == 0 or step == config.n_steps):
-            training.save(checkpoint, digest)
-    return training.prior()
-
-
-def grow(denoiser: Denoiser, sizes: tuple[int, ...] | None) -> Denoiser:
-    """Return a copy of a denoiser, conditioned on latents of these sizes (untrained) or on nothing."""
-    settings = unet_settings(denoiser.unet) | {"class_embed_type": None if sizes is None else "identity"}
-    unet = UNet2DModel(**settings)
-    unet.load_state_dict(denoiser.unet.state_dict())
-    return Denoiser(unet, patch_px=denoiser.patch_px, precision=denoiser.precision, sizes=sizes)
+    return scale
 
 
 def training_digest(
-    images: np.ndarray, config: PriorConfig, seed: int, start: Prior | None, conditions: Conditions | None
+    images: np.ndarray,
+    config: PriorConfig,
+    *,
+    seed: int,
+    start: Prior | None,
+    conditions: Conditions | None,
 ) -> str:
-    """Return the digest of all that decides the weights but for the machine and its libraries."""
-    head = json.dumps({"config": asdict(config), "seed": seed, "shape": images.shape}, sort_keys=True)
-    digest = hashlib.sha256(head.encode() + np.ascontiguousarray(images).tobytes())
-    if start is not None:
-        digest.update(start.to_bytes())
-    if conditions is not None:
-        digest.update(repr(conditions.sizes).encode() + np.ascontiguousarray(conditions.z).tobytes())
-    return digest.hexdigest()
+    """Return the digest of all that decides the weights, but for kind of device and versions of diffusers."""
+    return digest_of(config, seed, images, None if start is None else start.to_bytes(), conditions)
 
 
 def _draw_kept(n: int, n_groups: int, generator: torch.Generator) -> torch.Tensor:
@@ -319,11 +307,10 @@ def denoising_loss(
     predicts: str = "v_prediction",
 ) -> torch.Tensor:
     """Return the squared error of the prediction at time steps stratified over the batch."""
-    n, n_timesteps = x.shape[0], alpha_bar.numel()
-    u = (torch.arange(n, device=x.device) + torch.rand(n, generator=generator, device=x.device)) / n
-    t = (u * n_timesteps).long().clamp_max(n_timesteps - 1)
-    a = alpha_bar[t].sqrt()[:, None, None, None]
-    s = (1 - alpha_bar[t]).sqrt()[:, None, None, None]
-    eps = torch.randn(x.shape, generator=generator, device=x.device)
-    wanted = eps if predicts == "epsilon" else a * eps - s * x
-    return (denoiser(a * x + s * eps, t, condition) - wanted).square().mean()
+    n = len(x)
+    stratum = torch.arange(n, device=x.device)
+    t = draw_steps(stratum, n, n_timesteps=alpha_bar.numel(), generator=generator)
+    x_t, eps = noised(x, t, alpha_bar, generator)
+    of_signal, of_noise = signal_and_noise(alpha_bar, t)
+    target = eps if predicts == "epsilon" else of_signal * eps - of_noise * x
+    return (denoiser(x_t, t, condition) - target).square().mean()

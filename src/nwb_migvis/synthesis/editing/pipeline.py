@@ -13,15 +13,17 @@ from PIL import Image
 
 from nwb_migvis.config import SynthesisConfig
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.synthesis.prior.ddim import Gradient, Shift, Watch, invert, sample, time_grid
-from nwb_migvis.synthesis.prior.folder import foreign_prior, open_prior, save_prior, scheduler_of
+from nwb_migvis.synthesis.editing.guidance import Guidance, GuidedDenoiser
+from nwb_migvis.synthesis.prior.ddim import StepEnd, invert, sample, time_grid
+from nwb_migvis.synthesis.prior.folder import open_prior, save_prior, scheduler_of
+from nwb_migvis.synthesis.prior.foreign import foreign_prior
 from nwb_migvis.synthesis.prior.model import Prior
 from nwb_migvis.synthesis.prior.samples import draw_noise
 
 OUTPUTS = ("np", "pil", "pt")
 DEFAULT = SynthesisConfig()
 
-StepEnd = Callable[["EditingPipeline", int, int, dict[str, torch.Tensor]], Mapping[str, torch.Tensor] | None]
+Callback = Callable[["EditingPipeline", int, int, dict[str, torch.Tensor]], Mapping[str, torch.Tensor] | None]
 """(pipeline, number of the step, its t, {"x_t": x}) -> nothing, or {"x_t": x to go on with}."""
 
 
@@ -44,7 +46,7 @@ class EditingPipeline(DiffusionPipeline):
     Attributes
     ----------
     prior : Prior
-        With its `n_timesteps`, `shape` and `scale` (see `pmi_gradient`, `conditional_shift`).
+        With its `n_timesteps`, `shape` and `scale` (see `CriticGuidance`, `PriorGuidance`).
     """
 
     def __init__(self, unet: UNet2DModel, scheduler: Any, prior: Prior | None = None):
@@ -107,37 +109,28 @@ class EditingPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        images: np.ndarray | Sequence[Image.Image] | None = None,
+        images: np.ndarray | Sequence[Image.Image] | int,
         *,
-        gradient: Gradient | None = None,
-        guidance: float | Sequence[float] | torch.Tensor = DEFAULT.guidance,
-        shift: Shift | None = None,
+        guidance: Guidance | Sequence[Guidance] = (),
         strength: float = DEFAULT.strength,
         n_steps: int = DEFAULT.n_steps,
-        n_images: int = 1,
         generator: torch.Generator | None = None,
-        callback_on_step_end: StepEnd | None = None,
+        callback_on_step_end: Callback | None = None,
         output_type: str = "np",
     ) -> ImagePipelineOutput:
         """Edit images, or draw new ones, all in one batch.
 
         Parameters
         ----------
-        images : array of uint8 (n, y, x (, channel)), or sequence of PIL images, optional
-            At the prior's size. Without any, images are drawn from noise.
-        gradient : callable, optional
-            (x_t, t) -> ascent direction, shape of x_t, such as `pmi_gradient` returns. It is called without
-            gradients: switch them on inside (`torch.enable_grad`).
-        guidance : float, or one for each image
-            Length of the guidance relative to the prior's own prediction.
-        shift : callable, optional
-            (x_t, t, eps) -> what is added to the predicted noise eps, such as `conditional_shift` returns.
+        images : array of uint8 (n, y, x (, channel)), sequence of PIL images, or int
+            To edit, at the prior's size; or how many to draw from noise.
+        guidance : Guidance, or sequence of them
+            Such as `CriticGuidance` and `PriorGuidance`, whose shifts are added. Without any, edits are
+            reconstructions.
         strength : float
             Start step / T of edits, in (0, 1]. Drawn images start from T.
         n_steps : int
             Each way.
-        n_images : int
-            Images to draw.
         generator : torch.Generator, optional
             Of the noise that drawn images start from, which need one. Edits draw nothing at random and leave
             it as it is.
@@ -155,52 +148,48 @@ class EditingPipeline(DiffusionPipeline):
         Raises
         ------
         MigvisError
-            For images of another shape or type, a strength outside (0, 1], more steps than fit, guidance of
-            another length or that is not finite, or nothing to start from.
+            For images of another shape or type, a strength outside (0, 1], more steps than fit, guidance
+            that is none, is of another number of images or is not finite, or images to draw without a
+            generator.
         """
         if output_type not in OUTPUTS:
             raise MigvisError(f"output_type is {output_type!r}; expected one of {', '.join(OUTPUTS)}")
-        if images is not None and n_images != 1:
-            raise MigvisError(f"found images and n_images = {n_images}; expected one of them: edit, or draw")
-        prior, drawn = self.prior, images is None
+        prior, denoise = self.prior, self.prior.eps_and_x0_hat
+        drawn = isinstance(images, int | np.integer)
         grid = time_grid(prior.n_timesteps, strength=1.0 if drawn else strength, n_steps=n_steps)
-        if images is None:
-            x = self._noise(n_images, generator)
+        if isinstance(images, int | np.integer):
+            x = self._noise(int(images), generator)
         else:
-            x = prior.scale.to_x(_stacked(images, prior.shape)).to(prior.alpha_bar.device)
-        scale = _lengths(guidance, len(x)).to(x)
-        if not drawn:
-            x = invert(prior.eps_and_x0_hat, x, alpha_bar=prior.alpha_bar, grid=grid)
+            x = prior.encode(_stacked(images, prior.shape))
+            x = invert(denoise, x, alpha_bar=prior.alpha_bar, grid=grid)
+        parts = tuple(guidance) if isinstance(guidance, Sequence) else (guidance,)
         x = sample(
-            prior.eps_and_x0_hat,
+            GuidedDenoiser(denoise, prior.alpha_bar, parts),
             x,
             alpha_bar=prior.alpha_bar,
             grid=grid,
-            gradient=gradient,
-            guidance=scale,
-            shift=shift,
-            watch=None if callback_on_step_end is None else self._watch(callback_on_step_end),
+            callback=None if callback_on_step_end is None else self._step_end(callback_on_step_end),
         )
-        return ImagePipelineOutput(images=self._shown(x, output_type))
+        return ImagePipelineOutput(images=self._output(x, output_type))
 
     def _noise(self, n: int, generator: torch.Generator | None) -> torch.Tensor:
         if generator is None or n < 1:
             raise MigvisError(
-                f"found no images, n_images = {n} and {'no' if generator is None else 'a'} generator; "
-                "expected images to edit, or a generator and one image or more to draw"
+                f"found {n} images to draw and {'no' if generator is None else 'a'} generator; expected one "
+                "image or more and a generator of their noise, or images to edit"
             )
         return draw_noise(self.prior, n, generator)
 
-    def _watch(self, step_end: StepEnd) -> Watch:
-        def watch(step: int, t: int, x: torch.Tensor) -> torch.Tensor:
-            return (step_end(self, step, t, {"x_t": x}) or {}).get("x_t", x)
+    def _step_end(self, callback: Callback) -> StepEnd:
+        def step_end(step: int, t: int, x: torch.Tensor) -> torch.Tensor:
+            return (callback(self, step, t, {"x_t": x}) or {}).get("x_t", x)
 
-        return watch
+        return step_end
 
-    def _shown(self, x: torch.Tensor, output_type: str) -> Any:
+    def _output(self, x: torch.Tensor, output_type: str) -> Any:
         if output_type == "pt":
             return x
-        images = self.prior.scale.to_images(x, grayscale=len(self.prior.shape) == 2)
+        images = self.prior.decode(x)
         return images if output_type == "np" else [Image.fromarray(image) for image in images]
 
 
@@ -211,18 +200,8 @@ def _stacked(images: np.ndarray | Sequence[Image.Image], shape: tuple[int, ...])
     if wrong is not None or not arrays:
         found = "no image" if wrong is None else f"an image of shape {wrong.shape} and type {wrong.dtype}"
         resize = wrong is not None and wrong.shape != shape
-        mend = "; resize them (nwb_migvis.pixels.resize_images)" if resize else ""
+        advice = "; resize them (nwb_migvis.pixels.resize_images)" if resize else ""
         raise MigvisError(
-            f"found {found}; expected images of shape {shape} and type uint8, the prior's{mend}"
+            f"found {found}; expected images of shape {shape} and type uint8, the prior's{advice}"
         )
     return np.stack(arrays)
-
-
-def _lengths(guidance: float | Sequence[float] | torch.Tensor, n: int) -> torch.Tensor:
-    """Return the length of the guidance of each of n images."""
-    lengths = torch.as_tensor(guidance, dtype=torch.float32)
-    if lengths.shape not in ((), (n,)) or not torch.isfinite(lengths).all():
-        raise MigvisError(
-            f"guidance is {guidance!r:.80}; expected one finite number, or one for each of the {n} images"
-        )
-    return lengths.expand(n)

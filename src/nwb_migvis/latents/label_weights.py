@@ -16,7 +16,7 @@ N_PRESUMED = 10
 
 
 @dataclass(frozen=True)
-class LabelTrust:
+class LabelWeights:
     """Weights of one group's labels in the loss, in [0, 1].
 
     Attributes
@@ -31,11 +31,11 @@ class LabelTrust:
     classes: tuple[float, ...]
 
 
-def label_trust(
+def weigh_labels(
     responses: torch.Tensor,
     targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]],
     training: torch.Tensor,
-) -> list[LabelTrust]:
+) -> list[LabelWeights]:
     """Return, for every label, the fraction of its variance that a linear read-out of responses predicts.
 
     Each training stimulus is predicted from all others: leave-one-out ridge regression, in closed form
@@ -64,7 +64,7 @@ def label_trust(
         return _predicted(x[known], y[training][known, None])
 
     return [
-        LabelTrust(
+        LabelWeights(
             torch.tensor([of_column(y) for y in numeric.T], dtype=numeric.dtype, device=numeric.device),
             tuple(of_class(index) for index in classes),
         )

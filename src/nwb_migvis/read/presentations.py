@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from nwb_migvis.read.pixels import Pixels
 
 BLANK = -1
-"""Value of `Reading.image_index` where no image was shown."""
+"""Value of `Presentations.image_index` where no image was shown."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class StimulusImage:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Presentations:
     """One way to read the presentations of a file.
 
     Attributes
@@ -64,6 +64,14 @@ class Reading:
         Tables of units that stand for the file's own, where presentations have different clocks.
     unit_table_index : numpy.ndarray, optional
         (presentation,) int64, which of `unit_tables` counts.
+    precision_s : float
+        How far the type that the times are stored in rounds them, seconds.
+    index_question : str
+        Why the file does not say whether positions count from 0 or 1; "" where it does.
+    n_merged : int
+        Samples of showings that began with an earlier sample and were merged with it.
+    not_joined : mapping of str to str
+        Tables whose columns were omitted although they cover the presentations, and why.
     """
 
     layout: str
@@ -79,6 +87,21 @@ class Reading:
     tables: tuple[str, ...] = ()
     unit_tables: tuple[Any, ...] = ()
     unit_table_index: np.ndarray | None = None
+    precision_s: float = 0.0
+    index_question: str = ""
+    n_merged: int = 0
+    not_joined: Mapping[str, str] = field(default_factory=dict)
+
+    def taken(self, keep: np.ndarray) -> Presentations:
+        """Return only the presentations for which `keep`, (presentation,) bool, is true."""
+        return replace(
+            self,
+            start_time=self.start_time[keep],
+            stop_time=None if self.stop_time is None else self.stop_time[keep],
+            image_index=self.image_index[keep],
+            unit_table_index=None if self.unit_table_index is None else self.unit_table_index[keep],
+            columns={name: values[keep] for name, values in self.columns.items()},
+        )
 
     def is_called(self, layout: str) -> bool:
         """Return whether a `layout` asked for means this reading: its layout, its place, or LAYOUT:PLACE."""

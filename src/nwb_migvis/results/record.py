@@ -1,13 +1,19 @@
-"""The record of one run: what `run` returns, `write` stores and `read_results` reads back."""
+"""The record of one run, and its empty parts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.results.printing import results_html, results_lines
+from nwb_migvis.results.table import group_table
 
 GROUP_COLUMNS: dict[str, type] = {
     "first": np.int64,
@@ -156,3 +162,80 @@ class Results:
     selectivity: xr.Dataset = field(default_factory=no_selectivity)
     provenance: dict[str, Any] = field(default_factory=dict)
     decoding: xr.Dataset = field(default_factory=no_decoding)
+
+    def __repr__(self) -> str:
+        return "\n".join(results_lines(self))
+
+    def _repr_html_(self) -> str:
+        return results_html(self)
+
+    def table(self) -> str:
+        """Return the latent groups with their evidence as plain text, as the command line prints them."""
+        return group_table(self)
+
+    def edits(
+        self,
+        *,
+        group: str | Collection[str] | None = None,
+        method: str | Collection[str] | None = None,
+        role: str | Collection[str] | None = None,
+    ) -> xr.Dataset:
+        """Return the edits of `synthesized` that fit all that is given.
+
+        Parameters
+        ----------
+        group, method, role : str or collection of str, optional
+            Accepted values of the coordinate of this name; None accepts all.
+
+        Raises
+        ------
+        MigvisError
+            For a group that the run does not have, a method that made none of its edits, or an unknown role.
+        """
+        edits = self.synthesized
+        choices: dict[str, list[str]] = {
+            "group": [str(name) for name in self.groups.index],
+            "method": sorted({str(name) for name in edits["method"].values}),
+            "role": list(ROLES),
+        }
+        fits = np.ones(edits.sizes["edit"], dtype=bool)
+        for name, given in (("group", group), ("method", method), ("role", role)):
+            if given is None:
+                continue
+            accepted = [given] if isinstance(given, str) else list(given)
+            for value in accepted:
+                if value not in choices[name]:
+                    raise MigvisError(
+                        f"edits: found {name} = {value!r}; expected some of "
+                        f"{', '.join(choices[name]) or 'none: the run made no edits'}"
+                    )
+            fits &= np.isin(edits[name].values.astype(str), accepted)
+        return edits.isel(edit=np.flatnonzero(fits))
+
+    def to_datatree(self) -> xr.DataTree:
+        """Return all tables as one tree: a node per table, the provenance as JSON in the root's attributes.
+
+        Returns
+        -------
+        xarray.DataTree
+            Nodes by the names of the attributes of `Results`; `groups` has the dim `group` and a variable per
+            column. Attributes of the root: `name` and `provenance` (JSON).
+        """
+        nodes: dict[str, xr.Dataset] = {"groups": _as_dataset(self.groups)}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, xr.Dataset):
+                nodes[each.name] = value
+        record = json.dumps(self.provenance, sort_keys=True, ensure_ascii=False)
+        root = xr.Dataset(attrs={"name": self.name, "provenance": record})
+        return xr.DataTree.from_dict({"/": root, **nodes}, name=self.name)
+
+
+def _as_dataset(groups: pd.DataFrame) -> xr.Dataset:
+    """Return the groups' columns as variables along `group`, text as numpy's own."""
+    is_text = {column: not pd.api.types.is_numeric_dtype(groups[column]) for column in groups}
+    data = {
+        str(column): ("group", groups[column].to_numpy(dtype=str if is_text[column] else None))
+        for column in groups
+    }
+    return xr.Dataset(data, coords={"group": groups.index.to_numpy(dtype=str)})

@@ -1,0 +1,129 @@
+"""From what the steps made to the record of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from nwb_migvis.analysis.agreement import agreement_note
+from nwb_migvis.analysis.context import Context, json_value
+from nwb_migvis.analysis.edits import SessionEdits
+from nwb_migvis.analysis.latents import SessionLatents
+from nwb_migvis.results import Results
+
+if TYPE_CHECKING:
+    from nwb_migvis.analysis.evidence import SessionEvidence
+
+MAX_PRIOR_BYTES = 20_000_000
+"""Priors of this size and more are not stored in the NWB file."""
+
+_RECORDED = (
+    "nwb-migvis",
+    "pynwb",
+    "hdmf",
+    "h5py",
+    "numpy",
+    "xarray",
+    "pandas",
+    "torch",
+    "diffusers",
+    "scipy",
+)
+
+
+def assemble(
+    name: str,
+    session: xr.Dataset,
+    latents: SessionLatents,
+    edits: SessionEdits,
+    *,
+    evidence: SessionEvidence,
+    networks: Mapping[str, bytes],
+    context: Context,
+) -> tuple[Results, dict[str, bytes]]:
+    """Return the results of one session with the weights that are stored beside them.
+
+    Parameters
+    ----------
+    name : str
+        Of the run.
+    session : xarray.Dataset
+    latents : SessionLatents
+    edits : SessionEdits
+    evidence : SessionEvidence
+    networks : mapping of str to bytes
+        Critic and prior, where there are any.
+    context : Context
+
+    Returns
+    -------
+    results : Results
+    weights : dict of str to bytes
+        safetensors bytes of `vae` and, where the session has pixels, `critic` and `prior` (the prior only
+        below 20 MB).
+    """
+    config = context.config
+    weights = {"vae": latents.model.to_bytes()} if latents.knows_responses else {}
+    if "image" in session and edits.n_edits:
+        weights |= {
+            key: value for key, value in networks.items() if key != "prior" or len(value) < MAX_PRIOR_BYTES
+        }
+    notes = _notes(session, latents, evidence, weights)
+    provenance: dict[str, Any] = {
+        "config": replace(config, cache="").to_dict(),
+        "versions": {p: version(p) for p in _RECORDED} | {"python": platform.python_version()},
+        "seeds": context.seeds,
+        "n_threads": config.n_threads,
+        "device": config.device,
+        "weights": {key: hashlib.sha256(value).hexdigest() for key, value in weights.items()},
+        "session": {key: json_value(value) for key, value in session.attrs.items() if key != "source"},
+        "n_units_left_out": evidence.n_units_left_out,
+        "notes": notes,
+    }
+    if evidence.appearance:
+        provenance["appearance"] = evidence.appearance
+    if evidence.shared_with:
+        provenance["shared_with"] = list(evidence.shared_with)
+    results = Results(
+        name,
+        evidence.groups,
+        latents.to_dataset(session["stimulus"].values),
+        evidence.units,
+        edits.synthesized,
+        evidence.selectivity,
+        provenance,
+        evidence.decoding,
+    )
+    return results, weights
+
+
+def _notes(
+    session: xr.Dataset, latents: SessionLatents, evidence: SessionEvidence, weights: Mapping[str, bytes]
+) -> list[str]:
+    """Say what was left out of the results, and why."""
+    notes = [] if "image" in session else ["synthesis was skipped: the session holds no pixels of its images"]
+    if not latents.knows_responses:
+        notes.append(
+            "the latents were given as an array: what they tell of responses was not measured, and no latent "
+            "model is stored"
+        )
+    elif evidence.groups["variance_explained"].isna().all():
+        notes.append(
+            "variance explained was not measured: it needs repeats of ten training and ten test images, "
+            "and a unit that is reliable"
+        )
+    elif evidence.n_units_left_out:
+        n_units = evidence.units.sizes["unit"]
+        notes.append(
+            f"{evidence.n_units_left_out} of {n_units} units are too unreliable to count as variance"
+        )
+    notes += evidence.notes
+    if "prior" not in weights and "critic" in weights:
+        notes.append(f"the prior is not stored: it takes {MAX_PRIOR_BYTES / 1e6:g} MB or more")
+    return [*notes, *(agreement_note(record) for record in evidence.shared_with)]

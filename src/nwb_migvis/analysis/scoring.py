@@ -1,0 +1,71 @@
+"""What edits are read with: readers trained on real images, and the selectivity that they measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import xarray as xr
+
+from nwb_migvis.analysis.context import Context
+from nwb_migvis.analysis.edits import SessionEdits
+from nwb_migvis.analysis.latents import SessionLatents
+from nwb_migvis.labels import select
+from nwb_migvis.results import no_selectivity
+
+if TYPE_CHECKING:
+    from nwb_migvis.evidence.readers.protocol import Reader
+    from nwb_migvis.evidence.selectivity import EditScoring
+
+
+def fit_edit_readers(latents: SessionLatents, edits: SessionEdits, context: Context) -> list[Reader]:
+    """Train readers on real images; none where there are no pairs or no labels to read from them."""
+    from nwb_migvis.evidence.readers.protocol import Examples, fit_readers
+
+    if not (latents.labels and edits.has_pairs):
+        return []
+    train, validation = (
+        Examples(edits.image[part], select(latents.labels, part))
+        for part in (latents.split == "train", latents.split == "validation")
+    )
+    return fit_readers(
+        train,
+        validation,
+        seed=context.seeds["evidence"],
+        n_steps=context.config.evidence.reader_steps,
+        kinds=context.config.evidence.readers,
+        checkpoints=context.config.checkpoints,
+    )
+
+
+def edit_scoring(
+    stimulus: Sequence[str],
+    latents: SessionLatents,
+    edits: SessionEdits,
+    readers: Sequence[Reader],
+    *,
+    context: Context,
+) -> EditScoring:
+    """Return what edits are read with and compared to."""
+    from nwb_migvis.evidence.selectivity import EditScoring
+    from nwb_migvis.evidence.transfer import Draws
+
+    options = context.config.evidence
+    return EditScoring(
+        images=edits.image,
+        stimulus=stimulus,
+        labels=latents.labels,
+        readers=readers,
+        test=latents.split == "test",
+        draws=Draws(context.seeds["evidence"], options.n_bootstrap, options.n_permutations),
+        min_reader_score=options.min_reader_score,
+    )
+
+
+def edit_selectivity(latents: SessionLatents, edits: SessionEdits, scoring: EditScoring) -> xr.Dataset:
+    """Read what the edits changed."""
+    from nwb_migvis.evidence.selectivity import measure_selectivity
+
+    if not (latents.labels and edits.has_pairs):
+        return no_selectivity()
+    return measure_selectivity(edits.synthesized, scoring, groups=latents.groups)

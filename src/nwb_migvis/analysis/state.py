@@ -1,0 +1,199 @@
+"""What a study has made so far, and what each step needs of the ones before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from nwb_migvis.analysis.context import Context, torch_settings
+from nwb_migvis.analysis.edits import SessionEdits, check_config_directions, requested_directions
+from nwb_migvis.analysis.sessions import Sessions
+from nwb_migvis.config import Config
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.results import Results
+
+if TYPE_CHECKING:
+    from nwb_migvis.analysis.networks import Pictures
+    from nwb_migvis.synthesis.editing.batch import EditNetworks
+    from nwb_migvis.synthesis.editing.request import EditRequest
+    from nwb_migvis.synthesis.editing.synthesize import EditStimuli
+    from nwb_migvis.synthesis.prior.model import Prior
+
+STEPS = ("latents", "prior", "critic", "edits", "evidence")
+"""In order: a step that is done again undoes those behind it."""
+
+HOW = {
+    "latents": "fit_latents() or use_latents(...)",
+    "prior": "train_prior() or use_prior(...)",
+    "critic": "train_critic() or use_critic(...)",
+    "edits": "edit()",
+    "evidence": "measure()",
+}
+"""How each step is taken."""
+
+
+class StudyState:
+    """What the steps of a study have made.
+
+    Parameters
+    ----------
+    sessions : Sessions
+    context : Context
+    """
+
+    def __init__(self, sessions: Sessions, context: Context):
+        self.sessions, self.context = sessions, context
+        self._made: dict[str, Any] = {}
+
+    @property
+    def config(self) -> Config:
+        """The settings, with the values that were really used as far as the steps have gone."""
+        return self.context.config
+
+    @property
+    def done(self) -> list[str]:
+        """Steps that were taken."""
+        return [step for step in STEPS if step in self._made]
+
+    @contextmanager
+    def step(self) -> Iterator[Context]:
+        """Set torch's threads and determinism for a step; yield what surrounds it."""
+        with torch_settings(self.config) as n_threads:
+            self.set_config(n_threads=n_threads)
+            yield self.context
+
+    def set_config(self, **parts: Any) -> None:
+        """Put values that were really used into the settings."""
+        self.context = replace(self.context, config=replace(self.config, **parts))
+
+    def take(self, step: str, value: Any) -> None:
+        """Keep what a step made, and forget the steps behind it."""
+        for later in STEPS[STEPS.index(step) :]:
+            self._made.pop(later, None)
+        self._made.pop("assembled", None)
+        if step in ("latents", "prior"):
+            self._made.pop("samples", None)
+            self._made.pop("pictures", None)
+        self._made[step] = value
+
+    def take_prior(self, prior: Prior, pictures: Pictures) -> None:
+        """Keep a prior with the images at its size."""
+        from nwb_migvis.analysis.networks import settings_of
+
+        self.take("prior", prior)
+        self._made["pictures"] = pictures
+        self.set_config(prior=settings_of(prior, self.config.prior))
+
+    def need(self, step: str, *, to: str) -> Any:
+        """Return what a step made, or say that it is missing.
+
+        Raises
+        ------
+        MigvisError
+        """
+        if step in ("prior", "critic"):
+            self.need_images(to=to)
+        if step not in self._made:
+            raise MigvisError(f"found no {step}; expected some to {to}; first call {HOW[step]}")
+        return self._made[step]
+
+    def need_images(self, *, to: str) -> None:
+        """Refuse sessions without pixels."""
+        if not self.sessions.pictured:
+            raise MigvisError(
+                f"found no pixels of the images; expected some to {to}; read the session with its images "
+                "(images=FOLDER)"
+            )
+
+    @property
+    def edits(self) -> list[SessionEdits]:
+        """The edits of each session; none before they are made."""
+        return list(self._made.get("edits") or [SessionEdits() for _ in self.sessions.sessions])
+
+    def pictures(self, prior: Prior | None = None) -> Pictures:
+        """Return the images of all sessions: at a prior's size, as before, or at the settings' size."""
+        from nwb_migvis.analysis.networks import Pictures
+
+        if prior is None and "pictures" in self._made:
+            return self._made["pictures"]
+        self.need_images(to="train or use a prior")
+        latents = self.need("latents", to="train or use a prior")
+        for i in self.sessions.pictured:
+            try:
+                check_config_directions(latents[i], self.config)
+            except MigvisError as error:
+                raise MigvisError(f"{self.sessions.where(i)}{error}") from None
+        return Pictures.of(self.sessions, latents, prior or self.config.prior, self.context)
+
+    def samples(self) -> np.ndarray:
+        """Return unguided samples of the prior, drawn once."""
+        from nwb_migvis.analysis.networks import draw_samples
+
+        if "samples" not in self._made:
+            self._made["samples"] = draw_samples(self._made["prior"], self.context)
+        return self._made["samples"]
+
+    def networks(self) -> EditNetworks:
+        """Return what edits are made with."""
+        from nwb_migvis.synthesis.editing.batch import EditNetworks
+
+        return EditNetworks(self._made["prior"], self._made["critic"], self.pictures().groups)
+
+    def stimuli(self, i: int) -> EditStimuli:
+        """Return what edits of a session start from and aim at."""
+        from nwb_migvis.synthesis.editing.synthesize import EditStimuli
+
+        pictures, latents = self.pictures(), self._made["latents"][i]
+        return EditStimuli(
+            self.sessions.sessions[i]["stimulus"].values,
+            pictures.image[pictures.of_session[i]],
+            self._made["critic"].scale.standardise(latents.mean),
+        )
+
+    def edit_by_name(self, request: EditRequest, i: int) -> xr.Dataset:
+        """Make the edits of a session that are asked for, and add them to those there are."""
+        from nwb_migvis.synthesis.editing.request import plan_request
+        from nwb_migvis.synthesis.editing.synthesize import synthesize
+
+        if i not in self.sessions.pictured:
+            raise MigvisError(
+                f"session {i} does not exist or has no pixels; expected one of {self.sessions.pictured}"
+            )
+        latents, stimuli, edits = self._made["latents"][i], self.stimuli(i), self.edits
+        request.check_against(latents.groups, stimuli.name, self.config)
+        table = latents.to_dataset(stimuli.name)
+        own: Mapping[str, Any] = {"labels": latents.labels, "config": self.config}
+        with self.step() as context, context.clock.of("edits"):
+            further = synthesize(
+                plan_request(request, table, n_edits=edits[i].n_edits, **own),
+                stimuli,
+                self.networks(),
+                config=self.config.synthesis,
+                seed=self.config.seed if request.seed is None else request.seed,
+                directions=requested_directions(request, table, stimuli.z, **own),
+            )
+        edits[i] = edits[i].with_further(further, stimuli)
+        self.take("edits", edits)
+        return further
+
+    def assembled(self, name: str) -> list[tuple[Results, dict[str, bytes]]]:
+        """Return the results of each session with the weights that are stored beside them."""
+        from nwb_migvis.analysis.assembling import assemble
+
+        evidence = self.need("evidence", to="give results")
+        if "assembled" not in self._made:
+            networks: dict[str, bytes] = {
+                key: self._made[key].to_bytes() for key in ("critic", "prior") if key in self._made
+            }
+            self._made["assembled"] = [
+                assemble(name, session, latents, edits, evidence=own, networks=networks, context=self.context)
+                for session, latents, edits, own in zip(
+                    self.sessions.sessions, self._made["latents"], self.edits, evidence, strict=True
+                )
+            ]
+        return self._made["assembled"]

@@ -1,0 +1,449 @@
+"""A study: sessions, with what is learned from them step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from nwb_migvis.analysis.context import Clock, Context
+from nwb_migvis.analysis.edits import SessionEdits, planned_edits
+from nwb_migvis.analysis.latents import SessionLatents, encode_session, fit_sessions, latents_of
+from nwb_migvis.analysis.sessions import Sessions
+from nwb_migvis.analysis.state import HOW, STEPS, StudyState
+from nwb_migvis.config import Config, GroupConfig
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.results import Results
+
+if TYPE_CHECKING:
+    from nwb_migvis.latents.protocol import LatentModel
+    from nwb_migvis.synthesis.critic.model import Critic
+    from nwb_migvis.synthesis.prior.model import Prior
+
+
+class Study:
+    """Latents, prior, critic, edits and evidence of one session, or of several around one latent space.
+
+    Each step returns what it made and can be done again, which undoes the steps behind it. `run` does all of
+    them for files.
+
+    Parameters
+    ----------
+    sessions : xarray.Dataset, or sequence of them
+        As `read_session` returns one, and `read_sessions` several.
+    config : Config, optional
+        The preset `quick` where it is None.
+    name : str
+        Name of the run, where it is written.
+    clock : Clock, optional
+        Collects the seconds that each stage takes.
+
+    Examples
+    --------
+    >>> study = Study(read_session("session.nwb"))  # doctest: +SKIP
+    >>> study.fit_latents()  # doctest: +SKIP
+    >>> study.train_prior(); study.train_critic()  # doctest: +SKIP
+    >>> study.edit(); study.measure()  # doctest: +SKIP
+    >>> study.write("out.nwb")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        sessions: xr.Dataset | Sequence[xr.Dataset],
+        config: Config | None = None,
+        *,
+        name: str = "migvis",
+        clock: Clock | None = None,
+    ):
+        self._one = isinstance(sessions, xr.Dataset)
+        together = [sessions] if isinstance(sessions, xr.Dataset) else list(sessions)
+        if not together:
+            raise MigvisError("found 0 sessions; expected one or more, as read_session returns them")
+        self.name = name
+        self._state = StudyState(Sessions.of(together), Context(config or Config(), clock or Clock()))
+
+    @property
+    def config(self) -> Config:
+        """The settings, with the values that were really used as far as the steps have gone."""
+        return self._state.config
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds that each stage took so far."""
+        return self._state.context.clock.seconds
+
+    @property
+    def has_images(self) -> bool:
+        """Whether a session holds pixels, without which nothing is synthesized."""
+        return bool(self._state.sessions.pictured)
+
+    @property
+    def latents(self) -> Any:
+        """The latents so far: `SessionLatents`, or a list of them for several sessions."""
+        return self._each(self._state.need("latents", to="show them"))
+
+    @property
+    def prior(self) -> Prior:
+        """The prior so far."""
+        return self._state.need("prior", to="show it")
+
+    @property
+    def critic(self) -> Critic:
+        """The critic so far."""
+        return self._state.need("critic", to="show it")
+
+    def run(self) -> Results | list[Results]:
+        """Take every step that the sessions allow, with new networks; return the results."""
+        self.fit_latents()
+        if self.has_images:
+            self.train_prior()
+            self.train_critic()
+            self.edit()
+        self.measure()
+        return self.results
+
+    # Latents
+
+    def fit_latents(self) -> Any:
+        """Split the stimuli and fit the latent model.
+
+        Returns
+        -------
+        SessionLatents, or list of them for several sessions
+
+        Raises
+        ------
+        MigvisError
+            If there are too few stimuli, the sessions share too few, or a label cannot be used.
+        """
+        with self._state.step() as context:
+            latents = fit_sessions(self._state.sessions, context)
+        return self._take_latents(latents)
+
+    def use_latents(
+        self, latents: LatentModel | np.ndarray | xr.DataArray | Sequence[Any], *, groups: Any = None
+    ) -> Any:
+        """Use latents from elsewhere instead of fitting them.
+
+        Parameters
+        ----------
+        latents : LatentModel, or array (stimulus, latent)
+            A model that was fitted to the same units; or the latents themselves, rows in the order of the
+            session's stimuli. Then nothing is known of responses: variance explained, loadings and
+            stability are not measured. One for each session, where there are several.
+        groups : sequence of GroupConfig, optional
+            The groups of an array's latents; one group `given` where it is None. A model knows its own.
+
+        Returns
+        -------
+        SessionLatents, or list of them for several sessions
+
+        Raises
+        ------
+        MigvisError
+            If the shape does not fit, or a model lacks something or is of a kind that is not registered.
+        """
+        from nwb_migvis.analysis.given import given_model
+
+        sessions = self._state.sessions
+        each: list[Any] = [latents] if self._one else list(latents)  # type: ignore[arg-type]  # one per session
+        if len(each) != len(sessions):
+            raise MigvisError(f"found {len(each)} sets of latents; expected one per session, {len(sessions)}")
+        encoded = []
+        with self._state.step() as context:
+            labels = sessions.labels(self.config)
+            split = sessions.split(self.config, context.rng("split"))
+            for i, (given, session) in enumerate(zip(each, sessions.sessions, strict=True)):
+                model = given_model(given, session, groups)
+                own_labels = sessions.labels_of(i, labels)
+                encoded.append(
+                    encode_session(model, session, split=split[sessions.rows[i]], labels=own_labels)
+                )
+        return self._take_latents(encoded)
+
+    def latents_of(self, session: xr.Dataset, *, like: int = 0) -> xr.Dataset:
+        """Encode new trials, another window or another session of the same units.
+
+        Parameters
+        ----------
+        session : xarray.Dataset
+            As `read_session` returns it.
+        like : int
+            Position of the session whose units these are, where the study has several.
+
+        Returns
+        -------
+        xarray.Dataset, dims (stimulus, latent)
+            `mean`, `log_var`; coordinates `group` and `n_presentations`.
+
+        Raises
+        ------
+        MigvisError
+            If there are no latents yet, or the session lacks a unit.
+        """
+        latents = self._state.need("latents", to="encode a session")[like]
+        return latents_of(latents, session, self._state.sessions.sessions[like]["unit"].values)
+
+    # Prior and critic
+
+    def train_prior(self) -> Prior:
+        """Train the diffusion prior on the images of the training stimuli.
+
+        Raises
+        ------
+        MigvisError
+            If there are no latents yet, or no pixels.
+        """
+        from nwb_migvis.analysis.networks import obtain_prior, start_of
+
+        with self._state.step() as context:
+            start = start_of(self.config)
+            pictures = self._state.pictures(start)
+            prior = obtain_prior(pictures, start, context)
+        self._state.take_prior(prior, pictures)
+        return prior
+
+    def use_prior(self, prior: Prior | bytes | str | Path) -> Prior:
+        """Use a prior that is trained already.
+
+        Parameters
+        ----------
+        prior : Prior, bytes, or path
+            A prior, the bytes that a file holds of one, or a folder that `prior.start` could name.
+
+        Raises
+        ------
+        MigvisError
+            If it makes images of another shape, or was trained with latents of other groups.
+        """
+        from nwb_migvis.synthesis.prior.folder import open_prior
+        from nwb_migvis.synthesis.prior.model import load_prior
+
+        if isinstance(prior, bytes):
+            prior = load_prior(prior)
+        elif isinstance(prior, (str, Path)):
+            prior = open_prior(str(prior))
+        with self._state.step() as context:
+            prior = prior.to(context.device)
+            pictures = self._state.pictures(prior)
+        embedding, groups = prior.denoiser.latents, pictures.groups
+        if embedding is not None and tuple(embedding.sizes) != groups.sizes:
+            raise MigvisError(
+                f"the prior was trained with groups of {list(embedding.sizes)} latents; expected those of "
+                f"the study, {list(groups.sizes)}; train it again, or use one that is not conditional"
+            )
+        if not prior.is_conditional and self.config.synthesis.is_conditioned:
+            raise MigvisError(
+                "the prior is not conditional, and synthesis.source_guidance or guidance_scale asks for it; "
+                "set both to 0, or use a conditional prior"
+            )
+        self._state.set_config(prior=replace(self.config.prior, conditional=prior.is_conditional))
+        self._state.take_prior(prior, pictures)
+        return prior
+
+    def train_critic(self) -> Critic:
+        """Train the critic that scores images against latents.
+
+        Raises
+        ------
+        MigvisError
+            If there is no prior yet.
+        """
+        from nwb_migvis.analysis.networks import obtain_critic
+
+        prior = self._state.need("prior", to="train the critic")
+        with self._state.step() as context:
+            critic = obtain_critic(self._state.pictures(), prior, context)
+        self._state.take("critic", critic)
+        return critic
+
+    def use_critic(self, critic: Critic | bytes) -> Critic:
+        """Use a critic that is trained already, or the bytes that a file holds of one.
+
+        Raises
+        ------
+        MigvisError
+            If there is no prior yet, or it was trained with latents of other groups.
+        """
+        from nwb_migvis.synthesis.critic.model import load_critic
+
+        prior = self._state.need("prior", to="use a critic")
+        if isinstance(critic, bytes):
+            critic = load_critic(critic, prior=prior)
+        groups = self._state.pictures().groups
+        if tuple(critic.sizes) != groups.sizes:
+            raise MigvisError(
+                f"the critic was trained with groups of {list(critic.sizes)} latents; expected those of the "
+                f"study, {list(groups.sizes)}"
+            )
+        self._state.take("critic", critic)
+        return critic
+
+    # Edits and evidence
+
+    def edit(self, *, session: int = 0, **request: Any) -> Any:
+        """Make the edits that the settings plan; or further ones that are asked for by name.
+
+        Parameters
+        ----------
+        session : int
+            Position of the session whose images further edits are of, where there are several.
+        **request
+            `group`, `source`, `target`, `strength`, `gamma`, `direction`, `n`, `seed`, as in
+            `synthesize_more`. With any, these edits are made and added to those there are.
+
+        Returns
+        -------
+        xarray.Dataset, or list of them for several sessions
+            The edits, as `Results.synthesized`; of a request, the new ones alone.
+
+        Raises
+        ------
+        MigvisError
+            If there is no critic yet, or the request does not fit.
+        """
+        from nwb_migvis.synthesis.editing.request import EditRequest
+
+        self._state.need("critic", to="edit")
+        if request:
+            return self._state.edit_by_name(EditRequest(**request), session)
+        latents = self._state.need("latents", to="edit")
+        edits = [SessionEdits() for _ in latents]
+        with self._state.step() as context:
+            pictures, samples = self._state.pictures(), self._state.samples()
+            for i in self._state.sessions.pictured:
+                own = planned_edits(self._state.stimuli(i), latents[i], self._state.networks(), context)
+                edits[i] = replace(own, trained_on=pictures.image[pictures.train], samples=samples)
+        self._state.take("edits", edits)
+        return self._each([own.synthesized for own in edits])
+
+    def measure(self) -> Any:
+        """Gather the evidence: variance, labels, stability, and what the edits show where there are any.
+
+        Returns
+        -------
+        pandas.DataFrame, or list of them for several sessions
+            As `Results.groups`.
+
+        Raises
+        ------
+        MigvisError
+            If there are no latents yet.
+        """
+        from nwb_migvis.analysis.evidence import gather_evidence
+
+        latents = self._state.need("latents", to="measure")
+        with self._state.step() as context:
+            evidence = gather_evidence(self._state.sessions, latents, self._state.edits, context)
+        self._state.take("evidence", evidence)
+        tables: list[pd.DataFrame] = [own.groups for own in evidence]
+        return self._each(tables)
+
+    def compute(self, name: str) -> Any:
+        """Compute a further analysis, by the name that it is registered under.
+
+        Returns
+        -------
+        xarray.Dataset
+
+        Raises
+        ------
+        MigvisError
+            If there is no analysis of that name, or a step that it needs is missing.
+        """
+        from nwb_migvis.registry import ANALYSES
+
+        analysis = ANALYSES[name]
+        for step in analysis.needs:
+            self._state.need(step, to=f"compute {name!r}")
+        with self._state.step():
+            return analysis.compute(self)
+
+    # Results
+
+    @property
+    def results(self) -> Results | list[Results]:
+        """What was found, as `run` returns it; a list for several sessions.
+
+        Raises
+        ------
+        MigvisError
+            If nothing was measured yet.
+        """
+        return self._each([results for results, _ in self.assembled()])
+
+    def assembled(self) -> list[tuple[Results, dict[str, bytes]]]:
+        """Return for each session its results, and safetensors bytes of the networks by name.
+
+        Raises
+        ------
+        MigvisError
+            If nothing was measured yet.
+        """
+        return self._state.assembled(self.name)
+
+    def write(
+        self, out: str | Path | None = None, *, in_place: bool = False, overwrite: bool = False
+    ) -> Path | list[Path]:
+        """Write the results into a copy of each session's file.
+
+        Parameters
+        ----------
+        out : path, optional
+            The file to write, with several sessions an existing folder; a sibling `NAME_migvis.nwb` where it
+            is None.
+        in_place, overwrite
+            As for `run`.
+
+        Raises
+        ------
+        MigvisError
+            If nothing was measured yet, a session was not read from a file, or as for `run`.
+        """
+        from nwb_migvis.analysis.writing import write_study
+
+        where = {"in_place": in_place, "overwrite": overwrite}
+        return self._each(write_study(self._state.sessions, self.assembled(), out, **where))
+
+    def __repr__(self) -> str:
+        sessions, done = self._state.sessions, self._state.done
+        units = ", ".join(str(session.sizes["unit"]) for session in sessions.sessions)
+        lines = [
+            f"Study {self.name!r}: {len(sessions)} session{'s' if len(sessions) > 1 else ''} "
+            f"({', '.join(name or 'in memory' for name in sessions.names)})",
+            f"  {units} units, {sessions.stimuli.sizes['stimulus']} stimuli"
+            f"{'' if self.has_images else ', no pixels'}",
+            f"  preset {self.config.preset}, seed {self.config.seed}, {self.config.device}",
+            f"  done: {', '.join(done) or 'nothing yet'}",
+        ]
+        if "latents" in done:
+            lines.append(f"  {self._state.need('latents', to='print')[0].groups!r}")
+        steps = STEPS if self.has_images else ("latents", "evidence")
+        missing = next((step for step in steps if step not in done), None)
+        if missing:
+            lines.append(f"  next: {HOW[missing]}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(repr(self))}</pre>"
+
+    def _take_latents(self, latents: list[SessionLatents]) -> Any:
+        from nwb_migvis.latents.protocol import kind_of_model
+
+        groups: tuple[GroupConfig, ...] = tuple(latents[0].model.groups)
+        used = replace(self.config.latents, groups=groups)
+        if latents[0].knows_responses:
+            used = replace(used, model=kind_of_model(latents[0].model))
+        self._state.set_config(latents=used)
+        self._state.take("latents", latents)
+        return self._each(latents)
+
+    def _each(self, values: Sequence[Any]) -> Any:
+        return values[0] if self._one else list(values)

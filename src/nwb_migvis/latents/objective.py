@@ -1,0 +1,178 @@
+"""The training objective of the group VAE: encode one half of a stimulus's repeats, predict the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from nwb_migvis.config import GroupConfig, LatentsConfig
+from nwb_migvis.latents.label_weights import LabelWeights
+from nwb_migvis.latents.model import GroupVae, regularisers
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Spike counts by stimulus and repeat on a device.
+
+    Attributes
+    ----------
+    counts : torch.Tensor, shape (stimulus, repeat, unit)
+        Padded with zeros where a stimulus has fewer repeats than the largest number.
+    n : torch.Tensor, shape (stimulus,)
+        Presentations of each stimulus.
+    """
+
+    counts: torch.Tensor
+    n: torch.Tensor
+
+    def average(self) -> torch.Tensor:
+        """Return the mean count of a presentation, (stimulus, unit)."""
+        return self.total / self.n[:, None]
+
+    @cached_property
+    def total(self) -> torch.Tensor:
+        """Summed counts of each stimulus, (stimulus, unit)."""
+        return self.counts.sum(1)
+
+    @classmethod
+    def of(
+        cls, spike_count: np.ndarray, stimulus_index: np.ndarray, n_stimuli: int, device: torch.device
+    ) -> Repeats:
+        """Arrange counts (presentation, unit) by the stimulus of each presentation."""
+        n = np.bincount(stimulus_index, minlength=n_stimuli)
+        order = np.argsort(stimulus_index, kind="stable")
+        first = np.concatenate([[0], np.cumsum(n)[:-1]])
+        repeat = np.arange(order.size) - first[stimulus_index[order]]
+        counts = np.zeros((n_stimuli, int(n.max()), spike_count.shape[1]), dtype=np.float32)
+        counts[stimulus_index[order], repeat] = spike_count[order]
+        return cls(torch.as_tensor(counts, device=device), torch.as_tensor(n, device=device))
+
+    def halves(
+        self, stimuli: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Split the repeats of some stimuli at random.
+
+        Returns the mean count of the first half (stimulus, unit), the summed count of the second, and the
+        number of presentations in the second (stimulus, 1). A stimulus shown once is in both halves.
+        """
+        counts, n = self.counts[stimuli], self.n[stimuli, None]
+        draw = torch.rand(counts.shape[:2], generator=generator, device=counts.device)
+        shown = torch.arange(counts.shape[1], device=counts.device) < n
+        rank = draw.masked_fill(~shown, 2.0).argsort(dim=1).argsort(dim=1)
+        n_first = torch.div(n + 1, 2, rounding_mode="floor")
+        first = torch.einsum("sr,sru->su", (rank < n_first).to(counts.dtype), counts)
+        second = torch.where(n > 1, self.total[stimuli] - first, first)
+        return first / n_first, second, torch.where(n > 1, n - n_first, n)
+
+
+def draw(stimuli: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw n rows of an array of stimuli, with replacement."""
+    return stimuli[torch.randint(len(stimuli), (n,), generator=generator, device=stimuli.device)]
+
+
+class Objective:
+    """The training objective over a set of stimuli."""
+
+    def __init__(
+        self,
+        vae: GroupVae,
+        repeats: Repeats,
+        targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]],
+        *,
+        config: LatentsConfig,
+        label_weights: Sequence[LabelWeights],
+    ):
+        self.vae, self.repeats, self.targets, self.config = vae, repeats, targets, config
+        self.label_weights = label_weights
+        self._free = [g for g, (numeric, classes) in enumerate(targets) if not (numeric.shape[1] or classes)]
+
+    def __call__(self, stimuli: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return the training loss."""
+        z, mean, log_var, second, n = self.encode_half(stimuli, generator, sample=True)
+        data = self._negative_log_likelihood(self._order(z, generator), second, n)
+        kl, tc = regularisers(self.vae, z, mean, log_var)
+        c = self.config
+        n_counts = second.shape[1] * n.float().mean()
+        soft = c.tc_weight * tc + self._label_loss(z, stimuli)
+        return data + c.kl_weight * kl / n_counts + soft / n_counts.sqrt()
+
+    @torch.no_grad()
+    def held_out(self, stimuli: torch.Tensor, seed: int) -> float:
+        """Return likelihood and label error at the posterior mean, over one fixed split of the repeats."""
+        generator = torch.Generator(device=stimuli.device).manual_seed(seed)
+        z, _, _, second, n = self.encode_half(stimuli, generator, sample=False)
+        labels = self._label_loss(z, stimuli) / (second.shape[1] * n.float().mean()).sqrt()
+        return float(self._negative_log_likelihood(z, second, n) + labels)
+
+    def _label_loss(self, z: torch.Tensor, stimuli: torch.Tensor) -> torch.Tensor:
+        here = [
+            (numeric[stimuli], [index[stimuli] for index in classes]) for numeric, classes in self.targets
+        ]
+        return self.config.label_weight * self.vae.label_loss(z, here, self.label_weights)
+
+    def _order(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Take the last of the free groups from some stimuli, so that the first one is filled first."""
+        n_free = len(self._free)
+        if n_free < 2 or not self.config.free_dropout:
+            return z
+        u = torch.rand((2, len(z), 1), generator=generator, device=z.device)
+        n_kept = torch.where(u[0] < self.config.free_dropout, 1 + (u[1] * (n_free - 1)).long(), n_free)
+        parts = list(z.split(self.vae.sizes, dim=-1))
+        for place, g in enumerate(self._free):
+            parts[g] = parts[g] * (place < n_kept)
+        return torch.cat(parts, dim=-1)
+
+    def encode_half(
+        self, stimuli: torch.Tensor, generator: torch.Generator, *, sample: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return latents, mean and log variance from half of the repeats; total and number of the others."""
+        first, second, n = self.repeats.halves(stimuli, generator)
+        mean, log_var = self.vae.encode(first)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device) if sample else 0.0
+        return mean + noise * torch.exp(0.5 * log_var), mean, log_var, second, n
+
+    def all_repeats(self, z: torch.Tensor, stimuli: torch.Tensor) -> torch.Tensor:
+        """Return the negative log likelihood of all repeats of some stimuli given latents from elsewhere."""
+        total, n = self.repeats.total[stimuli], self.repeats.n[stimuli, None]
+        return self._negative_log_likelihood(z, total, n)
+
+    def _negative_log_likelihood(self, z: torch.Tensor, total: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+        if self.config.likelihood == "poisson":
+            rate = self.vae.rate(z)
+            return (rate - total / n * rate.log()).mean()
+        z_scored = ((total / n).sqrt() - self.vae.input_mean) / self.vae.input_std
+        return 0.5 * (self.vae.decoder(z) - z_scored).square().mean()
+
+
+def initial_vae(
+    repeats: Repeats,
+    groups: tuple[GroupConfig, ...],
+    targets: Sequence[tuple[torch.Tensor, list[torch.Tensor]]],
+    *,
+    split: np.ndarray,
+    config: LatentsConfig,
+    seed: int,
+) -> GroupVae:
+    """Build the network with seeded weights, input statistics and base rates of the training stimuli."""
+    n_targets = [(numeric.shape[1], tuple(int(i.max()) + 1 for i in classes)) for numeric, classes in targets]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vae = GroupVae(
+            repeats.counts.shape[2],
+            groups,
+            n_hidden=config.n_hidden,
+            n_layers=config.n_layers,
+            n_targets=n_targets,
+        )
+    train = torch.as_tensor(np.flatnonzero(split == "train"), device=repeats.counts.device)
+    average = repeats.average()[train]
+    root = average.sqrt()
+    vae.input_mean.copy_(root.mean(0))
+    vae.input_std.copy_(root.std(0).clamp_min(1e-3))
+    vae.mean_rate.copy_(average.mean(0).clamp_min(1e-4))
+    torch.nn.init.zeros_(vae.decoder.bias)
+    return vae

@@ -1,0 +1,177 @@
+"""Doors for others: what can be added to by name, from another package or from a notebook.
+
+A package adds an entry through an entry point, in the group that its kind names:
+
+    [project.entry-points."nwb_migvis.methods"]
+    towards-gray = "their_package:towards_gray"
+
+and a notebook through `METHODS.register("towards-gray", towards_gray)`, or as a decorator. Either way the
+name can be used in settings and on the command line. Built-in entries are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+from nwb_migvis.errors import MigvisError
+
+Entry = TypeVar("Entry")
+
+
+class Registry(Mapping[str, Entry], Generic[Entry]):
+    """Entries of one kind by name.
+
+    Parameters
+    ----------
+    kind : str
+        What an entry is, for messages.
+    group : str
+        Entry points of other packages are looked for under this name.
+    needs : tuple of str
+        Attributes that every entry must have; "__call__" for one that is called.
+    builtin : mapping of str to str
+        "module:attribute" of the entries that come with this package, whose names `builtin` then holds.
+    """
+
+    def __init__(self, kind: str, group: str, *, needs: tuple[str, ...], builtin: Mapping[str, str]):
+        self.kind, self.group, self.needs = kind, group, needs
+        self.builtin = tuple(builtin)
+        self._builtin = dict(builtin)
+        self._registered: dict[str, Entry] = {}
+
+    def register(self, name: str, entry: Entry | None = None) -> Any:
+        """Add an entry, or return a decorator that does.
+
+        Raises
+        ------
+        MigvisError
+            If the name is taken, or the entry lacks what its kind needs.
+        """
+        if entry is None:
+            return lambda decorated: self.register(name, decorated)
+        if name in self and self._registered.get(name) is not entry:
+            raise MigvisError(f"{self.kind} {name!r} exists already; give it another name")
+        self._registered[name] = self._checked(name, entry, "it")
+        return entry
+
+    def unregister(self, name: str) -> None:
+        """Remove an entry that `register` added."""
+        self._registered.pop(name, None)
+
+    def __getitem__(self, name: str) -> Entry:
+        if name in self._registered:
+            return self._registered[name]
+        if name in self._builtin:
+            module, _, attribute = self._builtin[name].partition(":")
+            return getattr(import_module(module), attribute)
+        point = self._points().get(name)
+        if point is None:
+            close = difflib.get_close_matches(name, list(self), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise MigvisError(f"{self.kind} {name!r} is unknown; expected one of {', '.join(self)}{hint}")
+        source = f"{point.value} of the package {point.dist.name if point.dist else '?'}"
+        try:
+            entry = point.load()
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            raise MigvisError(
+                f"{self.kind} {name!r} ({source}) cannot be loaded: {type(error).__name__}: {reason}; "
+                "reinstall or remove that package"
+            ) from error
+        return self._checked(name, entry, source)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._builtin, *self._registered, *self._points()]))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._builtin or name in self._registered or name in self._points()
+
+    def _points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def _checked(self, name: str, entry: Entry, source: str) -> Entry:
+        lacking = [need for need in self.needs if not hasattr(entry, need)]
+        if lacking:
+            raise MigvisError(
+                f"{self.kind} {name!r}: {source} is a {type(entry).__name__} without "
+                f"{', '.join(lacking)}; expected {', '.join(self.needs)}"
+            )
+        return entry
+
+
+METHODS: Registry[Any] = Registry(
+    "guidance method",
+    "nwb_migvis.methods",
+    needs=("edit", "other_target", "other_group"),
+    builtin={
+        "pmi": "nwb_migvis.synthesis.editing.methods:pmi",
+        "none": "nwb_migvis.synthesis.editing.methods:none",
+        "shuffled": "nwb_migvis.synthesis.editing.methods:shuffled",
+        "published": "nwb_migvis.synthesis.editing.methods:published",
+        "likelihood": "nwb_migvis.synthesis.editing.methods:by_density",
+        "activation": "nwb_migvis.synthesis.editing.methods:activation",
+        "wrong-group": "nwb_migvis.synthesis.editing.methods:wrong_group",
+    },
+)
+"""Guidance methods: `nwb_migvis.synthesis.editing.methods.Method`."""
+
+LAYOUTS: Registry[Any] = Registry(
+    "layout",
+    "nwb_migvis.layouts",
+    needs=("__call__",),
+    builtin={
+        "index_series": "nwb_migvis.read.layouts.index_series:find",
+        "frames": "nwb_migvis.read.layouts.frames:find",
+        "dicarlo_aggregated": "nwb_migvis.read.layouts.aggregated:find",
+        "dicarlo": "nwb_migvis.read.layouts.tables:find_dicarlo",
+        "allen": "nwb_migvis.read.layouts.tables:find_allen",
+        "intervals": "nwb_migvis.read.layouts.tables:find_intervals",
+    },
+)
+"""Layouts of presentations and images, tried in this order: `nwb_migvis.read.layouts.Adapter`."""
+
+IMAGE_NETWORKS: Registry[Any] = Registry(
+    "image network",
+    "nwb_migvis.image_networks",
+    needs=("__call__",),
+    builtin={
+        "timm": "nwb_migvis.synthesis.critic.backbones:open_timm",
+        "efficientnet-lite0": "nwb_migvis.synthesis.critic.backbones:open_efficientnet",
+    },
+)
+"""Networks for the critic's features: `nwb_migvis.synthesis.critic.backbones.OpenNetwork`."""
+
+LATENT_MODELS: Registry[Any] = Registry(
+    "latent model",
+    "nwb_migvis.latent_models",
+    needs=("fit", "load"),
+    builtin={
+        "group-vae": "nwb_migvis.latents.fit:group_vae",
+        "pca": "nwb_migvis.latents.baselines:pca",
+        "fa": "nwb_migvis.latents.baselines:fa",
+        "plain-vae": "nwb_migvis.latents.baselines:plain_vae",
+        "swap-vae": "nwb_migvis.latents.baselines:swap_vae",
+    },
+)
+"""Models of responses: `nwb_migvis.latents.protocol.LatentModelKind`."""
+
+READERS: Registry[Any] = Registry(
+    "reader",
+    "nwb_migvis.readers",
+    needs=("__call__",),
+    builtin={
+        "conv": "nwb_migvis.evidence.readers.convolutional:fit_conv_reader",
+        "kernel": "nwb_migvis.evidence.readers.kernel:fit_kernel_reader",
+    },
+)
+"""Readers of labels from images: `nwb_migvis.evidence.readers.protocol.ReaderFactory`."""
+
+ANALYSES: Registry[Any] = Registry("analysis", "nwb_migvis.analyses", needs=("needs", "compute"), builtin={})
+"""Further analyses of a study: steps that it `needs`, and `compute(study) -> xarray.Dataset`."""

@@ -1,0 +1,39 @@
+"""What test files share: settings of the shortest run, the command line, threads of parallel workers."""
+
+import os
+
+# Workers share the cores, so each keeps to one thread. These are read when numpy and torch are imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+
+import pytest
+
+from nwb_migvis.cli import main
+from nwb_migvis.config import EvidenceConfig
+from nwb_migvis.testing import tiny_config
+
+
+@pytest.fixture(scope="session")
+def least_config():
+    """Settings of the shortest run that makes every kind of edit, with labels that have to be readable."""
+    return tiny_config(
+        latents={"n_steps": 30, "n_hidden": 16},
+        prior={"n_steps": 3},
+        critic={"n_steps": 5},
+        synthesis={"n_pairs": 6, "n_traversal": 1},
+        evidence={"min_reader_score": EvidenceConfig().min_reader_score},
+    )
+
+
+@pytest.fixture
+def call(capsys):
+    """Run the command line here; return exit code, stdout and stderr."""
+
+    def _call(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return stopped.value.code, printed.out, printed.err
+
+    return _call

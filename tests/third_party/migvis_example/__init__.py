@@ -1,0 +1,1 @@
+"""One addition of each kind to nwb-migvis."""
