@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import stat
 import warnings
 from collections.abc import Sequence
@@ -57,6 +58,19 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+def check_plain_name(name: str, *, what: str) -> None:
+    """Refuse a model's name that could mean a folder or an address: letters, digits, `_` and `.` are allowed.
+
+    Raises
+    ------
+    MigvisError
+    """
+    if not re.fullmatch(r"[\w.]+", name, re.ASCII):
+        raise MigvisError(
+            f"{what} is {name!r:.80}; expected the plain name of an architecture, without ':' or '/'"
+        )
 
 
 def read_csv(path: str | Path, *, what: str, needs: Sequence[str], **options: Any) -> pd.DataFrame:

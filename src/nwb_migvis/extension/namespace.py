@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pynwb import load_namespaces
+from nwb_migvis.extension.cache import without_unsafe_cache
+
+with without_unsafe_cache():
+    from pynwb import load_namespaces
 
 NAMESPACE = "ndx-migvis"
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.files import check_regular
 from nwb_migvis.read.damage import fatal_damage
 from nwb_migvis.read.diagnosis import load_filters, why_not_readable
 
@@ -26,6 +27,7 @@ def one_line(error: BaseException | str, *, limit: int = 200) -> str:
 
 def check_is_session(path: Path) -> None:
     """Raise `MigvisError` unless `path` is an HDF5 file that says that it is NWB 2."""
+    check_regular(path, what="session")
     if not path.exists():
         raise MigvisError(f"{path} does not exist; give the path of an NWB file")
     if path.is_dir():

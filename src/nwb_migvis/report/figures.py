@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_migvis.errors import MigvisError
+from nwb_migvis.errors import MigvisError, printable
 from nwb_migvis.read.recorded import read_shown
 from nwb_migvis.results import Results
 from nwb_migvis.store import read_results
@@ -75,7 +75,7 @@ def draw_edits(
         figure = Figure(figsize=(2 * (1.0 * n_columns + 0.4), 0.5 * len(groups) * (len(pairs) + 0.45) + 0.9))
         panels = figure.subfigures(-(-len(groups) // 2), 2, squeeze=False).ravel()
         for panel, group in zip(panels, groups, strict=False):
-            panel.suptitle(_title(results, group), x=0.02, ha="left")
+            panel.suptitle(_title(results, group), x=0.02, ha="left", parse_math=False)
             rows = _rows(
                 dose.isel(edit=np.flatnonzero(dose["group"].values == group)), pairs, strengths, stimuli
             )
@@ -90,7 +90,7 @@ def draw_edits(
 
 def _title(results: Results, group: str) -> str:
     labels = str(results.groups["supervised_by"][group])
-    return f"{group}: {labels}" if labels else f"{group} (free)"
+    return printable(f"{group}: {labels}" if labels else f"{group} (free)")
 
 
 def _stimuli(

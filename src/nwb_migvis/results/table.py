@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from nwb_migvis.errors import printable
 from nwb_migvis.multiplicity import benjamini_hochberg
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ def group_table(results: Results) -> str:
             "(too little where the prior has learnt little of the group)"
         )
     lines += ["", *_decoding_lines(results), *_selectivity_lines(results)]
-    lines += [f"note: {note}" for note in results.provenance.get("notes", [])]
-    return "\n".join(lines).rstrip()
+    lines += [printable(f"note: {note}") for note in results.provenance.get("notes", [])]
+    text = "\n".join(lines).rstrip()
+    return "\n".join(line if line.isprintable() else printable(line) for line in text.split("\n"))
 
 
 def _decoding_lines(results: Results) -> list[str]:
@@ -186,5 +188,9 @@ def shorten(text: str, most: int = 34) -> str:
 
 
 def aligned(table: pd.DataFrame) -> str:
-    """Return a table as text, its columns aligned."""
-    return table.to_string(justify="left")
+    """Return a table as text, its columns aligned; names that a file brings cannot break its lines."""
+    return table.rename(index=_shown, columns=_shown).map(_shown).to_string(justify="left")
+
+
+def _shown(value: object) -> object:
+    return printable(value) if isinstance(value, str) and not value.isprintable() else value

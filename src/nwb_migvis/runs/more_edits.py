@@ -168,7 +168,13 @@ def write_further(
     log = [*results.provenance.get("further_edits", ()), record]
     results = replace(results, synthesized=together, provenance=results.provenance | {"further_edits": log})
     written = write_results(
-        results, source=path, **destination, weights=weights, unchanged_since=before, replace_run=True
+        results,
+        source=path,
+        **destination,
+        weights=weights,
+        unchanged_since=before,
+        replace_run=True,
+        sidecar=True,
     )
     return written, results
 

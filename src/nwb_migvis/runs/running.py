@@ -192,7 +192,12 @@ def _write_all(
     ):
         try:
             path = write_results(
-                results, source=source, **destination, weights=weights, unchanged_since=unchanged
+                results,
+                source=source,
+                **destination,
+                weights=weights,
+                unchanged_since=unchanged,
+                sidecar=True,
             )
         except MigvisError as error:
             if not written:

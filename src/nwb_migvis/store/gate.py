@@ -261,7 +261,8 @@ def _is_kind(dtype: np.dtype, kind: Any) -> bool:
 
 
 def _kind_name(kind: Any) -> str:
-    return {str: "text", np.uint8: "uint8", np.int64: "integers", np.floating: "floats"}[kind]
+    words: dict[Any, str] = {str: "text", np.uint8: "uint8", np.int64: "integers", np.floating: "floats"}
+    return words[kind]
 
 
 def _hard_links(group: h5py.Group) -> Iterator[tuple[str, Any]]:

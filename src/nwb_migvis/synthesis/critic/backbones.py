@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.files import check_plain_name, check_regular
 from nwb_migvis.registry import IMAGE_NETWORKS
 from nwb_migvis.synthesis.critic.efficientnet_lite import MEAN, SIZE_PX, STD, EfficientNetLite0
 
@@ -117,6 +118,7 @@ def open_efficientnet(*, model: str = "", path: str = "", sha256: str = "") -> I
 
 def open_timm(*, model: str, path: str, sha256: str) -> ImageNetwork:
     """Open an architecture of timm with weights from a file (see `open_image_network`)."""
+    check_plain_name(model, what="critic.features_model")
     timm = _module("timm", "timm", "timm")
     try:
         network = timm.create_model(model, pretrained=False, num_classes=0)
@@ -171,6 +173,7 @@ def _weights(path: str, sha256: str) -> dict[str, torch.Tensor]:
     """Return the tensors in a file, once its digest is what it should be."""
     from safetensors.torch import load
 
+    check_regular(Path(path), what=_FILE)
     try:
         data = Path(path).read_bytes()
     except OSError as error:
