@@ -9,7 +9,7 @@ from networks import conditions_of
 from safetensors.torch import load_file, save_file
 
 from nwb_migvis import MigvisError
-from nwb_migvis.cli import _config
+from nwb_migvis.cli_options import config_of
 from nwb_migvis.config import PriorConfig
 from nwb_migvis.synthesis.prior import training as prior_training
 from nwb_migvis.synthesis.prior.cache import cache_key, cached_prior
@@ -166,5 +166,5 @@ def test_a_cache_that_vanished(tmp_path):
 
 def test_the_command_line_names_the_cache(tmp_path):
     options = dict.fromkeys(("config_path", "preset", "batch_size", "seed", "device"))
-    assert _config(options | {"cache": str(tmp_path)}).checkpoints == tmp_path
-    assert _config(options | {"cache": None}).checkpoints is None
+    assert config_of(options | {"cache": str(tmp_path)}).checkpoints == tmp_path
+    assert config_of(options | {"cache": None}).checkpoints is None

@@ -8,16 +8,19 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from nwb_migvis.cli_options import (
+    config_of,
+    reading_arguments,
+    reading_options,
+    sorting_arguments,
+    sorting_options,
+)
 from nwb_migvis.errors import MigvisError
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -45,157 +48,6 @@ def main(arguments: list[str] | None = None) -> None:
 def _fail(message: str, *, code: int = 1) -> None:
     click.echo(f"nwb-migvis: {message}", err=True)
     sys.exit(code)
-
-
-def _reading_options(command: F) -> F:
-    """Add the options that say how a session is read."""
-    options = [
-        click.option(
-            "--images",
-            type=click.Path(),
-            metavar="DIR|CSV",
-            help="Images, where the file has none: a folder, or a CSV with columns 'stimulus' and 'file'.",
-        ),
-        click.option(
-            "--labels",
-            type=click.Path(),
-            metavar="CSV",
-            help="Labels of the images: a CSV with a column 'stimulus'.",
-        ),
-        click.option("--where", metavar="COL", help="Boolean presentation column that must be true."),
-        click.option(
-            "--units", metavar="QUERY", help="Query on the Units columns, such as \"quality == 'good'\"."
-        ),
-        click.option(
-            "--window",
-            type=float,
-            nargs=2,
-            default=(0.07, 0.17),
-            show_default=True,
-            metavar="START STOP",
-            help="Counting window after onset, in seconds.",
-        ),
-        click.option("--layout", metavar="NAME", help="Layout to read, where several fit."),
-        click.option("--stimulus", metavar="COL", help="Presentation column that names the image."),
-        click.option("--allow-outside", is_flag=True, help="Allow image paths that leave the file's folder."),
-        click.option(
-            "--resize",
-            "resize_px",
-            type=click.IntRange(min=1),
-            nargs=2,
-            metavar="HEIGHT WIDTH",
-            help="Size of the images in pixels, where their sizes differ.",
-        ),
-        click.option(
-            "--channel-order",
-            type=click.Choice(["rgb", "bgr"]),
-            help="Order of colour channels in the file; default: rgb.",
-        ),
-    ]
-    options += [
-        click.option(
-            "--index-base",
-            type=click.IntRange(0, 1),
-            help="Number of the first image, where the file counts images and does not say.",
-        ),
-        click.option(
-            "--merge-repeats/--no-merge-repeats",
-            default=None,
-            help="Whether samples that repeat the image before them are one presentation.",
-        ),
-        click.option(
-            "--allow-long-window",
-            is_flag=True,
-            help="Allow windows beyond 2 s, or longer than the interval of presentations.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _sorting_options(command: F) -> F:
-    """Add the options of a run on a folder of sorted units."""
-    options = [
-        click.option(
-            "--presentations",
-            type=click.Path(),
-            metavar="CSV",
-            help="Of a sorting: onset (start_time, s) and image (stimulus) of each presentation.",
-        ),
-        click.option(
-            "--unit-query",
-            metavar="QUERY",
-            help='Of a sorting: query on its metrics, such as "snr > 5".',
-        ),
-        click.option(
-            "--into",
-            type=click.Path(),
-            metavar="NWB",
-            help="Of a sorting: session without units that is copied with them.",
-        ),
-        click.option(
-            "--metadata",
-            type=click.Path(),
-            metavar="TOML",
-            help="Of a sorting: metadata of a new session.",
-        ),
-        click.option(
-            "--t-start",
-            type=float,
-            metavar="SECONDS",
-            help="Of a sorting: when its recording began, where that cannot be read.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _sorting(paths: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a run on sorted units, none for a run on NWB sessions; refuse what mixes both."""
-    found = {
-        key: options[key]
-        for key in ("presentations", "unit_query", "into", "metadata", "t_start")
-        if options[key] is not None
-    }
-    if not found:
-        return found
-    if "presentations" not in found:
-        given = next(iter(found)).replace("_", "-")
-        raise MigvisError(
-            f"found --{given} without --presentations; expected a folder of sorted units and "
-            "--presentations CSV; for NWB sessions, omit it (their units are chosen with --units)"
-        )
-    if len(paths) != 1:
-        raise MigvisError(
-            f"found {len(paths)} paths with --presentations; expected one folder of sorted units"
-        )
-    for key, why in (
-        ("in_place", "the results go into a new file; give --out"),
-        ("stimulus", "the image is in the column 'stimulus' of the presentations"),
-        ("channel_order", "it is about images stored in an NWB file"),
-    ):
-        if options[key]:
-            raise MigvisError(f"found --{key.replace('_', '-')} with --presentations; {why}; omit it")
-    return found
-
-
-def _reading(options: dict[str, Any]) -> dict[str, Any]:
-    """Turn the reading options of a command into arguments of `read_session`."""
-    _refuse_empty(options)
-    texts = ("images", "labels", "where", "units", "layout", "stimulus", "resize_px", "channel_order")
-    choices = ("index_base", "merge_repeats")
-    reading = {key: options[key] for key in (*texts, *choices) if options[key] is not None}
-    reading |= {key: True for key in ("allow_outside", "allow_long_window") if options[key]}
-    return reading | {"window_s": tuple(options["window"])}
-
-
-def _refuse_empty(options: dict[str, Any]) -> None:
-    for key, value in options.items():
-        if value == "":
-            name = key.removesuffix("_path").replace("_", "-")
-            raise MigvisError(f"--{name} is empty; give a value, or omit the option")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -238,13 +90,13 @@ def simulate(path: str, **options: Any) -> None:
 
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
-@_reading_options
+@reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Say what would be read from FILE: layout, units, presentations, images, labels."""
     from nwb_migvis.read import describe, inspect_session
 
-    found = inspect_session(paths[0] if len(paths) == 1 else list(paths), **_reading(options))
+    found = inspect_session(paths[0] if len(paths) == 1 else list(paths), **reading_arguments(options))
     click.echo(json.dumps(found, indent=2) if as_json else describe(found))
 
 
@@ -266,8 +118,8 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     metavar="FILE.toml",
     help="Settings that differ from the preset.",
 )
-@_reading_options
-@_sorting_options
+@reading_options
+@sorting_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing output, or run of this name.")
 @click.option("--seed", type=int, help="Seed of every random number.")
 @click.option("--device", help="torch device, such as cpu or cuda.")
@@ -295,8 +147,8 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
     from nwb_migvis.store import Destination
 
     _set_quiet(options["quiet"])
-    sorting = _sorting(paths, options)
-    reading, config = _reading(options), _config(options)
+    sorting = sorting_arguments(paths, options)
+    reading, config = reading_arguments(options), config_of(options)
     if options["sweep"]:
         _print_sweep(paths, config, reading)
         return
@@ -324,19 +176,6 @@ def _print_sweep(paths: tuple[str, ...], config: Any, reading: dict[str, Any]) -
 
     for path in paths:
         click.echo(sweep_table(sweep_file(path, config=config, **reading), title=path))
-
-
-def _config(options: dict[str, Any]) -> Any:
-    from nwb_migvis.config import Config
-
-    if options["config_path"]:
-        config = Config.from_toml(options["config_path"], preset=options["preset"])
-    else:
-        config = Config.from_preset(options["preset"] or "quick")
-    if options["batch_size"] is not None:
-        config = replace(config, synthesis=replace(config.synthesis, batch_size=options["batch_size"]))
-    given = {key: options[key] for key in ("seed", "device", "cache") if options[key] is not None}
-    return replace(config, **given)
 
 
 @cli.command()

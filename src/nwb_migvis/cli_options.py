@@ -1,0 +1,179 @@
+"""Options that commands share, and what they become as arguments of the library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import click
+
+from nwb_migvis.errors import MigvisError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def reading_options(command: F) -> F:
+    """Add the options that say how a session is read."""
+    options = [
+        click.option(
+            "--images",
+            type=click.Path(),
+            metavar="DIR|CSV",
+            help="Images, where the file has none: a folder, or a CSV with columns 'stimulus' and 'file'.",
+        ),
+        click.option(
+            "--labels",
+            type=click.Path(),
+            metavar="CSV",
+            help="Labels of the images: a CSV with a column 'stimulus'.",
+        ),
+        click.option("--where", metavar="COL", help="Boolean presentation column that must be true."),
+        click.option(
+            "--units", metavar="QUERY", help="Query on the Units columns, such as \"quality == 'good'\"."
+        ),
+        click.option(
+            "--window",
+            type=float,
+            nargs=2,
+            default=(0.07, 0.17),
+            show_default=True,
+            metavar="START STOP",
+            help="Counting window after onset, in seconds.",
+        ),
+        click.option("--layout", metavar="NAME", help="Layout to read, where several fit."),
+        click.option("--stimulus", metavar="COL", help="Presentation column that names the image."),
+        click.option("--allow-outside", is_flag=True, help="Allow image paths that leave the file's folder."),
+        click.option(
+            "--resize",
+            "resize_px",
+            type=click.IntRange(min=1),
+            nargs=2,
+            metavar="HEIGHT WIDTH",
+            help="Size of the images in pixels, where their sizes differ.",
+        ),
+        click.option(
+            "--channel-order",
+            type=click.Choice(["rgb", "bgr"]),
+            help="Order of colour channels in the file; default: rgb.",
+        ),
+    ]
+    options += [
+        click.option(
+            "--index-base",
+            type=click.IntRange(0, 1),
+            help="Number of the first image, where the file counts images and does not say.",
+        ),
+        click.option(
+            "--merge-repeats/--no-merge-repeats",
+            default=None,
+            help="Whether samples that repeat the image before them are one presentation.",
+        ),
+        click.option(
+            "--allow-long-window",
+            is_flag=True,
+            help="Allow windows beyond 2 s, or longer than the interval of presentations.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def sorting_options(command: F) -> F:
+    """Add the options of a run on a folder of sorted units."""
+    options = [
+        click.option(
+            "--presentations",
+            type=click.Path(),
+            metavar="CSV",
+            help="Of a sorting: onset (start_time, s) and image (stimulus) of each presentation.",
+        ),
+        click.option(
+            "--unit-query",
+            metavar="QUERY",
+            help='Of a sorting: query on its metrics, such as "snr > 5".',
+        ),
+        click.option(
+            "--into",
+            type=click.Path(),
+            metavar="NWB",
+            help="Of a sorting: session without units that is copied with them.",
+        ),
+        click.option(
+            "--metadata",
+            type=click.Path(),
+            metavar="TOML",
+            help="Of a sorting: metadata of a new session.",
+        ),
+        click.option(
+            "--t-start",
+            type=float,
+            metavar="SECONDS",
+            help="Of a sorting: when its recording began, where that cannot be read.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def sorting_arguments(paths: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a run on sorted units, none for a run on NWB sessions; refuse what mixes both."""
+    found = {
+        key: options[key]
+        for key in ("presentations", "unit_query", "into", "metadata", "t_start")
+        if options[key] is not None
+    }
+    if not found:
+        return found
+    if "presentations" not in found:
+        given = next(iter(found)).replace("_", "-")
+        raise MigvisError(
+            f"found --{given} without --presentations; expected a folder of sorted units and "
+            "--presentations CSV; for NWB sessions, omit it (their units are chosen with --units)"
+        )
+    if len(paths) != 1:
+        raise MigvisError(
+            f"found {len(paths)} paths with --presentations; expected one folder of sorted units"
+        )
+    for key, why in (
+        ("in_place", "the results go into a new file; give --out"),
+        ("stimulus", "the image is in the column 'stimulus' of the presentations"),
+        ("channel_order", "it is about images stored in an NWB file"),
+    ):
+        if options[key]:
+            raise MigvisError(f"found --{key.replace('_', '-')} with --presentations; {why}; omit it")
+    return found
+
+
+def reading_arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """Turn the reading options of a command into arguments of `read_session`."""
+    refuse_empty(options)
+    texts = ("images", "labels", "where", "units", "layout", "stimulus", "resize_px", "channel_order")
+    choices = ("index_base", "merge_repeats")
+    reading = {key: options[key] for key in (*texts, *choices) if options[key] is not None}
+    reading |= {key: True for key in ("allow_outside", "allow_long_window") if options[key]}
+    return reading | {"window_s": tuple(options["window"])}
+
+
+def refuse_empty(options: dict[str, Any]) -> None:
+    """Refuse options that are given without a value."""
+    for key, value in options.items():
+        if value == "":
+            name = key.removesuffix("_path").replace("_", "-")
+            raise MigvisError(f"--{name} is empty; give a value, or omit the option")
+
+
+def config_of(options: dict[str, Any]) -> Any:
+    """Return the settings that a run's options ask for."""
+    from nwb_migvis.config import Config
+
+    if options["config_path"]:
+        config = Config.from_toml(options["config_path"], preset=options["preset"])
+    else:
+        config = Config.from_preset(options["preset"] or "quick")
+    if options["batch_size"] is not None:
+        config = replace(config, synthesis=replace(config.synthesis, batch_size=options["batch_size"]))
+    given = {key: options[key] for key in ("seed", "device", "cache") if options[key] is not None}
+    return replace(config, **given)
