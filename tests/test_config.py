@@ -108,7 +108,7 @@ def test_names_of_earlier_versions_are_read_and_not_written(tmp_path):
         assert f"{new} = " in config.to_toml()
         assert f"{old} = " not in config.to_toml()
     assert Config.from_json(json.dumps(earlier)) == config
-    with pytest.raises(MigvisError, match="latents: condition is no setting"):
+    with pytest.raises(MigvisError, match="latents: condition is not a setting"):
         Config.from_json('{"latents": {"condition": 1.0}}')
 
 

@@ -86,12 +86,17 @@ def prepared(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sorted_units(prepared) -> Path:
+def recorded() -> tuple:
+    """A simulated recording and its sorting."""
+    core = pytest.importorskip("spikeinterface.core")
+    return core.generate_ground_truth_recording(durations=[20.0], num_units=5, num_channels=4, seed=0)
+
+
+@pytest.fixture(scope="module")
+def sorted_units(prepared, recorded) -> Path:
     """The same folder with sorted units, their presentations and images, metadata and a raw session."""
     core = pytest.importorskip("spikeinterface.core")
-    recording, sorting = core.generate_ground_truth_recording(
-        durations=[20.0], num_units=5, num_channels=4, seed=0
-    )
+    recording, sorting = recorded
     analyzer = core.create_sorting_analyzer(
         sorting, recording, format="binary_folder", folder=prepared / "analyzer", sparse=False
     )
@@ -135,7 +140,17 @@ def test_every_block_is_run_or_says_why_not():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({b.document for b in BLOCKS if b.language == "python"}))
-def test_python_blocks_run_in_order(name, sorted_units, reader):
+def test_python_blocks_run_in_order(name, sorted_units, recorded, reader, monkeypatch):
+    from nwb_migvis import sorting
+
+    real = sorting.load_sorting
+
+    def load(folder):
+        analyzer = real(folder)
+        analyzer.set_temporary_recording(recorded[0])  # a reader's is on the disk
+        return analyzer
+
+    monkeypatch.setattr(sorting, "load_sorting", load)
     namespace = _readers_own(reader)
     for block in (b for b in BLOCKS if b.document == name and b.language == "python" and not b.is_marked):
         for call, path in WRITES.items():

@@ -1,7 +1,6 @@
 """A third party's package: one addition of each kind, through settings and the command line."""
 
 import os
-import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from documents import blocks
 from pynwb import NWBHDF5IO
 
 from nwb_migvis import MigvisError, read_results, read_session
@@ -102,13 +102,13 @@ def test_every_addition_works_through_settings_and_the_command_line(session):
 
 def test_each_is_short_and_stands_in_the_document():
     text = DOCUMENT.read_text(encoding="utf-8")
-    blocks = re.findall(r"```(?:python|)\n(.*?)```", text, re.DOTALL)
+    modules = [block.code for block in blocks(DOCUMENT) if block.language == "python"]
     files = [path for path in PACKAGE.glob("*.py") if path.name != "__init__.py"]
     assert len(files) == 6
     for path in files:
         source = path.read_text(encoding="utf-8")
         assert sum(bool(line.strip()) for line in source.splitlines()) < 40, path.name
-        assert source in blocks, path.name
+        assert source in modules, path.name
     points = FOLDER / "migvis_example-1.0.dist-info" / "entry_points.txt"
     for group, name, value in _points(points.read_text()):
         assert f'[project.entry-points."{group}"]\n{name} = "{value}"\n' in text
@@ -166,7 +166,7 @@ def test_what_wrong_entries_make_is_refused_with_what_it_lacks(session, installe
     with pytest.raises(MigvisError, match="reader 'wrong': it trains a SimpleNamespace without read, feat"):
         fit_readers(examples, examples, seed=0, kinds=["wrong"])
     installed(IMAGE_NETWORKS, lambda **about: SimpleNamespace(size_px=8, module=None))
-    with pytest.raises(MigvisError, match="critic.features = 'wrong': it opens a .* without mean, std"):
+    with pytest.raises(MigvisError, match=r"critic.features = 'wrong': it opens a .* without mean, std"):
         open_image_network("wrong", model="", path="", sha256="")
 
 

@@ -1,4 +1,4 @@
-"""What the user can mend is one line that says what was found, what was expected and what to do."""
+"""What the user can fix is one line that says what was found, what was expected and what to do."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ def test_an_edit_that_the_plan_made_comes_out_the_same_by_name(path, study):
 def test_a_training_that_was_interrupted_goes_on(path, tmp_path, monkeypatch):
     from nwb_migvis.synthesis.prior.training import ImageTraining
 
-    config = replace(TINY, cache=str(tmp_path), prior=replace(TINY.prior, n_steps=6))
+    config = replace(TINY, cache=str(tmp_path / "absent"), prior=replace(TINY.prior, n_steps=6))
     whole = Study(read_session(path), replace(config, cache=""))
     whole.fit_latents()
     expected = whole.train_prior().to_bytes()
@@ -276,7 +276,7 @@ def test_units_that_were_not_observed_throughout_are_refused(path):
     observed[3, [2, 5]] = False
     partly = session.assign(observed=(("presentation", "unit"), observed))
     ids = session["unit"].values[[2, 5]].tolist()
-    with pytest.raises(MigvisError, match="2 of 24 units were not observed .*omit these"):
+    with pytest.raises(MigvisError, match=r"2 of 24 units were not observed .*omit these"):
         Study(partly, TINY)
     rest = read_session(path, units=f"id not in {ids}")
     assert rest.sizes["unit"] == 22

@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit 0, 1 (one line on stderr for what the user can mend) or 2 (usage)."""
+    """Run the command line; exit 0, 1 (one line on stderr for what the user can fix) or 2 (usage)."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -85,7 +85,7 @@ def _reading_options(command: F) -> F:
             type=click.IntRange(min=1),
             nargs=2,
             metavar="HEIGHT WIDTH",
-            help="Size of the images in pixels, where theirs differ.",
+            help="Size of the images in pixels, where their sizes differ.",
         ),
         click.option(
             "--channel-order",
@@ -122,7 +122,7 @@ def _sorting_options(command: F) -> F:
             "--presentations",
             type=click.Path(),
             metavar="CSV",
-            help="Of a sorting: when (start_time, s) which image (stimulus) came on.",
+            help="Of a sorting: onset (start_time, s) and image (stimulus) of each presentation.",
         ),
         click.option(
             "--unit-query",
@@ -145,7 +145,7 @@ def _sorting_options(command: F) -> F:
             "--t-start",
             type=float,
             metavar="SECONDS",
-            help="Of a sorting: when its recording began, where that is out of reach.",
+            help="Of a sorting: when its recording began, where that cannot be read.",
         ),
     ]
     for option in reversed(options):
@@ -166,7 +166,7 @@ def _sorting(paths: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
         given = next(iter(found)).replace("_", "-")
         raise MigvisError(
             f"found --{given} without --presentations; expected a folder of sorted units and "
-            "--presentations CSV; for NWB sessions, leave it away (their units are chosen with --units)"
+            "--presentations CSV; for NWB sessions, omit it (their units are chosen with --units)"
         )
     if len(paths) != 1:
         raise MigvisError(
@@ -178,7 +178,7 @@ def _sorting(paths: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
         ("channel_order", "it is about images stored in an NWB file"),
     ):
         if options[key]:
-            raise MigvisError(f"found --{key.replace('_', '-')} with --presentations; {why}; leave it away")
+            raise MigvisError(f"found --{key.replace('_', '-')} with --presentations; {why}; omit it")
     return found
 
 
@@ -196,7 +196,7 @@ def _refuse_empty(options: dict[str, Any]) -> None:
     for key, value in options.items():
         if value == "":
             name = key.removesuffix("_path").replace("_", "-")
-            raise MigvisError(f"--{name} is empty; give a value, or leave the option away")
+            raise MigvisError(f"--{name} is empty; give a value, or omit the option")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -272,7 +272,7 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace an existing output, or run of this name.")
 @click.option("--seed", type=int, help="Seed of every random number.")
 @click.option("--device", help="torch device, such as cpu or cuda.")
-@click.option("--batch-size", type=int, help="Images that are edited in one forward pass; bounds memory.")
+@click.option("--batch-size", type=int, help="Images per forward pass when editing; bounds memory.")
 @click.option(
     "--cache",
     type=click.Path(),
@@ -342,9 +342,9 @@ def _config(options: dict[str, Any]) -> Any:
 
 @cli.command()
 @click.argument("path", type=click.Path(), metavar="FILE")
-@click.option("--group", multiple=True, required=True, help="Group to move; may be given again.")
-@click.option("--source", multiple=True, metavar="ID", help="Stimulus to edit; may be given again.")
-@click.option("--target", multiple=True, metavar="ID", help="Stimulus to aim at; may be given again.")
+@click.option("--group", multiple=True, required=True, help="Group to move; may be repeated.")
+@click.option("--source", multiple=True, metavar="ID", help="Stimulus to edit; may be repeated.")
+@click.option("--target", multiple=True, metavar="ID", help="Stimulus to aim at; may be repeated.")
 @click.option(
     "--strength", multiple=True, type=float, help="Start step / T, in (0, 1]; default: the run's own."
 )
@@ -354,7 +354,7 @@ def _config(options: dict[str, Any]) -> Any:
     multiple=True,
     help="Of the traversals: ones (default), pc1, ..., a numeric label, or label=value.",
 )
-@click.option("--n", type=int, help="Targets a source (drawn beyond those given), or sources to draw.")
+@click.option("--n", type=int, help="Targets per source (drawn beyond those given), or sources to draw.")
 @click.option("--seed", type=int, help="Seed of what is drawn; default: the run's own.")
 @click.option("--name", help="The run, where the file holds several.")
 @click.option(
@@ -372,7 +372,9 @@ def _config(options: dict[str, Any]) -> Any:
     "--labels", type=click.Path(), metavar="CSV", help="Labels of the images: a CSV with a column 'stimulus'."
 )
 @click.option("--device", help="torch device; default: the run's own.")
-@click.option("--batch-size", type=int, help="Images a forward pass; bounds memory. Default: the run's own.")
+@click.option(
+    "--batch-size", type=int, help="Images per forward pass; bounds memory. Default: the run's own."
+)
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def synthesize(path: str, **options: Any) -> None:
     """Make further edits from the weights stored in FILE, and add them to the results in a new file."""
@@ -394,7 +396,7 @@ def synthesize(path: str, **options: Any) -> None:
     edits = results.synthesized
     first, stop = results.provenance["further_edits"][-1]["edits"]
     gain = float((edits["score_after"] - edits["score_before"])[first:stop].mean())
-    click.echo(f"{stop - first} edits made; score of the wanted value {gain:+.2f} nats on average")
+    click.echo(f"{stop - first} edits made; score of the goal {gain:+.2f} nats on average")
     click.echo(f"wrote {written}")
 
 
@@ -434,7 +436,7 @@ def validate(path: str) -> None:
     serious = [finding for finding in findings if finding.importance == "error"]
     if serious:
         raise MigvisError(
-            f"{path}: {len(serious)} of {len(findings)} findings are errors; mend them and validate again"
+            f"{path}: {len(serious)} of {len(findings)} findings are errors; fix them and validate again"
         )
     runs = ", ".join(list_runs(path))
     held = f"results of {runs}" if runs else "no results: `nwb-migvis run` writes them"

@@ -27,7 +27,12 @@ def resize_images(images: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """
     if images.shape[1:3] == tuple(shape):
         return images
-    size = (shape[1], shape[0])
-    return np.stack(
-        [np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)) for image in images]
-    )
+    return np.stack([resize_image(image, shape, resample=Image.Resampling.LANCZOS) for image in images])
+
+
+def resize_image(
+    image: np.ndarray, shape: tuple[int, ...], *, resample: Image.Resampling = Image.Resampling.BILINEAR
+) -> np.ndarray:
+    """Resize one image (y, x) or (y, x, channel) of uint8 to a height and width, with antialiasing."""
+    height, width = shape[:2]
+    return np.asarray(Image.fromarray(image).resize((width, height), resample))

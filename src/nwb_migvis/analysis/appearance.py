@@ -11,7 +11,7 @@ import xarray as xr
 
 from nwb_migvis.analysis.edits import SessionEdits
 from nwb_migvis.analysis.latents import SessionLatents
-from nwb_migvis.store.canonical import plain
+from nwb_migvis.plain import plain
 
 if TYPE_CHECKING:
     from nwb_migvis.evidence.selectivity import EditScoring
@@ -70,7 +70,7 @@ def describe_edits(
     if readers:
         doses = dose_response(made, scoring, groups=latents.groups, by="strength")
         record["dose"] = _measured(doses)
-    return plain(record)
+    return plain(record, finite=True)
 
 
 def _measured(doses: xr.Dataset) -> dict[str, Any]:

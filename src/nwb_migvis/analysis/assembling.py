@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from nwb_migvis.analysis.agreement import agreement_note
-from nwb_migvis.analysis.context import Context, json_value
+from nwb_migvis.analysis.context import Context
 from nwb_migvis.analysis.edits import SessionEdits
 from nwb_migvis.analysis.latents import SessionLatents
+from nwb_migvis.plain import plain
 from nwb_migvis.results import Results
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def assemble(
         "n_threads": config.n_threads,
         "device": config.device,
         "weights": {key: hashlib.sha256(value).hexdigest() for key, value in weights.items()},
-        "session": {key: json_value(value) for key, value in session.attrs.items() if key != "source"},
+        "session": {key: plain(value) for key, value in session.attrs.items() if key != "source"},
         "n_units_left_out": evidence.n_units_left_out,
         "notes": notes,
     }

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -121,16 +120,3 @@ def digest_of(path: Path) -> dict[str, str]:
     """Return a file's name and the digest of its bytes, as the provenance lists inputs."""
     with path.open("rb") as file:
         return {"path": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def json_value(value: Any) -> Any:
-    """Return a value as JSON can hold it."""
-    if isinstance(value, Mapping):
-        return {str(k): json_value(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_value(v) for v in value]
-    if isinstance(value, np.ndarray):
-        return json_value(value.tolist())
-    if isinstance(value, np.generic):
-        return value.item()
-    return str(value) if isinstance(value, Path) else value

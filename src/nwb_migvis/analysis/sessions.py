@@ -101,6 +101,6 @@ def _refuse_unobserved(session: xr.Dataset) -> None:
     source = session.attrs.get("source", "the session")
     raise MigvisError(
         f"{source}: {len(ids)} of {partly.size} units were not observed in every presentation "
-        f"(obs_intervals), the first {ids[0]}: there they have no spike count; expected units that were observed throughout; "
-        f"omit these with units='id not in {ids}'"
+        f"(obs_intervals), the first {ids[0]}: there they have no spike count; expected units that were "
+        f"observed throughout; omit these with units='id not in {ids}'"
     )

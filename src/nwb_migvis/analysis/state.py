@@ -62,7 +62,11 @@ class StudyState:
 
     @contextmanager
     def step(self) -> Iterator[Context]:
-        """Set torch's threads and determinism for a step; yield what surrounds it."""
+        """Set torch's threads and determinism, and make the cache's folder; yield what surrounds a step."""
+        if self.config.checkpoints:
+            from nwb_migvis.synthesis.prior.cache import check_cache
+
+            check_cache(self.config.checkpoints)
         with torch_settings(self.config) as n_threads:
             self.set_config(n_threads=n_threads)
             yield self.context

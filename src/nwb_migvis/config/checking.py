@@ -32,7 +32,7 @@ def check(
     one_of : mapping of str to collection of str
         Allowed values of a field; of each of its items, where it holds several.
     widths : str, optional
-        A field of layer widths, which normalisation in groups wants as multiples of 8.
+        A field of layer widths, which must be multiples of 8 for normalisation in groups.
 
     Raises
     ------
@@ -96,17 +96,6 @@ class FrozenDict(Mapping[str, Any]):
         return repr(self._values)
 
 
-def plain(value: Any) -> Any:
-    """Return records, mappings and tuples as dicts and lists of plain values."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, tuple):
-        return [plain(v) for v in value]
-    return value
-
-
 def merge(record: Any, values: Any, *, where: str) -> Any:
     """Return a copy of a config record with `values` in place, checked against its annotations."""
     if not isinstance(values, Mapping):
@@ -119,7 +108,7 @@ def merge(record: Any, values: Any, *, where: str) -> Any:
         if key != written and key in values:
             raise MigvisError(f"{place} is the earlier name of {key}, which is there too; remove it")
         if key not in hints:
-            raise MigvisError(f"{place} is no setting; expected one of {', '.join(hints)}")
+            raise MigvisError(f"{place} is not a setting; expected one of {', '.join(hints)}")
         current = getattr(record, key)
         changes[key] = (
             merge(current, value, where=place) if is_dataclass(current) else _cast(value, hints[key], place)

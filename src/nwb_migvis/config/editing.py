@@ -33,18 +33,17 @@ class SynthesisConfig:
         Share of the steps, from the noisiest on, at which the critic guides, in [0, 1]; "published",
         "likelihood" and "activation" are guided at every step.
     source_guidance, guidance_scale : float
-        Weights of the conditional prior's guidance: of the difference of its predictions at the goal's and
-        at the source's latents, and of that at the goal's latents and at none (classifier-free guidance).
-        Above 0 they need `prior.conditional`.
+        Weights w and v of the conditional prior's guidance, w * (eps(x_t, z_target) - eps(x_t, z_source)) +
+        v * (eps(x_t, z_target) - eps(x_t)). Above 0 they need `prior.conditional`.
     guidance_rescale : float
         How far the contrast that these two add is taken back, in [0, 1].
     n_pairs : int
-        Held-out source-target pairs a group (role `main`).
+        Held-out source-target pairs per group (role `main`).
     methods : tuple of str
         Guidance methods for the pairs: "pmi" (with preservation), "none" (no guidance), "shuffled" (guided
         by another pair's target), "published" (InfoNCE score, no preservation), "likelihood" (regression on
         the target's latents, no preservation), "activation" (gradient ascent from the source's pixels,
-        without the prior) and "wrong-group" (guided through the next group; left out where there is one).
+        without the prior) and "wrong-group" (guided through the next group; omitted where there is only one).
     dose : tuple of float
         Strengths of the dose series (role `dose`).
     n_dose : int
@@ -62,8 +61,8 @@ class SynthesisConfig:
     n_samples : int
         Unguided samples of the prior that are compared with the training images.
     batch_size : int
-        Images a forward pass; bounds memory. The last batch is filled up, so that an edit does not depend on
-        the others.
+        Images per forward pass; bounds memory. The last batch is filled up, so that an edit does not depend
+        on the others.
     """
 
     n_steps: int = 25

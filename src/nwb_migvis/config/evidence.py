@@ -27,7 +27,7 @@ class EvidenceConfig:
     min_reader_score : float
         A label read worse than this on real held-out images is not measurable.
     min_reliability : float
-        Units under this split-half reliability are left out of variance explained.
+        Units below this split-half reliability are excluded from variance explained.
     stability_seeds : int
         Further fits from other seeds that the groups' stability is measured on; 0 measures none.
     information_draws : int

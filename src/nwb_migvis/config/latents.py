@@ -88,7 +88,7 @@ class LatentsConfig:
     n_steps : int
         Most training steps.
     batch_size : int
-        Stimuli a step.
+        Stimuli per step.
     learning_rate : float
     weight_decay : float
         Decay of the network's matrices, divided by the number of training stimuli; 1 at most.

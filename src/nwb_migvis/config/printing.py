@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from nwb_migvis.config.checking import plain
+from nwb_migvis.plain import plain
 
 _MAX_CHARACTERS = 110
 

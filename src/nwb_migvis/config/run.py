@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nwb_migvis.config.checking import check, merge, plain
+from nwb_migvis.config.checking import check, merge
 from nwb_migvis.config.critic import CriticConfig
 from nwb_migvis.config.editing import SynthesisConfig
 from nwb_migvis.config.evidence import EvidenceConfig
@@ -18,6 +18,7 @@ from nwb_migvis.config.printing import config_html, config_lines
 from nwb_migvis.config.prior import PriorConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import as_path
+from nwb_migvis.plain import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +36,9 @@ class Config:
     n_threads : int
         Threads of torch on the CPU; 0 keeps torch's own choice. A run records the number really used.
     cache : str
-        Folder that keeps trained priors for later runs, and the state of training of latents and prior while
-        it lasts, so that a killed run goes on from it. Empty: nothing is kept. It changes no result, and is
-        not recorded with the run.
+        Folder that keeps trained priors for later runs, and the state of every training while it lasts, so
+        that a killed run goes on from it. Empty: nothing is kept. It changes no result, and is not recorded
+        with the run.
     """
 
     preset: str = "quick"
@@ -92,7 +93,7 @@ class Config:
         """Return the settings of a preset.
 
         `quick` takes minutes on two CPU cores at a longest side of 32 px; `paper` has the sizes of the
-        MIG-Vis paper (128 px, UNet 64 x (1, 2, 4, 8)) and wants a GPU.
+        MIG-Vis paper (128 px, UNet 64 x (1, 2, 4, 8)) and needs a GPU.
         """
         from nwb_migvis.config.presets import PRESETS
 

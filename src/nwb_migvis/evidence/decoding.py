@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
 from nwb_migvis.evidence.disentanglement import bin_indices, mutual_information
+from nwb_migvis.evidence.exchange import Exchange
 from nwb_migvis.evidence.labels import by_presence
 from nwb_migvis.evidence.significance import benjamini_hochberg, permutation_p, permutations
 from nwb_migvis.groups import LatentGroups
@@ -19,6 +21,40 @@ PENALTIES = np.logspace(-3, 2, 11)
 """Candidates, relative to the number of stimuli. With about as many features as stimuli generalised
 cross-validation favours smaller ones that all but interpolate."""
 MIN_STIMULI = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a label is read in folds, and tested.
+
+    Parameters
+    ----------
+    exchange : Exchange
+        What stays together in folds and permutations.
+    n_folds, n_permutations : int
+    seed : int
+    """
+
+    exchange: Exchange
+    seed: int
+    n_folds: int = 5
+    n_permutations: int = 999
+
+
+def read_folds(
+    latents: np.ndarray,
+    goals: np.ndarray,
+    *,
+    fold: np.ndarray,
+    seed: int,
+    penalties: np.ndarray = PENALTIES,
+) -> np.ndarray:
+    """Predict goals (stimulus, assignment, column) from latents, each fold (stimulus,) from the others."""
+    features = _fourier_features(latents, rng=np.random.default_rng(seed))
+    folds = [_Fold(features, fold == k) for k in np.unique(fold)]
+    most = max(2000 // goals.shape[2], 1)
+    parts = [_read(goals[:, i : i + most], folds, penalties) for i in range(0, goals.shape[1], most)]
+    return np.concatenate(parts, axis=1)
 
 
 def decode_labels(
@@ -197,25 +233,25 @@ class _Fold:
         self._axes = axes if tall else self._x.T @ axes / np.sqrt(self._squared)
         self._new = (features[held_out] - mean) / scale @ self._axes
 
-    def read(self, goals: np.ndarray) -> np.ndarray:
+    def read(self, goals: np.ndarray, penalties: np.ndarray = PENALTIES) -> np.ndarray:
         """Predict columns (stimulus, column) on this fold, each with a penalty of its own."""
         y = goals[~self.held_out]
         centre = y.mean(axis=0)
         along = self._axes.T @ (self._x.T @ (y - centre))
         share = along**2 / self._squared[:, None]
         outside = ((y - centre) ** 2).sum(axis=0) - share.sum(axis=0)
-        shrinkage = self._squared / (self._squared + PENALTIES[:, None] * len(y))
+        shrinkage = self._squared / (self._squared + penalties[:, None] * len(y))
         freedom = np.maximum(len(y) - 1 - shrinkage.sum(axis=1), 1e-9)
         best = np.argmin((outside + (1 - shrinkage) ** 2 @ share) / freedom[:, None] ** 2, axis=0)
         return self._new @ (shrinkage[best].T / self._squared[:, None] * along) + centre
 
 
-def _read(goals: np.ndarray, folds: list[_Fold]) -> np.ndarray:
+def _read(goals: np.ndarray, folds: list[_Fold], penalties: np.ndarray = PENALTIES) -> np.ndarray:
     """Predict goals (stimulus, assignment, column), each fold from the others."""
     predicted = np.empty_like(goals)
     columns = goals.reshape(len(goals), -1)
     for fold in folds:
-        predicted[fold.held_out] = fold.read(columns).reshape(-1, *goals.shape[1:])
+        predicted[fold.held_out] = fold.read(columns, penalties).reshape(-1, *goals.shape[1:])
     return predicted
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nwb_migvis.evidence.exchange import Exchange
 from nwb_migvis.evidence.significance import permutation_p, permutations
 
 MIN_PAIRS = 8
@@ -40,7 +41,8 @@ class Transfer:
     transfer_interval, retention_interval : (float, float)
         95 % percentile intervals of a bootstrap over pairs.
     p_value : float
-        Of the transfer: targets permuted among the pairs, one-sided.
+        Of the transfer, one-sided: targets permuted among the pairs; those of a category among the pairs
+        whose sources share it.
     n_pairs : int
         Pairs used.
     """
@@ -69,11 +71,14 @@ def numeric_transfer(
     *,
     source: np.ndarray,
     draws: Draws,
+    truth: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Transfer:
     """Measure transfer and retention of a numeric label by a joint regression.
 
     ``r(edit) = a r(target) + b r(source) + c`` over pairs: a is the transfer, b the retention. All three
-    are readings by the same reader, so that a reader's shrinkage towards the mean cancels. Replacing the
+    are readings by the same reader, so that a reader's shrinkage towards the mean cancels. Its noise biases
+    a and b towards 0, by about the reader's R2, unless the true labels serve as instruments (two-stage least
+    squares). Replacing the
     label by one drawn at random gives a = b = 0 (where the slope of edit - source on target - source
     would be a half).
 
@@ -83,13 +88,16 @@ def numeric_transfer(
         Readings of the edited image and of the real target and source images. Columns (cosine and sine
         of a label that wraps) share a and b, each with its own c. Pairs with a NaN are omitted.
     draws : Draws
+    truth : two arrays like `target`, optional
+        True labels of target and source, coded like the readings: the instruments.
 
     Returns
     -------
     Transfer
         NaN with fewer than eight pairs, or where readings of targets and sources do not vary apart.
     """
-    readings = (np.asarray(x, dtype=np.float64) for x in (edit, target, source))
+    columns = (edit, target, source, *(truth or (target, source)))
+    readings = (np.asarray(x, dtype=np.float64) for x in columns)
     stacked = np.stack([x[:, None] if x.ndim == 1 else x for x in readings])
     usable = np.isfinite(stacked).all(axis=(0, 2))
     stacked, n = stacked[:, usable], int(usable.sum())
@@ -102,8 +110,9 @@ def numeric_transfer(
     times_drawn, pairings = _draw(n, n, draws)
     resampled = _joint_slopes(stacked, times_drawn)
     null = _permuted_slopes(stacked, pairings)
+    observed = slopes[0] if truth is None else _permuted_slopes(stacked, np.arange(n)[None])[0]
     intervals = _interval(resampled[:, 0]), _interval(resampled[:, 1])
-    p_value = float(permutation_p(slopes[0], null))
+    p_value = float(permutation_p(observed, null))
     return Transfer(float(slopes[0]), float(slopes[1]), *intervals, p_value=p_value, n_pairs=n)
 
 
@@ -139,7 +148,9 @@ def category_transfer(
     n = int(differ.sum())
     if n < MIN_PAIRS:
         return Transfer(n_pairs=n)
-    times_drawn, pairings = _draw(n, len(target), draws)
+    times_drawn, _ = _draw(n, 0, draws)
+    same_source = Exchange(np.unique(source, return_inverse=True)[1].ravel())
+    pairings = same_source.permutations_within(draws.n_permutations, np.random.default_rng([draws.seed, 1]))
     as_target, as_source = (edit == target)[differ], (edit == source)[differ]
     weight = times_drawn / n
     permuted = target[pairings]
@@ -152,12 +163,12 @@ def category_transfer(
 
 
 def _joint_slopes(stacked: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted least squares of edits on targets and sources, an intercept per column.
+    """Weighted two-stage least squares of edits on targets and sources, an intercept per column.
 
     Parameters
     ----------
-    stacked : array (3, pair, column)
-        Edit, target, source.
+    stacked : array (5, pair, column)
+        Edit, target, source, and the instruments of target and source: themselves for least squares.
     weight : array (resample, pair)
 
     Returns
@@ -171,17 +182,22 @@ def _joint_slopes(stacked: np.ndarray, weight: np.ndarray) -> np.ndarray:
     def covariance(i: int, j: int) -> np.ndarray:
         return (weight @ (stacked[i] * stacked[j]) / total - means[i] * means[j]).sum(axis=1)
 
-    tt, ss, ts, et, es = (covariance(*ij) for ij in ((1, 1), (2, 2), (1, 2), (0, 1), (0, 2)))
-    determinant = tt * ss - ts**2
-    regular = determinant > 1e-9 * np.maximum(tt, ss) ** 2
+    # Instruments 3 and 4 of target (1) and source (2) against the edit (0).
+    tt, ts, te = (covariance(3, j) for j in (1, 2, 0))
+    st, ss, se = (covariance(4, j) for j in (1, 2, 0))
+    determinant = tt * ss - ts * st
+    regular = np.abs(determinant) > 1e-9 * np.maximum(np.abs(tt), np.abs(ss)) ** 2
     safe = np.where(regular, determinant, 1.0)
-    slopes = np.stack([ss * et - ts * es, tt * es - ts * et], axis=1) / safe[:, None]
+    slopes = np.stack([ss * te - ts * se, tt * se - st * te], axis=1) / safe[:, None]
     return np.where(regular[:, None], slopes, np.nan)
 
 
 def _permuted_slopes(stacked: np.ndarray, pairings: np.ndarray) -> np.ndarray:
-    """Slope on the target when targets are permuted among the pairs, (permutation,); `stacked` is centred."""
-    edit, target, source = stacked
+    """Slope on the target's instrument when targets are permuted among the pairs, (permutation,).
+
+    `stacked` is centred. Least squares on the instruments: the denominator of two stages would be noise.
+    """
+    edit, target, source = stacked[[0, 3, 4]]
     ss = (source**2).sum()
     left = edit - source * (edit * source).sum() / ss
     shuffled = target[pairings]

@@ -65,15 +65,20 @@ class LinearGaussianModel:
         """Return the arrays as safetensors bytes."""
         import torch
 
-        arrays = {name: torch.from_numpy(getattr(self, name)) for name in _ARRAYS}
+        arrays = {name: torch.from_numpy(getattr(self, name).astype(np.float32)) for name in _ARRAYS}
         return pack(self.kind, arrays, {"groups": [[g.name, g.size, list(g.labels)] for g in self.groups]})
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """Return values in double precision that single precision holds exactly, as they are stored."""
+    return np.ascontiguousarray(values, dtype=np.float32).astype(np.float64)
 
 
 def load_linear(weights: bytes, *, kind: str) -> LinearGaussianModel:
     """Rebuild a model from the bytes that `LinearGaussianModel.to_bytes` returned."""
     head, tensors = unpack(kind, weights)
     groups = tuple(GroupConfig(name=n, size=s, labels=tuple(labels)) for n, s, labels in head["groups"])
-    weight, noise, mean, scale, excess = (tensors[name].numpy() for name in _ARRAYS)
+    weight, noise, mean, scale, excess = (tensors[name].numpy().astype(np.float64) for name in _ARRAYS)
     return LinearGaussianModel(weight, noise, mean, scale, excess, groups, kind)
 
 
@@ -119,7 +124,7 @@ def fit_linear(
         weight, noise = fa.components_.T, np.maximum(fa.noise_variance_, 1e-6)
     else:
         raise ValueError(f"found kind = {kind!r}; expected 'pca' or 'fa'")
-    weight = np.ascontiguousarray(weight)
+    weight, noise, mean, scale = map(_rounded, (weight, noise, mean, scale))
     model = LinearGaussianModel(weight, noise, mean, scale, np.zeros(x.shape[1]), groups, kind)
     excess = (average - model._square(model.encode(average)[0])).mean(axis=0)
-    return replace(model, excess=excess)
+    return replace(model, excess=_rounded(excess))

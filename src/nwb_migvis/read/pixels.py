@@ -30,6 +30,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.pixels import resize_image
 from nwb_migvis.read.diagnosis import why_not_readable
 from nwb_migvis.read.sizes import check_size
 
@@ -333,7 +334,7 @@ class ImageStack(LazyImages):
         if pixels.ndim == 3 and len(self.shape) == 3:
             pixels = np.ascontiguousarray(pixels[..., 0])
         if pixels.shape[:2] != self.shape[1:3]:
-            pixels = resized(pixels, self.shape[1:3])
+            pixels = resize_image(pixels, self.shape[1:3])
         is_gray_among_colour = len(self.shape) == 4 and pixels.ndim == 2
         return np.repeat(pixels[..., None], 3, axis=2) if is_gray_among_colour else pixels
 
@@ -342,14 +343,6 @@ class ImageStack(LazyImages):
         with OpenFiles() as files:
             digests = [self._decoder.digest(image, files) for image in self.images]
         return dict(zip(self.names, digests, strict=True))
-
-
-def resized(pixels: np.ndarray, size_px: tuple[int, ...]) -> np.ndarray:
-    """Return an image at another (height, width), bilinear with antialiasing."""
-    from PIL import Image
-
-    height, width = size_px
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _common_size(images: Sequence[Pixels], names: Sequence[str]) -> tuple[int, int]:

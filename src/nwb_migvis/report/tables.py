@@ -10,7 +10,7 @@ __all__ = ["group_table", "sweep_table"]
 
 
 def sweep_table(found: pd.DataFrame, *, title: str) -> str:
-    """Return the table of `pipeline.sweep` as plain text."""
+    """Return the table of a sweep as plain text."""
     table = found.assign(
         total_correlation=[
             f"{tc:.2f} of {most:.2f}"
@@ -20,7 +20,7 @@ def sweep_table(found: pd.DataFrame, *, title: str) -> str:
     ).drop(columns="of_at_most")
     table.columns = [
         "free groups",
-        "latents a group",
+        "latents per group",
         "latents",
         "bits/spike",
         "total correlation",
@@ -30,7 +30,7 @@ def sweep_table(found: pd.DataFrame, *, title: str) -> str:
     return "\n".join(
         [
             f"{title}: numbers and sizes of groups, on validation stimuli (on which the fits stop early)",
-            aligned(table.set_index(["free groups", "latents a group"]).reset_index()),
+            aligned(table.set_index(["free groups", "latents per group"]).reset_index()),
             "bits/spike: one half of the repeats from the other, beyond mean rates",
             "total correlation: nats between groups, and the most that the estimate can say",
             "stability: linear CKA of matched groups between two seeds; own labels: R2 or accuracy, mean",

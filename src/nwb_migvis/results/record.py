@@ -123,7 +123,7 @@ class Results:
     name : str
         Name of the run inside the NWB file; several runs can stand side by side.
     groups : pandas.DataFrame
-        One row a latent group (index `group`), columns as in `GROUP_COLUMNS`: first latent and number
+        One row per latent group (index `group`), columns as in `GROUP_COLUMNS`: first latent and number
         of latents, labels that supervise the group (joined by commas, "" if free), fraction of the
         reliable response variance explained alone and uniquely on test stimuli with p-values, held-out
         InfoNCE bound and its cap in nats with a p-value, and where measured `stability`, p-values adjusted

@@ -76,7 +76,7 @@ def group_table(results: Results) -> str:
 
 
 def _decoding_lines(results: Results) -> list[str]:
-    """Return a row a group and a column a family of labels: mean score, stars where every label has them."""
+    """Return a row per group, a column per family of labels: mean score, stars where every label has them."""
     decoding = results.decoding
     if not np.isfinite(decoding["score"]).any():
         return []

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from nwb_migvis.analysis.assembling import MAX_PRIOR_BYTES
-from nwb_migvis.analysis.context import Clock, check_device, digest_of, json_value
+from nwb_migvis.analysis.context import Clock, check_device, digest_of
 from nwb_migvis.analysis.networks import check_prior
 from nwb_migvis.analysis.study import Study
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.files import as_path
+from nwb_migvis.plain import plain
 from nwb_migvis.read import read_session, read_sessions
 from nwb_migvis.results import Results
 from nwb_migvis.runs.destinations import choose_destinations
@@ -58,7 +59,7 @@ def run(
     Raises
     ------
     MigvisError
-        For anything that the user can mend: in the file, the options, or the installation. Destinations
+        For anything that the user can fix: in the file, the options, or the installation. Destinations
         are checked before any work is done.
     """
     paths: list[str | Path]
@@ -162,7 +163,7 @@ def run_sources(
     study.run()
     read_as = {**reading, **(origin.reading if origin else {})}
     added = {
-        "reading": {key: json_value(value) for key, value in read_as.items() if value is not None},
+        "reading": {key: plain(value) for key, value in read_as.items() if value is not None},
         "times": {
             "started": started.isoformat(),
             "finished": datetime.now(UTC).isoformat(),

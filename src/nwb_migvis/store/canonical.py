@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import PurePath
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.plain import plain
 from nwb_migvis.results import (
     EDIT_COORDS,
     EDIT_MAPS,
@@ -125,7 +122,7 @@ def canonical(results: Results) -> Results:
         selectivity=_conform(
             selectivity if selectivity["transfer"].size else no_selectivity(), SELECTIVITY, "selectivity"
         ),
-        provenance=plain(results.provenance),
+        provenance=plain(results.provenance, finite=True),
         decoding=_conform(
             results.decoding if results.decoding["score"].size else no_decoding(), DECODING, "decoding"
         ),
@@ -145,22 +142,6 @@ def check_name(name: str) -> None:
             f"the run name {name!r} cannot name an object in an NWB file; "
             "expected printable text without '/', ':' or outer spaces"
         )
-
-
-def plain(value: Any) -> Any:
-    """Return plain JSON values: text keys, lists, Python numbers; NaN and infinities become None."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, (np.ndarray, np.generic)):
-        return plain(value.tolist())
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    json.dumps(value)
-    return value
 
 
 def differences(asked: Results, found: Results) -> list[str]:

@@ -25,8 +25,9 @@ MOST_PX = 4096
 MOST_STEPS = 100_000
 
 _KEY = "nwb-migvis"
-_KINDS = {"critic": "critic", "prior": "prior"}
+_KINDS = {"vae": "group VAE", "critic": "critic", "prior": "prior"}
 _VAES = ("group VAE", "plain-vae", "swap-vae")
+"""Kinds of latent models with the network of the group VAE."""
 _MODEL_NAME = re.compile(r"[\w.]+", re.ASCII)
 _UNET_WORDS = {
     "act_fn": r"silu|swish|mish|gelu|relu",
@@ -110,13 +111,20 @@ def check_weights(weights: Mapping[str, bytes], results: Results, *, where: str)
         with _naming(f"{where}/{name}"):
             tensors, metadata, _ = read_header(data)
             settings = parse_json(metadata.get(_KEY, ""))
-            if settings.get("kind") != _KINDS.get(name, settings.get("kind")):
-                raise ValueError(f"kind is {settings.get('kind')!r:.60}; expected {_KINDS[name]!r}")
+            kind = _expected_kind(name, results)
+            if settings.get("kind") != kind and kind is not None:
+                raise ValueError(f"kind is {settings.get('kind')!r:.60}; expected {kind!r}")
             strange = next((n for n, t in tensors.items() if t.dtype not in ("F32", "I64")), None)
             if strange is not None:
                 raise ValueError(f"tensor {strange!r} is {tensors[strange].dtype}; expected F32")
             if name in _CHECKS:
                 _CHECKS[name](_Network(settings, tensors), results)
+
+
+def _expected_kind(name: str, results: Results) -> str | None:
+    """Return what stored weights have to be; those of the latent model are of the kind in the settings."""
+    model = _part(results.provenance.get("config", {}), "latents").get("model", "group-vae")
+    return str(model) if name == "vae" and model != "group-vae" else _KINDS.get(name)
 
 
 def check_settings(results: Results, *, where: str) -> None:
@@ -291,7 +299,11 @@ def _check_critic(network: _Network, results: Results) -> None:
             )
         if "\0" in network.get("path", str):
             raise ValueError("path holds a NUL")
-    elif network.settings.get("features") not in ("prior", "efficientnet-lite0"):
+    elif network.settings.get("features") not in (
+        "prior",
+        "efficientnet-lite0",
+        _part(results.provenance.get("config", {}), "critic").get("features", "prior"),
+    ):
         raise ValueError(f"features is {network.settings.get('features')!r:.60}")
 
 

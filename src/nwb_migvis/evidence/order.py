@@ -1,0 +1,193 @@
+"""What the order of presentations explains: slow drift, repetition, and labels or images told from time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nwb_migvis.evidence.exchange import Exchange
+from nwb_migvis.evidence.ridge import fit_ridge
+from nwb_migvis.evidence.significance import permutation_p
+from nwb_migvis.labels import Label
+
+WINDOW = 60
+"""Standard deviation, in presentations, of the window that drift is smoothed with."""
+N_RANKS = 8
+"""Ranks among the repeats of an image whose gains are told apart; later ones count as the last."""
+MOST = 4.0
+"""Largest factor by which a count is corrected."""
+CONFOUNDED = 0.5
+"""Share of the variance of time between images above which an image cannot be told from its time."""
+N_WAVES = 24
+"""Cosines of time among the features that a label is read from."""
+MIN_READ = 0.15
+"""R2 of a label read from time alone above which the label is confounded with time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """When images were shown.
+
+    Parameters
+    ----------
+    stimulus_index : numpy.ndarray of int, shape (n_presentations,)
+    start_time_s : numpy.ndarray, shape (n_presentations,)
+    n_stimuli : int
+    """
+
+    stimulus_index: np.ndarray
+    start_time_s: np.ndarray
+    n_stimuli: int
+
+    @property
+    def position(self) -> np.ndarray:
+        """Place of each presentation in the session, (n_presentations,) in [0, 1]."""
+        n = len(self.start_time_s)
+        return np.argsort(np.argsort(self.start_time_s, kind="stable")) / max(n - 1, 1)
+
+    @property
+    def rank(self) -> np.ndarray:
+        """How often the image was shown before, (n_presentations,) int."""
+        order = np.lexsort((self.start_time_s, self.stimulus_index))
+        n = np.bincount(self.stimulus_index, minlength=self.n_stimuli)
+        first = (np.cumsum(n) - n)[self.stimulus_index[order]]
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order)) - first
+        return rank
+
+    def mean_of(self, values: np.ndarray) -> np.ndarray:
+        """Average values (n_presentations, ...) over the presentations of each image."""
+        total = np.zeros((self.n_stimuli, *values.shape[1:]))
+        np.add.at(total, self.stimulus_index, values)
+        n = np.bincount(self.stimulus_index, minlength=self.n_stimuli)
+        return total / np.maximum(n, 1).reshape(-1, *[1] * (values.ndim - 1))
+
+
+def without_drift(spike_count: np.ndarray, order: Order) -> np.ndarray:
+    """Divide counts by the gain that their rank among the repeats and their time predict.
+
+    For each unit the gain at a presentation is the mean of the other images' counts at the same rank, over
+    the unit's mean. What is left is then divided in the same way by the mean of the other images' counts
+    near it in time (a Gaussian window of `WINDOW` presentations). The image's own repeats enter neither, so
+    that its response is not divided by itself. Rank comes first: it rises with time, and the mean over
+    images near in time mixes the ranks.
+
+    Parameters
+    ----------
+    spike_count : array (presentation, unit)
+    order : Order
+
+    Returns
+    -------
+    array (presentation, unit) of float64
+    """
+    counts = np.asarray(spike_count, dtype=np.float64)
+    mean = counts.mean(axis=0)
+    rank = np.minimum(order.rank, N_RANKS - 1)
+    corrected = counts / _bounded(_rank_mean(counts, order, rank), mean)
+    return corrected / _bounded(_local_mean(corrected, order), corrected.mean(axis=0))
+
+
+def _bounded(local: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    gain = np.where(np.isfinite(local), local, mean) / np.where(mean > 0, mean, 1.0)
+    return np.where(mean > 0, np.clip(gain, 1 / MOST, MOST), 1.0)
+
+
+def _local_mean(counts: np.ndarray, order: Order) -> np.ndarray:
+    """Mean counts of other images around each presentation, in blocks that bound the memory."""
+    place = np.argsort(order.start_time_s, kind="stable")
+    y, image = counts[place], order.stimulus_index[place]
+    reach = 3 * WINDOW
+    local = np.empty_like(y)
+    for first in range(0, len(y), WINDOW):
+        rows = np.arange(first, min(first + WINDOW, len(y)))
+        near = np.arange(max(rows[0] - reach, 0), min(rows[-1] + reach + 1, len(y)))
+        weight = np.exp(-0.5 * ((rows[:, None] - near) / WINDOW) ** 2) * (image[rows][:, None] != image[near])
+        total = weight.sum(axis=1, keepdims=True)
+        local[rows] = np.where(total > 0, weight @ y[near] / np.maximum(total, 1e-12), np.nan)
+    back = np.empty_like(local)
+    back[place] = local
+    return back
+
+
+def _rank_mean(counts: np.ndarray, order: Order, rank: np.ndarray) -> np.ndarray:
+    """Mean counts of other images at the rank of each presentation."""
+    local = np.full_like(counts, np.nan)
+    for value in np.unique(rank):
+        at = rank == value
+        own, n_own = np.zeros((order.n_stimuli, counts.shape[1])), np.zeros(order.n_stimuli)
+        np.add.at(own, order.stimulus_index[at], counts[at])
+        np.add.at(n_own, order.stimulus_index[at], 1)
+        image = order.stimulus_index[at]
+        n_other = (at.sum() - n_own[image])[:, None]
+        local[at] = np.where(
+            n_other > 0, (counts[at].sum(axis=0) - own[image]) / np.maximum(n_other, 1), np.nan
+        )
+    return local
+
+
+def time_between_images(order: Order) -> float:
+    """Share of the variance of presentation times that lies between images.
+
+    The intraclass correlation of a one-way layout: about 0 (or below) where every repeat comes in another
+    order, 1 where the repeats of an image follow each other. Above `CONFOUNDED` a response to the image
+    cannot be told from the state of the tissue at that time. NaN without repeats.
+    """
+    n = np.bincount(order.stimulus_index, minlength=order.n_stimuli)
+    repeated = n[order.stimulus_index] > 1
+    if not repeated.any() or len(np.unique(order.stimulus_index[repeated])) < 2:
+        return float("nan")
+    image, time = order.stimulus_index[repeated], order.position[repeated]
+    k, n_rows = len(np.unique(image)), len(image)
+    within = ((time - order.mean_of(order.position)[image]) ** 2).sum() / (n_rows - k)
+    total = ((time - time.mean()) ** 2).sum()
+    between = (total - within * (n_rows - k)) / (k - 1)
+    size = (n_rows - (n[n > 1] ** 2).sum() / n_rows) / (k - 1)
+    spread = max((between - within) / size, 0.0)
+    return float(spread / (spread + within)) if spread + within > 0 else float("nan")
+
+
+def time_features(order: Order) -> np.ndarray:
+    """Describe each image by when it was shown: (stimulus, feature).
+
+    Mean place in the session with cosines of it, first place, mean rank and number of presentations.
+    """
+    mean = order.mean_of(order.position)
+    first = np.ones(order.n_stimuli)
+    np.minimum.at(first, order.stimulus_index, order.position)
+    place = np.argsort(np.argsort(mean, kind="stable")) / max(order.n_stimuli - 1, 1)
+    waves = np.cos(np.pi * np.arange(1, N_WAVES + 1) * place[:, None])
+    n = np.log(np.maximum(np.bincount(order.stimulus_index, minlength=order.n_stimuli), 1))
+    return np.column_stack([mean, first, order.mean_of(order.rank.astype(np.float64)), n, waves])
+
+
+def label_from_time(
+    label: Label, order: Order, *, exchange: Exchange, n_permutations: int = 199, seed: int
+) -> tuple[float, float]:
+    """Read a label from time alone, in five folds of whole levels.
+
+    Returns
+    -------
+    score : float
+        R2 of the coded label, 0 for a guess and 1 for a perfect reading. NaN where the label does not vary.
+    p_value : float
+        Of the null that the label has nothing to do with time: it is permuted over the levels.
+    """
+    code = label.code()
+    if code is None:
+        return float("nan"), float("nan")
+    rows = label.present & np.isin(np.arange(order.n_stimuli), order.stimulus_index)
+    goal, features, exchange = code.encode(label.values)[rows], time_features(order)[rows], exchange[rows]
+    rng = np.random.default_rng(seed)
+    fold = exchange.folds(5, rng)
+    scores = [_held_out(features, goal, fold)]
+    scores += [_held_out(features, goal[rows], fold) for rows in exchange.permutations(n_permutations, rng)]
+    return float(scores[0]), float(permutation_p(scores[0], np.array(scores[1:])))
+
+
+def _held_out(features: np.ndarray, goal: np.ndarray, fold: np.ndarray) -> float:
+    read = np.empty_like(goal, dtype=np.float64)
+    for k in np.unique(fold):
+        read[fold == k] = fit_ridge(features[fold != k], goal[fold != k]).predict(features[fold == k])
+    return float(1 - ((goal - read) ** 2).sum() / ((goal - goal.mean(axis=0)) ** 2).sum())

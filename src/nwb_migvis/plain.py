@@ -1,0 +1,42 @@
+"""Plain values, as JSON and TOML can hold them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+
+def plain(value: Any, *, finite: bool = False) -> Any:
+    """Return records, mappings, sequences, arrays and paths as dicts, lists, numbers and text.
+
+    Parameters
+    ----------
+    value
+    finite : bool
+        Whether NaN and infinities, which JSON does not know, become None.
+
+    Raises
+    ------
+    TypeError
+        For a value that JSON cannot hold.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name), finite=finite) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, finite=finite) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, finite=finite) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist(), finite=finite)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) or not finite else None
+    json.dumps(value)
+    return value
