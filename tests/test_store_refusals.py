@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from examples import WEIGHTS, example_results, write_session
 
-from nwb_migvis import MigvisError, read_results
+from nwb_migvis import MigvisError, read_results, run
 from nwb_migvis.cli import cli
 from nwb_migvis.extension import cache
 from nwb_migvis.store import (
@@ -308,6 +308,8 @@ def test_an_output_is_reserved_for_one_process(session):
     assert ready.wait(20)
     with pytest.raises(MigvisError, match="is about to be written by another process"):
         write_results(example_results(edits=False), source=session)
+    with pytest.raises(MigvisError, match="is about to be written by another process"):
+        run(session)
     with reserve(session.with_name("third.nwb")):
         pass
     done.set()
