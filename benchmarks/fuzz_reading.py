@@ -79,11 +79,11 @@ def read_all(folder: Path, first: int, n: int) -> None:
         print(f"{i} " + " ".join(ending.split()), flush=True)
 
 
-def endings(folder: Path, n: int, *, limit_s: float) -> list[str]:
+def endings(folder: Path, n: int, *, limit_s: float, script: str = __file__) -> list[str]:
     """Return how reading each file ended: `read`, `error ...`, `traceback ...`, `crash` or `hang`."""
     found: list[str] = []
     while len(found) < n:
-        command = [sys.executable, __file__, "--child", str(folder)]
+        command = [sys.executable, script, "--child", str(folder)]
         command += ["--first", str(len(found)), "--n", str(n)]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace"

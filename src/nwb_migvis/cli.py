@@ -21,6 +21,7 @@ from nwb_migvis.cli_options import (
     sorting_options,
 )
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.recovering import recover
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -281,17 +282,7 @@ def validate(path: str) -> None:
     click.echo(f"{path}: valid" + (f" ({len(findings)} remarks)" if findings else "") + f"; holds {held}")
 
 
-@cli.command()
-@click.argument("sidecar", type=click.Path())
-@click.option("--source", type=click.Path(), required=True, metavar="FILE", help="The session's NWB file.")
-@click.option("--out", type=click.Path(), metavar="FILE", help="File to write; default: NAME_migvis.nwb.")
-@click.option("--in-place", is_flag=True, help="Write back into the session (atomically; keeps a backup).")
-@click.option("--overwrite", is_flag=True, help="Replace an existing output, or run of this name.")
-def recover(sidecar: str, source: str, **where: Any) -> None:
-    """Write the results that a run left in SIDECAR, because their session could not be written then."""
-    from nwb_migvis.store import restore_sidecar
-
-    click.echo(f"wrote {restore_sidecar(sidecar, source=source, **where)}; {sidecar} can be removed")
+cli.add_command(recover)
 
 
 def _set_quiet(quiet: bool) -> None:

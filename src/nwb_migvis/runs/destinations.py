@@ -59,6 +59,13 @@ def choose_destinations(
     return [{"out": file, **how} for file in outs]
 
 
+def output_paths(sources: Sequence[Path], destination: Destination) -> list[Path]:
+    """Return the file that will be written for each session, unchecked."""
+    if len(sources) > 1 and destination.out is not None:
+        return [Path(destination.out) / f"{source.stem}_migvis.nwb" for source in sources]
+    return [destination.path(source) for source in sources]
+
+
 def _check_apart(sources: Sequence[Path], out: str | Path | None) -> None:
     first: dict[Path, Path] = {}
     for source in sources:

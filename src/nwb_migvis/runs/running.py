@@ -19,8 +19,8 @@ from nwb_migvis.files import as_path
 from nwb_migvis.plain import plain
 from nwb_migvis.read import read_session, read_sessions
 from nwb_migvis.results import Results
-from nwb_migvis.runs.destinations import choose_destinations
-from nwb_migvis.store import Destination, fingerprint, write_results
+from nwb_migvis.runs.destinations import choose_destinations, output_paths
+from nwb_migvis.store import Destination, fingerprint, reserve, write_results
 
 
 def run(
@@ -97,7 +97,8 @@ def run_files(
                 "give --presentations CSV, --images DIR, and --into SESSION.nwb or --metadata FILE.toml"
             )
     destination = Destination(out=out, in_place=in_place, overwrite=overwrite)
-    return run_sources(sources, destination, name=name, config=config or Config(), reading=reading)
+    with reserve(*output_paths(sources, destination)):
+        return run_sources(sources, destination, name=name, config=config or Config(), reading=reading)
 
 
 @dataclass(frozen=True)

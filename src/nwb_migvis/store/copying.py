@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+from hdmf.build.errors import ConstructError
 from pynwb import NWBHDF5IO, NWBFile, get_manager
 
 from nwb_migvis.errors import MigvisError
@@ -128,7 +129,8 @@ def _by_pynwb(step: Callable[[], Any], what: str, source: Path) -> Any:
 
 
 def _why_not(what: str, source: Path, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    text = str(error.args[-1]) if isinstance(error, ConstructError) else str(error)
+    reason = " ".join(text.split())[:300] or type(error).__name__
     return (
         f"{source}: pynwb cannot {what} the file ({reason}); expected one that it reads and copies whole; "
         "nothing was written"

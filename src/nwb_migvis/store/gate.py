@@ -33,6 +33,15 @@ _BLOCK_BYTES = 2**28
 _FILTERS = frozenset({1, 2, 3})
 """Deflate, shuffle and checksum."""
 
+_TOGETHER = (
+    ("variance_explained_q", "variance_unique_q", "mi_q"),
+    ("information_nats", "information_p"),
+    ("variance_beyond_labels", "variance_beyond_labels_p"),
+    ("variance_beyond_images", "variance_beyond_images_p"),
+    ("decoding", "decoding_p", "decoding_q"),
+)
+"""Columns of the groups that are there together or not at all."""
+
 LONG_TABLES: dict[str, tuple[str, ...]] = {
     "selectivity": EVIDENCE_DIMS,
     "reader_scores": ("label", "reader"),
@@ -81,6 +90,11 @@ def check_run(group: h5py.Group) -> None:
     for parts in (("selectivity", "reader_scores", "selectivity_index"), ("decoding", "label_decoding")):
         if any(p in group for p in parts) and not all(p in group for p in parts):
             raise ValueError(f"{group.name} holds only some of {', '.join(parts)}; expected all or none")
+    for columns_together in _TOGETHER:
+        present = [name in group["latent_groups"] for name in columns_together]
+        if any(present) and not all(present):
+            place = f"{group.name}/latent_groups/{columns_together[present.index(False)]}"
+            raise ValueError(f"{place} is absent; expected {', '.join(columns_together)} together")
     most = max(MOST_BYTES, FILE_SIZES * group.file.id.get_filesize())
     if total > most:
         raise ValueError(f"{group.name} is said to hold {total} bytes; expected at most {most}")
