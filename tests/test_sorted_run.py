@@ -62,6 +62,8 @@ def sorted_run(home, *more):
         home / "p.csv",
         "--config",
         home / "tiny.toml",
+        "--t-start",
+        0,
         *more,
     )
 
@@ -143,7 +145,7 @@ def test_units_and_results_into_a_copy_of_a_session(home, call):
         ),
         (["{sorted}", "--metadata", "{home}/meta.toml", "--unit-query", ""], "--unit-query is empty"),
         (["{sorted}", "--metadata", "{home}/meta.toml", "--where", "hot"], "no presentation column 'hot'"),
-        (["{sorted}", "--metadata", "{home}/meta.toml", "--out", "{home}/no/x.nwb"], "no is no folder"),
+        (["{sorted}", "--metadata", "{home}/meta.toml", "--out", "{home}/no/x.nwb"], "no is not a folder"),
         (
             ["{home}/images", "--presentations", "{home}/p.csv", "--metadata", "{home}/meta.toml"],
             "cannot be loaded",
@@ -162,7 +164,7 @@ def test_misuse_is_one_line(home, call, arguments, message):
     whole = []
     for argument in arguments:
         if argument == "{sorted}":
-            whole += [home / "analyzer", "--presentations", home / "p.csv"]
+            whole += [home / "analyzer", "--presentations", home / "p.csv", "--t-start", "0"]
         else:
             whole.append(argument.format(home=home))
     before = sorted(home.iterdir())
