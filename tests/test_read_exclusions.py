@@ -59,7 +59,7 @@ def observed_file(path, intervals):
     nwb = new_file([])
     nwb.units = None
     for train, own in zip(spike_trains(), intervals, strict=True):
-        nwb.add_unit(spike_times=np.sort(train), obs_intervals=np.array(own).reshape(-1, 2))
+        nwb.add_unit(spike_times=np.sort(train), obs_intervals=np.array(own, dtype=float).reshape(-1, 2))
     container = image_container({f"pic{k}": picture(k) for k in range(4)})
     nwb.add_stimulus_template(container)
     data = np.array(SHOWN, np.uint32)

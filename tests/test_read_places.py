@@ -205,7 +205,7 @@ def test_an_analyzer_without_its_recording_needs_a_start():
 
     recording, sorting = core.generate_ground_truth_recording(durations=[6.0], num_units=3, num_channels=4)
     recording.shift_times(20.0)
-    analyzer = core.create_sorting_analyzer(sorting, recording, sparse=False, verbose=False)
+    analyzer = core.create_sorting_analyzer(sorting, recording, sparse=False)
     table = pd.DataFrame({"start_time": start_times() + 20, "stimulus": NAMES})
     here = session_from_sorting(analyzer, table)
     with pytest.raises(MigvisError, match="omit t_start"):

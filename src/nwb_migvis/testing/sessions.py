@@ -102,6 +102,7 @@ def mock_session(
     labels = {label: ("stimulus", factors[label].to_numpy()) for label in POSE}
     coords = {
         "unit": np.arange(counts.shape[1]),
+        "unit_row": ("unit", np.arange(counts.shape[1])),
         "stimulus": np.array([f"im{i:04d}.png" for i in range(n_stimuli)]),
         **labels,
         "category": ("stimulus", factors["category"].to_numpy().astype(str)),
@@ -113,9 +114,11 @@ def mock_session(
         "layout": "index_series",
         "found_in": "presentations, trials",
         "window_s": _WINDOW_S,
+        "n_merged": 0,
         "n_blank": 0,
         "n_dropped": 0,
         "dropped": {},
+        "not_joined": {},
         "not_labels": {},
     }
     return xr.Dataset(data, coords=coords, attrs=attrs)
