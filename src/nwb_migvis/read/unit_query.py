@@ -59,9 +59,16 @@ def electrode_groups(units: Any) -> np.ndarray | None:
     """
     if "electrode_group" not in units.colnames:
         return None
-    return np.array(
-        [str(getattr(group, "name", "") or "") for group in units["electrode_group"].data[:]], object
-    )
+    data = units["electrode_group"].data
+    return np.array([_name_at(data, row) for row in range(len(data))], object)
+
+
+def _name_at(data: Any, row: int) -> str:
+    """Return the name of the group in a row; "" where the reference leads to what is no longer there."""
+    try:
+        return str(getattr(data[row], "name", "") or "")
+    except (KeyError, ValueError):
+        return ""
 
 
 def _electrode_columns(units: Any) -> dict[str, np.ndarray]:
