@@ -59,6 +59,10 @@ class GuidedDenoiser:
                     "`shift`, such as CriticGuidance or PriorGuidance"
                 )
 
+    def __repr__(self) -> str:
+        parts = "; ".join(map(repr, self.guidance)) or "no guidance"
+        return f"GuidedDenoiser: {parts}"
+
     @torch.no_grad()
     def __call__(self, x_t: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return noise and clean image.
