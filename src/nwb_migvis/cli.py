@@ -97,8 +97,8 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Say what would be read from FILE: layout, units, presentations, images, labels."""
     from nwb_migvis.read import describe, inspect_session
 
-    found = inspect_session(paths[0] if len(paths) == 1 else list(paths), **reading_arguments(options))
-    click.echo(json.dumps(found, indent=2) if as_json else describe(found))
+    contents = inspect_session(paths[0] if len(paths) == 1 else list(paths), **reading_arguments(options))
+    click.echo(json.dumps(contents, indent=2) if as_json else describe(contents))
 
 
 @cli.command()
@@ -278,8 +278,8 @@ def validate(path: str) -> None:
             f"{path}: {len(serious)} of {len(findings)} findings are errors; fix them and validate again"
         )
     runs = ", ".join(list_runs(path))
-    held = f"results of {runs}" if runs else "no results: `nwb-migvis run` writes them"
-    click.echo(f"{path}: valid" + (f" ({len(findings)} remarks)" if findings else "") + f"; holds {held}")
+    holding = f"results of {runs}" if runs else "no results: `nwb-migvis run` writes them"
+    click.echo(f"{path}: valid" + (f" ({len(findings)} remarks)" if findings else "") + f"; holds {holding}")
 
 
 cli.add_command(recover)

@@ -120,15 +120,15 @@ def sorting_options(command: F) -> F:
 
 def sorting_arguments(paths: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a run on sorted units, none for a run on NWB sessions; refuse what mixes both."""
-    found = {
+    of_sorting = {
         key: options[key]
         for key in ("presentations", "unit_query", "into", "metadata", "t_start")
         if options[key] is not None
     }
-    if not found:
-        return found
-    if "presentations" not in found:
-        given = next(iter(found)).replace("_", "-")
+    if not of_sorting:
+        return of_sorting
+    if "presentations" not in of_sorting:
+        given = next(iter(of_sorting)).replace("_", "-")
         raise MigvisError(
             f"found --{given} without --presentations; expected a folder of sorted units and "
             "--presentations CSV; for NWB sessions, omit it (their units are chosen with --units)"
@@ -144,7 +144,7 @@ def sorting_arguments(paths: tuple[str, ...], options: dict[str, Any]) -> dict[s
     ):
         if options[key]:
             raise MigvisError(f"found --{key.replace('_', '-')} with --presentations; {why}; omit it")
-    return found
+    return of_sorting
 
 
 def reading_arguments(options: dict[str, Any]) -> dict[str, Any]:
@@ -175,5 +175,5 @@ def config_of(options: dict[str, Any]) -> Any:
         config = Config.from_preset(options["preset"] or "quick")
     if options["batch_size"] is not None:
         config = replace(config, synthesis=replace(config.synthesis, batch_size=options["batch_size"]))
-    given = {key: options[key] for key in ("seed", "device", "cache") if options[key] is not None}
-    return replace(config, **given)
+    overrides = {key: options[key] for key in ("seed", "device", "cache") if options[key] is not None}
+    return replace(config, **overrides)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
+
+Json = dict[str, Any]
+"""An object of JSON: text, numbers, true, false, null, lists and objects by name."""
 
 
 def plain(value: Any, *, finite: bool = False) -> Any:
@@ -40,3 +43,10 @@ def plain(value: Any, *, finite: bool = False) -> Any:
         return float(value) if math.isfinite(value) or not finite else None
     json.dumps(value)
     return value
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """Return a name that is not taken: the name itself, or with as many underscores as it needs."""
+    while name in taken:
+        name += "_"
+    return name

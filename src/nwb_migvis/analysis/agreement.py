@@ -10,6 +10,7 @@ import numpy as np
 from nwb_migvis.analysis.latents import SessionLatents
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.config import EvidenceConfig
+from nwb_migvis.plain import Json
 
 
 class Agreement:
@@ -41,7 +42,7 @@ class Agreement:
             for own in latents
         ]
 
-    def records(self, i: int) -> list[dict[str, Any]]:
+    def records(self, i: int) -> list[Json]:
         """Measure on test stimuli how well the latents of each other session stand for those of one.
 
         Parameters
@@ -59,7 +60,7 @@ class Agreement:
         records = [self._record(i, j) for j in range(len(self.sessions)) if j != i]
         return [record for record in records if record["n_shared"]]
 
-    def _record(self, i: int, j: int) -> dict[str, Any]:
+    def _record(self, i: int, j: int) -> Json:
         from nwb_migvis.evidence.between import cross_variance
         from nwb_migvis.evidence.stability import match_groups
 
@@ -71,7 +72,7 @@ class Agreement:
         variance = cross_variance(
             self.halves[i], (other[0], other[1]), min_reliability=self.config.min_reliability
         )
-        record: dict[str, Any] = {
+        record: Json = {
             "session": self.sessions.names[j],
             "n_shared": int(in_i.size),
             "n_test": variance.n_stimuli,

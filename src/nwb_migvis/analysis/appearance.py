@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from nwb_migvis.analysis.edits import SessionEdits
 from nwb_migvis.analysis.latents import SessionLatents
-from nwb_migvis.plain import plain
+from nwb_migvis.plain import Json, plain
 
 if TYPE_CHECKING:
     from nwb_migvis.evidence.selectivity import EditScoring
 
 
-def describe_edits(
-    latents: SessionLatents, edits: SessionEdits, scoring: EditScoring, *, seed: int
-) -> dict[str, Any]:
+def describe_edits(latents: SessionLatents, edits: SessionEdits, scoring: EditScoring, *, seed: int) -> Json:
     """Return memorisation, realism, change without labels, the ends of the directions, and the dose response.
 
     Nothing where the session has no pixels; no dose response where it has no labels.
@@ -35,11 +33,11 @@ def describe_edits(
     from nwb_migvis.evidence.readers.kernel import edge_features
     from nwb_migvis.evidence.selectivity import dose_response
 
-    made, readers = edits.synthesized, scoring.readers
+    synthesized, readers = edits.synthesized, scoring.readers
     if not edits.has_pairs:
         return {}
-    main = made.isel(edit=np.flatnonzero(made["role"].values == "main"))
-    traversals = made.isel(edit=np.flatnonzero(made["role"].values == "traversal"))
+    main = synthesized.isel(edit=np.flatnonzero(synthesized["role"].values == "main"))
+    traversals = synthesized.isel(edit=np.flatnonzero(synthesized["role"].values == "traversal"))
     method = main["method"].values
     sets = {str(name): main["image"].values[method == name] for name in dict.fromkeys(method)}
     sources = {name: main["source"].values[method == name] for name in sets}
@@ -68,14 +66,14 @@ def describe_edits(
         ),
     }
     if readers:
-        doses = dose_response(made, scoring, groups=latents.groups, by="strength")
+        doses = dose_response(synthesized, scoring, groups=latents.groups, by="strength")
         record["dose"] = _measured(doses)
     return plain(record, finite=True)
 
 
-def _measured(doses: xr.Dataset) -> dict[str, Any]:
+def _measured(doses: xr.Dataset) -> Json:
     """Return the doses' transfer and retention by group, label and reader, where they were measured."""
-    cells: dict[str, Any] = {}
+    cells: Json = {}
     axes = (doses[name].values.tolist() for name in ("group", "label", "reader"))
     for group, label, reader in product(*axes):
         cell = doses.sel(group=group, label=label, reader=reader)

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
@@ -15,7 +15,7 @@ from nwb_migvis.analysis.agreement import agreement_note
 from nwb_migvis.analysis.context import Context
 from nwb_migvis.analysis.edits import SessionEdits
 from nwb_migvis.analysis.latents import SessionLatents
-from nwb_migvis.plain import plain
+from nwb_migvis.plain import Json, plain
 from nwb_migvis.results import Results
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def assemble(
             key: value for key, value in networks.items() if key != "prior" or len(value) < MAX_PRIOR_BYTES
         }
     notes = _notes(session, latents, evidence, weights)
-    provenance: dict[str, Any] = {
+    provenance: Json = {
         "config": replace(config, cache="").to_dict(),
         "versions": {p: version(p) for p in _RECORDED} | {"python": platform.python_version()},
         "seeds": context.seeds,

@@ -13,6 +13,7 @@ import xarray as xr
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.groups import LatentGroups
+from nwb_migvis.plain import Json
 from nwb_migvis.results import Results
 from nwb_migvis.store import list_runs, read_results
 
@@ -87,8 +88,8 @@ def compare_runs(path: str | Path | Sequence[Results], names: Sequence[str] | No
         runs = dict(zip(chosen, path, strict=True))
         where = "the results"
     if len(runs) < max(2, len(chosen)):
-        found = ", ".join(chosen) or "none"
-        raise MigvisError(f"{where}: found the runs {found}; expected two or more of different names")
+        listing = ", ".join(chosen) or "none"
+        raise MigvisError(f"{where}: found the runs {listing}; expected two or more of different names")
     return Comparison(_groups(runs), _similarity(runs), _settings(runs))
 
 
@@ -154,8 +155,8 @@ def _settings(runs: Mapping[str, Results]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(differing, orient="index", columns=list(flat), dtype=object)
 
 
-def _flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flattened(values: Mapping[str, Any], prefix: str = "") -> Json:
+    flat: Json = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
             flat |= _flattened(value, f"{prefix}{key}.")

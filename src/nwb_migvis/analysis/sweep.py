@@ -79,14 +79,14 @@ def sweep(
 
 
 def _groups(sessions: Sessions, config: Config, n_free: int, size: int) -> tuple[GroupConfig, ...]:
-    from nwb_migvis.latents import free_name, resolve_groups
+    from nwb_migvis.latents import free_group_name, resolve_groups
 
     groups = resolve_groups(sessions.labels(config), config.latents)
     supervised = tuple(replace(group, size=size) for group in groups if group.labels)
     free = [group.name for group in groups if not group.labels]
-    taken = {group.name for group in supervised}
+    names_used = {group.name for group in supervised}
     names = [f"free_{i}" for i in range(1, n_free + 1)]
-    free += [free_name(name, taken) for name in names if name not in free]
+    free += [free_group_name(name, names_used) for name in names if name not in free]
     return supervised + tuple(GroupConfig(name=name, size=size) for name in free[:n_free])
 
 

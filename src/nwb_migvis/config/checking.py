@@ -52,15 +52,15 @@ def check(
             if not (math.isfinite(value) and holds(value, bound)):
                 raise MigvisError(f"{where}: found {name} = {value}; expected {words} {bound}")
     for name, choices in (one_of or {}).items():
-        held = getattr(record, name)
-        for value in held if isinstance(held, tuple) else (held,):
+        values = getattr(record, name)
+        for value in values if isinstance(values, tuple) else (values,):
             if value not in choices:
                 raise MigvisError(f"{where}: found {name} = {value!r}; expected one of {', '.join(choices)}")
     if widths is not None:
-        found = getattr(record, widths)
-        if not found or any(width < 8 or width % 8 for width in found):
+        chosen_widths = getattr(record, widths)
+        if not chosen_widths or any(width < 8 or width % 8 for width in chosen_widths):
             raise MigvisError(
-                f"{where}: found {widths} = {list(found)}; expected one or more, multiples of 8"
+                f"{where}: found {widths} = {list(chosen_widths)}; expected one or more, multiples of 8"
             )
 
 
@@ -130,8 +130,8 @@ def _cast(value: Any, hint: Any, place: str) -> Any:
         if isinstance(value, hint):  # type: ignore[arg-type]
             return value
         if "name" not in {f.name for f in fields(hint)}:
-            wanted = getattr(hint, "__name__", "record")
-            raise MigvisError(f"{place}: found {value!r:.80}; expected a {wanted}")
+            kind = getattr(hint, "__name__", "record")
+            raise MigvisError(f"{place}: found {value!r:.80}; expected a {kind}")
         if not isinstance(value, Mapping) or "name" not in value:
             raise MigvisError(f"{place}: found {value!r}; expected a table with a name")
         return merge(hint(name=str(value["name"])), value, where=place)  # type: ignore[operator, call-arg]

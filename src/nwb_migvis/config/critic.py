@@ -69,14 +69,14 @@ class CriticConfig:
         )
         built_in = self.features in (*FEATURES, *registry.IMAGE_NETWORKS.builtin)
         for name in ("features_model", "features_path", "features_sha256"):
-            given, wanted = bool(getattr(self, name)), self.features == "timm"
-            if built_in and given != wanted:
-                found = repr(getattr(self, name)) if given else f"no {name}"
+            given, is_timm = bool(getattr(self, name)), self.features == "timm"
+            if built_in and given != is_timm:
+                setting = repr(getattr(self, name)) if given else f"no {name}"
                 expected = (
                     "it with 'timm' alone" if given else "the model's name, file of weights and its sha256"
                 )
                 raise MigvisError(
-                    f"critic: found {found} with features = {self.features!r}; expected {expected}"
+                    f"critic: found {setting} with features = {self.features!r}; expected {expected}"
                 )
         if built_in and not re.fullmatch(r"[\w.]*", self.features_model, re.ASCII):
             raise MigvisError(

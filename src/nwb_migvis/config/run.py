@@ -18,7 +18,7 @@ from nwb_migvis.config.printing import config_html, config_lines
 from nwb_migvis.config.prior import PriorConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import as_path
-from nwb_migvis.plain import plain
+from nwb_migvis.plain import Json, plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,7 @@ class Config:
             raise MigvisError(f"config JSON is not valid: {error}; expected what to_json wrote") from None
         return cls.from_dict(values, where="config JSON")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Return nested dicts and lists of plain values."""
         return plain(self)
 

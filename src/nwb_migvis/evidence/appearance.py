@@ -6,7 +6,6 @@ Everything here needs images and edits only, no labels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -125,15 +124,15 @@ def realism(
             n = min(len(np.unique(origin)), len(real) // 2)
             if n < 8:
                 continue
-            made = describe(images)
+            features_of_set = describe(images)
             distances = []
             for _ in range(N_SPLITS):
                 order = rng.permutation(len(real))
                 first, second = real[order[:n]], real[order[n : 2 * n]]
-                mixed = rng.permutation(len(made))
+                mixed = rng.permutation(len(features_of_set))
                 one_each = mixed[np.sort(np.unique(origin[mixed], return_index=True)[1])]
-                drawn = made[one_each[:n]]
-                distances.append([frechet_distance(drawn, first), frechet_distance(first, second)])
+                sample = features_of_set[one_each[:n]]
+                distances.append([frechet_distance(sample, first), frechet_distance(first, second)])
             distance, between = np.mean(distances, axis=0)
             by_space.setdefault(space, {})[name] = {
                 "n": n,
@@ -183,13 +182,13 @@ def feature_transfer(
         end: components(images[[row[str(name)] for name in edits[end].values]])
         for end in ("source", "target")
     }
-    made = components(edits["image"].values)
+    features_of_edits = components(edits["image"].values)
     by_group: dict[str, dict[str, Transfer]] = {}
     keys = list(zip(edits["group"].values, edits["method"].values, strict=True))
     for group, method in dict.fromkeys(keys):
         rows = np.array([key == (group, method) for key in keys])
         by_group.setdefault(str(group), {})[str(method)] = numeric_transfer(
-            made[rows], ends["target"][rows], source=ends["source"][rows], draws=draws
+            features_of_edits[rows], ends["target"][rows], source=ends["source"][rows], draws=draws
         )
     return by_group
 
@@ -213,25 +212,27 @@ def start_dependence(traversals: xr.Dataset, *, components: Features) -> dict[st
     """
     if traversals.sizes["edit"] == 0:
         return {}
-    made = components(traversals["image"].values)
+    features_of_edits = components(traversals["image"].values)
     by_group: dict[str, dict[str, float]] = {}
     for group in dict.fromkeys(traversals["group"].values.tolist()):
         shares = []
         for direction in dict.fromkeys(traversals["direction"].values.tolist()):
             rows = ((traversals["group"] == group) & (traversals["direction"] == direction)).values
             source, gamma = (traversals[name].values[rows] for name in ("source", "gamma"))
-            shares.append(_shares(made[rows], source, gamma))
+            shares.append(_shares(features_of_edits[rows], source, gamma))
         names = ("between_sources", "between_steps", "within")
         by_group[str(group)] = dict(zip(names, np.mean(shares, axis=0).tolist(), strict=True))
     return by_group
 
 
-def _shares(made: np.ndarray, source: np.ndarray, step: np.ndarray) -> tuple[float, float, float]:
+def _shares(
+    features_of_edits: np.ndarray, source: np.ndarray, step: np.ndarray
+) -> tuple[float, float, float]:
     """Two-way split of the variance over a full grid of sources and steps; NaN where nothing varies."""
     sources, i = np.unique(source, return_inverse=True)
     steps, j = np.unique(step, return_inverse=True)
-    grid = np.full((len(sources), len(steps), made.shape[1]), np.nan)
-    grid[i, j] = made
+    grid = np.full((len(sources), len(steps), features_of_edits.shape[1]), np.nan)
+    grid[i, j] = features_of_edits
     grid = grid - grid.mean(axis=(0, 1))
     total = (grid**2).mean(axis=(0, 1)).sum()
     if not total > 0:
@@ -265,7 +266,7 @@ def extreme_stimuli(
     -------
     dict of group to dict of direction to {"bottom": ids, "top": ids}
     """
-    ends: dict[str, Any] = {}
+    ends: dict[str, dict[str, dict[str, list[str]]]] = {}
     for (group, direction), vector in directions.items():
         order = np.argsort(latents[:, groups.slices[group]] @ vector, kind="stable")
         ends.setdefault(group, {})[direction] = {

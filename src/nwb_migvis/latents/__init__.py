@@ -3,7 +3,7 @@
 from nwb_migvis.latents.design import (
     LabelTargets,
     check_circular,
-    free_name,
+    free_group_name,
     label_targets,
     resolve_groups,
     split_stimuli,
@@ -17,7 +17,7 @@ __all__ = [
     "LatentTask",
     "Recording",
     "check_circular",
-    "free_name",
+    "free_group_name",
     "label_targets",
     "linked_pairs",
     "resolve_groups",

@@ -11,6 +11,7 @@ import xarray as xr
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.labels import Label, as_labels
+from nwb_migvis.plain import free_name
 
 MIN_STIMULI = 20
 _ANGLE_WORDS = ("angle", "rotation", "orientation", "azimuth", "phase", "direction", "yaw", "pitch", "roll")
@@ -109,11 +110,11 @@ def resolve_groups(labels: Mapping[str, Label], config: LatentsConfig) -> tuple[
     if not config.groups:
         numeric = tuple(name for name, label in labels.items() if not label.is_categorical)
         groups = [GroupConfig(name="numeric", labels=numeric)] if numeric else []
-        taken = {"numeric", "free_1", "free_2"}
+        names_used = {"numeric", "free_1", "free_2"}
         for name, label in labels.items():
             if label.is_categorical:
-                groups.append(GroupConfig(name=free_name(name, taken), labels=(name,)))
-                taken.add(groups[-1].name)
+                groups.append(GroupConfig(name=free_group_name(name, names_used), labels=(name,)))
+                names_used.add(groups[-1].name)
         return (*groups, GroupConfig(name="free_1"), GroupConfig(name="free_2"))
     names = [group.name for group in config.groups]
     for group in config.groups:
@@ -128,12 +129,9 @@ def resolve_groups(labels: Mapping[str, Label], config: LatentsConfig) -> tuple[
     return config.groups
 
 
-def free_name(name: str, taken: Collection[str]) -> str:
+def free_group_name(name: str, taken: Collection[str]) -> str:
     """Return a name as that of a group: without comma and slash, and not taken."""
-    name = name.replace(",", "_").replace("/", "_")
-    while name in taken:
-        name += "_"
-    return name
+    return free_name(name.replace(",", "_").replace("/", "_"), taken)
 
 
 @dataclass(frozen=True)

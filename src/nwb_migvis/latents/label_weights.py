@@ -56,12 +56,14 @@ def weigh_labels(
 
     def of_class(index: torch.Tensor) -> float:
         index = index[training]
-        known = index >= 0
-        return _predicted(x[known], F.one_hot(index[known], int(index.max()) + 1 if known.any() else 1))
+        has_class = index >= 0
+        return _predicted(
+            x[has_class], F.one_hot(index[has_class], int(index.max()) + 1 if has_class.any() else 1)
+        )
 
     def of_column(y: torch.Tensor) -> float:
-        known = torch.isfinite(y[training])
-        return _predicted(x[known], y[training][known, None])
+        is_finite = torch.isfinite(y[training])
+        return _predicted(x[is_finite], y[training][is_finite, None])
 
     return [
         LabelWeights(

@@ -113,9 +113,9 @@ class GroupVae(nn.Module):
             parts, targets, self.numeric_heads, self.class_heads, weights, strict=True
         ):
             if numeric.shape[1]:
-                known = torch.isfinite(numeric)
-                error = torch.where(known, head(part) - torch.nan_to_num(numeric), 0.0)
-                by_column = error.square().sum(0) / known.sum(0).clamp_min(1)
+                is_finite = torch.isfinite(numeric)
+                error = torch.where(is_finite, head(part) - torch.nan_to_num(numeric), 0.0)
+                by_column = error.square().sum(0) / is_finite.sum(0).clamp_min(1)
                 loss = loss + (label_weights.numeric * by_column).mean()
             of_label = cast(Iterable[nn.Linear], heads)
             for index, class_head, weight in zip(classes, of_label, label_weights.classes, strict=True):

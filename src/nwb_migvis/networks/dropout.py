@@ -25,5 +25,5 @@ class SeededDropout(nn.Module):
         """Return x with inputs dropped and the rest scaled up, or x itself outside training."""
         if not self.training or not self._rate:
             return x
-        kept = torch.rand(x.shape, generator=self._generator, device=x.device) >= self._rate
-        return x * kept.to(x.dtype) / (1 - self._rate)
+        mask = torch.rand(x.shape, generator=self._generator, device=x.device) >= self._rate
+        return x * mask.to(x.dtype) / (1 - self._rate)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.plain import Json
 
 if TYPE_CHECKING:
     import torch
@@ -28,11 +29,11 @@ def pack(kind: str, tensors: Mapping[str, torch.Tensor], architecture: Mapping[s
     from safetensors.torch import save
 
     head = json.dumps({"kind": kind, **architecture}, sort_keys=True)
-    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return save(held, metadata={_KEY: head})
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return save(on_cpu, metadata={_KEY: head})
 
 
-def unpack(kind: str, weights: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def unpack(kind: str, weights: bytes) -> tuple[Json, dict[str, torch.Tensor]]:
     """Return architecture and tensors from the bytes that `pack` made.
 
     Raises
@@ -69,6 +70,6 @@ def kind_of(weights: bytes) -> str:
         ) from None
 
 
-def _head(weights: bytes) -> dict[str, Any]:
+def _head(weights: bytes) -> Json:
     n_header = int.from_bytes(weights[:8], "little")
     return json.loads(json.loads(weights[8 : 8 + n_header])["__metadata__"][_KEY])

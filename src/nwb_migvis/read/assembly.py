@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -13,6 +13,7 @@ import xarray as xr
 from xarray.core import indexing
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.plain import free_name
 from nwb_migvis.read.folder import images_by_stimulus, supplied_images
 from nwb_migvis.read.labels import agreed_labels, labels_from_csv, labels_of_images, labels_of_presentations
 from nwb_migvis.read.pixels import Decoder, ImageStack, OpenFiles
@@ -247,9 +248,9 @@ def session_dataset(
     if counted.electrode_group is not None and len(set(counted.units.tolist())) < len(counted.units):
         coords["electrode_group"] = ("unit", counted.electrode_group.astype(str))
     for name, values in labels.items():
-        coords[_free_name(name, coords)] = ("stimulus", _as_str(values))
+        coords[_coordinate_name(name, coords)] = ("stimulus", _as_str(values))
     for name, values in varying.items():
-        coords[_free_name(name, coords)] = ("presentation", _as_str(values))
+        coords[_coordinate_name(name, coords)] = ("presentation", _as_str(values))
     spike_count = counted.spike_count
     data: dict[str, Any] = {
         "spike_count": (("presentation", "unit"), spike_count),
@@ -269,13 +270,11 @@ def _as_str(values: np.ndarray) -> np.ndarray:
     return values.astype(str) if values.dtype == object else values
 
 
-def _free_name(name: str, taken: Container[Any]) -> str:
-    while name in taken or name in OWN_NAMES:
-        name += "_"
-    return name
+def _coordinate_name(name: str, coords: Iterable[Hashable]) -> str:
+    return free_name(name, {*coords, *OWN_NAMES})
 
 
-def with_labels(session: xr.Dataset, labels: str | Path, *, known: Iterable[str] = ()) -> xr.Dataset:
+def with_labels(session: xr.Dataset, labels: str | Path, *, more_stimuli: Iterable[str] = ()) -> xr.Dataset:
     """Return a session with the labels of a CSV besides its own.
 
     Where both have a label of one name, they must agree, and each fills in what the other does not know.
@@ -285,7 +284,7 @@ def with_labels(session: xr.Dataset, labels: str | Path, *, known: Iterable[str]
     session : xarray.Dataset
     labels : path
         See `labels_from_csv`.
-    known : iterable of str
+    more_stimuli : iterable of str
         Further images that the CSV may name.
 
     Raises
@@ -294,15 +293,15 @@ def with_labels(session: xr.Dataset, labels: str | Path, *, known: Iterable[str]
         As `labels_from_csv`, and if an image has one label in the CSV and another in the session.
     """
     stimuli = session["stimulus"].values.tolist()
-    from_csv, not_labels = labels_from_csv(labels, stimuli, known=set(known))
+    from_csv, not_labels = labels_from_csv(labels, stimuli, more_stimuli=set(more_stimuli))
     coords = {}
     for name, values in from_csv.items():
         if name in session.coords and session[name].dims == ("presentation",):
-            session = session.rename({name: _free_name(name, session.coords)})
+            session = session.rename({name: _coordinate_name(name, session.coords)})
         is_shared = name in session.coords and session[name].dims == ("stimulus",) and name != "stimulus"
         if is_shared:
             place = f"column {name!r} of labels {labels}"
             values = agreed_labels(session[name].values, _as_str(values), stimuli, place=place)
-        coords[name if is_shared else _free_name(name, session.coords)] = ("stimulus", _as_str(values))
+        coords[name if is_shared else _coordinate_name(name, session.coords)] = ("stimulus", _as_str(values))
     not_labels = {**session.attrs["not_labels"], **not_labels}
     return session.assign_coords(coords).assign_attrs(not_labels=not_labels)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pynwb import NWBFile, TimeSeries
     from pynwb.base import Images
     from pynwb.image import ImageSeries
+    from pynwb.misc import Units
 
 _SCHEMA_FIELDS = {"data", "description", "resolution", "image_format", "image_mode", "help"}
 
@@ -152,7 +153,7 @@ class Contents:
         return times
 
     @cached_property
-    def aggregated(self) -> dict[str, Any]:
+    def aggregated(self) -> dict[str, Units]:
         """`Units` tables `spike_times_X` in processing, by X, where intervals `trials_table_X` exist."""
         from pynwb.misc import Units
 

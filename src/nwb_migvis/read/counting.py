@@ -257,9 +257,9 @@ def count_trains(
     *,
     window_s: tuple[float, float],
     max_bytes: int = 2**27,
-    seen: SpikeSpan | None = None,
+    spike_span: SpikeSpan | None = None,
 ) -> np.ndarray:
-    """Do what `count_spikes` does, and note in `seen` when the units fire."""
+    """Do what `count_spikes` does, and note in `spike_span` when the units fire."""
     begins = np.concatenate([[0], trains.ends])
     rows = np.arange(len(begins) - 1) if trains.rows is None else np.asarray(trains.rows)
     counts = np.zeros((len(start_time), len(rows)), np.uint16, order="F")
@@ -272,7 +272,7 @@ def count_trains(
     def count(unit: tuple[int, Iterable[np.ndarray]]) -> np.ndarray:
         row, pieces = unit
         try:
-            column = windows.count(pieces if seen is None else seen.watching(pieces))
+            column = windows.count(pieces if spike_span is None else spike_span.watching(pieces))
             return column.astype(np.uint16 if column.max() <= np.iinfo(np.uint16).max else np.uint32)
         except ValueError:
             raise MigvisError(

@@ -55,24 +55,24 @@ def _has_unknown_type(path: Path) -> bool:
 
     Only the types are looked at, which the library survives; a file whose types cannot be listed has one.
     """
-    found = False
+    is_unknown = False
 
     def look(_name: str, item: h5py.Group | h5py.Dataset | h5py.Datatype) -> bool | None:
-        nonlocal found
+        nonlocal is_unknown
         types = [h5py.h5a.open(item.id, index=i).get_type() for i in range(h5py.h5a.get_num_attrs(item.id))]
         if isinstance(item, h5py.Dataset):
             types.append(item.id.get_type())
-        found = any(_UNKNOWN_VARIABLE_LENGTH.search(kind.encode()) for kind in types)
-        return True if found else None  # anything but None ends the walk
+        is_unknown = any(_UNKNOWN_VARIABLE_LENGTH.search(kind.encode()) for kind in types)
+        return True if is_unknown else None  # anything but None ends the walk
 
     with h5py.File(path, "r") as file:
         try:
             look("/", file)
-            if not found:
+            if not is_unknown:
                 file.visititems(look)
         except (OSError, RuntimeError, KeyError, ValueError, TypeError):
             return True
-    return found
+    return is_unknown
 
 
 def _is_endless(data: bytes, place: int) -> bool:

@@ -67,12 +67,12 @@ def missing_filter(dataset: h5py.Dataset) -> int | None:
 def _objects(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset | str]]:
     """Yield the datasets of a file, and the targets of links that lead nowhere, each after its path."""
     groups = [file["/"]]
-    seen = 0
+    n_objects = 0
     while groups:
         group = groups.pop()
         for key in group:
-            seen += 1
-            if seen > _MOST_OBJECTS:
+            n_objects += 1
+            if n_objects > _MOST_OBJECTS:
                 return
             link = group.get(key, getlink=True)
             name = f"{group.name.rstrip('/')}/{key}"

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from nwb_migvis.plain import Json
 from nwb_migvis.read.assembly import Need, with_labels
 from nwb_migvis.read.session import Asked, load
 
 
 def inspect_session(
     paths: str | Path | Sequence[str | Path], *, labels: str | Path | None = None, **reading: Any
-) -> dict[str, Any]:
+) -> Json:
     """Return what one session or several hold; images without pixels are no error here.
 
     Parameters
@@ -50,19 +51,19 @@ def inspect_session(
     sessions = [item.session for item in loaded]
     if labels is not None:
         names = {name for item in loaded for name in (*item.names, *item.session["stimulus"].values.tolist())}
-        sessions = [with_labels(session, labels, known=names) for session in sessions]
-    found = [inspection(session) for session in sessions]
+        sessions = [with_labels(session, labels, more_stimuli=names) for session in sessions]
+    contents = [inspection(session) for session in sessions]
     if asked_for is not paths:
-        return found[0]
+        return contents[0]
     stimuli = [set(session["stimulus"].values.tolist()) for session in sessions]
     return {
-        "sessions": found,
+        "sessions": contents,
         "n_stimuli": len(set().union(*stimuli)),
         "n_shared_stimuli": len(set.intersection(*stimuli)) if stimuli else 0,
     }
 
 
-def inspection(session: xr.Dataset) -> dict[str, Any]:
+def inspection(session: xr.Dataset) -> Json:
     """Return what a session dataset holds, as `inspect_session` does for a file."""
     counts = session["spike_count"].values
     repeats = np.bincount(session["stimulus_index"].values, minlength=session.sizes["stimulus"])
@@ -106,16 +107,16 @@ def inspection(session: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def _label_kinds(session: xr.Dataset) -> dict[str, dict[str, Any]]:
+def _label_kinds(session: xr.Dataset) -> dict[str, Json]:
     kinds = {}
     for name, coord in session.coords.items():
         if coord.dims == ("stimulus",) and name != "stimulus":
             values = coord.values
             is_number = values.dtype.kind == "f"
-            known = values[~np.isnan(values)] if is_number else values[values != ""]
+            present = values[~np.isnan(values)] if is_number else values[values != ""]
             kinds[str(name)] = {
                 "kind": "numeric" if is_number else "categorical",
-                "n_values": len(np.unique(known)),
+                "n_values": len(np.unique(present)),
             }
     return kinds
 
@@ -156,45 +157,45 @@ def split_half_reliability(counts: np.ndarray, stimulus_index: np.ndarray) -> np
         return 2 * r / (1 + r)
 
 
-def describe(found: dict[str, Any]) -> str:
+def describe(contents: Json) -> str:
     """Return an inspection as text for people: a list for one session, one table for several."""
-    return _table(found) if "sessions" in found else _list(found)
+    return _table(contents) if "sessions" in contents else _list(contents)
 
 
-def _list(found: dict[str, Any]) -> str:
-    shape = "none" if found["image_shape"] is None else " x ".join(map(str, found["image_shape"]))
+def _list(contents: Json) -> str:
+    shape = "none" if contents["image_shape"] is None else " x ".join(map(str, contents["image_shape"]))
     labels = [
-        f"{name} ({label['kind']}, {label['n_values']} values)" for name, label in found["labels"].items()
+        f"{name} ({label['kind']}, {label['n_values']} values)" for name, label in contents["labels"].items()
     ]
-    dropped = ", ".join(f"{n} ({why})" for why, n in found["dropped"].items())
-    repeats = found["repeats"]
+    dropped = ", ".join(f"{n} ({why})" for why, n in contents["dropped"].items())
+    repeats = contents["repeats"]
     lines = {
-        "session": f"{found['identifier']} ({found['source']})",
-        "layout": f"{found['layout']} ({found['found_in']})",
-        "units": f"{found['n_units']} ({found['n_silent_units']} silent)",
-        "presentations": f"{found['n_presentations']}",
-        "blanks": f"{found['n_blank']}",
+        "session": f"{contents['identifier']} ({contents['source']})",
+        "layout": f"{contents['layout']} ({contents['found_in']})",
+        "units": f"{contents['n_units']} ({contents['n_silent_units']} silent)",
+        "presentations": f"{contents['n_presentations']}",
+        "blanks": f"{contents['n_blank']}",
         "dropped": dropped or "none",
-        "observed": _observed_text(found),
-        "stimuli": f"{found['n_stimuli']}",
+        "observed": _observed_text(contents),
+        "stimuli": f"{contents['n_stimuli']}",
         "repeats": f"{repeats['min']} to {repeats['max']} (median {repeats['median']:g})",
         "image shape": shape,
         "labels": ", ".join(labels) or "none",
-        "no labels": ", ".join(f"{name} ({why})" for name, why in found["not_labels"].items()) or "none",
-        "not joined": ", ".join(f"{name} ({why})" for name, why in found["not_joined"].items()) or "none",
-        "window": f"{found['window_s'][0]:g} to {found['window_s'][1]:g} s",
-        "median rate": f"{found['median_rate_hz']:.2f} Hz",
-        "reliability": _number(found["reliability"]),
+        "no labels": ", ".join(f"{name} ({why})" for name, why in contents["not_labels"].items()) or "none",
+        "not joined": ", ".join(f"{name} ({why})" for name, why in contents["not_joined"].items()) or "none",
+        "window": f"{contents['window_s'][0]:g} to {contents['window_s'][1]:g} s",
+        "median rate": f"{contents['median_rate_hz']:.2f} Hz",
+        "reliability": _number(contents["reliability"]),
     }
     width = max(map(len, lines))
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
 
 
-def _observed_text(found: dict[str, Any]) -> str:
-    if not found["n_units_not_always_observed"]:
+def _observed_text(contents: Json) -> str:
+    if not contents["n_units_not_always_observed"]:
         return "all units throughout"
     return (
-        f"{100 * found['observed_fraction']:.1f} % of counts; {found['n_units_not_always_observed']} "
+        f"{100 * contents['observed_fraction']:.1f} % of counts; {contents['n_units_not_always_observed']} "
         f"units not "
         "throughout (obs_intervals)"
     )
@@ -204,7 +205,7 @@ def _number(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.2f}"
 
 
-def _table(found: dict[str, Any]) -> str:
+def _table(contents: Json) -> str:
     head: tuple[str, ...] = (
         "session",
         "layout",
@@ -218,7 +219,7 @@ def _table(found: dict[str, Any]) -> str:
         "reliability",
     )
     rows = [head]
-    for one in found["sessions"]:
+    for one in contents["sessions"]:
         shape = "none" if one["image_shape"] is None else "x".join(map(str, one["image_shape"]))
         cells = (one["identifier"], one["layout"], one["n_units"], one["n_presentations"], one["n_stimuli"])
         more = (f"{one['repeats']['median']:g}", shape, ",".join(one["labels"]) or "none")
@@ -227,5 +228,5 @@ def _table(found: dict[str, Any]) -> str:
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
-    lines.append(f"{found['n_stimuli']} stimuli in all, {found['n_shared_stimuli']} in every session")
+    lines.append(f"{contents['n_stimuli']} stimuli in all, {contents['n_shared_stimuli']} in every session")
     return "\n".join(lines)

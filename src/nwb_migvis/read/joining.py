@@ -312,14 +312,14 @@ def _with_columns(
     """Return columns and those of another table; a name that has other values already is made longer."""
     joined = dict(columns)
     for name, values in more.items():
-        taken = values[rows] if len(values) else np.full(len(rows), np.nan)
+        values_of_rows = values[rows] if len(values) else np.full(len(rows), np.nan)
         if values.dtype == object:
-            taken = np.where(rows == NO_ROW, "", taken)
+            values_of_rows = np.where(rows == NO_ROW, "", values_of_rows)
         elif (rows == NO_ROW).any():
-            taken = np.where(rows == NO_ROW, np.nan, taken)
-        if name in joined and not _same(joined[name], taken):
+            values_of_rows = np.where(rows == NO_ROW, np.nan, values_of_rows)
+        if name in joined and not _same(joined[name], values_of_rows):
             name = f"{place}_{name}"
-        joined.setdefault(name, taken)
+        joined.setdefault(name, values_of_rows)
     return joined
 
 

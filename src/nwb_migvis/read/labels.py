@@ -76,15 +76,15 @@ def why_no_label(label: np.ndarray, stored: np.dtype) -> str | None:
     They must vary between images, numbers must be finite or unknown, and integers and text must not be
     one-to-one with the images.
     """
-    known = label[~pd.isna(label) & (label != "")] if label.dtype == object else label[~np.isnan(label)]
-    if label.dtype != object and np.isinf(known).any():
+    values = label[~pd.isna(label) & (label != "")] if label.dtype == object else label[~np.isnan(label)]
+    if label.dtype != object and np.isinf(values).any():
         return "holds infinity"
-    n_different = len(set(known.tolist()))
+    n_different = len(set(values.tolist()))
     if n_different == 0:
         return "empty"
-    if n_different == 1 and len(known) == len(label):
+    if n_different == 1 and len(values) == len(label):
         return "the same for every image"
-    if stored.kind not in "fb" and n_different == len(known):
+    if stored.kind not in "fb" and n_different == len(values):
         return "another value for every image"
     return None
 
@@ -92,8 +92,8 @@ def why_no_label(label: np.ndarray, stored: np.dtype) -> str | None:
 def labels_of_images(attributes: list[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """Return the labels among the attributes of each image, (stimulus,) each."""
     labels = {}
-    for name in sorted({name for found in attributes for name in found}):
-        values = [found.get(name) for found in attributes]
+    for name in sorted({name for of_image in attributes for name in of_image}):
+        values = [of_image.get(name) for of_image in attributes]
         is_number = all(isinstance(v, int | float | np.number) for v in values if v is not None)
         if is_number:
             label = np.array([np.nan if v is None else float(v) for v in values])
@@ -107,7 +107,7 @@ def labels_of_images(attributes: list[Mapping[str, Any]]) -> dict[str, np.ndarra
 
 
 def labels_from_csv(
-    path: str | Path, stimuli: Collection[str], *, known: Collection[str] = ()
+    path: str | Path, stimuli: Collection[str], *, more_stimuli: Collection[str] = ()
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read labels of images from a CSV with a `stimulus` column; its other columns are labels.
 
@@ -118,7 +118,7 @@ def labels_from_csv(
     path : path
     stimuli : collection of str
         Stimulus ids, in the order wanted.
-    known : collection of str
+    more_stimuli : collection of str
         Further images that the file may name though they were not shown.
 
     Returns
@@ -141,7 +141,7 @@ def labels_from_csv(
         raise MigvisError(
             f"labels {path} has stimulus {doubled.iloc[0]!r} twice; expected each once: remove one row"
         )
-    wrong = [key for key in keys if key not in {*stimuli, *known}]
+    wrong = [key for key in keys if key not in {*stimuli, *more_stimuli}]
     if wrong:
         raise MigvisError(
             f"labels {path} names {len(wrong)} stimuli that are not in the session, first {wrong[0]!r}; "

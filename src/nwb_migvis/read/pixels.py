@@ -350,11 +350,11 @@ def _common_size(images: Sequence[Pixels], names: Sequence[str]) -> tuple[int, i
     for image, name in zip(images, names, strict=True):
         sizes.setdefault((image.shape[0], image.shape[1]), []).append(name)
     if len(sizes) > 1:
-        found = ", ".join(
+        listing = ", ".join(
             f"{h} x {w} ({len(who)}, first {who[0]!r})" for (h, w), who in list(sizes.items())[:3]
         )
         raise MigvisError(
-            f"the images have {len(sizes)} sizes (height x width in px): {found}; expected one: "
+            f"the images have {len(sizes)} sizes (height x width in px): {listing}; expected one: "
             "say which with resize_px=(height, width) (--resize HEIGHT WIDTH)"
         )
     return next(iter(sizes))

@@ -41,14 +41,14 @@ def read_shown(
             "give their folder with --images"
         )
     row = {str(name): i for i, name in enumerate(session["stimulus"].values)}
-    wanted = [str(name) for name in results.latents["stimulus"].values]
-    absent = [name for name in wanted if name not in row]
+    stimuli = [str(name) for name in results.latents["stimulus"].values]
+    absent = [name for name in stimuli if name not in row]
     if absent:
         raise MigvisError(
-            f"{path}: {len(absent)} of the run's {len(wanted)} stimuli are not in the session, the first "
+            f"{path}: {len(absent)} of the run's {len(stimuli)} stimuli are not in the session, the first "
             f"{absent[0]!r}; expected the session and images that the run was made with"
         )
-    return session.isel(stimulus=[row[name] for name in wanted])
+    return session.isel(stimulus=[row[name] for name in stimuli])
 
 
 def small_images(image: xr.DataArray, size_px: int, *, like: tuple[int, ...] | None = None) -> np.ndarray:
@@ -69,10 +69,10 @@ def small_images(image: xr.DataArray, size_px: int, *, like: tuple[int, ...] | N
     from nwb_migvis.pixels import resize_images, target_shape
 
     shape = target_shape(image.sizes["y"], image.sizes["x"], size_px)
-    found = (*shape, *image.shape[3:])
-    if like is not None and found != tuple(like):
+    small_shape = (*shape, *image.shape[3:])
+    if like is not None and small_shape != tuple(like):
         raise MigvisError(
-            f"images of {image.shape[1:]} pixels become {found}; the prior has {tuple(like)}; "
+            f"images of {image.shape[1:]} pixels become {small_shape}; the prior has {tuple(like)}; "
             "give the images that the run was made with"
         )
     n = image.sizes["stimulus"]

@@ -157,7 +157,9 @@ def read_session(
         allow_long_window=allow_long_window,
     )
     loaded = load(as_path(path, what="path"), asked)
-    return loaded.session if labels is None else with_labels(loaded.session, labels, known=loaded.names)
+    return (
+        loaded.session if labels is None else with_labels(loaded.session, labels, more_stimuli=loaded.names)
+    )
 
 
 def load(path: Path, asked: Asked, *, need: Need | None = None) -> Loaded:

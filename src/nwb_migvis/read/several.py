@@ -45,7 +45,7 @@ def read_sessions(
     sessions = [item.session for item in loaded]
     if labels is not None:
         names = {name for item in loaded for name in (*item.names, *item.session["stimulus"].values.tolist())}
-        sessions = [with_labels(session, labels, known=names) for session in sessions]
+        sessions = [with_labels(session, labels, more_stimuli=names) for session in sessions]
     for name in label_names(sessions):
         shared_label(sessions, name)
     return sessions
@@ -69,15 +69,15 @@ def check_same_pixels(loaded: Sequence[Loaded]) -> None:
 
 def label_names(sessions: Sequence[xr.Dataset]) -> list[str]:
     """Return the labels of any of the sessions, in the order in which they are found."""
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     for session in sessions:
         for name, coord in session.coords.items():
             if coord.dims == ("stimulus",) and name != "stimulus":
-                found[str(name)] = None
-    return list(found)
+                names[str(name)] = None
+    return list(names)
 
 
-def shared_label(sessions: Sequence[xr.Dataset], name: str) -> dict[str, Any]:
+def shared_label(sessions: Sequence[xr.Dataset], name: str) -> dict[str, str | float]:
     """Return a label's values by stimulus id over all sessions that have it.
 
     Raises
@@ -85,7 +85,7 @@ def shared_label(sessions: Sequence[xr.Dataset], name: str) -> dict[str, Any]:
     MigvisError
         If an image has two values, or the label is a number here and text there.
     """
-    values: dict[str, tuple[Any, str]] = {}
+    values: dict[str, tuple[str | float, str]] = {}
     kinds: dict[str, str] = {}
     for session in sessions:
         if name not in session.coords or session[name].dims != ("stimulus",):
@@ -97,11 +97,11 @@ def shared_label(sessions: Sequence[xr.Dataset], name: str) -> dict[str, Any]:
         ):
             if value == "" or value != value:
                 continue
-            known, known_source = values.setdefault(stimulus, (value, source))
-            if known != value:
+            first, first_source = values.setdefault(stimulus, (value, source))
+            if first != value:
                 raise MigvisError(
-                    f"label {name!r} of image {stimulus!r} is {value!r} in {source} and {known!r} in "
-                    f"{known_source}; expected one value: correct one of the files"
+                    f"label {name!r} of image {stimulus!r} is {value!r} in {source} and {first!r} in "
+                    f"{first_source}; expected one value: correct one of the files"
                 )
     if len(kinds) > 1:
         raise MigvisError(

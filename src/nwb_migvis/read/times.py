@@ -111,14 +111,14 @@ def _check_moments(place: str, starts: np.ndarray, order: np.ndarray, begins_mom
         )
 
 
-def check_spikes(reading: Presentations, seen: SpikeSpan, *, n_spikes: np.ndarray, place: str) -> bool:
+def check_spikes(reading: Presentations, spike_span: SpikeSpan, *, n_spikes: np.ndarray, place: str) -> bool:
     """Refuse spike times that cannot be seconds on the clock of the presentations.
 
     Parameters
     ----------
     reading : Presentations
         Of one clock.
-    seen : SpikeSpan
+    spike_span : SpikeSpan
         Of the units counted.
     n_spikes : numpy.ndarray
         (row,) spikes of each unit of the table, counted or not.
@@ -134,14 +134,14 @@ def check_spikes(reading: Presentations, seen: SpikeSpan, *, n_spikes: np.ndarra
     ------
     MigvisError
     """
-    if not seen.extremes or not len(reading.start_time):
+    if not spike_span.extremes or not len(reading.start_time):
         return True
-    low, high = seen.limits
+    low, high = spike_span.limits
     spans = (
         f"(spikes {low:.10g} to {high:.10g} s, presentations in {reading.place} {span(reading.start_time)})"
     )
     advice = "expected both in seconds on one clock: correct the file"
-    if seen.n_seen >= _LEAST_SPIKES and seen.n_whole == seen.n_seen:
+    if spike_span.n_seen >= _LEAST_SPIKES and spike_span.n_whole == spike_span.n_seen:
         raise MigvisError(f"{place}: all spike times are whole numbers, as samples are {spans}; {advice}")
     rate_hz = n_spikes.max() / max(high - low, 1e-9)
     shown_s = float(np.ptp(reading.start_time))

@@ -46,8 +46,8 @@ def unit_columns(units: Any, nwb: Any) -> dict[str, np.ndarray]:
     if groups is not None:
         columns["electrode_group"] = groups
     more = [("electrodes", _electrode_columns(units)), *_metric_columns(units, nwb)]
-    for table, found in more:
-        for name, values in found.items():
+    for table, own_columns in more:
+        for name, values in own_columns.items():
             columns[f"{table}_{name}" if name in columns else name] = values
     return columns
 
@@ -81,13 +81,13 @@ def _electrode_columns(units: Any) -> dict[str, np.ndarray]:
     electrodes = np.asarray(region.data[:], np.int64)
     ends = np.asarray(index.data[:], np.int64) if is_ragged else np.arange(1, len(electrodes) + 1)
     begins = np.concatenate([[0], ends[:-1]])
-    found = {}
+    columns = {}
     for name, values in scalar_columns(region.table).items():
         empty = "" if values.dtype == object else np.nan
         per_unit = [np.unique(values[electrodes[a:b]]) for a, b in zip(begins, ends, strict=True)]
         dtype = object if values.dtype == object else np.float64
-        found[name] = np.array([own[0] if len(own) == 1 else empty for own in per_unit], dtype)
-    return found
+        columns[name] = np.array([own[0] if len(own) == 1 else empty for own in per_unit], dtype)
+    return columns
 
 
 def _metric_columns(units: Any, nwb: Any) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
@@ -100,13 +100,13 @@ def _metric_columns(units: Any, nwb: Any) -> Iterator[tuple[str, dict[str, np.nd
         if item["unit"].table is not units:
             continue
         rows = np.asarray(item["unit"].data[:], np.int64)
-        found = {}
+        columns = {}
         for name, values in scalar_columns(item).items():
             is_text = values.dtype == object
             per_unit = np.full(len(units.id), "" if is_text else np.nan, object if is_text else np.float64)
             per_unit[rows] = values
-            found[name] = per_unit
-        yield item.name, found
+            columns[name] = per_unit
+        yield item.name, columns
 
 
 def selected_units(columns: dict[str, np.ndarray], query: str, *, place: str) -> np.ndarray:

@@ -55,10 +55,12 @@ class SpikeTable:
         MigvisError
             If the spike times cannot be seconds on that clock.
         """
-        trains, seen = Trains(self.spike_times, self.ends, self.rows, self.place), SpikeSpan()
-        counts = count_trains(trains, reading.start_time, window_s=window_s, max_bytes=max_bytes, seen=seen)
+        trains, spike_span = Trains(self.spike_times, self.ends, self.rows, self.place), SpikeSpan()
+        counts = count_trains(
+            trains, reading.start_time, window_s=window_s, max_bytes=max_bytes, spike_span=spike_span
+        )
         n_spikes = np.diff(self.ends, prepend=0)
-        are_near = check_spikes(reading, seen, n_spikes=n_spikes, place=self.place)
+        are_near = check_spikes(reading, spike_span, n_spikes=n_spikes, place=self.place)
         is_any = bool(counts.any()) or len(self.rows) < len(self.ends)  # other units may fire
         if len(counts) and not (are_near and is_any):
             limits = limits_of(trains.pieces(max_bytes))

@@ -97,7 +97,7 @@ def _stimuli(
     path: Path, results: Results, pairs: list[tuple[str, str]], images: str | Path | None
 ) -> tuple[dict[str, np.ndarray], bool]:
     """Return pixels of the stimuli of these pairs, and whether they are the real ones."""
-    wanted = sorted({name for pair in pairs for name in pair})
+    names = sorted({name for pair in pairs for name in pair})
     try:
         session = read_shown(path, results, images=images)
     except MigvisError:
@@ -105,7 +105,7 @@ def _stimuli(
             raise
     else:
         row = {name: i for i, name in enumerate(session["stimulus"].values)}
-        return {name: session["image"][row[name]].values for name in wanted}, True
+        return {name: session["image"][row[name]].values for name in names}, True
     plain = results.synthesized.isel(edit=np.flatnonzero(results.synthesized["method"].values == "none"))
     return dict(zip(plain["source"].values, plain["image"].values, strict=True)), False
 

@@ -9,14 +9,14 @@ from nwb_migvis.results.table import aligned, group_table, number
 __all__ = ["group_table", "sweep_table"]
 
 
-def sweep_table(found: pd.DataFrame, *, title: str) -> str:
+def sweep_table(measured: pd.DataFrame, *, title: str) -> str:
     """Return the table of a sweep as plain text."""
-    table = found.assign(
+    table = measured.assign(
         total_correlation=[
             f"{tc:.2f} of {most:.2f}"
-            for tc, most in zip(found["total_correlation"], found["of_at_most"], strict=True)
+            for tc, most in zip(measured["total_correlation"], measured["of_at_most"], strict=True)
         ],
-        **{name: found[name].map(number) for name in ("bits_per_spike", "stability", "decoding")},
+        **{name: measured[name].map(number) for name in ("bits_per_spike", "stability", "decoding")},
     ).drop(columns="of_at_most")
     table.columns = [
         "free groups",

@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.plain import Json
 from nwb_migvis.results.printing import results_html, results_lines
 from nwb_migvis.results.table import group_table
 
@@ -160,7 +161,7 @@ class Results:
     units: xr.Dataset
     synthesized: xr.Dataset = field(default_factory=no_edits)
     selectivity: xr.Dataset = field(default_factory=no_selectivity)
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Json = field(default_factory=dict)
     decoding: xr.Dataset = field(default_factory=no_decoding)
 
     def __repr__(self) -> str:

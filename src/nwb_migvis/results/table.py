@@ -144,14 +144,14 @@ def _cells(measured: xr.Dataset, families: dict[str, list[str]]) -> list[list[st
 
 def _families(results: Results, evidence: xr.Dataset) -> dict[str, list[str]]:
     """Return the labels by the group that they supervise; the others each by itself."""
-    known = [str(label) for label in evidence["label"].values]
+    measured = [str(label) for label in evidence["label"].values]
     families = {}
     for name, labels in results.groups["supervised_by"].items():
-        mine = [label for label in labels.split(",") if label in known]
+        mine = [label for label in labels.split(",") if label in measured]
         if mine:
             families[str(name) if len(mine) > 1 else mine[0]] = mine
-    taken = {label for labels in families.values() for label in labels}
-    return families | {label: [label] for label in known if label not in taken}
+    supervising = {label for labels in families.values() for label in labels}
+    return families | {label: [label] for label in measured if label not in supervising}
 
 
 def _blank(measured: xr.Dataset) -> bool:

@@ -81,9 +81,9 @@ def _check_apart(sources: Sequence[Path], out: str | Path | None) -> None:
 
 def _check_distinct(sources: Sequence[Path], chosen: Sequence[Path]) -> None:
     """Refuse destinations that are the same file, or another session's source."""
-    taken = {source.resolve(): source for source in sources}
+    owners = {source.resolve(): source for source in sources}
     for source, destination in zip(sources, chosen, strict=True):
-        owner = taken.setdefault(destination.resolve(), source)
+        owner = owners.setdefault(destination.resolve(), source)
         if owner is not source:
             raise MigvisError(
                 f"{destination} would hold the results of {source}, but it is taken by {owner}; expected a "

@@ -101,9 +101,9 @@ def run_sorting(
     folder, metadata = Path(source.folder), source.metadata
     into = None if source.into is None else Path(source.into)
     if (into is None) == (metadata is None):
-        found = "neither" if into is None else "both"
+        which = "neither" if into is None else "both"
         raise MigvisError(
-            f"found {found} of --into and --metadata; expected one: --into SESSION.nwb adds the units to a "
+            f"found {which} of --into and --metadata; expected one: --into SESSION.nwb adds the units to a "
             "copy of that session, --metadata FILE.toml describes a new one"
         )
     require(MODELS, what="fitting")

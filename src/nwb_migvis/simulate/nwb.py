@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_migvis.plain import Json
 from nwb_migvis.simulate.render import POSE, Stimuli
 from nwb_migvis.simulate.spikes import ON_S, SAMPLING_HZ
 
@@ -30,12 +31,12 @@ _LABELS = {
 }
 
 
-def new_file(settings: dict[str, Any]) -> NWBFile:
+def new_file(settings: Json) -> NWBFile:
     """Return an NWB file of a simulated subject; the same settings give the same identifier.
 
     Parameters
     ----------
-    settings : dict
+    settings : Json
         Plain values, kept as JSON in the file's notes.
     """
     from pynwb import NWBFile

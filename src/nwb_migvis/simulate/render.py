@@ -75,7 +75,7 @@ def draw_factors(n: int, *, seed: int) -> pd.DataFrame:
         `position_y`, `size` (image half-widths), `category` (str), `shape_1`, `shape_2` (-1 to 1).
     """
     rng = np.random.default_rng([seed, 1])
-    columns: dict[str, Any] = {name: rng.uniform(low, high, n) for name, (low, high) in RANGES.items()}
+    columns: dict[str, np.ndarray] = {name: rng.uniform(low, high, n) for name, (low, high) in RANGES.items()}
     names = np.array(list(CATEGORIES), dtype=object)
     columns["category"] = names[rng.permutation(np.arange(n) % len(names))]
     return pd.DataFrame(columns)[list(FACTORS)]

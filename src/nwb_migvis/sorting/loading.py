@@ -42,15 +42,17 @@ def load_sorting(folder: str | Path) -> Any:
             'SpikeInterface is not installed; install it with pip install "nwb-migvis[models]"'
         ) from None
     try:
-        found = load(folder)
+        loaded = load(folder)
     except Exception as error:  # SpikeInterface raises nearly anything for a folder that is not its own
         raise MigvisError(
             f"{folder} cannot be loaded by SpikeInterface ({type(error).__name__}); expected a folder "
             "that it saved a sorting or analyzer to"
         ) from error
-    if not isinstance(found, BaseSorting | SortingAnalyzer):
-        raise MigvisError(f"{folder} holds a {type(found).__name__}; expected a sorting or a SortingAnalyzer")
-    return found
+    if not isinstance(loaded, BaseSorting | SortingAnalyzer):
+        raise MigvisError(
+            f"{folder} holds a {type(loaded).__name__}; expected a sorting or a SortingAnalyzer"
+        )
+    return loaded
 
 
 def read_presentations(path: str | Path) -> pd.DataFrame:

@@ -93,7 +93,7 @@ def _check(table: str, key: str, value: Any, place: str) -> None:
         expected = "a date and time with its offset from UTC, such as 2026-01-31T09:30:00+01:00"
         fits = isinstance(value, datetime) and value.tzinfo is not None
     else:
-        known = ", ".join((*times, *texts, *lists))
-        raise MigvisError(f"{place} is unknown; expected one of {known}")
+        keys = ", ".join((*times, *texts, *lists))
+        raise MigvisError(f"{place} is unknown; expected one of {keys}")
     if not fits:
         raise MigvisError(f"{place} is {value!r}; expected {expected}")

@@ -98,17 +98,17 @@ class SortedUnits:
         dict of str to numpy.ndarray
             (unit,) each, in the order of `ids`; text as str objects.
         """
-        found: dict[str, np.ndarray] = {}
+        columns: dict[str, np.ndarray] = {}
         for name in self.sorting.get_property_keys():
             values = np.asarray(self.sorting.get_property(name))
             if values.ndim == 1 and values.dtype.kind in "biuf":
-                found[name] = values
+                columns[name] = values
             elif values.ndim == 1 and all(isinstance(value, str) for value in values):
-                found[name] = values.astype(object)
+                columns[name] = values.astype(object)
         for name in ("quality_metrics", "template_metrics"):
             extension = None if self.analyzer is None else self.analyzer.get_extension(name)
             if extension is not None:
                 metrics = extension.get_data().loc[self.ids]
                 for metric in metrics.columns:
-                    found[str(metric)] = metrics[metric].to_numpy(np.float64, na_value=np.nan)
-        return found
+                    columns[str(metric)] = metrics[metric].to_numpy(np.float64, na_value=np.nan)
+        return columns

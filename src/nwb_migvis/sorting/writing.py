@@ -160,10 +160,10 @@ def add_session(
 ) -> None:
     """Add units, images and presentations to an NWB file in memory."""
     add_units(nwb, units, units.ids if unit_ids is None else np.asarray(unit_ids))
-    taken = {*nwb.stimulus, *nwb.stimulus_template, *(nwb.intervals or {})} & {IMAGES, SERIES, TABLE}
-    if taken:
+    clashes = {*nwb.stimulus, *nwb.stimulus_template, *(nwb.intervals or {})} & {IMAGES, SERIES, TABLE}
+    if clashes:
         raise MigvisError(
-            f"the session has {', '.join(sorted(taken))} already; give one without presentations"
+            f"the session has {', '.join(sorted(clashes))} already; give one without presentations"
         )
     names = stimulus_names(presentations["stimulus"])
     start_time = presentations["start_time"].to_numpy(np.float64, na_value=np.nan)
@@ -200,11 +200,11 @@ def add_units(nwb: NWBFile, units: SortedUnits, unit_ids: np.ndarray) -> None:
     if unknown:
         raise MigvisError(f"the sorting has no unit {unknown[0]}; expected ids such as {units.ids[0]}")
     rows = [int(np.flatnonzero(units.ids == unit)[0]) for unit in unit_ids]
-    taken = {"unit_name", *reserved_names(Units)}
+    reserved = {"unit_name", *reserved_names(Units)}
     columns = {}
     for name, values in units.columns().items():
         fitting = name.replace("/", "_").replace(":", "_")
-        columns[f"sorting_{fitting}" if fitting in taken else fitting] = values[rows]
+        columns[f"sorting_{fitting}" if fitting in reserved else fitting] = values[rows]
     columns["unit_name"] = np.array([str(unit) for unit in unit_ids], object)
     nwb.units = Units(
         name="units",
@@ -265,15 +265,15 @@ def add_table(
     stop_time = np.full(len(start_time), np.nan)
     if "stop_time" in presentations:
         stop_time = presentations["stop_time"].to_numpy(np.float64, na_value=np.nan)
-    columns: dict[str, Any] = {
+    columns: dict[str, np.ndarray] = {
         "start_time": start_time,
         "stop_time": stop_time,
         "image_name": np.array(names, object),
     }
-    taken = {"image_name", *reserved_names(TimeIntervals)} - {"start_time", "stop_time"}
+    reserved = {"image_name", *reserved_names(TimeIntervals)} - {"start_time", "stop_time"}
     for name in map(str, presentations.columns):
-        if name in taken or not is_object_name(name):
-            why = "NWB keeps for something else" if name in taken else "cannot name a column in NWB"
+        if name in reserved or not is_object_name(name):
+            why = "NWB keeps for something else" if name in reserved else "cannot name a column in NWB"
             raise MigvisError(f"presentations have a column {name!r}, which {why}; rename it")
     for name in presentations.columns:
         if name not in ("start_time", "stop_time", "stimulus"):

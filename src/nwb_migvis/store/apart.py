@@ -15,9 +15,10 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.plain import Json
 
 _DIES_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of Linux's prctl."""
@@ -81,7 +82,7 @@ def _fork() -> int:
 
 def _be_child(task: Callable[[], None], writing: int, parent: int) -> NoReturn:
     """Do the task, report and end, without the cleaning up that belongs to the parent."""
-    report: dict[str, Any] = {"kind": None}
+    report: Json = {"kind": None}
     try:
         _die_with(parent)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -114,7 +115,7 @@ def _kind(error: BaseException) -> str:
     return "other"
 
 
-def _raise(report: dict[str, Any]) -> None:
+def _raise(report: Json) -> None:
     kind = report["kind"]
     if kind is None:
         return

@@ -105,9 +105,9 @@ def canonical(results: Results) -> Results:
     check_name(results.name)
     groups = _groups(results.groups)
     latents = _conform(results.latents, LATENTS, "latents")
-    wanted = np.repeat(groups.index.to_numpy(dtype=str), groups["size"])
+    of_groups = np.repeat(groups.index.to_numpy(dtype=str), groups["size"])
     starts = np.cumsum(groups["size"]) - groups["size"]
-    if not (np.array_equal(latents["group"].values, wanted) and np.array_equal(groups["first"], starts)):
+    if not (np.array_equal(latents["group"].values, of_groups) and np.array_equal(groups["first"], starts)):
         raise ValueError("results.latents: the coordinate `group` is not that of results.groups, in order")
     units = _conform(results.units, UNITS, "units")
     synthesized, selectivity = results.synthesized, results.selectivity
@@ -144,18 +144,18 @@ def check_name(name: str) -> None:
         )
 
 
-def differences(asked: Results, found: Results) -> list[str]:
+def differences(one: Results, other: Results) -> list[str]:
     """Return the names of the parts in which two canonical results differ (NaN equals NaN)."""
     parts = []
-    if asked.name != found.name:
+    if one.name != other.name:
         parts.append("name")
-    if not asked.groups.equals(found.groups):
+    if not one.groups.equals(other.groups):
         parts.append("groups")
     for name in ("latents", "units", "synthesized", "selectivity", "decoding"):
-        a, b = getattr(asked, name), getattr(found, name)
+        a, b = getattr(one, name), getattr(other, name)
         if not a.identical(b) or any(a[v].dtype != b[v].dtype for v in a.data_vars):
             parts.append(name)
-    if asked.provenance != found.provenance:
+    if one.provenance != other.provenance:
         parts.append("provenance")
     return parts
 
@@ -175,15 +175,15 @@ def _groups(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _conform(dataset: xr.Dataset, form: Form, where: str) -> xr.Dataset:
-    known = {**form.data, **form.coords}
-    unknown = [str(n) for n in dataset.variables if n not in known]
-    lacking = [n for n in known if n not in dataset.variables and n not in form.optional]
+    variables = {**form.data, **form.coords}
+    unknown = [str(n) for n in dataset.variables if n not in variables]
+    lacking = [n for n in variables if n not in dataset.variables and n not in form.optional]
     if unknown or lacking:
         raise ValueError(f"results.{where}: unknown variables {unknown}, absent {lacking}")
     if dataset.attrs or any(v.attrs for v in dataset.variables.values()):
         raise ValueError(f"results.{where}: attributes have no place in the file; use the provenance")
     arrays = {}
-    for name, (dims, kind) in known.items():
+    for name, (dims, kind) in variables.items():
         if name not in dataset.variables:
             continue
         variable = dataset[name].variable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,7 @@ class _Objects:
 def _walk(objects: _Objects, skip: set[str]) -> Iterator[str]:
     """Fill in paths and addresses; yield what is absent."""
     source, copy, pairs, paths = objects.source, objects.copy, objects.pairs, objects.paths
-    stack, seen = ["/"], set()
+    stack, visited = ["/"], set()
     while stack:
         path = stack.pop()
         if path in skip:
@@ -75,8 +75,8 @@ def _walk(objects: _Objects, skip: set[str]) -> Iterator[str]:
             yield f"{path} is a link to something that is not there"
         elif b is None or isinstance(a, h5py.Group) != isinstance(b, h5py.Group):
             yield f"{path} is absent"
-        elif (pair := (_address(a.id), _address(b.id))) not in seen:
-            seen.add(pair)
+        elif (pair := (_address(a.id), _address(b.id))) not in visited:
+            visited.add(pair)
             pairs.setdefault(*pair)
             paths.append(path)
             if isinstance(a, h5py.Group):
@@ -101,7 +101,7 @@ def _attributes(objects: _Objects, path: str, same: _Comparison, is_subtype: IsS
             yield f"{path}@{name} differs"
 
 
-def _has_subtype(before: dict[str, Any], after: dict[str, Any], is_subtype: IsSubtype) -> bool:
+def _has_subtype(before: Mapping[str, object], after: Mapping[str, object], is_subtype: IsSubtype) -> bool:
     old, new = (tuple(o.get(n) for n in _TYPE_ATTRIBUTES) for o in (before, after))
     return None not in old and None not in new and is_subtype(old, new)
 

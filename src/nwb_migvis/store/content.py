@@ -63,13 +63,13 @@ def check_content(file: h5py.File, source: Path, *, is_moved: bool) -> None:
 
 def _objects(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset | None, Any]]:
     """Yield every object by path, with its link, each group once; None for a link that leads nowhere."""
-    stack, seen = ["/"], set()
+    stack, visited = ["/"], set()
     while stack:
         parent = stack.pop()
         group = file[parent]
-        if group.id in seen:
+        if group.id in visited:
             continue
-        seen.add(group.id)
+        visited.add(group.id)
         for name in group:
             path = f"{parent.rstrip('/')}/{name}"
             if path == "/specifications":

@@ -16,6 +16,7 @@ import xarray as xr
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extension import NAMESPACE
 from nwb_migvis.files import check_regular
+from nwb_migvis.plain import Json
 from nwb_migvis.results import (
     EDIT_COORDS,
     EDIT_MAPS,
@@ -287,7 +288,7 @@ def _long(group: h5py.Group, form: Form, tables: tuple[str, ...]) -> xr.Dataset:
     return xr.Dataset(data, coords=coords)
 
 
-def _provenance(model: h5py.Group) -> dict[str, Any]:
+def _provenance(model: h5py.Group) -> Json:
     provenance = read_json(model, "provenance")
     for key in ("config", "versions"):
         if key in model.attrs:

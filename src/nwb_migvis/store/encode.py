@@ -145,12 +145,12 @@ def _unit_loadings(units: xr.Dataset, nwbfile: NWBFile) -> UnitLoadingsTable:
     )
 
 
-def _rows(wanted: np.ndarray, ids: np.ndarray) -> np.ndarray | None:
+def _rows(units: np.ndarray, ids: np.ndarray) -> np.ndarray | None:
     """Return the row of each wanted id, or None where one is absent or the ids repeat."""
     row = {int(unit): i for i, unit in enumerate(ids)}
-    if len(row) != len(ids) or any(int(unit) not in row for unit in wanted):
+    if len(row) != len(ids) or any(int(unit) not in row for unit in units):
         return None
-    return np.array([row[int(unit)] for unit in wanted], dtype=np.int64)
+    return np.array([row[int(unit)] for unit in units], dtype=np.int64)
 
 
 def _synthesized_images(edits: xr.Dataset) -> SynthesizedImagesTable:

@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from nwb_migvis.plain import Json
 from nwb_migvis.results import EDIT_COORDS, EDIT_MAPS, GROUP_COLUMNS, OPTIONAL_GROUP_COLUMNS
 from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, Form
 from nwb_migvis.store.safetensors import parse_json
@@ -125,7 +126,7 @@ def read_text(dataset: h5py.Dataset) -> np.ndarray:
     return np.array(texts, dtype=str)
 
 
-def read_json(group: h5py.Group, name: str) -> dict[str, Any]:
+def read_json(group: h5py.Group, name: str) -> Json:
     """Return the JSON object in an attribute.
 
     Raises

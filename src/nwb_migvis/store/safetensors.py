@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from nwb_migvis.plain import Json
+
 MOST_HEADER_BYTES = 64 * 2**20
 MOST_TENSORS = 100_000
 _DTYPES = {
@@ -88,7 +90,7 @@ def read_tensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def write_tensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
     """Return arrays and metadata as the bytes of a file."""
     names = {dtype: name for name, dtype in _DTYPES.items()}
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    header: Json = {"__metadata__": dict(metadata)}
     parts, end = [], 0
     for name, values in arrays.items():
         part = np.ascontiguousarray(values).tobytes()
@@ -104,7 +106,7 @@ def write_tensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str])
     return len(text).to_bytes(8, "little") + text + b"".join(parts)
 
 
-def parse_json(text: str) -> dict[str, Any]:
+def parse_json(text: str) -> Json:
     """Parse a JSON object of finite numbers.
 
     Raises

@@ -21,6 +21,7 @@ import xarray as xr
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import check_regular
+from nwb_migvis.plain import Json
 from nwb_migvis.results import Results
 from nwb_migvis.store.canonical import canonical
 from nwb_migvis.store.safetensors import read_tensors, write_tensors
@@ -128,13 +129,13 @@ def session_identifier(source: Path) -> str:
     return ""
 
 
-def _flat(results: Results) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _flat(results: Results) -> tuple[dict[str, np.ndarray], Json]:
     """Return the arrays of results by path, and what is not an array, as JSON can hold it."""
     tensors: dict[str, np.ndarray] = {}
-    variables: dict[str, dict[str, Any]] = {}
+    variables: dict[str, Json] = {}
 
     def put(part: str, name: str, dims: tuple[str, ...], values: np.ndarray) -> None:
-        about: dict[str, Any] = {"dims": list(dims)}
+        about: Json = {"dims": list(dims)}
         if values.dtype.kind in "UO":
             about["text"] = values.tolist()
         else:

@@ -159,8 +159,8 @@ def _inconsistencies(results: Results, group: h5py.Group) -> Iterator[Finding]:
         ("selectivity/group", results.selectivity["group"], groups),
         ("decoding/group", results.decoding["group"], groups),
     )
-    for place, values, known in allowed:
-        strange = sorted(set(values.values) - known)
+    for place, values, expected in allowed:
+        strange = sorted(set(values.values) - expected)
         if strange:
             yield Finding(
                 "error", f"{len(strange)} unknown values, the first {strange[0]!r}", f"{group.name}/{place}"

@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.plain import Json
 from nwb_migvis.results import (
     EDIT_COORDS,
     EDIT_MAPS,
@@ -248,7 +249,7 @@ def _mock_decoding(rng: np.random.Generator) -> xr.Dataset:
     return xr.Dataset(data, coords={"group": list(_GROUPS), "label": ["rotation_x", "category", "flat"]})
 
 
-def _mock_provenance(seed: int) -> dict[str, Any]:
+def _mock_provenance(seed: int) -> Json:
     groups = [{"name": name, "size": size, "labels": []} for name, size in _SIZES.items()]
     return {
         "config": {"seed": seed, "latents": {"groups": groups}},

@@ -68,7 +68,7 @@ def _concatenated(
     )
 
 
-def image_columns(contents: Contents) -> dict[str, dict[str, Any]]:
+def image_columns(contents: Contents) -> dict[str, dict[str, str | float]]:
     """Return what the table `stimulus_meta` says of each image beside its names, by file name."""
     from hdmf.common import DynamicTable
 

@@ -180,10 +180,10 @@ def _weights(path: str, sha256: str) -> dict[str, torch.Tensor]:
         raise MigvisError(
             f"{_FILE} {path}: {error.strerror}; expected the file with the sha256 {sha256[:12]}... there"
         ) from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != sha256:
         raise MigvisError(
-            f"{_FILE} {path} has the sha256 {found[:12]}...; expected {sha256[:12]}...; put the file "
+            f"{_FILE} {path} has the sha256 {digest[:12]}...; expected {sha256[:12]}...; put the file "
             "with that digest there"
         )
     try:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from nwb_migvis.config import CriticConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.networks.pooling import N_PLACES, grid_average
+from nwb_migvis.plain import Json
 from nwb_migvis.synthesis.critic.backbones import ImageNetwork, open_image_network
 from nwb_migvis.synthesis.prior.model import Prior, n_channels_of
 
@@ -50,7 +51,7 @@ class Features(Protocol):
         """
         ...
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Json:
         """Return what is needed to build the same features again, as JSON can hold it."""
         ...
 
@@ -91,7 +92,7 @@ class ConvolutionalFeatures(nn.Module):
             h = grid_average(h)
         return h.float(), code
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Json:
         """Return the numbers of channels."""
         return {
             "n_channels": self.convolutions[0].in_channels,
@@ -114,7 +115,7 @@ class FrozenFeatures(nn.Module):
         An image, for its size.
     """
 
-    def __init__(self, body: nn.Module, record: dict[str, Any], *, like: torch.Tensor):
+    def __init__(self, body: nn.Module, record: Json, *, like: torch.Tensor):
         super().__init__()
         self.body = body.eval().requires_grad_(False)
         with torch.no_grad():
@@ -137,13 +138,13 @@ class FrozenFeatures(nn.Module):
         The body takes some images at a time, which bounds its memory.
         """
         parts = zip(x_t.split(_AT_ONCE), t.split(_AT_ONCE), strict=True)
-        seen = torch.cat([self.body(part, when).float() for part, when in parts])
+        activation = torch.cat([self.body(part, when).float() for part, when in parts])
         code = self.embedding(_waves(t))
         scale, shift = self.film(code).chunk(2, dim=1)
-        h = self.project(F.layer_norm(seen, seen.shape[1:]))
+        h = self.project(F.layer_norm(activation, activation.shape[1:]))
         return F.silu(F.layer_norm(h, h.shape[1:]) * (1 + scale) + shift), code
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Json:
         """Return what the body is."""
         return self._record
 
@@ -165,10 +166,10 @@ class PriorBody(nn.Module):
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Return activations (n, k) of images (n, channel, y, x) at steps / T (n,)."""
-        unet, kept = self.denoiser.unet, []
+        unet, activations = self.denoiser.unet, []
 
         def keep(_module: nn.Module, _inputs: Any, out: Any) -> None:
-            kept.append(out[0] if isinstance(out, tuple) else out)
+            activations.append(out[0] if isinstance(out, tuple) else out)
 
         blocks = [block for block in (*unet.down_blocks, unet.mid_block) if block is not None]
         hooks = [block.register_forward_hook(keep) for block in blocks]
@@ -177,7 +178,7 @@ class PriorBody(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
-        return torch.cat([grid_average(h.float()) for h in kept], dim=1)
+        return torch.cat([grid_average(h.float()) for h in activations], dim=1)
 
 
 class ImageBody(nn.Module):
@@ -214,7 +215,7 @@ class ImageBody(nn.Module):
         return self.network((pixels - self.mean) / self.std)
 
 
-def open_features(record: dict[str, Any], *, prior: Prior | None) -> Features:
+def open_features(record: Json, *, prior: Prior | None) -> Features:
     """Build features from what `Features.record` returned; those of a frozen network as it is on the disk.
 
     Raises
@@ -235,7 +236,7 @@ def open_features(record: dict[str, Any], *, prior: Prior | None) -> Features:
     return FrozenFeatures(body, record, like=like)
 
 
-def features_record(config: CriticConfig, n_channels: int) -> dict[str, Any]:
+def features_record(config: CriticConfig, n_channels: int) -> Json:
     """Return the record of the features that the settings ask for, for images of a number of channels."""
     if config.features == TRAINED:
         return {"n_channels": n_channels, "channels": list(config.channels)}
@@ -254,7 +255,7 @@ def check_features(config: CriticConfig) -> None:
         _open(features_record(config, 3))
 
 
-def _open(record: dict[str, Any]) -> ImageNetwork:
+def _open(record: Json) -> ImageNetwork:
     about = {key: record.get(key, "") for key in ("model", "path", "sha256")}
     return open_image_network(record["features"], **about)
 

@@ -198,10 +198,12 @@ def _stacked(images: np.ndarray | Sequence[Image.Image], shape: tuple[int, ...])
     arrays = [np.asarray(image) for image in images]
     wrong = next((a for a in arrays if a.shape != shape or a.dtype != np.uint8), None)
     if wrong is not None or not arrays:
-        found = "no image" if wrong is None else f"an image of shape {wrong.shape} and type {wrong.dtype}"
+        given_image = (
+            "no image" if wrong is None else f"an image of shape {wrong.shape} and type {wrong.dtype}"
+        )
         resize = wrong is not None and wrong.shape != shape
         advice = "; resize them (nwb_migvis.pixels.resize_images)" if resize else ""
         raise MigvisError(
-            f"found {found}; expected images of shape {shape} and type uint8, the prior's{advice}"
+            f"found {given_image}; expected images of shape {shape} and type uint8, the prior's{advice}"
         )
     return np.stack(arrays)

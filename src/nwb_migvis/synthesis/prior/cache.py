@@ -110,11 +110,11 @@ def _open(entry: Path) -> Prior:
         raise MigvisError(
             f"{entry} is damaged; remove that folder to train the prior anew ({error})"
         ) from None
-    found = hashlib.sha256(prior.to_bytes()).hexdigest()
-    if found != expected:
+    digest = hashlib.sha256(prior.to_bytes()).hexdigest()
+    if digest != expected:
         raise MigvisError(
-            f"{entry} is damaged: its prior has the sha256 {found[:12]}..., not {expected[:12]}..., which it "
-            "was kept with; remove that folder to train it anew"
+            f"{entry} is damaged: its prior has the sha256 {digest[:12]}..., not {expected[:12]}... as "
+            "when it was kept; remove that folder to train it anew"
         )
     return prior
 

@@ -45,9 +45,9 @@ def save_prior(prior: Prior, folder: Path, *, half: bool = False) -> None:
     unet = copy.deepcopy(prior.denoiser.unet).half() if half else prior.denoiser.unet
     unet.save_pretrained(folder / "unet")
     config = folder / "unet" / "config.json"
-    kept = json.loads(config.read_text(encoding="utf-8"))
-    if kept.pop("_name_or_path", None):  # the folder that the network was once read from
-        config.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    if settings.pop("_name_or_path", None):  # the folder that the network was once read from
+        config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     scheduler_of(prior).save_pretrained(folder / "scheduler")
     latents = prior.denoiser.latents
     head = {
@@ -64,8 +64,8 @@ def save_prior(prior: Prior, folder: Path, *, half: bool = False) -> None:
 
 def scheduler_of(prior: Prior) -> DDPMScheduler:
     """Return diffusers' scheduler with the noise levels of a prior."""
-    kept = prior.alpha_bar.double().cpu()
-    betas = 1 - kept / torch.cat([torch.ones(1, dtype=kept.dtype), kept[:-1]])
+    alpha_bar = prior.alpha_bar.double().cpu()
+    betas = 1 - alpha_bar / torch.cat([torch.ones(1, dtype=alpha_bar.dtype), alpha_bar[:-1]])
     return DDPMScheduler(prior.n_timesteps, trained_betas=betas.tolist(), prediction_type=prior.predicts)
 
 

@@ -10,6 +10,7 @@ import torch
 from diffusers import UNet2DModel
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.plain import Json
 from nwb_migvis.synthesis.prior.model import Denoiser, PixelScale, Prior
 
 PREDICTS = ("v_prediction", "epsilon")
@@ -65,7 +66,7 @@ def check_folder(folder: Path) -> None:
         _check_scheduler(scheduler, f"prior {folder}")
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> Json:
     """Return the content of a JSON file; nothing where it is absent or damaged, which is found on opening."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

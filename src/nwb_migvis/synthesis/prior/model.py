@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from nwb_migvis.config import PriorConfig
 from nwb_migvis.groups import LatentScale
 from nwb_migvis.networks.weights import pack, unpack
+from nwb_migvis.plain import Json
 
 KIND = "prior"
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -79,7 +80,7 @@ class LatentEmbedding(nn.Module):
     def forward(self, z: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
         """Embed standardised latents z (n, latent) of the groups to keep (n, group) as (n, width)."""
         parts = zip(z.split(list(self.sizes), dim=1), self.groups, keep.split(1, dim=1), strict=True)
-        return torch.stack([group(part) * kept for part, group, kept in parts]).sum(0)
+        return torch.stack([group(part) * is_given for part, group, is_given in parts]).sum(0)
 
 
 class Denoiser(nn.Module):
@@ -214,9 +215,10 @@ class Prior:
 
     def __repr__(self) -> str:
         n_weights = sum(weight.numel() for weight in self.denoiser.parameters())
-        told = ", conditioned on latents" if self.is_conditional else ""
+        conditioned = ", conditioned on latents" if self.is_conditional else ""
         size = " x ".join(map(str, self.shape))
-        return f"Prior: {n_weights:,} weights, images of {size}, T = {self.n_timesteps}{told}, {self.device}"
+        steps = f"T = {self.n_timesteps}{conditioned}"
+        return f"Prior: {n_weights:,} weights, images of {size}, {steps}, {self.device}"
 
     def eps_and_x0_hat(
         self, x_t: torch.Tensor, t: int | torch.Tensor, condition: torch.Tensor | None = None
@@ -252,7 +254,7 @@ class Prior:
         return pack(KIND, self.denoiser.state_dict() | {"alpha_bar": self.alpha_bar}, head)
 
 
-def unet_settings(unet: UNet2DModel) -> dict[str, Any]:
+def unet_settings(unet: UNet2DModel) -> Json:
     """Return what `UNet2DModel(**settings)` needs to build the same network."""
     return {name: value for name, value in unet.config.items() if not name.startswith("_")}
 

@@ -40,8 +40,8 @@ class _Passes(nn.Module):
         super().__init__()
         self.denoiser = denoiser
 
-    def forward(self, *given: torch.Tensor) -> torch.Tensor:
-        return self.denoiser(*given)
+    def forward(self, *examples: torch.Tensor) -> torch.Tensor:
+        return self.denoiser(*examples)
 
 
 class PriorTraining(Descent):
@@ -107,16 +107,16 @@ class PriorTraining(Descent):
         """
         size, latents = self.config.batch_size, self.denoiser.latents
         device = self.alpha_bar.device
-        given = [
+        examples = [
             torch.zeros(size, n_channels_of(self.shape), *self.shape[:2], device=device),
             torch.zeros(size, dtype=torch.long, device=device),
         ]
         if latents is not None:
-            given.append(torch.zeros(size, self.denoiser.width, requires_grad=True, device=device))
+            examples.append(torch.zeros(size, self.denoiser.width, requires_grad=True, device=device))
         graphed: Callable[..., torch.Tensor] = torch.cuda.make_graphed_callables(
-            _Passes(self.denoiser), tuple(given), allow_unused_input=True
+            _Passes(self.denoiser), tuple(examples), allow_unused_input=True
         )  # type: ignore[assignment]  # it returns a callable for one network
-        return lambda *given: graphed(*(part for part in given if part is not None))
+        return lambda *parts: graphed(*(part for part in parts if part is not None))
 
     def advance(self, x: torch.Tensor, z: torch.Tensor | None = None) -> None:
         """Take one training step.
