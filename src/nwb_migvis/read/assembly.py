@@ -271,7 +271,7 @@ def _as_str(values: np.ndarray) -> np.ndarray:
 
 
 def _coordinate_name(name: str, coords: Iterable[Hashable]) -> str:
-    return free_name(name, {*coords, *OWN_NAMES})
+    return free_name(name, {*map(str, coords), *OWN_NAMES})
 
 
 def with_labels(session: xr.Dataset, labels: str | Path, *, more_stimuli: Iterable[str] = ()) -> xr.Dataset:
