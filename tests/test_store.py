@@ -19,7 +19,7 @@ from pynwb import NWBHDF5IO
 
 from nwb_migvis import MigvisError, read_results
 from nwb_migvis.results import no_decoding, no_edits, no_selectivity
-from nwb_migvis.store import list_runs, read_weights, write_results
+from nwb_migvis.store import list_runs, read_weights, validate_file, write_results
 from nwb_migvis.store.canonical import canonical
 from nwb_migvis.store.encode import encode
 
@@ -322,3 +322,29 @@ def test_pynwb_alone_reads_every_table_and_pixel(written, tmp_path):
         assert hashlib.sha256(arrays[f"weights.{network}"]).digest() == hashlib.sha256(data).digest()
     assert "Bilder für α" in str(arrays["provenance"])
     assert list(arrays["stimulus_latents.stimulus"]) == STIMULI
+
+
+def test_units_whose_ids_repeat_are_kept_apart(tmp_path):
+    session = write_session(tmp_path / "session.nwb")
+    with h5py.File(session, "r+") as file:
+        file["units/id"][...] = [3, 5, 3, 5]
+    given = example_results()
+    groups = ["probe a", "probe a", "probe b", "probe b"]
+    units = given.units.assign_coords(unit=[3, 5, 3, 5], electrode_group=("unit", groups))
+    given = dataclasses.replace(given, units=units.isel(unit=[0, 3, 2, 1]))
+    out = write_results(given, source=session)
+    found = read_results(out).units
+    assert found["unit"].values.tolist() == [3, 5, 3, 5]
+    assert found["unit_row"].values.tolist() == [0, 3, 2, 1]
+    assert found["electrode_group"].values.tolist() == ["probe a", "probe b", "probe b", "probe a"]
+    np.testing.assert_array_equal(found["loading"], units["loading"][[0, 3, 2, 1]])
+    assert [f for f in validate_file(out) if f.importance == "error"] == []
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 4], [1, 0, 2, 3], [-1, 1, 2, 3]])
+def test_rows_of_other_units_are_refused(session, tmp_path, rows):
+    given = example_results()
+    given = dataclasses.replace(given, units=given.units.assign_coords(unit_row=("unit", rows)))
+    with pytest.raises(MigvisError, match="unit_row does not lead"):
+        write_results(given, source=session, out=tmp_path / "out.nwb")
+    assert not (tmp_path / "out.nwb").exists()

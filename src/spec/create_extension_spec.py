@@ -232,6 +232,12 @@ def unit_loadings() -> NWBGroupSpec:
                 "The `r2` that a perfect model would reach, given the noise between repeats.",
             ),
             column("reliability", "float64", "Split-half reliability of the responses (Spearman-Brown)."),
+            column(
+                "electrode_group",
+                "text",
+                "Name of the unit's electrode group. Present where ids of units repeat.",
+                optional=True,
+            ),
         ],
     )
     spec.set_dataset(

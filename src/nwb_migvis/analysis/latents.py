@@ -14,6 +14,7 @@ import xarray as xr
 from nwb_migvis.analysis.context import Context
 from nwb_migvis.analysis.given import GivenLatents
 from nwb_migvis.analysis.sessions import Sessions
+from nwb_migvis.analysis.units import matching_units
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import Label
@@ -232,7 +233,7 @@ def refit(
     return model.encode(average_counts(counts, latents.stimulus_index, n_stimuli))[0]
 
 
-def latents_of(latents: SessionLatents, session: xr.Dataset, units: np.ndarray) -> xr.Dataset:
+def latents_of(latents: SessionLatents, session: xr.Dataset, fitted: xr.Dataset) -> xr.Dataset:
     """Encode another session of the same units: new trials, another window, other images.
 
     Parameters
@@ -241,8 +242,8 @@ def latents_of(latents: SessionLatents, session: xr.Dataset, units: np.ndarray) 
         Whose model encodes.
     session : xarray.Dataset
         As `read_session` returns it.
-    units : numpy.ndarray, shape (n_units,)
-        Ids of the units that the model was fitted to, in its order.
+    fitted : xarray.Dataset
+        The session whose units the model was fitted to.
 
     Returns
     -------
@@ -256,13 +257,7 @@ def latents_of(latents: SessionLatents, session: xr.Dataset, units: np.ndarray) 
     """
     if not latents.knows_responses:
         raise MigvisError("the latents were given as an array; expected a model that encodes responses")
-    index = session.indexes["unit"].get_indexer(pd.Index(units))
-    if (index < 0).any():
-        lacking = [str(unit) for unit in units[index < 0]]
-        raise MigvisError(
-            f"{session.attrs.get('source', 'the session')}: found no unit {lacking[0]} and {len(lacking)} of "
-            f"{len(units)} units are absent; expected those that the latents were fitted to"
-        )
+    index = matching_units(session, fitted)
     n_stimuli = session.sizes["stimulus"]
     stimulus_index = session["stimulus_index"].values
     counts = session["spike_count"].values[:, index]

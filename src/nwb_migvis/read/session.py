@@ -128,11 +128,11 @@ def read_session(
     xarray.Dataset
         `spike_count` (presentation, unit) unsigned integer; `observed` (presentation, unit) bool, present
         only where some unit was not observed in some window, and there the count is 0 and says nothing;
-        `stimulus_index` (presentation,) int64;
-        `start_time` (presentation,) float64, seconds; `image` (stimulus, y, x[, channel]) uint8, read
-        lazily, absent where there are no pixels. Coordinates `unit`, `unit_row` (rows of the units table),
-        `stimulus` and one per label along `stimulus` (float64 or str); columns that vary within an image
-        along `presentation`; `electrode_group` along `unit` where ids of units repeat. Attributes `source`,
+        `stimulus_index` (presentation,) int64; `start_time` (presentation,) float64, seconds; `image`
+        (stimulus, y, x[, channel]) uint8, read lazily, absent where there are no pixels. Coordinates `unit`,
+        `unit_row` (rows of the file's Units table; absent where the units are in other tables), `stimulus`
+        and one per label along `stimulus` (float64 or str); columns that vary within an image along
+        `presentation`; `electrode_group` along `unit` where ids of units repeat. Attributes `source`,
         `identifier`, `layout`, `found_in`, `window_s`, `n_blank`, `n_merged`, `n_dropped`, `dropped`,
         `not_joined`, `not_labels` (column -> why it is neither).
 
@@ -210,7 +210,8 @@ def load(path: Path, asked: Asked, *, need: Need | None = None) -> Loaded:
         "not_joined": dict(reading.not_joined),
     }
     table = tables[0]
-    counted = Counted(counts, table.ids, table.rows, observed, table.electrode_group)
+    rows = None if aggregated else table.rows
+    counted = Counted(counts, table.ids, rows, observed, table.electrode_group)
     return Loaded(session_dataset(reading, stimuli, counted, attrs=attrs), stimuli.stack, names)
 
 

@@ -135,7 +135,9 @@ class Results:
         `group` (latent), `split` (stimulus; "train", "validation" or "test") and `n_presentations`
         (stimulus).
     units : xarray.Dataset
-        Dims (unit, latent): `loading`. Dim unit: `r2`, `noise_ceiling`, `reliability`.
+        Dims (unit, latent): `loading`. Dim unit: `r2`, `noise_ceiling`, `reliability`. Coordinates `unit`
+        (ids), optionally `unit_row` (rows of the file's Units table) and, where ids repeat,
+        `electrode_group`.
     synthesized : xarray.Dataset
         Dims (edit, y, x (, channel)): `image` (uint8), optionally, (edit, y, x; float32), `map` (where
         the edit changed the image) and `critic_map` (where the critic looked). Coordinates as in

@@ -52,7 +52,12 @@ UNITS = Form(
         "loading": (("unit", "latent"), np.floating),
         **dict.fromkeys(("r2", "noise_ceiling", "reliability"), (("unit",), np.float64)),
     },
-    coords={"unit": (("unit",), np.int64)},
+    coords={
+        "unit": (("unit",), np.int64),
+        "unit_row": (("unit",), np.int64),
+        "electrode_group": (("unit",), str),
+    },
+    optional=("unit_row", "electrode_group"),
 )
 EVIDENCE_DIMS = ("group", "label", "method", "reader")
 SELECTIVITY = Form(
@@ -191,7 +196,8 @@ def _conform(dataset: xr.Dataset, form: Form, where: str) -> xr.Dataset:
             raise ValueError(f"results.{where}: {name} has dims {variable.dims}; expected {dims}")
         arrays[name] = (dims, _cast(variable.transpose(*dims).values, kind, f"{where}.{name}"))
     return xr.Dataset(
-        {n: arrays[n] for n in form.data if n in arrays}, coords={n: arrays[n] for n in form.coords}
+        {n: arrays[n] for n in form.data if n in arrays},
+        coords={n: arrays[n] for n in form.coords if n in arrays},
     )
 
 

@@ -253,9 +253,14 @@ def _latents(table: h5py.Group, groups: pd.DataFrame) -> xr.Dataset:
 
 def _units(table: h5py.Group) -> xr.Dataset:
     statistics = {name: ("unit", table[name][()]) for name in ("r2", "noise_ceiling", "reliability")}
+    coords: dict[str, Any] = {"unit": table["unit"][()]}
+    if "unit_row" in table:
+        coords["unit_row"] = ("unit", table["unit_row"][()].astype(np.int64))
+    if "electrode_group" in table:
+        coords["electrode_group"] = ("unit", read_text(table["electrode_group"]))
     return xr.Dataset(
         {"loading": (("unit", "latent"), table["loading"][()]), **statistics},
-        coords={"unit": table["unit"][()]},
+        coords=coords,
     )
 
 

@@ -12,6 +12,7 @@ import xarray as xr
 from hdmf.backends.hdf5.h5_utils import H5DataIO
 from pynwb import NWBFile
 
+from nwb_migvis.errors import MigvisError
 from nwb_migvis.extension import (
     DecodingTable,
     LabelDecodingTable,
@@ -27,7 +28,7 @@ from nwb_migvis.extension import (
     UnitLoadingsTable,
 )
 from nwb_migvis.results import Results
-from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, Form
+from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, UNITS, Form
 
 NETWORKS = {
     "vae": "Group-wise variational autoencoder: spike counts to latents and back.",
@@ -133,10 +134,9 @@ def _stimulus_latents(latents: xr.Dataset) -> StimulusLatentsTable:
 
 def _unit_loadings(units: xr.Dataset, nwbfile: NWBFile) -> UnitLoadingsTable:
     names = ("unit", "loading", "r2", "noise_ceiling", "reliability")
-    data = {name: _column(units[name].values) for name in names}
-    rows = None if nwbfile.units is None else _rows(units["unit"].values, np.asarray(nwbfile.units.id[:]))
-    if rows is not None:
-        data["unit_row"] = rows
+    data = {name: _column(units[name].values) for name in (*names, *UNITS.optional) if name in units}
+    if "unit_row" in units:
+        _check_rows(units, nwbfile)
     return UnitLoadingsTable.from_columns(
         name="unit_loadings",
         description="Loadings of the units on the latents, and how well each unit is predicted.",
@@ -145,12 +145,16 @@ def _unit_loadings(units: xr.Dataset, nwbfile: NWBFile) -> UnitLoadingsTable:
     )
 
 
-def _rows(units: np.ndarray, ids: np.ndarray) -> np.ndarray | None:
-    """Return the row of each wanted id, or None where one is absent or the ids repeat."""
-    row = {int(unit): i for i, unit in enumerate(ids)}
-    if len(row) != len(ids) or any(int(unit) not in row for unit in units):
-        return None
-    return np.array([row[int(unit)] for unit in units], dtype=np.int64)
+def _check_rows(units: xr.Dataset, nwbfile: NWBFile) -> None:
+    """Refuse rows that are not those of the units in the file's Units table."""
+    ids = np.empty(0, np.int64) if nwbfile.units is None else np.asarray(nwbfile.units.id[:])
+    rows = units["unit_row"].values
+    fits = ((rows >= 0) & (rows < len(ids))).all()
+    if not fits or not np.array_equal(ids[rows], units["unit"].values):
+        raise MigvisError(
+            f"the results' unit_row does not lead to their units in /units, which has {len(ids)} rows; "
+            "expected the session that the results are of"
+        )
 
 
 def _synthesized_images(edits: xr.Dataset) -> SynthesizedImagesTable:

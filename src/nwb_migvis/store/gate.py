@@ -223,6 +223,7 @@ def _tables() -> dict[str, dict[str, Column]]:
             "loading": Column(np.floating, (2,)),
             **dict.fromkeys(("r2", "noise_ceiling", "reliability"), number),
             "unit_row": Column(np.int64, is_optional=True),
+            "electrode_group": Column(str, is_optional=True),
         },
         "synthesized_images": {
             **{name: Column(str if kind is str else _family(kind)) for name, kind in EDIT_COORDS.items()},
