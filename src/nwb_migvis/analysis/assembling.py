@@ -15,6 +15,7 @@ from nwb_migvis.analysis.agreement import agreement_note
 from nwb_migvis.analysis.context import Context
 from nwb_migvis.analysis.edits import SessionEdits
 from nwb_migvis.analysis.latents import SessionLatents
+from nwb_migvis.analysis.observed import observed_note
 from nwb_migvis.plain import Json, plain
 from nwb_migvis.results import Results
 
@@ -124,6 +125,8 @@ def _notes(
         notes.append(
             f"{evidence.n_units_left_out} of {n_units} units are too unreliable to count as variance"
         )
+    if (note := observed_note(latents.spike_count)) is not None:
+        notes.append(note)
     notes += evidence.notes
     if "prior" not in weights and "critic" in weights:
         notes.append(f"the prior is not stored: it takes {MAX_PRIOR_BYTES / 1e6:g} MB or more")

@@ -13,6 +13,7 @@ import xarray as xr
 
 from nwb_migvis.analysis.context import Context
 from nwb_migvis.analysis.given import GivenLatents
+from nwb_migvis.analysis.observed import with_missing_counts
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.analysis.units import matching_units
 from nwb_migvis.errors import MigvisError
@@ -34,7 +35,8 @@ class SessionLatents:
     model : LatentModel or GivenLatents
     split : numpy.ndarray of str, shape (n_stimuli,)
     labels : dict of str to Label, of the session's stimuli
-    spike_count : numpy.ndarray of unsigned int, shape (n_presentations, n_units)
+    spike_count : numpy.ndarray, shape (n_presentations, n_units)
+        Unsigned integers, or floats with NaN where a unit was not observed.
     stimulus_index : numpy.ndarray of int, shape (n_presentations,)
     n_presentations : numpy.ndarray of int, shape (n_stimuli,)
     mean, log_var : numpy.ndarray, shape (n_stimuli, n_latents)
@@ -126,10 +128,18 @@ def encode_session(
 
 
 def average_counts(spike_count: np.ndarray, stimulus_index: np.ndarray, n_stimuli: int) -> np.ndarray:
-    """Average the counts (presentation, unit) of each stimulus, (stimulus, unit)."""
+    """Average the counts (presentation, unit) of each stimulus, (stimulus, unit).
+
+    Over the presentations in which the unit was observed; NaN where there is none.
+    """
     total = np.zeros((n_stimuli, spike_count.shape[1]))
-    np.add.at(total, stimulus_index, spike_count)
-    return total / np.bincount(stimulus_index, minlength=n_stimuli)[:, None]
+    np.add.at(total, stimulus_index, np.nan_to_num(spike_count))
+    n = np.bincount(stimulus_index, minlength=n_stimuli)[:, None].astype(np.float64)
+    if (missing := np.isnan(spike_count)).any():
+        absent = np.zeros_like(total)
+        np.add.at(absent, stimulus_index, missing)
+        n = n - absent
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
 def other_seeds(seed: int, n: int) -> list[int]:
@@ -257,6 +267,7 @@ def latents_of(latents: SessionLatents, session: xr.Dataset, fitted: xr.Dataset)
     """
     if not latents.knows_responses:
         raise MigvisError("the latents were given as an array; expected a model that encodes responses")
+    session = with_missing_counts(session)
     index = matching_units(session, fitted)
     n_stimuli = session.sizes["stimulus"]
     stimulus_index = session["stimulus_index"].values

@@ -76,8 +76,9 @@ class GroupVae(nn.Module):
         self.register_buffer("mean_rate", torch.ones(n_units))
 
     def scaled(self, average: torch.Tensor) -> torch.Tensor:
-        """Return z-scored square roots of average counts."""
-        return (average.clamp_min(0).sqrt() - self.input_mean) / self.input_std
+        """Return z-scored square roots of average counts, 0 (the training mean) where there is none (NaN)."""
+        scaled = (average.clamp_min(0).sqrt() - self.input_mean) / self.input_std
+        return torch.where(scaled.isnan(), 0.0, scaled)
 
     def encode(self, average: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and log variance of the posterior for average counts (stimulus, unit)."""
@@ -152,7 +153,8 @@ class GroupVaeModel:
         Parameters
         ----------
         average : numpy.ndarray, shape (n_stimuli, n_units)
-            Mean spike count of each stimulus over some of its repeats.
+            Mean spike count of each stimulus over some of its repeats; NaN where the unit was not observed,
+            which is taken as its mean over the training stimuli.
 
         Returns
         -------

@@ -36,7 +36,7 @@ class LatentModel(Protocol):
         Parameters
         ----------
         average : numpy.ndarray, shape (n_stimuli, n_units)
-            Mean spike count of each stimulus over some of its repeats.
+            Mean spike count of each stimulus over some of its repeats; NaN where the unit was not observed.
 
         Returns
         -------
