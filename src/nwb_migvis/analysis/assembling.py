@@ -16,6 +16,7 @@ from nwb_migvis.analysis.context import Context
 from nwb_migvis.analysis.edits import SessionEdits
 from nwb_migvis.analysis.latents import SessionLatents
 from nwb_migvis.analysis.observed import observed_note
+from nwb_migvis.labels import labels_dataset
 from nwb_migvis.plain import Json, plain
 from nwb_migvis.results import Results
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_PRIOR_BYTES = 20_000_000
 """Priors of this size and more are not stored in the NWB file."""
+
+_APART = ("source", "reading")
+"""Attributes of a session that are not recorded with the others."""
 
 _RECORDED = (
     "nwb-migvis",
@@ -84,7 +88,8 @@ def assemble(
         "n_threads": config.n_threads,
         "device": config.device,
         "weights": {key: hashlib.sha256(value).hexdigest() for key, value in weights.items()},
-        "session": {key: plain(value) for key, value in session.attrs.items() if key != "source"},
+        "session": {key: plain(value) for key, value in session.attrs.items() if key not in _APART},
+        "reading": plain(session.attrs.get("reading", {})),
         "n_units_left_out": evidence.n_units_left_out,
         "notes": notes,
     }
@@ -101,6 +106,7 @@ def assemble(
         evidence.selectivity,
         provenance,
         evidence.decoding,
+        labels_dataset(latents.labels, session["stimulus"].values),
     )
     return results, weights
 

@@ -24,6 +24,7 @@ from nwb_migvis.results import (
     Results,
     no_decoding,
     no_edits,
+    no_labels,
     no_selectivity,
 )
 from nwb_migvis.store.canonical import DECODING, SELECTIVITY, Form
@@ -32,6 +33,7 @@ from nwb_migvis.store.gate import (
     check_combinations,
     check_provenance,
     check_run,
+    label_columns,
     read_json,
     read_text,
 )
@@ -194,6 +196,7 @@ def decode(group: h5py.Group) -> Results:
         decoding=_long(group, DECODING, ("decoding", "label_decoding"))
         if "decoding" in group
         else no_decoding(),
+        labels=_labels(group["stimulus_labels"]) if "stimulus_labels" in group else no_labels(),
     )
 
 
@@ -249,6 +252,16 @@ def _latents(table: h5py.Group, groups: pd.DataFrame) -> xr.Dataset:
             "group": ("latent", np.repeat(groups.index.to_numpy(dtype=str), groups["size"])),
         },
     )
+
+
+def _labels(table: h5py.Group) -> xr.Dataset:
+    data = {}
+    for column in label_columns(table):
+        is_text = h5py.check_string_dtype(column.dtype) is not None
+        values = read_text(column) if is_text else column[()]
+        period = float(column.attrs["period"])
+        data[column.attrs["label"]] = ("stimulus", values, {"period": period} if period else {})
+    return xr.Dataset(data, coords={"stimulus": read_text(table["stimulus"])}) if data else no_labels()
 
 
 def _units(table: h5py.Group) -> xr.Dataset:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from hdmf.backends.hdf5.h5_utils import H5DataIO
+from hdmf.common import VectorData
 from pynwb import NWBFile
 
 from nwb_migvis.errors import MigvisError
@@ -23,10 +25,13 @@ from nwb_migvis.extension import (
     ReaderScoresTable,
     SelectivityIndexTable,
     SelectivityTable,
+    StimulusLabel,
+    StimulusLabelsTable,
     StimulusLatentsTable,
     SynthesizedImagesTable,
     UnitLoadingsTable,
 )
+from nwb_migvis.plain import free_name
 from nwb_migvis.results import Results
 from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, UNITS, Form
 
@@ -60,6 +65,8 @@ def encode(results: Results, *, nwbfile: NWBFile, weights: Mapping[str, bytes]) 
         "stimulus_latents": _stimulus_latents(results.latents),
         "unit_loadings": _unit_loadings(results.units, nwbfile),
     }
+    if results.labels.data_vars:
+        parts["stimulus_labels"] = _stimulus_labels(results.labels)
     if results.synthesized.sizes["edit"]:
         parts["synthesized_images"] = _synthesized_images(results.synthesized)
     if results.selectivity["transfer"].size:
@@ -129,6 +136,26 @@ def _stimulus_latents(latents: xr.Dataset) -> StimulusLatentsTable:
         name="stimulus_latents",
         description="Latents of the shown stimuli: the posterior given the population's response.",
         data={name: _column(latents[name].values) for name in names},
+    )
+
+
+def _stimulus_labels(labels: xr.Dataset) -> StimulusLabelsTable:
+    about = {"name": "stimulus", "description": "Stimulus id, as in `stimulus_latents` and in its order."}
+    columns = [VectorData(**about, data=_column(labels["stimulus"].values))]
+    taken = {*dir(StimulusLabelsTable), "stimulus", "id", "columns", "colnames", "description", "name"}
+    for name, values in labels.data_vars.items():
+        column = free_name(re.sub(r"[/:]|^\.+$", "_", str(name)) or "_", taken)
+        taken.add(column)
+        period = float(values.attrs.get("period", 0.0))
+        wraps = f", which wraps at {period:g}" if period else ""
+        about = {"name": column, "description": f"Label {str(name)!r} of the stimuli{wraps}."}
+        data = _column(values.values)
+        columns.append(StimulusLabel(**about, data=data, label=str(name), period=period))
+    return StimulusLabelsTable(
+        name="stimulus_labels",
+        description="Labels of the shown stimuli.",
+        columns=columns,
+        colnames=[column.name for column in columns],
     )
 
 
