@@ -25,6 +25,7 @@ from nwb_migvis.read.assembly import (
 )
 from nwb_migvis.read.contents import Contents
 from nwb_migvis.read.counting import check_window
+from nwb_migvis.read.diagnosis import broken_links
 from nwb_migvis.read.earlier_runs import EarlierRun, earlier_runs, recalled, with_recalled_labels
 from nwb_migvis.read.joining import choose_reading
 from nwb_migvis.read.opening import one_line, open_session
@@ -207,6 +208,7 @@ def load(path: Path, asked: Asked, *, need: Need | None = None) -> Loaded:
     with open_session(path) as nwb:
         runs = earlier_runs(path)
         recall = recalled(runs, vars(asked))
+        broken = _broken_links(path)
         window_s, may_be_long = recall.window_s, asked.allow_long_window or recall.allow_long_window
         try:
             contents = Contents(
@@ -223,6 +225,7 @@ def load(path: Path, asked: Asked, *, need: Need | None = None) -> Loaded:
             excluded = Excluded(asked.where, contents.invalid_times, window_s)
             shown, observed = _observed(shown_presentations(reading, excluded), tables, window_s)
             check_starts(shown.reading, window_s=window_s, allow_long_window=may_be_long)
+            shown = replace(shown, reading=shown.reading.with_not_joined(broken))
             reading = with_pixels(shown.reading, asked.images, need=need)
             stimuli = session_stimuli(reading, resize_px=asked.resize_px, channel_order=asked.channel_order)
             counts = count_by_table(tables, reading, window_s=window_s, max_bytes=asked.max_bytes)
@@ -240,6 +243,27 @@ def load(path: Path, asked: Asked, *, need: Need | None = None) -> Loaded:
     table, rows = tables[0], None if aggregated else tables[0].rows
     counted = Counted(counts, table.ids, rows, observed, table.electrode_group)
     return Loaded(session_dataset(reading, stimuli, counted, attrs=attrs), stimuli.stack, names, runs)
+
+
+def _broken_links(path: Path) -> dict[str, str]:
+    """Return why what is behind links that lead nowhere is not read, by place.
+
+    Raises
+    ------
+    MigvisError
+        If it belongs to the units or intervals: then counts and labels would be others.
+    """
+    reasons = {}
+    for name, target in broken_links(path).items():
+        if name.startswith(("intervals/", "units/")) or name == "units":
+            raise MigvisError(
+                f"{path}: the link /{name} leads to {target}, which does not exist; expected what it stands "
+                "for, without which units, presentations or labels would be others; restore it, or remove "
+                "the link"
+            )
+        if name.startswith(("stimulus/", "processing/", "events/", "acquisition/")):
+            reasons[name] = f"its link leads to {target}, which does not exist"
+    return reasons
 
 
 def _attrs(shown: Shown, window_s: tuple[float, float]) -> Json:
