@@ -233,7 +233,6 @@ def test_links_to_nowhere_in_other_places_are_named(tmp_path):
     path = index_series(tmp_path / "a.nwb").path
     with h5py.File(path, "r+") as file:
         file["acquisition/labels"] = h5py.ExternalLink("gone.nwb", "/labels")
-        file["stimulus/presentation/same"] = h5py.SoftLink("/stimulus/presentation/shown")
     session = read_session(path)
     assert session.attrs["not_joined"] == {
         "acquisition/labels": "its link leads to /labels of gone.nwb, which does not exist"
