@@ -7,7 +7,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from layouts import index_series
 
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.read import read_session
 from nwb_migvis.read.damage import fatal_damage
 
 LIKE_A_DATATYPE = np.array([0x0219 | 0x10 << 32, 0x10, 0x04], "<i8")
@@ -54,3 +57,16 @@ def test_a_file_that_does_not_open_is_not_called_damaged(tmp_path: Path):
     path.write_bytes(path.read_bytes()[8:])
     with pytest.raises(OSError, match="signature"):
         fatal_damage(path)
+
+
+def test_metadata_that_the_file_cannot_hold(tmp_path):
+    path = index_series(tmp_path / "a.nwb").path
+    with h5py.File(path, "r+") as file:
+        for name in ("file_create_date", "general/keywords"):
+            if name in file:
+                del file[name]
+            file.create_dataset(name, shape=(2**33,), dtype=h5py.string_dtype(), chunks=(4096,))
+            with pytest.raises(MigvisError, match=f"/{name} is said to hold .* bytes"):
+                file.flush()
+                read_session(path)
+            del file[name]

@@ -383,3 +383,16 @@ def test_a_cache_that_others_can_write_is_not_used(tmp_path):
 def test_a_good_session_passes_the_trial_and_leaves_nothing(session):
     check_writable(session, beside=session.with_name("out.nwb"))
     assert names(session.parent) == {"session.nwb"}
+
+
+@pytest.mark.parametrize("spoil", [note, group], ids=lambda f: f.__name__)
+def test_what_no_schema_knows_is_found_before_anything_is_copied(session, spoil, monkeypatch):
+    with h5py.File(session, "r+") as file:
+        spoil(file)
+
+    def never(*_, **__):
+        raise AssertionError("an export began")
+
+    monkeypatch.setattr(copying.NWBHDF5IO, "export", never)
+    with pytest.raises(MigvisError, match=r"would not keep everything \(1 differences"):
+        check_writable(session, beside=session.with_name("out.nwb"))

@@ -38,22 +38,23 @@ def broken_links(path: Path) -> dict[str, str]:
 
     def note(name: bytes, link: Any) -> None:
         if link.type != h5py.h5l.TYPE_HARD:
-            names.append(name.decode(errors="replace"))
+            names.append(name.decode(errors="surrogateescape"))
 
     try:
         with h5py.File(path, "r") as file:
             file.id.links.visit(note, info=True)
             for name in names:
                 if not _opens(file, name):
-                    link = file.get(name, getlink=True)
-                    links[name] = _target(link)
+                    links[name] = _target(file.get(name, getlink=True))
     except (OSError, RuntimeError, KeyError, ValueError, TypeError):
         pass  # the reading itself says what is wrong with the file
     return links
 
 
-def _target(link: h5py.SoftLink | h5py.ExternalLink) -> str:
-    return f"{link.path} of {link.filename}" if isinstance(link, h5py.ExternalLink) else link.path
+def _target(link: Any) -> str:
+    if isinstance(link, h5py.ExternalLink):
+        return f"{link.path} of {link.filename}"
+    return link.path if isinstance(link, h5py.SoftLink) else "another place"
 
 
 def why_not_readable(path: Path) -> str | None:

@@ -14,6 +14,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import check_regular
 from nwb_migvis.read.damage import fatal_damage
 from nwb_migvis.read.diagnosis import load_filters, why_not_readable
+from nwb_migvis.read.sizes import check_size
 
 if TYPE_CHECKING:
     from pynwb import NWBFile
@@ -41,8 +42,9 @@ def check_is_session(path: Path) -> None:
         with h5py.File(path, "r") as file:
             version = file.attrs.get("nwb_version", file.get("nwb_version"))
             kind = file.attrs.get("neurodata_type")
-    except MigvisError:
-        raise
+            _check_sizes(file)
+    except MigvisError as error:
+        raise MigvisError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except OSError as error:
         raise MigvisError(_why_not_opened(path, error)) from error
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -53,6 +55,20 @@ def check_is_session(path: Path) -> None:
             f"{path} is {format_name}: its root has neurodata_type {kind!r}; expected an NWB 2 file "
             f"('NWBFile')"
         )
+
+
+def _check_sizes(file: h5py.File) -> None:
+    """Refuse metadata that claim more bytes than the file holds: pynwb reads them whole."""
+
+    def check(_: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            check_size(item)
+
+    for name in file:
+        if isinstance(file.get(name, getlink=True), h5py.HardLink):
+            check(name, file[name])
+    if isinstance(general := file.get("general"), h5py.Group):
+        general.visititems(check)
 
 
 def _why_not_opened(path: Path, error: OSError) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import h5py
+from hdmf.build import GroupBuilder
 from hdmf.build.errors import ConstructError
 from pynwb import NWBHDF5IO, NWBFile, get_manager
 
@@ -105,6 +106,9 @@ def _export(job: Job) -> None:
             nwbfile.add_analysis(encode(job.results, nwbfile=nwbfile, weights=job.weights))
             _say_by_what(nwbfile)
         nwbfile.set_modified()
+        if job.results is None:
+            builder = _by_pynwb(lambda: _built(reading.manager, nwbfile, job.source), "copy", job.source)
+            _check_built(builder, job.source)
 
         def export() -> None:
             with h5py.File(job.output, "x") as file, NWBHDF5IO(file=file, mode="w") as writing:
@@ -112,6 +116,37 @@ def _export(job: Job) -> None:
                 keep_spelling(job.source, file)
 
         _by_pynwb(export, "copy", job.source)
+
+
+def _built(manager: Any, nwbfile: NWBFile, source: Path) -> GroupBuilder:
+    """Return what an export writes of a file: it builds the same, and takes this where nothing changes."""
+    manager.purge_outdated()
+    return manager.build(nwbfile, source=str(source), root=True, export=True)
+
+
+def _check_built(builder: GroupBuilder, source: Path) -> None:
+    """Refuse a file some of whose objects an export leaves out, before anything is copied.
+
+    Raises
+    ------
+    MigvisError
+        Naming the first.
+    """
+    with h5py.File(source, "r") as file:
+        absent = sorted(_not_built(file["/"], builder))
+    if absent:
+        raise MigvisError(_not_kept(source, [f"{path} is absent" for path in absent]))
+
+
+def _not_built(group: h5py.Group, builder: GroupBuilder) -> Iterator[str]:
+    for name in group:
+        path = f"{group.name.rstrip('/')}/{name}"
+        if path == "/specifications":
+            continue
+        if name not in builder:
+            yield path
+        elif name in builder.groups and isinstance(item := group[name], h5py.Group):
+            yield from _not_built(item, builder.groups[name])
 
 
 def _by_pynwb(step: Callable[[], Any], what: str, source: Path) -> Any:
@@ -187,10 +222,14 @@ def check_nothing_lost(
     with h5py.File(source, "r") as old, h5py.File(copy, "r") as new:
         lines = list(lost_or_altered(old, new, skip=skip, is_subtype=_is_subtype, most_bytes=most_bytes))
     if lines:
-        raise MigvisError(
-            f"{source}: a copy by pynwb would not keep everything ({len(lines)} differences, the first: "
-            f"{lines[0]}); expected a file that pynwb copies as it is; nothing was written"
-        )
+        raise MigvisError(_not_kept(source, lines))
+
+
+def _not_kept(source: Path, lines: Sequence[str]) -> str:
+    return (
+        f"{source}: a copy by pynwb would not keep everything ({len(lines)} differences, the first: "
+        f"{lines[0]}); expected a file that pynwb copies as it is; nothing was written"
+    )
 
 
 def _is_subtype(old: tuple[str, str], new: tuple[str, str]) -> bool:
