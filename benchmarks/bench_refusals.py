@@ -36,6 +36,10 @@ def group(file: h5py.File) -> None:
     file.create_group("processing/private")
 
 
+def attribute_unknown(file: h5py.File) -> None:
+    file.attrs["lab"] = "upstairs"
+
+
 def reference_gone(file: h5py.File) -> None:
     file["units"].attrs["made_with"] = file.create_group("acquisition/gone").ref
     del file["acquisition/gone"]
@@ -67,7 +71,7 @@ def filter_unknown(file: h5py.File) -> None:
     file[name].attrs.update(attributes)
 
 
-KINDS = (note, group, reference_gone, image_gone, link_gone, file_gone, filter_unknown)
+KINDS = (note, group, attribute_unknown, reference_gone, image_gone, link_gone, file_gone, filter_unknown)
 
 
 def least_s(function: Callable[[], Any], *, repeats: int = REPEATS) -> float:

@@ -62,6 +62,10 @@ def group(file):
     file.create_group("processing/private")
 
 
+def attribute(file):
+    file.attrs["lab"] = "upstairs"
+
+
 def electrode_gone(file):
     shank = file["general/extracellular_ephys"]
     shank["other"] = shank["shank"]["device"]
@@ -109,6 +113,7 @@ def unknown_filter(file):
 REFUSED = {
     note: "/general/lab_note is absent",
     group: "/processing/private",
+    attribute: "/@lab is absent",
     electrode_gone: "refers to an object that is not there",
     image_gone: "/order_of_images refers to an object that is not there (reference 3)",
     attribute_gone: "/units@made_with refers to an object that is not there",
@@ -385,7 +390,7 @@ def test_a_good_session_passes_the_trial_and_leaves_nothing(session):
     assert names(session.parent) == {"session.nwb"}
 
 
-@pytest.mark.parametrize("spoil", [note, group], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("spoil", [note, group, attribute], ids=lambda f: f.__name__)
 def test_what_no_schema_knows_is_found_before_anything_is_copied(session, spoil, monkeypatch):
     with h5py.File(session, "r+") as file:
         spoil(file)

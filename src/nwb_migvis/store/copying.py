@@ -139,6 +139,10 @@ def _check_built(builder: GroupBuilder, source: Path) -> None:
 
 
 def _not_built(group: h5py.Group, builder: GroupBuilder) -> Iterator[str]:
+    """Yield the objects below a group, and the attributes of it and of groups below, that are not built."""
+    for name in group.attrs:
+        if name not in builder.attributes and name != ".specloc":
+            yield f"{group.name}@{name}"
     for name in group:
         path = f"{group.name.rstrip('/')}/{name}"
         if path == "/specifications":
