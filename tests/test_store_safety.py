@@ -304,7 +304,7 @@ def test_a_session_of_an_older_schema_is_brought_up_to_date_and_kept(tmp_path):
     if not source.is_file():
         pytest.skip("the shared data are absent")
     session = Path(shutil.copy(source, tmp_path / "session.nwb"))
-    out = write_results(example_results(edits=False), source=session)
+    out = write_results(example_results(edits=False, units=np.arange(4)), source=session)
     electrodes = "/general/extracellular_ephys/electrodes"
     assert sorted(differing(session, out)) == [
         f"{electrodes}@namespace differs",
