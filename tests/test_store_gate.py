@@ -131,7 +131,32 @@ def number_for_json(file):
     file[MODEL].attrs["provenance"] = 3.0
 
 
+def label_without_a_name(file):
+    del file[f"{RUN}/stimulus_labels/category"].attrs["label"]
+
+
+def labels_of_one_name(file):
+    file[f"{RUN}/stimulus_labels/category"].attrs["label"] = "rotation_y"
+
+
+def label_that_wraps_nowhere(file):
+    file[f"{RUN}/stimulus_labels/rotation_x"].attrs["period"] = np.nan
+
+
+def label_of_other_rows(file):
+    replace_column(file, "stimulus_labels/rotation_x", np.zeros(3))
+
+
+def label_of_integers(file):
+    replace_column(file, "stimulus_labels/rotation_x", np.zeros(12, np.int16))
+
+
 HOSTILE = {
+    "a label without a name": (label_without_a_name, "/stimulus_labels/category@label is None"),
+    "labels of one name": (labels_of_one_name, "@label is 'rotation_y'; expected a name of its own"),
+    "a period of NaN": (label_that_wraps_nowhere, "/stimulus_labels/rotation_x@period is"),
+    "a label of other rows": (label_of_other_rows, "/stimulus_labels/rotation_x has 3 rows; expected 12"),
+    "a label of integers": (label_of_integers, "/stimulus_labels/rotation_x: found int16; expected floats"),
     "axes of 120 names": (long_axes, "/selectivity has 120 rows; expected 207360000"),
     "a row twice": (repeated_row, "/decoding has"),
     "a group of 3e8 latents": (huge_group, "/stimulus_latents/mean has 6 latents"),
