@@ -1,4 +1,4 @@
-"""Latents that were not fitted here: an array in the place of a model."""
+"""Latents that were not fitted here: an array in place of a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class GivenLatents:
-    """An array of latents under the protocol of a latent model, which knows nothing of responses.
+    """An array of latents under the protocol of a latent model, which knows nothing about responses.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class GivenLatents:
 def given_model(
     given: Any, session: xr.Dataset, groups: Sequence[GroupConfig] | None
 ) -> LatentModel | GivenLatents:
-    """Return a model as it is, or an array in the place of one.
+    """Return a model as it is, or an array in place of one.
 
     Raises
     ------

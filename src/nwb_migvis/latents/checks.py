@@ -52,9 +52,9 @@ def check_counts(
         if wrong.any():
             presentation, unit = (int(i) for i in np.argwhere(wrong)[0])
             raise MigvisError(
-                f"{where}spike_count holds {int(wrong.sum())} values that are no counts, the first "
+                f"{where}spike_count holds {int(wrong.sum())} values that are not counts, the first "
                 f"{spike_count[presentation, unit]} at presentation {presentation}, unit {unit}; expected "
-                "whole numbers from 0; leave those presentations or units out"
+                "whole numbers from 0; omit those presentations or units"
             )
     if constant_units(spike_count[training[stimulus_index]]).all():
         raise MigvisError(
@@ -64,14 +64,14 @@ def check_counts(
 
 
 def constant_units(spike_count: np.ndarray) -> np.ndarray:
-    """Tell which units have the same count at every presentation, (unit,) bool."""
+    """Return which units have the same count at every presentation, (unit,) bool."""
     if not len(spike_count):
         return np.ones(spike_count.shape[1], dtype=bool)
     return (spike_count == spike_count[0]).all(axis=0)
 
 
 def check_enough(split: np.ndarray, groups: Sequence[GroupConfig], *, where: str = "") -> None:
-    """Raise `MigvisError`, beginning with `where`, for fewer than two training stimuli a latent."""
+    """Raise `MigvisError`, beginning with `where`, for fewer than two training stimuli per latent."""
     n_latents = sum(group.size for group in groups)
     n_train = int((split == "train").sum())
     if n_train < 2 * n_latents:

@@ -27,7 +27,8 @@ class LinearGaussianModel:
     mean, scale : numpy.ndarray, shape (n_units,)
         Of the root average counts of the training stimuli.
     excess : numpy.ndarray, shape (n_units,)
-        What the square of the predicted root falls short of the average count, on the training stimuli.
+        By how much the square of the predicted root falls short of the average count, on the training
+        stimuli.
     groups : tuple of GroupConfig
         The latents in order, divided by size alone.
     kind : {"pca", "fa"}
@@ -42,7 +43,7 @@ class LinearGaussianModel:
     kind: str
 
     def encode(self, average: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and log variance of the posterior for average counts (stimulus, unit)."""
+        """See `LatentModel.encode`."""
         x = (np.sqrt(np.maximum(average, 0)) - self.mean) / self.scale
         weighed = self.weight / self.noise[:, None]
         covariance = np.linalg.inv(np.eye(self.weight.shape[1]) + self.weight.T @ weighed)
@@ -51,18 +52,18 @@ class LinearGaussianModel:
         return z.astype(np.float32), log_var.astype(np.float32)
 
     def rates(self, z: np.ndarray) -> np.ndarray:
-        """Return the expected spike count of a presentation, (stimulus, unit), for latents z."""
+        """See `LatentModel.rates`."""
         return np.maximum(self._square(z) + self.excess, 1e-3)
 
     def _square(self, z: np.ndarray) -> np.ndarray:
         return np.maximum(z @ self.weight.T * self.scale + self.mean, 0) ** 2
 
     def loading(self) -> np.ndarray:
-        """Return W, shape (n_units, n_latents)."""
+        """See `LatentModel.loading`: W."""
         return self.weight.astype(np.float32)
 
     def to_bytes(self) -> bytes:
-        """Return the arrays as safetensors bytes."""
+        """See `LatentModel.to_bytes`."""
         import torch
 
         arrays = {name: torch.from_numpy(getattr(self, name).astype(np.float32)) for name in _ARRAYS}

@@ -1,4 +1,4 @@
-"""The state of a training on disk, from which one that was killed goes on."""
+"""The state of training on disk, from which training that was killed resumes."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ class Guidance(Protocol):
 class GuidedDenoiser:
     """A denoiser under guidance, which is a denoiser again.
 
-    Its noise is eps + the sum of the shifts, and its clean image the one that belongs to that noise:
-    x0_hat - sqrt((1 - alpha_bar) / alpha_bar) * the sum of the shifts.
+    With s the sum of the shifts, its noise is ``eps + s``, and its clean image the one that belongs to that
+    noise, ``x0_hat - sqrt((1 - alpha_bar) / alpha_bar) * s``.
 
     Attributes
     ----------
