@@ -66,16 +66,16 @@ class GivenLatents:
         return cls(mean.astype(np.float32), tuple(groups), session.sizes["unit"])
 
     def encode(self, average: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return NaN: nothing is known of responses."""
+        """Return NaN: nothing is known about responses."""
         nothing = np.full((len(average), self.mean.shape[1]), np.nan, dtype=np.float32)
         return nothing, nothing
 
     def rates(self, z: np.ndarray) -> np.ndarray:
-        """Return NaN: nothing is known of responses."""
+        """Return NaN: nothing is known about responses."""
         return np.full((len(z), self.n_units), np.nan)
 
     def loading(self) -> np.ndarray:
-        """Return NaN: nothing is known of responses."""
+        """Return NaN: nothing is known about responses."""
         return np.full((self.n_units, self.mean.shape[1]), np.nan, dtype=np.float32)
 
     def to_bytes(self) -> bytes:

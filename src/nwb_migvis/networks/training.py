@@ -193,8 +193,8 @@ def train(
     Raises
     ------
     MigvisError
-        If the loss on the validation stimuli is not a number at every validation, or the checkpoint is of
-        another training, or cannot be read or written.
+        If the loss on the validation stimuli is not a number at every validation, or the checkpoint
+        belongs to other data or settings, or cannot be read or written.
     """
     best = Best()
     if checkpoint is not None and (before := checkpoint.load()):

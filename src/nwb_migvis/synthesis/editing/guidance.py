@@ -88,7 +88,7 @@ def check_count(n: int, *, like: torch.Tensor) -> None:
     """Refuse guidance that was set up for another number of images."""
     if n != len(like):
         images = "1 image" if n == 1 else f"{n} images"
-        raise MigvisError(f"the guidance is of {images}; expected {len(like)}, as many as are denoised")
+        raise MigvisError(f"the guidance is for {images}; expected {len(like)}, as many as are denoised")
 
 
 def check_direction(direction: torch.Tensor, *, like: torch.Tensor) -> None:

@@ -41,7 +41,7 @@ class EditingPipeline(DiffusionPipeline):
         That the network was trained with. It gives the noise levels and what is predicted; the steps are
         ours, on one time grid both ways.
     prior : Prior, optional
-        What the two are of. Without one, they are an unconditional model of pixels from -1 to 1.
+        What the two belong to. Without one, they are an unconditional model of pixels from -1 to 1.
 
     Attributes
     ----------

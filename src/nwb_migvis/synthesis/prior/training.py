@@ -245,7 +245,8 @@ def train_prior(
     Raises
     ------
     MigvisError
-        If there are too few images, they are all of one value, or the checkpoint is of another training.
+        If there are too few images, they are all of one value, or the checkpoint belongs to other data or
+        settings.
     """
     if len(images) < MIN_IMAGES:
         raise MigvisError(f"{len(images)} training images; a prior needs at least {MIN_IMAGES}")
