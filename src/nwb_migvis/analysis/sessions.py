@@ -93,7 +93,7 @@ class Sessions:
 
 
 def _refuse_unobserved(session: xr.Dataset) -> None:
-    """Refuse units that have no count in some presentations: latents need a count of every unit."""
+    """Refuse units that have no count in some presentations: latents need one of every unit."""
     if "observed" not in session:
         return
     partly = ~session["observed"].values.all(axis=0)

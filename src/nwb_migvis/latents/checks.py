@@ -64,7 +64,7 @@ def check_counts(
 
 
 def constant_units(spike_count: np.ndarray) -> np.ndarray:
-    """Return which units have the same count at every presentation, (unit,) bool."""
+    """Tell which units have the same count at every presentation, (unit,) bool."""
     if not len(spike_count):
         return np.ones(spike_count.shape[1], dtype=bool)
     return (spike_count == spike_count[0]).all(axis=0)

@@ -146,7 +146,7 @@ def _unit_loadings(units: xr.Dataset, nwbfile: NWBFile) -> UnitLoadingsTable:
 
 
 def _rows(units: np.ndarray, ids: np.ndarray) -> np.ndarray | None:
-    """Return the row of each unit, or None where one is absent or the ids repeat."""
+    """Return the row of each wanted id, or None where one is absent or the ids repeat."""
     row = {int(unit): i for i, unit in enumerate(ids)}
     if len(row) != len(ids) or any(int(unit) not in row for unit in units):
         return None
