@@ -1,4 +1,5 @@
-"""What keeps a whole file from being read: filters that are not loaded, links that lead nowhere."""
+"""What keeps a file from being read though it is whole: filters that are not loaded, links that lead "
+"nowhere."""
 
 from __future__ import annotations
 
