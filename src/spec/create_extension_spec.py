@@ -207,6 +207,33 @@ def stimulus_latents() -> NWBGroupSpec:
     )
 
 
+def stimulus_label() -> NWBDatasetSpec:
+    """Return the type of a column that holds one label of the stimuli."""
+    return NWBDatasetSpec(
+        neurodata_type_def="StimulusLabel",
+        neurodata_type_inc="VectorData",
+        dims=["row"],
+        shape=[None],
+        doc="A label of the stimuli: numbers (float64), NaN where unknown, or text, empty where unknown.",
+        attributes=[
+            NWBAttributeSpec(
+                "label", "Name of the label, which the name of the column may differ from.", "text"
+            ),
+            NWBAttributeSpec("period", "Period of a number that wraps; 0 for others and text.", "float64"),
+        ],
+    )
+
+
+def stimulus_labels() -> NWBGroupSpec:
+    """Return the table of the stimuli's labels, whose further columns are of the type `StimulusLabel`."""
+    return table(
+        "StimulusLabelsTable",
+        "Labels of the shown stimuli as the run knew them, one row a stimulus and, beside `stimulus`, one "
+        "column of the type StimulusLabel a label.",
+        [column("stimulus", "text", "Stimulus id, as in `stimulus_latents` and in its order.")],
+    )
+
+
 def unit_loadings() -> NWBGroupSpec:
     """Return the table of the units' loadings."""
     spec = table(
@@ -232,6 +259,12 @@ def unit_loadings() -> NWBGroupSpec:
                 "The `r2` that a perfect model would reach, given the noise between repeats.",
             ),
             column("reliability", "float64", "Split-half reliability of the responses (Spearman-Brown)."),
+            column(
+                "electrode_group",
+                "text",
+                "Name of the unit's electrode group. Present where ids of units repeat.",
+                optional=True,
+            ),
         ],
     )
     spec.set_dataset(
@@ -421,6 +454,7 @@ def run() -> NWBGroupSpec:
         ("model", "MigvisModel", "How the run was made.", 1),
         ("latent_groups", "LatentGroupsTable", "The groups of latents.", 1),
         ("stimulus_latents", "StimulusLatentsTable", "Latents of the shown stimuli.", 1),
+        ("stimulus_labels", "StimulusLabelsTable", "Labels of the shown stimuli, where there are any.", "?"),
         ("unit_loadings", "UnitLoadingsTable", "Loadings of the units.", 1),
         ("synthesized_images", "SynthesizedImagesTable", "Edits, where the session holds pixels.", "?"),
         ("selectivity", "SelectivityTable", "Evidence, where there are edits and labels.", "?"),
@@ -462,6 +496,8 @@ def main(folder: Path) -> None:
         model(),
         latent_groups(),
         stimulus_latents(),
+        stimulus_label(),
+        stimulus_labels(),
         unit_loadings(),
         synthesized_images(),
         *selectivity(),

@@ -187,7 +187,7 @@ class Study:
             If there are no latents yet, or the session lacks a unit.
         """
         latents = self._state.need("latents", to="encode a session")[like]
-        return latents_of(latents, session, self._state.sessions.sessions[like]["unit"].values)
+        return latents_of(latents, session, self._state.sessions.sessions[like])
 
     # Prior and critic
 

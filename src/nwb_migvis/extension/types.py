@@ -117,6 +117,14 @@ class StimulusLatentsTable(_CheckedTable, get_class("StimulusLatentsTable", NAME
     """Latents of the shown stimuli, one row per stimulus; `mean` and `log_var` are (stimulus, latent)."""
 
 
+StimulusLabel = get_class("StimulusLabel", NAMESPACE)
+
+
+@_registered
+class StimulusLabelsTable(_CheckedTable, get_class("StimulusLabelsTable", NAMESPACE)):  # type: ignore[misc]
+    """Labels of the shown stimuli, one row per stimulus and one column (`StimulusLabel`) per label."""
+
+
 @_registered
 class UnitLoadingsTable(_CheckedTable, get_class("UnitLoadingsTable", NAMESPACE)):  # type: ignore[misc]
     """Loadings of the units, one row per unit; `loading` is (unit, latent)."""

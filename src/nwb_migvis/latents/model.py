@@ -77,8 +77,9 @@ class GroupVae(nn.Module):
         self.register_buffer("mean_rate", torch.ones(n_units))
 
     def scaled(self, average: torch.Tensor) -> torch.Tensor:
-        """Return z-scored square roots of average counts."""
-        return (average.clamp_min(0).sqrt() - self.input_mean) / self.input_std
+        """Return z-scored square roots of average counts, 0 (the training mean) where there is none (NaN)."""
+        scaled = (average.clamp_min(0).sqrt() - self.input_mean) / self.input_std
+        return torch.where(scaled.isnan(), 0.0, scaled)
 
     def encode(self, average: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and log variance of the posterior for average counts (stimulus, unit)."""
@@ -148,7 +149,7 @@ class GroupVaeModel:
     kind: str = KIND
 
     def encode(self, average: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `LatentModel.encode`."""
+        """See `LatentModel.encode`; a count that is NaN is taken as the unit's mean in training."""
         device = self.vae.input_mean.device
         with torch.no_grad():
             x = torch.as_tensor(np.asarray(average, dtype=np.float32), device=device)

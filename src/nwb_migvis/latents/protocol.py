@@ -36,7 +36,8 @@ class LatentModel(Protocol):
         Parameters
         ----------
         average : numpy.ndarray, shape (n_stimuli, n_units)
-            Mean spike count per presentation of each stimulus, over some of its repeats.
+            Mean spike count per presentation of each stimulus, over some of its repeats; NaN where the unit
+            was not observed.
 
         Returns
         -------

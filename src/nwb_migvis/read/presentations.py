@@ -103,6 +103,10 @@ class Presentations:
             columns={name: values[keep] for name, values in self.columns.items()},
         )
 
+    def with_not_joined(self, reasons: Mapping[str, str]) -> Presentations:
+        """Return the same presentations with further places that are not joined, and why."""
+        return replace(self, not_joined={**self.not_joined, **reasons}) if reasons else self
+
     def is_called(self, layout: str) -> bool:
         """Return whether a `layout` asked for means this reading: its layout, its place, or LAYOUT:PLACE."""
         return layout in (self.layout, self.place, self.full_name)

@@ -130,6 +130,7 @@ def run_sorting(
             "images": source.images,
             "unit_query": source.unit_query,
             "resize_px": source.resize_px,
+            "t_start": source.t_start,
         },
     )
     if source.images is None:

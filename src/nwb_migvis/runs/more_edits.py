@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from nwb_migvis.analysis.context import torch_settings
 from nwb_migvis.analysis.edits import requested_directions, used_rows
 from nwb_migvis.config import Config
 from nwb_migvis.extras import MODELS, require
+from nwb_migvis.labels import Label, labels_in
 from nwb_migvis.read.recorded import read_shown, small_images
 from nwb_migvis.results import Results
 from nwb_migvis.runs.models import checked_weights, edit_networks, run_config
@@ -84,7 +85,7 @@ def synthesize_more(
     batch_size : int, optional
         Images per forward pass; the run's own where it is None.
     images, labels : path, optional
-        As in `read_session`, for sessions that hold no pixels or labels.
+        As in `read_session`, for sessions that hold no pixels, and for labels other than the run's.
 
     Returns
     -------
@@ -154,7 +155,10 @@ def write_further(
     check_destination(path, **destination, name=results.name, replace_run=True)
     with torch_settings(config) as n_threads:  # refuses a device before the session is read
         session = read_shown(path, results, **reading)
-        edits = make_further(request, results, session, edit_networks(weights, config), config=config)
+        labels = labels_in(results.labels) if reading.get("labels") is None else {}
+        edits = make_further(
+            request, results, session, edit_networks(weights, config), config=config, labels=labels
+        )
     first = results.synthesized.sizes["edit"]
     record = {
         "edits": [first, first + edits.sizes["edit"]],
@@ -180,14 +184,23 @@ def write_further(
 
 
 def make_further(
-    request: EditRequest, results: Results, session: xr.Dataset, networks: EditNetworks, *, config: Config
+    request: EditRequest,
+    results: Results,
+    session: xr.Dataset,
+    networks: EditNetworks,
+    *,
+    config: Config,
+    labels: Mapping[str, Label] | None = None,
 ) -> xr.Dataset:
-    """Return the edits that are asked for, as `Results.synthesized`."""
+    """Return the edits that are asked for, as `Results.synthesized`.
+
+    `labels` are those of the run's stimuli; without any, those of the session are used.
+    """
     from nwb_migvis.latents import stimulus_labels
     from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 
     prior, latents = networks.prior, results.latents
-    labels = stimulus_labels(session, circular=config.latents.circular)
+    labels = labels or stimulus_labels(session, circular=config.latents.circular)
     z = networks.critic.scale.standardise(latents["mean"].values)
     directions = requested_directions(request, latents, z, labels=labels, config=config)
     n_edits = results.synthesized.sizes["edit"]
