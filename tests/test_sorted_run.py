@@ -166,7 +166,7 @@ def test_units_and_results_into_a_copy_of_a_session(home, call):
         ),
         (
             ["{home}/p.csv", "--presentations", "{home}/p.csv", "--metadata", "{home}/meta.toml"],
-            "is no folder",
+            "is not a folder",
         ),
         (
             ["{home}/analyzer", "--presentations", "{home}/no.csv", "--metadata", "{home}/meta.toml"],

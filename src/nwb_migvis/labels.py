@@ -1,4 +1,4 @@
-"""Stimulus labels: values with what kind they are of, and their code in numbers."""
+"""Stimulus labels: values with their kind, and their code in numbers."""
 
 from __future__ import annotations
 

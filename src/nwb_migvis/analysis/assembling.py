@@ -1,4 +1,4 @@
-"""From what the steps made to the record of a run."""
+"""The record of a run, assembled from what its steps made."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def _notes(
     notes = [] if "image" in session else ["synthesis was skipped: the session holds no pixels of its images"]
     if not latents.knows_responses:
         notes.append(
-            "the latents were given as an array: what they tell of responses was not measured, and no latent "
-            "model is stored"
+            "the latents were given as an array: what they say about responses was not measured, and no "
+            "latent model is stored"
         )
     elif evidence.groups["variance_explained"].isna().all():
         notes.append(

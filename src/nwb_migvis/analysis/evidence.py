@@ -1,4 +1,4 @@
-"""Evidence of a study: what each latent group explains, tells of labels, shows in edits, and is called."""
+"""Evidence of a study: what each latent group explains, says about labels and shows in edits; its verdict."""
 
 from __future__ import annotations
 

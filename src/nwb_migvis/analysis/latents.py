@@ -1,4 +1,4 @@
-"""The latents of sessions: fitted, or given; encoded; and fitted again to see what stays."""
+"""The latents of sessions: fitted or given, encoded, and fitted again to see what is stable."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def refit(
     units : numpy.ndarray of bool, shape (n_units,), optional
         The units to use.
     split : numpy.ndarray of str, shape (n_stimuli,), optional
-        Another split; a part of another name than "train" and "validation" is not looked at.
+        Another split; stimuli in neither "train" nor "validation" are not used.
     """
     from nwb_migvis.latents import LatentTask, Recording
     from nwb_migvis.latents.protocol import fit_models

@@ -40,11 +40,11 @@ def sweep(
     Returns
     -------
     pandas.DataFrame
-        One row a combination. All but the first three columns are measured on the *validation* stimuli, so
-        that a choice made by them leaves the test stimuli unseen (the fits stop early on the same):
-        `bits_per_spike` (of one half of the repeats, predicted from the other), `total_correlation` between
-        groups in nats with its largest possible value, `stability` (mean linear CKA of matched groups
-        between the two seeds) and `decoding` of each supervised group's labels from it, averaged.
+        One row per combination. All but the first three columns are measured on the *validation* stimuli, so
+        that a choice made by them leaves the test stimuli unseen. The fits stop early on the same stimuli.
+        `bits_per_spike` is of one half of the repeats, predicted from the other. `total_correlation` between
+        groups is in nats, with its largest possible value. `stability` is the mean linear CKA of matched
+        groups between the two seeds. `decoding` is of each supervised group's labels from it, averaged.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Whether two sessions that share a latent space speak of the same thing in it."""
+"""Whether the latents of two sessions that share a latent space mean the same thing."""
 
 from __future__ import annotations
 

@@ -50,10 +50,10 @@ def variance_beyond(
 ) -> Beyond:
     """Measure the response variance that latents explain beyond features of the stimuli.
 
-    Responses and latents are first predicted from the features by ridge regression; what is left of the
-    latents of one half of the repeats then predicts what is left of the responses of the other half. All of
-    it is fitted on the training stimuli and measured on the test stimuli, averaged over both directions and
-    reliable units as in `variance.group_variance`. The p-value exchanges test stimuli between the
+    Responses and latents are first predicted from the features by ridge regression. The residual of the
+    latents of one half of the repeats then predicts the residual of the responses of the other half. All of
+    it is fitted on the training stimuli and measured on the test stimuli. It is averaged over both directions
+    and reliable units as in `variance.group_variance`. The p-value exchanges test stimuli between the
     prediction from the latents and what the features leave over, in the direction a to b.
 
     Parameters

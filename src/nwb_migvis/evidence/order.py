@@ -1,4 +1,4 @@
-"""What the order of presentations explains: slow drift, repetition, and labels or images told from time."""
+"""What the order of presentations explains: slow drift, repetition, and what is confounded with time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nwb_migvis.labels import Label
 WINDOW = 60
 """Standard deviation, in presentations, of the window that drift is smoothed with."""
 N_RANKS = 8
-"""Ranks among the repeats of an image whose gains are told apart; later ones count as the last."""
+"""Ranks among the repeats of an image that have gains of their own; later ones count as the last."""
 MOST = 4.0
 """Largest factor by which a count is corrected."""
 CONFOUNDED = 0.5
-"""Share of the variance of time between images above which an image cannot be told from its time."""
+"""Share of the variance of time between images above which an image cannot be separated from its time."""
 N_WAVES = 24
 """Cosines of time among the features that a label is read from."""
 MIN_READ = 0.15
@@ -138,7 +138,7 @@ def time_between_images(order: Order) -> float:
 
     The intraclass correlation of a one-way layout: about 0 (or below) where every repeat comes in another
     order, 1 where the repeats of an image follow each other. Above `CONFOUNDED` a response to the image
-    cannot be told from the state of the tissue at that time. NaN without repeats.
+    cannot be separated from the state of the tissue at that time. NaN without repeats.
     """
     n = np.bincount(order.stimulus_index, minlength=order.n_stimuli)
     repeated = n[order.stimulus_index] > 1

@@ -52,7 +52,7 @@ def split_half_correlation(
 ) -> np.ndarray:
     """Correlate, over stimuli, the mean counts of two random halves of the repeats.
 
-    The value is also the noise ceiling of a cross-half R2: the best that any model of the stimulus can
+    The value is also the noise ceiling of a cross-half R2. It is the best that any model of the stimulus can
     expect when it predicts the mean response of one half of the repeats.
 
     Parameters
@@ -111,9 +111,9 @@ def split_half_reliability(
 ) -> np.ndarray:
     """Reliability of each unit's mean responses over all repeats.
 
-    The mean split-half correlation r over random halvings, corrected to the full number of repeats by
-    Spearman and Brown's formula, 2 r / (1 + r): the correlation to be expected between this experiment's
-    mean responses and those of an identical second one.
+    2 r / (1 + r) (Spearman and Brown), with r the mean split-half correlation over random halvings. It is the
+    correlation to be expected between this experiment's mean responses over all repeats and those of an
+    identical second experiment.
 
     Parameters
     ----------

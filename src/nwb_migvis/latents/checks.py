@@ -62,7 +62,7 @@ def refuse_values(wrong: np.ndarray, spike_count: np.ndarray, *, where: str) -> 
     if wrong.any():
         presentation, unit = (int(i) for i in np.argwhere(wrong)[0])
         raise MigvisError(
-            f"{where}spike_count holds {int(wrong.sum())} values that are no counts, the first "
+            f"{where}spike_count holds {int(wrong.sum())} values that are not counts, the first "
             f"{spike_count[presentation, unit]} at presentation {presentation}, unit {unit}; expected "
             "whole numbers from 0; omit those presentations or units"
         )
@@ -80,7 +80,7 @@ def constant_units(spike_count: np.ndarray) -> np.ndarray:
 
 
 def check_enough(split: np.ndarray, groups: Sequence[GroupConfig], *, where: str = "") -> None:
-    """Raise `MigvisError`, beginning with `where`, for fewer than two training stimuli a latent."""
+    """Raise `MigvisError`, beginning with `where`, for fewer than two training stimuli per latent."""
     n_latents = sum(group.size for group in groups)
     n_train = int((split == "train").sum())
     if n_train < 2 * n_latents:

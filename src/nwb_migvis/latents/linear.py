@@ -27,7 +27,8 @@ class LinearGaussianModel:
     mean, scale : numpy.ndarray, shape (n_units,)
         Of the root average counts of the training stimuli.
     excess : numpy.ndarray, shape (n_units,)
-        What the square of the predicted root falls short of the average count, on the training stimuli.
+        By how much the square of the predicted root falls short of the average count, on the training
+        stimuli.
     groups : tuple of GroupConfig
         The latents in order, divided by size alone.
     kind : {"pca", "fa"}
@@ -42,10 +43,7 @@ class LinearGaussianModel:
     kind: str
 
     def encode(self, average: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and log variance of the posterior for average counts (stimulus, unit).
-
-        Where a unit was not observed (NaN), the posterior is that given the others.
-        """
+        """See `LatentModel.encode`; given the observed units where some were not (NaN)."""
         average = np.asarray(average)
         present = ~np.isnan(average)
         if not present.all():
@@ -68,18 +66,18 @@ class LinearGaussianModel:
         return mean, log_var
 
     def rates(self, z: np.ndarray) -> np.ndarray:
-        """Return the expected spike count of a presentation, (stimulus, unit), for latents z."""
+        """See `LatentModel.rates`."""
         return np.maximum(self._square(z) + self.excess, 1e-3)
 
     def _square(self, z: np.ndarray) -> np.ndarray:
         return np.maximum(z @ self.weight.T * self.scale + self.mean, 0) ** 2
 
     def loading(self) -> np.ndarray:
-        """Return W, shape (n_units, n_latents)."""
+        """See `LatentModel.loading`: W."""
         return self.weight.astype(np.float32)
 
     def to_bytes(self) -> bytes:
-        """Return the arrays as safetensors bytes."""
+        """See `LatentModel.to_bytes`."""
         import torch
 
         arrays = {name: torch.from_numpy(getattr(self, name).astype(np.float32)) for name in _ARRAYS}

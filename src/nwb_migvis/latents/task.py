@@ -1,4 +1,4 @@
-"""What a latent model is fitted to: recordings, and what is asked of their latents."""
+"""What a latent model is fitted to: recordings, and the groups and labels that their latents should have."""
 
 from __future__ import annotations
 

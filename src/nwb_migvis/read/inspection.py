@@ -17,7 +17,7 @@ from nwb_migvis.read.session import Asked, load
 def inspect_session(
     paths: str | Path | Sequence[str | Path], *, labels: str | Path | None = None, **reading: Any
 ) -> Json:
-    """Return what one session or several hold; images without pixels are no error here.
+    """Return what one session or several hold; images without pixels are not an error here.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def inspect_session(
         JSON-serialisable. For one path: `source`, `identifier`, `layout`, `found_in`, `window_s`,
         `n_units`, `n_silent_units`, `n_presentations`, `n_stimuli`, `image_shape` ([y, x] or
         [y, x, channel], None without pixels), `labels` (name -> `kind` and number of values `n_values`),
-        `not_labels` (column -> why it is no label),
+        `not_labels` (column -> why it is not a label),
         `n_units_not_always_observed` and `observed_fraction` (of counts), `n_merged` samples, `not_joined`
         (table -> why), `recalled` (what runs in the file were told -> whether it is used), `repeats` (`min`,
         `median`, `max`), `n_blank`, `n_dropped`, `dropped` (reason -> n), `median_rate_hz` and `reliability`

@@ -25,7 +25,7 @@ class StimulusImage:
     pixels : Pixels, optional
         Where its pixels are, where that is known.
     attributes : mapping of str to scalar
-        What the file says of the image itself.
+        What the file says about the image itself.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Presentations:
     stop_time : numpy.ndarray, optional
         (presentation,) float64, seconds.
     columns : mapping of str to numpy.ndarray
-        (presentation,) what the file says of each presentation.
+        (presentation,) what the file says about each presentation.
     not_labels : frozenset of str
         Columns that can never be labels of the images.
     merges_images : bool

@@ -133,7 +133,7 @@ def read_session(
     where : str, optional
         Boolean presentation column that must be true.
     units : str, optional
-        pandas query on what the file says of units, e.g. `"quality == 'good' and location == 'IT'"`.
+        pandas query on what the file says about units, e.g. `"quality == 'good' and location == 'IT'"`.
     layout : str, optional
         Where readings of the file disagree: the layout, its series or table, or LAYOUT:PLACE.
     stimulus : str, optional

@@ -129,12 +129,12 @@ class Results:
     name : str
         Name of the run inside the NWB file; several runs can stand side by side.
     groups : pandas.DataFrame
-        One row per latent group (index `group`), columns as in `GROUP_COLUMNS`: first latent and number
-        of latents, labels that supervise the group (joined by commas, "" if free), fraction of the
-        reliable response variance explained alone and uniquely on test stimuli with p-values, held-out
-        InfoNCE bound and its cap in nats with a p-value, and where measured `stability`, p-values adjusted
-        over the groups (`..._q`), the information that a conditional prior estimates, variance beyond labels
-        and image features, decoding of the group's own labels, its dimension, and the `verdict` on it.
+        One row per latent group (index `group`), columns as in `GROUP_COLUMNS`. First latent and number of
+        latents; labels that supervise the group (joined by commas, "" if free). Fraction of the reliable
+        response variance explained alone and uniquely on test stimuli, with p-values. Held-out InfoNCE bound
+        and its cap in nats, with a p-value. Where measured: `stability`, p-values adjusted over the groups
+        (`..._q`), and the information that a conditional prior estimates. Also variance beyond labels and
+        image features, decoding of the group's own labels, its dimension, and the `verdict` on it.
     latents : xarray.Dataset
         Dims (stimulus, latent): `mean`, `log_var` (log variance of the posterior). Coordinates
         `group` (latent), `split` (stimulus; "train", "validation" or "test") and `n_presentations`
@@ -225,7 +225,7 @@ class Results:
         return edits.isel(edit=np.flatnonzero(fits))
 
     def to_datatree(self) -> xr.DataTree:
-        """Return all tables as one tree: a node per table, the provenance as JSON in the root's attributes.
+        """Return all tables as one tree: one node per table, the provenance as JSON in the root's attributes.
 
         Returns
         -------

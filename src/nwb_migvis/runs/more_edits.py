@@ -49,15 +49,15 @@ def synthesize_more(
 ) -> Results:
     """Make further edits with the weights that a run stored in its file, and add them to its results.
 
-    Nothing is fitted. An edit that the run made already comes out the same, bit for bit, as long as
-    strength, device, number of threads, batch size and versions of the libraries are the run's.
+    Nothing is fitted. An edit that the run already made comes out the same, bit for bit. That holds as long
+    as strength, device, number of threads, batch size and versions of the libraries are the run's.
 
     Parameters
     ----------
     path : path
         A file that `run` wrote.
     group : str or sequence of str
-        What is named twice, here or below, is made once.
+        An edit that is named twice, here or below, is made once.
     source, target : str or sequence of str
         Stimulus ids. Without a source, sources are drawn from the held-out stimuli; without targets, so are
         those, of other categories than the source where there are any.
@@ -83,21 +83,21 @@ def synthesize_more(
     device : str, optional
         The run's own where it is None.
     batch_size : int, optional
-        Images a forward pass; the run's own where it is None.
+        Images per forward pass; the run's own where it is None.
     images, labels : path, optional
         As in `read_session`, for sessions that hold no pixels, and for labels other than the run's.
 
     Returns
     -------
     Results
-        Of the run, with the new edits behind the old ones: `role` "further", or "traversal".
+        Of the run, with the new edits after the old ones: `role` "further", or "traversal".
 
     Raises
     ------
     MigvisError
-        For an unknown group, stimulus or direction, a strength outside (0, 1], more edits than there are
-        stimuli, weights that are absent or not those that the run recorded, or a destination that cannot be
-        written. Checked before any edit is made.
+        For an unknown group, stimulus or direction, a strength outside (0, 1], or more edits than there are
+        stimuli. Also for weights that are absent or not those that the run recorded, or a destination that
+        cannot be written. Checked before any edit is made.
     """
     request = EditRequest(
         group=group,  # type: ignore[arg-type]

@@ -103,7 +103,7 @@ def run_files(
 
 @dataclass(frozen=True)
 class Origin:
-    """What the provenance says of a source that was made of other files.
+    """What the provenance says about a source that was made from other files.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ def run_sources(
     reading : mapping
         Keywords of `read_session`.
     origin : Origin, optional
-        Of a source that was made of other files.
+        Of a source that was made from other files.
 
     Returns
     -------

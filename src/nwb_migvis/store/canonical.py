@@ -224,7 +224,7 @@ def _conform(dataset: xr.Dataset, form: Form, where: str) -> xr.Dataset:
 def _cast(values: np.ndarray, kind: type, where: str) -> np.ndarray:
     if kind is str:
         if not all(isinstance(v, str) for v in np.ravel(values)):
-            raise ValueError(f"results.{where}: found values that are no text")
+            raise ValueError(f"results.{where}: found values that are not text")
         return np.asarray(values, dtype=str) if values.size else np.empty(values.shape, dtype="<U1")
     fits = {"u": (np.uint8,), "i": (np.int64,), "f": (np.floating, np.float32, np.float64)}
     if kind in fits["u"]:

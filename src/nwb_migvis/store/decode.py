@@ -157,7 +157,7 @@ def _reading(group: h5py.Group, path: str | Path) -> Iterator[None]:
 
 
 def is_run(item: Any) -> bool:
-    """Tell whether an HDF5 object is a run."""
+    """Return whether an HDF5 object is a run."""
     return isinstance(item, h5py.Group) and (_type_of(item), item.attrs.get("namespace")) == (
         "MigvisRun",
         NAMESPACE,

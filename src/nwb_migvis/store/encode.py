@@ -188,7 +188,7 @@ def _synthesized_images(edits: xr.Dataset) -> SynthesizedImagesTable:
     data: dict[str, Any] = {str(name): _column(edits[name].values) for name in edits.coords}
     data |= {str(name): _one_by_one(variable.values) for name, variable in edits.data_vars.items()}
     return SynthesizedImagesTable.from_columns(
-        name="synthesized_images", description="Edits of shown images, one row an edit.", data=data
+        name="synthesized_images", description="Edits of shown images, one row per edit.", data=data
     )
 
 
@@ -200,7 +200,7 @@ def _one_by_one(images: np.ndarray) -> H5DataIO:
 
 
 def _long(dataset: xr.Dataset, form: Form, dims: tuple[str, ...]) -> dict[str, Any]:
-    """Return the columns of the variables with these dims, one row a combination of their values."""
+    """Return the columns of the variables with these dims, one row per combination of their values."""
     names = [name for name, (d, _) in form.data.items() if d == dims]
     axes = np.meshgrid(*(dataset[d].values for d in dims), indexing="ij")
     return {d: _column(a.ravel()) for d, a in zip(dims, axes, strict=True)} | {
