@@ -26,6 +26,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 BAD = ("traceback", "crash", "hang")
+RESTART = ("crash", "hang", "memory")
+"""Endings after which the process that reads is started anew."""
+
+START_S = 120.0
+"""What its start may take, imports included."""
 
 
 def damaged(whole: bytes, rng: np.random.Generator) -> bytes:
@@ -90,9 +95,11 @@ def endings(folder: Path, n: int, *, limit_s: float, script: str = __file__) -> 
         ) as child:
             lines: queue.Queue[str | None] = queue.Queue()
             threading.Thread(target=_pass_on, args=(child.stdout, lines), daemon=True).start()
+            wait_s = START_S
             while len(found) < n:
-                found.append(_next_ending(lines, limit_s))
-                if found[-1] in ("crash", "hang"):
+                found.append(_next_ending(lines, wait_s + limit_s))
+                wait_s = 0.0
+                if found[-1].startswith(RESTART):
                     child.kill()
                     break
     return found

@@ -76,7 +76,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         source = f"{point.value} of the package {point.dist.name if point.dist else '?'}"
         try:
             entry = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = str(error).partition("\n")[0]
             raise MigvisError(
                 f"{self.kind} {name!r} ({source}) cannot be loaded: {type(error).__name__}: {reason}; "

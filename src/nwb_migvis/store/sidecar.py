@@ -24,7 +24,7 @@ from nwb_migvis.files import check_regular
 from nwb_migvis.plain import Json
 from nwb_migvis.results import Results
 from nwb_migvis.store.canonical import canonical
-from nwb_migvis.store.safetensors import read_tensors, write_tensors
+from nwb_migvis.tensors import read_tensors, write_tensors
 
 _KEY = "nwb-migvis-results"
 _DATASETS = ("latents", "units", "synthesized", "selectivity", "decoding")

@@ -17,12 +17,10 @@ import numpy as np
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
-from nwb_migvis.store.safetensors import Tensor, parse_json, read_header
+from nwb_migvis.tensors import MOST_PX, MOST_STEPS, Tensor, parse_json, read_header
 
 MOST_THREADS = 1024
 MOST_BATCH = 4096
-MOST_PX = 4096
-MOST_STEPS = 100_000
 
 _KEY = "nwb-migvis"
 _KINDS = {"vae": "group VAE", "critic": "critic", "prior": "prior"}
