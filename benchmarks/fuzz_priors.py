@@ -26,10 +26,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fuzz_reading import endings
-from hostile import Watch, ending_of, judge, say
+from hostile import LIMIT_S, Watch, ending_of, judge, say
 
 KINDS = ("ours", "theirs", "cache", "state")
-LIMIT_S = 20.0
 ODD: tuple[Any, ...] = (
     *(None, True, -1, 0, 3, 10**6, 10**9, 10**18, 1e300, 0.5),
     *("", "x", "../x", "\x1b[2J", "hf_hub:a/b", "x" * 5000, "AttnDownBlock2D", "identity", "float8"),

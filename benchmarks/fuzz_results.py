@@ -4,8 +4,8 @@
 
 Attributes, tables, weights (with digests that fit), links, names and sizes of a small file of results, and of
 the session in it, are changed, one to three at a time. Each file is read, its models are built, its table is
-printed and it is validated; of every tenth the session is inspected and the figure drawn, and every fortieth
-is edited further and validated by pynwb and nwbinspector too. Then `fuzz_priors.py` does the same with folders
+printed and it is validated; of every 20th the session is inspected and the figure drawn, and every 100th is
+edited further and validated by pynwb and nwbinspector too. Then `fuzz_priors.py` does the same with folders
 of priors and caches.
 
 That happens in a child process, which is started anew after a crash or a hang. A file ends badly with a
@@ -35,14 +35,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import fuzz_priors
 from fuzz_reading import endings
-from hostile import Watch, ending_of, judge, say
+from hostile import LIMIT_S, Watch, ending_of, judge, say
 
 BASE = Path(__file__).parents[1] / "tests" / "data" / "frozen_0_1_0.nwb"
 NAME = "migvis"
 RUN = f"analysis/{NAME}"
-LIMIT_S = 20.0
-MORE, MOST = 10, 40
-"""Every tenth file is inspected and drawn, every fortieth edited further and wholly validated."""
+MORE, MOST = 20, 100
+"""Every 20th file is inspected and drawn, every 100th edited further and wholly validated."""
 
 ODD: tuple[Any, ...] = (
     *(None, True, -1, 0, 10**6, 10**18, 1e300),
@@ -74,13 +73,24 @@ def odd_place(value: Any, rng: np.random.Generator) -> Any:
     return ODD[rng.integers(len(ODD))]
 
 
+def difference(old: Any, new: Any) -> str:
+    """Return where two JSON values differ first, and what is there now."""
+    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+        return next((f".{k}{difference(old[k], new[k])}" for k in old if old[k] != new[k]), "")
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return next((f"[{i}]{difference(o, n)}" for i, (o, n) in enumerate(zip(old, new, strict=True)) if o != n), "")
+    return f" = {new!r:.40}" if not isinstance(old, (dict, list)) or type(old) is not type(new) else " without a part"
+
+
 def change_json(file: h5py.File, rng: np.random.Generator) -> str:
     attributes = file[f"{RUN}/model"].attrs
     key = ("config", "versions", "digests", "provenance")[rng.integers(4)]
     if rng.random() < 0.1:
         attributes[key] = [3.0, "{", "[1]", '{"a": NaN}', '{"a": ' + "9" * 6000 + "}"][rng.integers(5)]
     else:
+        old = json.loads(attributes[key])
         attributes[key] = json.dumps(odd_place(json.loads(attributes[key]), rng))
+        return f"JSON of {key}{difference(old, json.loads(attributes[key]))}"
     return f"JSON of {key}"
 
 
@@ -325,18 +335,30 @@ class Reader:
         from nwb_migvis.store.decode import open_file
         from nwb_migvis.store.validate import own_findings
 
+        read: list[Any] = []
+        built: list[Any] = []
+
+        def results() -> str:
+            read.append(read_results(path, NAME))
+            return group_table(read[0])
+
+        def models() -> str:
+            built.append(load_models(path, NAME))
+            return repr(built[0])
+
         def findings() -> str:
             with open_file(path) as file:
                 lines = [f"{f.location}: {f.message}" for f in own_findings(file) if f.importance == "error"]
-            lines += [] if lines else [f.message for f in model_findings(path)]
+            if not lines and not built:
+                lines = [f.message for f in model_findings(path)]
             named.extend(lines)
             return "\n".join(lines)
 
         steps: list[tuple[str, Callable[[], Any]]] = [
             ("runs", lambda: "\n".join(map(repr, list_runs(path)))),
-            ("results", lambda: group_table(read_results(path, NAME))),
-            ("repr", lambda: repr(read_results(path, NAME))),
-            ("models", lambda: repr(load_models(path, NAME))),
+            ("results", results),
+            ("repr", lambda: "\n".join(map(repr, read))),
+            ("models", models),
             ("findings", findings),
         ]
         if i % MORE == 0:

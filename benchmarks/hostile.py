@@ -6,12 +6,17 @@ import hashlib
 import os
 import resource
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 2 * 2**30
+MOST_S = 20.0
+"""Processor time of one step; `LIMIT_S` is the time on the clock that a file may take on a busy machine."""
+
+LIMIT_S = 120.0
 BAD = ("traceback", "crash", "hang", "memory", "terminal", "outside")
 LONG_AGO_S = 10**9
 
@@ -102,6 +107,7 @@ def ending_of(steps: Iterable[tuple[str, Callable[[], Any]]], watch: Watch) -> t
 
     ending, refused = "read", []
     for name, step in steps:
+        start_s = time.process_time()
         try:
             shown = step()
         except MigvisError as error:
@@ -114,6 +120,8 @@ def ending_of(steps: Iterable[tuple[str, Callable[[], Any]]], watch: Watch) -> t
             return f"traceback in {name}: {type(error).__name__}: {error}", refused
         if isinstance(shown, str) and any(not c.isprintable() and c != "\n" for c in shown):
             return f"terminal {name} {shown!r:.200}", refused
+        if (took_s := time.process_time() - start_s) > MOST_S:
+            return f"hang {name} took {took_s:.0f} s", refused
         if notes := watch.found():
             return f"outside {name}: {notes}", refused
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -137,4 +145,6 @@ def judge(endings: list[str], *, what: str, verbose: bool = False) -> bool:
     for i, ending in enumerate(endings):
         if verbose or ending.startswith(BAD):
             print(f"  {what} {i}: {ending}")
+    if not endings[0].startswith("read"):
+        print(f"  {what} 0, which is not changed, is not read: {endings[0]}")
     return endings[0].startswith("read") and not any(ending.startswith(BAD) for ending in endings)

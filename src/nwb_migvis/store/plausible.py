@@ -11,6 +11,7 @@ import numpy as np
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import ROLES, SPLITS, Results
+from nwb_migvis.store.gate import MOST_TEXT
 
 _PROBABILITY = re.compile(r".*(_p|_q|p_value|q_value)")
 _AT_MOST_1 = re.compile(
@@ -122,6 +123,9 @@ def _contradictions(results: Results) -> Iterator[Fault]:
 
 def _provenance(provenance: Mapping[str, Any]) -> Iterator[Fault]:
     where = "model@provenance"
+    for place, text in _texts_in(provenance):
+        if not text.isprintable() or len(text) > MOST_TEXT or ".." in text.split("/"):
+            yield where, f"{place} is {text!r:.60}"
     for key, kinds in _KINDS.items():
         value = provenance.get(key)
         if key in provenance and not _is_of(value, kinds):
@@ -133,6 +137,19 @@ def _provenance(provenance: Mapping[str, Any]) -> Iterator[Fault]:
             Config.from_dict(provenance["config"])
         except MigvisError as error:
             yield "model@config", str(error)
+
+
+def _texts_in(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every text in JSON, with its place; names of keys are texts too."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield place or "a key", key
+            yield from _texts_in(item, f"{place}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _texts_in(item, f"{place}[{i}]")
 
 
 _KINDS: dict[str, Any] = {

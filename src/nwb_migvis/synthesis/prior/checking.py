@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,16 +15,23 @@ from diffusers import UNet2DModel
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import check_regular
 from nwb_migvis.plain import Json
-from nwb_migvis.synthesis.prior.model import PRECISIONS
+from nwb_migvis.synthesis.prior.model import PRECISIONS, Prior
 from nwb_migvis.tensors import MOST_PX, MOST_STEPS, Tensor, parse_json, read_header_of
 
 MOST_TEXT_BYTES = 2**24
 """Size of a JSON file; the longest holds the betas of a schedule."""
 
 _MOST_LAYERS = 64
-_MOST_BLOCKS = 16
+_MOST_BLOCKS = 9
 _MOST_CHANNELS = 2**16
+_MOST_MULTIPLE = 256
+"""Of which the sides of images are multiples once padded."""
+
 _EMBEDDING = "groups.{}.0.weight"
+_DEFAULTS = {
+    name: parameter.default for name, parameter in inspect.signature(UNet2DModel.__init__).parameters.items()
+}
+"""Of the settings of a network."""
 
 
 @dataclass(frozen=True)
@@ -156,11 +164,21 @@ def check_fit(unet: UNet2DModel, head: Head) -> None:
             f"its network has {about['in_channels']} and {about['out_channels']} channels; images of "
             f"{head.shape} in patches of {head.patch_px} px have {n_channels}"
         )
+    if head.patch_px * 2 ** (len(about["block_out_channels"]) - 1) > _MOST_MULTIPLE:
+        raise ValueError(f"its network pads images to multiples of over {_MOST_MULTIPLE} px")
     expected = None if head.sizes is None else "identity"
     if about["class_embed_type"] != expected or about["num_class_embeds"] is not None:
         raise ValueError(
             f"its network has class_embed_type {about['class_embed_type']!r}; expected {expected!r}"
         )
+
+
+def check_forward(prior: Prior) -> None:
+    """Let a network predict once, on a small image, so that it fails here if it does."""
+    size = 2 * prior.denoiser.multiple
+    x = torch.zeros(1, 1 if len(prior.shape) == 2 else 3, size, size)
+    with torch.no_grad():
+        prior.eps_and_x0_hat(x, 0)
 
 
 def check_finite(tensors: Mapping[str, torch.Tensor]) -> None:
@@ -203,12 +221,23 @@ def _check_numbers(settings: Json) -> None:
             f"block_out_channels is {list(channels)!r:.60}, with blocks {blocks!r:.60}; expected as many, "
             f"at most {_MOST_BLOCKS}"
         )
+    for name, value in settings.items():
+        default = _DEFAULTS.get(name)
+        if isinstance(default, (int, float, str)) and not _is_like(value, default):
+            raise ValueError(f"{name} is {value!r:.40}; expected a value like {default!r}")
     layers = settings.get("layers_per_block", 2)
     if type(layers) is not int or not 0 < layers <= _MOST_LAYERS:
         raise ValueError(f"layers_per_block is {layers!r:.40}; expected at most {_MOST_LAYERS}")
     size = settings.get("sample_size")
     if size is not None:
         _whole_numbers("sample_size", [size] if isinstance(size, int) else size, most=MOST_PX)
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Tell whether a value is of the kind of a default: a switch, a number, or text."""
+    if isinstance(default, (bool, str)) or isinstance(value, bool):
+        return type(value) is type(default)
+    return isinstance(value, (int, float)) and abs(value) <= MOST_STEPS
 
 
 def _are_texts(values: Any, n: int) -> bool:

@@ -17,6 +17,7 @@ from nwb_migvis.synthesis.prior.checking import (
     check_files,
     check_finite,
     check_fit,
+    check_forward,
     check_network,
     check_schedule,
     read_head,
@@ -123,7 +124,9 @@ def _opened(folder: Path) -> Prior:
     check_finite(unet.state_dict())
     scheduler = DDPMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
     where = f"prior {folder}"
-    return _our_prior(folder, unet, scheduler) if is_ours else foreign_prior(unet, scheduler, where=where)
+    prior = _our_prior(folder, unet, scheduler) if is_ours else foreign_prior(unet, scheduler, where=where)
+    check_forward(prior)
+    return prior
 
 
 def _our_prior(folder: Path, unet: UNet2DModel, scheduler: DDPMScheduler) -> Prior:
