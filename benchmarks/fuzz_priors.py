@@ -54,12 +54,12 @@ def make_bases(folder: Path) -> None:
     from nwb_migvis.synthesis.prior import training as prior_training
     from nwb_migvis.synthesis.prior.cache import cached_prior
     from nwb_migvis.synthesis.prior.folder import save_prior
-    from nwb_migvis.synthesis.prior.model import Denoiser, PixelScale, Prior, cosine_alpha_bar, new_denoiser
+    from nwb_migvis.synthesis.prior.model import PixelScale, Prior, cosine_alpha_bar, new_denoiser
 
     images, settings = training(folder)
     torch.manual_seed(0)
     (folder / "cache").mkdir(parents=True)
-    prior = cached_prior(folder / "cache", images, **settings)
+    cached_prior(folder / "cache", images, **settings)
     plain = new_denoiser(1, settings["config"], sizes=(2, 1))
     save_prior(Prior(plain, PixelScale(100.0, 50.0), (8, 8), cosine_alpha_bar(1000)), folder / "ours")
     blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("UpBlock2D",) * 2}
@@ -72,8 +72,9 @@ def make_bases(folder: Path) -> None:
     (folder / "state").mkdir()
     prior_training.CHECKPOINT_EVERY = 2
     (entry,) = (folder / "cache").iterdir()
-    prior_training.train_prior(images, **settings, checkpoint=folder / "state" / f"{entry.name}.checkpoint.pt")
-    assert isinstance(prior.denoiser, Denoiser)
+    prior_training.train_prior(
+        images, **settings, checkpoint=folder / "state" / f"{entry.name}.checkpoint.pt"
+    )
 
 
 def odd_place(value: Any, rng: np.random.Generator) -> Any:
@@ -141,7 +142,9 @@ def change_state(path: Path, rng: np.random.Generator) -> None:
         if not isinstance(part[key], dict) or rng.random() < 0.3:
             value = part[key]
             odd = [None, -(10**12), 10**12, "x", torch.zeros(3), float("nan"), {}, []]
-            part[key] = value[:1] if isinstance(value, torch.Tensor) and value.ndim else odd[rng.integers(len(odd))]
+            part[key] = (
+                value[:1] if isinstance(value, torch.Tensor) and value.ndim else odd[rng.integers(len(odd))]
+            )
             if rng.random() < 0.2:
                 del part[key]
             break

@@ -78,8 +78,14 @@ def difference(old: Any, new: Any) -> str:
     if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
         return next((f".{k}{difference(old[k], new[k])}" for k in old if old[k] != new[k]), "")
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return next((f"[{i}]{difference(o, n)}" for i, (o, n) in enumerate(zip(old, new, strict=True)) if o != n), "")
-    return f" = {new!r:.40}" if not isinstance(old, (dict, list)) or type(old) is not type(new) else " without a part"
+        return next(
+            (f"[{i}]{difference(o, n)}" for i, (o, n) in enumerate(zip(old, new, strict=True)) if o != n), ""
+        )
+    return (
+        f" = {new!r:.40}"
+        if not isinstance(old, (dict, list)) or type(old) is not type(new)
+        else " without a part"
+    )
 
 
 def change_json(file: h5py.File, rng: np.random.Generator) -> str:
@@ -255,7 +261,17 @@ def change_session(file: h5py.File, rng: np.random.Generator) -> str:
 
 
 SESSION = ("units/spike_times", "units/spike_times_index", "stimulus/presentation/presentations/data")
-ODD_NAMES = ("", "../x", "/etc/passwd", "\x1b[2J", "a\nwrote /etc/passwd", "$x_$", "hf_hub:a/b", "\u202e", "x" * 5000)
+ODD_NAMES = (
+    "",
+    "../x",
+    "/etc/passwd",
+    "\x1b[2J",
+    "a\nwrote /etc/passwd",
+    "$x_$",
+    "hf_hub:a/b",
+    "\u202e",
+    "x" * 5000,
+)
 CHANGES: tuple[Change, ...] = (
     *(change_json, change_weights, change_column) * 2,
     change_size,
@@ -315,7 +331,11 @@ class Reader:
         ending, refused = ending_of(self._steps(path, i, named), self.watch)
         if path.read_bytes() != before:
             ending = f"outside: {path} was changed"
-        about = {"altered": bool({"results", "models"} & set(refused)) or self._differs(path), "named": bool(named)}
+        about = {
+            "refused": bool({"results", "models"} & set(refused)),
+            "altered": bool(refused) or self._differs(path),
+            "named": bool(named),
+        }
         return f"{ending} :: {json.dumps(about)}"
 
     def _differs(self, path: Path) -> bool:
@@ -366,7 +386,9 @@ class Reader:
             steps.append(("inspect", lambda: str(inspect_session(path))))
             steps.append(("figure", lambda: draw_edits(path, NAME, out=png)))
             if i % MOST == 0:
-                steps.append(("edits", lambda: synthesize_more(path, group="pose", n=1, name=NAME, out=out) and None))
+                steps.append(
+                    ("edits", lambda: synthesize_more(path, group="pose", n=1, name=NAME, out=out) and None)
+                )
                 steps.append(("validate", lambda: "\n".join(f.message for f in validate_file(path))))
         return steps
 
@@ -380,10 +402,12 @@ def read_all(folder: Path, first: int, n: int) -> None:
 
 def rate(endings: list[str], changed: list[list[str]]) -> list[str]:
     """Return the share of altered files that validation names, and what it did not name, by kind."""
-    abouts = [json.loads(e.rpartition(" :: ")[2]) if " :: " in e else {"altered": True, "named": False} for e in endings]
-    altered = [i for i, about in enumerate(abouts) if about["altered"]]
-    unnamed = [i for i in altered if not abouts[i]["named"]]
-    lines = [f"validate names {len(altered) - len(unnamed)} of {len(altered)} altered files"]
+    abouts = [json.loads(e.rpartition(" :: ")[2]) if " :: " in e else {} for e in endings]
+    lines = []
+    for what in ("refused", "altered"):
+        such = [i for i, about in enumerate(abouts) if about.get(what)]
+        unnamed = [i for i in such if not abouts[i]["named"]]
+        lines.append(f"validate names {len(such) - len(unnamed)} of {len(such)} {what} files")
     kinds = Counter("; ".join(changed[i]) for i in unnamed)
     return [*lines, *(f"  not named ({count}): {what}" for what, count in kinds.most_common())]
 

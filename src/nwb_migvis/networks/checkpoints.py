@@ -78,7 +78,9 @@ class Checkpoint:
             return None
         check_regular(self.path, what="checkpoint")
         try:
-            with zipfile.ZipFile(self.path) as archive:  # torch stores; what is compressed is not of its making
+            with zipfile.ZipFile(
+                self.path
+            ) as archive:  # torch stores; what is compressed is not of its making
                 if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
                     raise ValueError("its parts are compressed")
             content: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)

@@ -31,7 +31,6 @@ from nwb_migvis.read.pixels import ImageStack
 from nwb_migvis.read.times import check_starts
 from nwb_migvis.read.units import SpikeTable, count_by_table, observed_by_table, same_units, spike_table
 
-
 _COUNT_BYTES = 8
 """A count and what is computed of it, in bytes."""
 

@@ -114,8 +114,6 @@ def _filters(dataset: h5py.Dataset) -> list[int]:
 
 _UNDO = {
     h5py.h5z.FILTER_DEFLATE: lambda data, n: zlib.decompressobj().decompress(data, n + 4),
-    h5py.h5z.FILTER_SHUFFLE: lambda data, n: (
-        np.frombuffer(data, np.uint8).reshape(_TEXT_ITEM_BYTES, -1).T.tobytes()
-    ),
+    h5py.h5z.FILTER_SHUFFLE: lambda data, n: data,
 }
-"""What undoes the filters that text of variable length can have."""
+"""What undoes the filters that text of variable length can have; HDF5 does not really shuffle it."""

@@ -77,8 +77,9 @@ def draw_edits(
     n_places = len(groups) * len(pairs) * (len(strengths) + 2)
     if n_places > _MOST_PLACES:
         raise MigvisError(
-            f"{path}: run {results.name!r} has {len(groups)} groups at {len(strengths)} strengths, {n_places} "
-            f"images; expected at most {_MOST_PLACES} in a figure; draw from `Results.synthesized` what you need"
+            f"{path}: run {results.name!r} has {len(groups)} groups at {len(strengths)} strengths, "
+            f"{n_places} images; expected at most {_MOST_PLACES} in a figure; draw some of "
+            "`Results.synthesized` yourself"
         )
     stimuli, are_real = _stimuli(Path(path), results, pairs, images)
     first = "source" if are_real else "rebuilt"

@@ -96,8 +96,8 @@ def check_run(group: h5py.Group) -> None:
     most = most_bytes(group.file.id.get_filesize())
     if total > most:
         raise ValueError(
-            f"{group.name} is said to hold {total} bytes; expected at most {most}; allow more with --max-memory "
-            "(memory_limit)"
+            f"{group.name} is said to hold {total} bytes; expected at most {most}; allow more with "
+            "--max-memory (memory_limit)"
         )
     for place, dataset in _hard_links(group["model"]):
         if dataset.dtype != np.uint8 or dataset.ndim != 1:

@@ -40,7 +40,11 @@ def _names(results: Results) -> Iterator[Fault]:
     stimuli, groups = set(results.latents["stimulus"].values), set(results.groups.index)
     texts: tuple[tuple[str, Any, set[str] | None], ...] = (
         ("latent_groups/group", results.groups.index.to_numpy(dtype=str), None),
-        *((f"latent_groups/{n}", results.groups[n].to_numpy(dtype=str), None) for n in ("supervised_by", "verdict") if n in results.groups),
+        *(
+            (f"latent_groups/{n}", results.groups[n].to_numpy(dtype=str), None)
+            for n in ("supervised_by", "verdict")
+            if n in results.groups
+        ),
         ("stimulus_latents/stimulus", results.latents["stimulus"].values, None),
         ("stimulus_latents/split", results.latents["split"].values, set(SPLITS)),
         ("synthesized_images/group", edits["group"].values, groups),
@@ -49,7 +53,10 @@ def _names(results: Results) -> Iterator[Fault]:
         ("synthesized_images/role", edits["role"].values, set(ROLES)),
         ("synthesized_images/method", edits["method"].values, None),
         ("synthesized_images/direction", edits["direction"].values, None),
-        *((f"selectivity/{n}", c.values, groups if n == "group" else None) for n, c in selectivity.coords.items()),
+        *(
+            (f"selectivity/{n}", c.values, groups if n == "group" else None)
+            for n, c in selectivity.coords.items()
+        ),
         *((f"decoding/{n}", c.values, groups if n == "group" else None) for n, c in decoding.coords.items()),
     )
     may_be_empty = ("supervised_by", "target", "direction")
@@ -184,4 +191,3 @@ def _digests(key: str, value: Any) -> Iterator[Fault]:
     for digest in digests:
         if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
             yield "model@digests", f"{key} holds {digest!r:.60}; expected a sha256"
-

@@ -113,7 +113,9 @@ def _too_large(file: h5py.File) -> Iterator[Finding]:
         if has_own_bytes and item.nbytes > _MOST_EXPANSION * stored:
             yield Finding("error", f"is said to hold {item.nbytes} bytes and has {stored} in the file", place)
         elif item.nbytes > most:
-            message = f"holds {item.nbytes} bytes, above {most}: not checked further; allow more with --max-memory"
+            message = (
+                f"holds {item.nbytes} bytes, above {most}: not checked further; allow more with --max-memory"
+            )
             yield Finding("error", message, place)
 
 
@@ -181,7 +183,7 @@ def _damaged_weights(group: h5py.Group, results: Results) -> Iterator[Finding]:
     for name, dataset in weights_in(group):
         data = dataset[()].tobytes()
         digest = hashlib.sha256(data).hexdigest()
-        digests = {str(dataset.attrs["sha256"]), recorded.get(name, digest)} - {digest}
+        digests = {str(dataset.attrs["sha256"]), recorded.get(name, "no digest")} - {digest}
         for other in sorted(digests):
             yield Finding("error", f"the sha256 is {digest}; recorded is {other}", dataset.name)
         if not digests:

@@ -257,7 +257,9 @@ def _check_unet(unet: _Network) -> None:
             raise ValueError(f"unet: {name} is {value!r:.60}, which no UNet of nwb-migvis has")
     channels = unet.sizes("block_out_channels")
     if len(channels) > MOST_BLOCKS:
-        raise ValueError(f"unet: block_out_channels has {len(channels)} widths; expected at most {MOST_BLOCKS}")
+        raise ValueError(
+            f"unet: block_out_channels has {len(channels)} widths; expected at most {MOST_BLOCKS}"
+        )
     for name, end in (("down_block_types", "DownBlock2D"), ("up_block_types", "UpBlock2D")):
         blocks = unet.get(name, list)
         names = (end, f"Attn{end}", f"Resnet{end.removesuffix('Block2D')}sampleBlock2D")

@@ -90,9 +90,7 @@ def check_network(folder: Path) -> None:
         network = UNet2DModel.from_config(settings)
     n_needed = sum(tensor.numel() for tensor in network.state_dict().values())
     if n_needed > n_stored:
-        raise ValueError(
-            f"its network has {n_needed} weights by its config.json, and {n_stored} are stored"
-        )
+        raise ValueError(f"its network has {n_needed} weights by its config.json, and {n_stored} are stored")
 
 
 def check_schedule(path: Path) -> None:

@@ -136,7 +136,10 @@ def _our_prior(folder: Path, unet: UNet2DModel, scheduler: DDPMScheduler) -> Pri
         tensors = load_file(folder / _TENSORS) if (folder / _TENSORS).exists() else {}
         check_finite(tensors)
         alpha_bar = tensors.pop(_SCHEDULE, scheduler.alphas_cumprod)
-        if alpha_bar.shape != scheduler.alphas_cumprod.shape or not ((0 < alpha_bar) & (alpha_bar <= 1)).all():
+        if (
+            alpha_bar.shape != scheduler.alphas_cumprod.shape
+            or not ((alpha_bar > 0) & (alpha_bar <= 1)).all()
+        ):
             raise ValueError(f"{_SCHEDULE} of {tuple(alpha_bar.shape)} steps is not that of the scheduler")
         denoiser = Denoiser(unet, patch_px=head.patch_px, precision=head.precision, sizes=head.sizes)
         if denoiser.latents is not None:
