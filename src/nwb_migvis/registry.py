@@ -77,7 +77,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         try:
             entry = point.load()
         except (Exception, SystemExit) as error:
-            reason = str(error).partition("\n")[0]
+            reason = " ".join(str(error).split())[:200]
             raise MigvisError(
                 f"{self.kind} {name!r} ({source}) cannot be loaded: {type(error).__name__}: {reason}; "
                 "reinstall or remove that package"
