@@ -288,11 +288,13 @@ def make_files(folder: Path, n: int, seed: int) -> list[list[str]]:
     (folder / "canaries").mkdir()
     with h5py.File(folder / "canaries" / "canary.h5", "w") as file:
         file["x"] = np.zeros(4)
-    shutil.copyfile(BASE, folder / "files" / "0.nwb")
+    whole = Path(shutil.copyfile(BASE, folder / "files" / "0.nwb"))
+    with h5py.File(whole, "r+") as file:
+        del file["analysis/second"]
     changed: list[list[str]] = [[]]
     for i in range(1, n):
         rng = np.random.default_rng([seed, i])
-        path = Path(shutil.copyfile(BASE, folder / "files" / f"{i}.nwb"))
+        path = Path(shutil.copyfile(whole, folder / "files" / f"{i}.nwb"))
         changed.append([])
         with h5py.File(path, "r+") as file:
             for _ in range(rng.integers(1, 4)):

@@ -141,7 +141,7 @@ def summary(endings: list[str]) -> str:
 
 def judge(endings: list[str], *, what: str, verbose: bool = False) -> bool:
     """Print how files ended; tell whether all ended well and the first, which is unchanged, was read."""
-    print(f"{what}: {summary(endings)}")
+    print(f"{what}: {summary(endings)}", flush=True)
     for i, ending in enumerate(endings):
         if verbose or ending.startswith(BAD):
             print(f"  {what} {i}: {ending}")

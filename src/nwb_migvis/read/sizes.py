@@ -82,12 +82,17 @@ def whole(data: Any) -> np.ndarray:
         See `check_size`.
     """
     if isinstance(data, h5py.Dataset):
-        check_size(data)
-        file_bytes = data.file.id.get_filesize()
-        is_text = h5py.check_string_dtype(data.dtype) is not None and data.dtype.kind == "O"
-        if is_text and data.size * file_bytes > SMALL_BYTES:  # many rows may be the same long text
-            check_memory(data.name, _text_bytes(data, file_bytes), file_bytes=file_bytes)
+        check_whole(data)
     return np.asarray(data[:])
+
+
+def check_whole(dataset: h5py.Dataset) -> None:
+    """Do as `check_size`, and count the text that a dataset refers to: many rows may be one long text."""
+    check_size(dataset)
+    file_bytes = dataset.file.id.get_filesize()
+    is_text = h5py.check_string_dtype(dataset.dtype) is not None and dataset.dtype.kind == "O"
+    if is_text and dataset.size * file_bytes > SMALL_BYTES:
+        check_memory(dataset.name, _text_bytes(dataset, file_bytes), file_bytes=file_bytes)
 
 
 def _text_bytes(dataset: h5py.Dataset, file_bytes: int) -> int:

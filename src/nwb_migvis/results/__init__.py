@@ -10,6 +10,7 @@ from nwb_migvis.results.record import (
     Results,
     no_decoding,
     no_edits,
+    no_labels,
     no_selectivity,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "Results",
     "no_decoding",
     "no_edits",
+    "no_labels",
     "no_selectivity",
 ]
