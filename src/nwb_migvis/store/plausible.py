@@ -15,7 +15,7 @@ from nwb_migvis.store.gate import MOST_TEXT
 
 _PROBABILITY = re.compile(r".*(_p|_q|p_value|q_value)")
 _AT_MOST_1 = re.compile(
-    r"variance_.*|stability|decoding|score|score_all|reader_score|r2|noise_ceiling|reliability|mig|sap"
+    r"stability|decoding|score|score_all|reader_score|r2|noise_ceiling|reliability|mig|sap"
 )
 _NOT_NEGATIVE = re.compile(
     r"stability|participation_ratio|twonn_dimension|mi_cap_nats|n_presentations|guidance|seed|mig|sap"
@@ -134,8 +134,9 @@ def _contradictions(results: Results) -> Iterator[Fault]:
 
 def _provenance(provenance: Mapping[str, Any]) -> Iterator[Fault]:
     where = "model@provenance"
-    for place, text in _texts_in(provenance):
-        if not text.isprintable() or len(text) > MOST_TEXT or ".." in text.split("/"):
+    told = {key: value for key, value in provenance.items() if key != "reading"}  # a user's own words
+    for place, text in _texts_in(told):
+        if not text.isprintable() or len(text) > MOST_TEXT:
             yield where, f"{place} is {text!r:.60}"
     for key, kinds in _KINDS.items():
         value = provenance.get(key)
