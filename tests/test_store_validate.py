@@ -103,8 +103,9 @@ def json_of(key, **values):
 
 
 def twice(file):
-    column = file[f"{RUN}/stimulus_latents/stimulus"]
-    column[1] = column[0]
+    for table in ("stimulus_latents", "stimulus_labels"):
+        column = file[f"{RUN}/{table}/stimulus"]
+        column[1] = column[0]
 
 
 def none_held_out(file):
