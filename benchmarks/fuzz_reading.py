@@ -19,6 +19,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
@@ -32,6 +33,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from changed_files import change
 
 BAD = ("traceback", "crash", "hang", "memory")
+RESTART = ("crash", "hang", "memory")
+"""Endings after which the process that reads is started anew."""
+
+START_S = 120.0
+"""What its start may take, imports included."""
+
 MOST_BYTES = 2 * 2**30
 
 
@@ -127,8 +134,18 @@ def ending_of(path: Path) -> str:
 
 
 def endings(folder: Path, n: int, *, limit_s: float, script: str = __file__) -> list[str]:
-    """Return how reading each file ended: `read`, `error ...`, `traceback ...`, `crash` or `hang`."""
+    """Return how reading each file ended: `read`, `error ...`, `traceback ...`, `crash` or `hang`.
+
+    An interrupt ends the reading: what has ended until then is returned.
+    """
     found: list[str] = []
+    with suppress(KeyboardInterrupt):
+        _read_apart(folder, n, found, limit_s=limit_s, script=script)
+    return found
+
+
+def _read_apart(folder: Path, n: int, found: list[str], *, limit_s: float, script: str) -> None:
+    """Add to `found` how reading each file ended in a process of its own."""
     while len(found) < n:
         command = [sys.executable, script, "--child", str(folder)]
         command += ["--first", str(len(found)), "--n", str(n)]
@@ -137,12 +154,13 @@ def endings(folder: Path, n: int, *, limit_s: float, script: str = __file__) -> 
         ) as child:
             lines: queue.Queue[str | None] = queue.Queue()
             threading.Thread(target=_pass_on, args=(child.stdout, lines), daemon=True).start()
+            wait_s = START_S
             while len(found) < n:
-                found.append(_next_ending(lines, limit_s))
-                if found[-1] in ("crash", "hang") or found[-1].startswith("memory"):
+                found.append(_next_ending(lines, wait_s + limit_s))
+                wait_s = 0.0
+                if found[-1].startswith(RESTART):
                     child.kill()
                     break
-    return found
 
 
 def _pass_on(stream: Iterable[str], lines: queue.Queue[str | None]) -> None:

@@ -1,12 +1,17 @@
 """Read result files that were made to harm: each must end in results or in one line that names the place.
 
-    python benchmarks/fuzz_results.py --n 300 --seed 0
+    python benchmarks/fuzz_results.py --n 2000 --priors 500 --seed 0
 
-Attributes, tables, weights (with digests that fit), links, names and sizes of a small file of results are
-changed, one to three at a time. Each file is read, its models are built, its table is printed and it is
-validated, in a child process that is started anew after a crash or a hang. A file ends badly with a
-traceback, a signal, a hang, more than 2 GB of memory, or a control character in what is printed. Exit code 1
-if any does, or if the unchanged file is not read.
+Attributes, tables, weights (with digests that fit), links, names and sizes of a small file of results, and of
+the session in it, are changed, one to three at a time. Each file is read, its models are built, its table is
+printed and it is validated; of every 20th the session is inspected and the figure drawn, and every 100th is
+edited further and validated by pynwb and nwbinspector too. Then `fuzz_priors.py` does the same with folders
+of priors and caches.
+
+That happens in a child process, which is started anew after a crash or a hang. A file ends badly with a
+traceback, a signal, a hang, more than 2 GB of memory, a control character in what is printed, or if anything
+is asked of the network, or a file outside is read or changed. Exit code 1 if any does, or if the unchanged
+file is not read. Of the changes that alter what the results say, the share that `validate` names is printed.
 """
 
 from __future__ import annotations
@@ -28,18 +33,25 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import fuzz_priors
 from fuzz_reading import endings
+from hostile import LIMIT_S, Watch, ending_of, judge, say
 
 BASE = Path(__file__).parents[1] / "tests" / "data" / "frozen_0_1_0.nwb"
 NAME = "migvis"
 RUN = f"analysis/{NAME}"
-BAD = ("traceback", "crash", "hang", "memory", "terminal")
-MOST_BYTES = 2 * 2**30
+MORE, MOST = 20, 100
+"""Every 20th file is inspected and drawn, every 100th edited further and wholly validated."""
+
 ODD: tuple[Any, ...] = (
     *(None, True, -1, 0, 10**6, 10**18, 1e300),
     *("", "../x", "\x1b[2J", "$x_$", "hf_hub:a/b", "x" * 5000),
     *([], [1], {}, {"a": 1}, [[]]),
 )
+
+
+Change = Callable[[h5py.File, np.random.Generator], str]
+"""Changes an open file and says what it changed."""
 
 
 def datasets_of(file: h5py.File) -> list[str]:
@@ -61,18 +73,36 @@ def odd_place(value: Any, rng: np.random.Generator) -> Any:
     return ODD[rng.integers(len(ODD))]
 
 
-def change_json(file: h5py.File, rng: np.random.Generator) -> None:
+def difference(old: Any, new: Any) -> str:
+    """Return where two JSON values differ first, and what is there now."""
+    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+        return next((f".{k}{difference(old[k], new[k])}" for k in old if old[k] != new[k]), "")
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return next(
+            (f"[{i}]{difference(o, n)}" for i, (o, n) in enumerate(zip(old, new, strict=True)) if o != n), ""
+        )
+    return (
+        f" = {new!r:.40}"
+        if not isinstance(old, (dict, list)) or type(old) is not type(new)
+        else " without a part"
+    )
+
+
+def change_json(file: h5py.File, rng: np.random.Generator) -> str:
     attributes = file[f"{RUN}/model"].attrs
     key = ("config", "versions", "digests", "provenance")[rng.integers(4)]
     if rng.random() < 0.1:
         attributes[key] = [3.0, "{", "[1]", '{"a": NaN}', '{"a": ' + "9" * 6000 + "}"][rng.integers(5)]
     else:
+        old = json.loads(attributes[key])
         attributes[key] = json.dumps(odd_place(json.loads(attributes[key]), rng))
+        return f"JSON of {key}{difference(old, json.loads(attributes[key]))}"
+    return f"JSON of {key}"
 
 
-def change_weights(file: h5py.File, rng: np.random.Generator) -> None:
+def change_weights(file: h5py.File, rng: np.random.Generator) -> str:
     """Change settings or tensors of a network, with digests that fit."""
-    from nwb_migvis.store.safetensors import read_tensors, write_tensors
+    from nwb_migvis.tensors import read_tensors, write_tensors
 
     network = ("vae", "critic", "prior")[rng.integers(3)]
     dataset = file[f"{RUN}/model/{network}"]
@@ -101,9 +131,10 @@ def change_weights(file: h5py.File, rng: np.random.Generator) -> None:
     digests = json.loads(file[f"{RUN}/model"].attrs["digests"])
     digests["weights"][network] = digest
     file[f"{RUN}/model"].attrs["digests"] = json.dumps(digests)
+    return f"weights of the {network}, kind {kind}"
 
 
-def change_column(file: h5py.File, rng: np.random.Generator) -> None:
+def change_column(file: h5py.File, rng: np.random.Generator) -> str:
     """Change values, type, length or presence of a column."""
     names = datasets_of(file)
     name = f"{RUN}/{names[rng.integers(len(names))]}"
@@ -126,21 +157,24 @@ def change_column(file: h5py.File, rng: np.random.Generator) -> None:
     if kind != 5:
         file[name] = values
         file[name].attrs.update(attributes)
+    return f"column {name.removeprefix(RUN)}, kind {kind}"
 
 
-def change_size(file: h5py.File, rng: np.random.Generator) -> None:
-    """Say that a dataset is far larger than its bytes, or is of zeros."""
-    names = [n for n in datasets_of(file) if file[f"{RUN}/{n}"].dtype.kind != "O"]
-    name = f"{RUN}/{names[rng.integers(len(names))]}"
+def change_size(file: h5py.File, rng: np.random.Generator) -> str:
+    """Say that a dataset of the run or the session is far larger than its bytes, or is of zeros."""
+    names = [f"{RUN}/{n}" for n in datasets_of(file) if file[f"{RUN}/{n}"].dtype.kind != "O"]
+    names = [*names, *SESSION] if rng.random() < 0.3 else names
+    name = names[rng.integers(len(names))]
     old = file[name]
     attributes, dtype, rest = dict(old.attrs), old.dtype, old.shape[1:]
     del file[name]
     shape = (int(10 ** rng.uniform(6, 12)), *rest)
     file.create_dataset(name, shape, dtype, chunks=(min(shape[0], 4096), *rest), compression="gzip")
     file[name].attrs.update(attributes)
+    return f"size of {name.removeprefix(RUN)}"
 
 
-def change_link(file: h5py.File, rng: np.random.Generator) -> None:
+def change_link(file: h5py.File, rng: np.random.Generator) -> str:
     """Put a link, a cycle, or an object of the other kind in the place of one."""
     names: list[str] = []
     file[RUN].visit(names.append)
@@ -148,17 +182,25 @@ def change_link(file: h5py.File, rng: np.random.Generator) -> None:
     put: list[Callable[[], Any]] = [
         lambda: h5py.SoftLink("/nothing"),
         lambda: h5py.SoftLink(f"/{RUN}/latent_groups/group"),
-        lambda: h5py.ExternalLink("/etc/hostname", "/x"),
+        lambda: h5py.ExternalLink("../canaries/canary.h5", "/x"),
         lambda: file[RUN],
         lambda: np.zeros(3),
         lambda: file.create_group(f"scratch_{rng.integers(10**9)}"),
     ]
     target = put[rng.integers(len(put))]()
     del file[name]
-    file[name] = target
+    if rng.random() < 0.1:
+        file.create_dataset(name, (4,), "f8", external=[("../canaries/canary.h5", 0, 32)])
+    elif rng.random() < 0.1:
+        layout = h5py.VirtualLayout((4,), "f8")
+        layout[:] = h5py.VirtualSource("../canaries/canary.h5", "x", (4,))
+        file.create_virtual_dataset(name, layout)
+    else:
+        file[name] = target
+    return f"link at {name.removeprefix(RUN)}"
 
 
-def change_type(file: h5py.File, rng: np.random.Generator) -> None:
+def change_type(file: h5py.File, rng: np.random.Generator) -> str:
     """Change or remove an attribute."""
     names = [""]
     file[RUN].visit(names.append)
@@ -168,79 +210,217 @@ def change_type(file: h5py.File, rng: np.random.Generator) -> None:
         del item.attrs[key]
         if rng.random() < 0.7:
             item.attrs[key] = ["x", 3, np.zeros(4), "\x1b[2J", "VectorData"][rng.integers(5)]
+        return f"attribute {key} of {item.name.removeprefix(f'/{RUN}')}"
+    return "nothing"
 
 
-CHANGES = (
+def change_name(file: h5py.File, rng: np.random.Generator) -> str:
+    """Give an object, or everything in a text column, a name that is not plain."""
+    odd = ODD_NAMES[rng.integers(len(ODD_NAMES))]
+    if rng.random() < 0.4:
+        names = datasets_of(file)
+        name = f"{RUN}/{names[rng.integers(len(names))]}"
+        file.move(name, f"{name.rpartition('/')[0]}/{odd.replace('/', '_') or 'x'}")
+        return f"name of {name.removeprefix(RUN)}"
+    texts = [n for n in datasets_of(file) if file[f"{RUN}/{n}"].dtype.kind == "O"]
+    column = file[f"{RUN}/{texts[rng.integers(len(texts))]}"]
+    values = column.asstr()[()]
+    old = values[rng.integers(len(values))]
+    column[...] = [odd if value == old else value for value in values]
+    return f"name in {column.name.removeprefix(f'/{RUN}')}"
+
+
+def change_session(file: h5py.File, rng: np.random.Generator) -> str:
+    """Change what the session holds: no stimuli, empty images, odd names, other times, another type."""
+    templates, shown = file["stimulus/templates/images"], file["stimulus/presentation/presentations"]
+    image = next(n for n in templates if n.startswith("im"))
+    kind = rng.integers(8)
+    if kind == 0:
+        del file["stimulus/presentation/presentations"]
+    elif kind == 1:
+        attributes = dict(templates[image].attrs)
+        del templates[image]
+        templates.create_dataset(image, (0, 0), "u1").attrs.update(attributes)
+    elif kind == 2:
+        templates.move(image, ODD_NAMES[rng.integers(len(ODD_NAMES))].replace("/", "\u2215") or "x")
+    elif kind == 3:
+        del shown[next(n for n in shown if isinstance(shown[n], h5py.Dataset))]
+    elif kind == 4:
+        data = file["units/spike_times"]
+        data[rng.integers(len(data))] = [np.nan, np.inf, 1e300, -1e300][rng.integers(4)]
+    elif kind == 5:
+        group = file.create_group("acquisition/deep")
+        for _ in range(rng.integers(1, 300)):
+            group = group.create_group("x")
+    elif kind == 6:
+        shown["data"][...] = 10**9
+    else:
+        del file["units/spike_times_index"]
+        file["units/spike_times_index"] = h5py.SoftLink("/units/spike_times_index")
+    return f"session, kind {kind}"
+
+
+SESSION = ("units/spike_times", "units/spike_times_index", "stimulus/presentation/presentations/data")
+ODD_NAMES = (
+    "",
+    "../x",
+    "/etc/passwd",
+    "\x1b[2J",
+    "a\nwrote /etc/passwd",
+    "$x_$",
+    "hf_hub:a/b",
+    "\u202e",
+    "x" * 5000,
+)
+CHANGES: tuple[Change, ...] = (
     *(change_json, change_weights, change_column) * 2,
     change_size,
     change_link,
     change_type,
+    change_name,
+    change_session,
 )
 
 
-def make_files(folder: Path, n: int, seed: int) -> None:
-    """Write `n` files: the first is the unchanged one."""
-    shutil.copyfile(BASE, folder / "0.nwb")
+def make_files(folder: Path, n: int, seed: int) -> list[list[str]]:
+    """Write `n` files, the first the unchanged one, and canaries; return what was changed in each."""
+    (folder / "files").mkdir()
+    (folder / "canaries").mkdir()
+    with h5py.File(folder / "canaries" / "canary.h5", "w") as file:
+        file["x"] = np.zeros(4)
+    whole = Path(shutil.copyfile(BASE, folder / "files" / "0.nwb"))
+    with h5py.File(whole, "r+") as file:
+        del file["analysis/second"]
+    changed: list[list[str]] = [[]]
     for i in range(1, n):
         rng = np.random.default_rng([seed, i])
-        path = Path(shutil.copyfile(BASE, folder / f"{i}.nwb"))
+        path = Path(shutil.copyfile(whole, folder / "files" / f"{i}.nwb"))
+        changed.append([])
         with h5py.File(path, "r+") as file:
             for _ in range(rng.integers(1, 4)):
                 try:
-                    CHANGES[rng.integers(len(CHANGES))](file, rng)
-                except (KeyError, ValueError, TypeError, IndexError, AttributeError, OSError):
+                    changed[-1].append(CHANGES[rng.integers(len(CHANGES))](file, rng))
+                except (KeyError, ValueError, TypeError, IndexError, AttributeError, OSError, StopIteration):
                     continue  # an earlier change took away what this one is of
+    return changed
 
 
-def ending_of(path: Path) -> str:
-    """Do with a file what the commands do; say how it ended."""
-    from nwb_migvis import MigvisError, load_models, read_results
-    from nwb_migvis.report import group_table
-    from nwb_migvis.store import list_runs
+class Reader:
+    """Does with one file after another what the commands do.
 
-    ending = "read"
-    steps: tuple[Callable[[], Any], ...] = (
-        lambda: list_runs(path),
-        lambda: group_table(read_results(path, NAME)),
-        lambda: load_models(path, NAME),
-        lambda: [f"{f.location}: {f.message}" for f in _findings(path)],
-    )
-    for step in steps:
+    Parameters
+    ----------
+    folder : Path
+        Of `make_files`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from nwb_migvis import load_models, read_results
+        from nwb_migvis.report import draw_edits
+        from nwb_migvis.store.canonical import canonical
+
+        self.files, self.out = folder / "files", folder / "out"
+        self.out.mkdir(exist_ok=True)
+        self.base = canonical(read_results(BASE, NAME))
+        load_models(BASE, NAME)  # what is imported late is imported now
+        draw_edits(BASE, NAME, out=self.out / "base.png")
+        self.watch = Watch(folder / "canaries", allowed=[self.out])
+
+    def read(self, i: int) -> str:
+        """Return how a file ended, and whether its results are altered and validation names that."""
+        path = self.files / f"{i}.nwb"
+        before, named = path.read_bytes(), []
+        ending, refused = ending_of(self._steps(path, i, named), self.watch)
+        if path.read_bytes() != before:
+            ending = f"outside: {path} was changed"
+        about = {
+            "refused": bool({"results", "models"} & set(refused)),
+            "altered": bool(refused) or self._differs(path),
+            "named": bool(named),
+        }
+        return f"{ending} :: {json.dumps(about)}"
+
+    def _differs(self, path: Path) -> bool:
+        from nwb_migvis import MigvisError, read_results
+        from nwb_migvis.store.canonical import differences
+
         try:
-            shown = step()
-        except MigvisError as error:
-            shown = str(error)
-            ending = f"error {error}"
-            if "allocate" in shown:
-                return f"memory {shown}"
-        except Exception as error:
-            return f"traceback {step.__code__.co_firstlineno} {type(error).__name__}: {error}"
-        if isinstance(shown, str) and any(not c.isprintable() and c != "\n" for c in shown):
-            return f"terminal {shown!r:.200}"
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return ending if peak < MOST_BYTES else f"memory {peak} bytes"
+            return bool(differences(self.base, read_results(path, NAME)))
+        except (MigvisError, ValueError):
+            return True
 
+    def _steps(self, path: Path, i: int, named: list[str]) -> list[tuple[str, Callable[[], Any]]]:
+        from nwb_migvis import inspect_session, load_models, read_results, synthesize_more
+        from nwb_migvis.report import draw_edits, group_table
+        from nwb_migvis.runs.validating import model_findings
+        from nwb_migvis.store import list_runs, validate_file
+        from nwb_migvis.store.decode import open_file
+        from nwb_migvis.store.validate import own_findings
 
-def _findings(path: Path) -> list[Any]:
-    from nwb_migvis.store.decode import open_file
-    from nwb_migvis.store.validate import own_findings
+        read: list[Any] = []
+        built: list[Any] = []
 
-    with open_file(path) as file:
-        return list(own_findings(file))
+        def results() -> str:
+            read.append(read_results(path, NAME))
+            return group_table(read[0])
+
+        def models() -> str:
+            built.append(load_models(path, NAME))
+            return repr(built[0])
+
+        def findings() -> str:
+            with open_file(path) as file:
+                lines = [f"{f.location}: {f.message}" for f in own_findings(file) if f.importance == "error"]
+            if not lines and not built:
+                lines = [f.message for f in model_findings(path)]
+            named.extend(lines)
+            return "\n".join(lines)
+
+        steps: list[tuple[str, Callable[[], Any]]] = [
+            ("runs", lambda: "\n".join(map(repr, list_runs(path)))),
+            ("results", results),
+            ("repr", lambda: "\n".join(map(repr, read))),
+            ("models", models),
+            ("findings", findings),
+        ]
+        if i % MORE == 0:
+            png, out = self.out / f"{i}.png", self.out / f"{i}.nwb"
+            steps.append(("inspect", lambda: str(inspect_session(path))))
+            steps.append(("figure", lambda: draw_edits(path, NAME, out=png)))
+            if i % MOST == 0:
+                steps.append(
+                    ("edits", lambda: synthesize_more(path, group="pose", n=1, name=NAME, out=out) and None)
+                )
+                steps.append(("validate", lambda: "\n".join(f.message for f in validate_file(path))))
+        return steps
 
 
 def read_all(folder: Path, first: int, n: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    reader = Reader(folder)
     for i in range(first, n):
-        print(f"{i} " + " ".join(ending_of(folder / f"{i}.nwb").split()), flush=True)
+        say(i, reader.read(i))
+
+
+def rate(endings: list[str], changed: list[list[str]]) -> list[str]:
+    """Return the share of altered files that validation names, and what it did not name, by kind."""
+    abouts = [json.loads(e.rpartition(" :: ")[2]) if " :: " in e else {} for e in endings]
+    lines = []
+    for what in ("refused", "altered"):
+        such = [i for i, about in enumerate(abouts) if about.get(what)]
+        unnamed = [i for i in such if not abouts[i]["named"]]
+        lines.append(f"validate names {len(such) - len(unnamed)} of {len(such)} {what} files")
+    kinds = Counter("; ".join(changed[i]) for i in unnamed)
+    return [*lines, *(f"  not named ({count}): {what}" for what, count in kinds.most_common())]
 
 
 def main() -> int:
-    """Run the fuzzer and print how many files ended how."""
+    """Run the fuzzers and print how many files ended how."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=300)
+    parser.add_argument("--priors", type=int, default=0, help="folders of priors and caches")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=float, default=60.0, help="seconds a file may take")
+    parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds a file may take")
     parser.add_argument("--verbose", action="store_true", help="print how each file ended")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
@@ -249,14 +429,13 @@ def main() -> int:
         read_all(options.child, options.first, options.n)
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        make_files(Path(folder), options.n, options.seed)
+        changed = make_files(Path(folder), options.n, options.seed)
         ends = endings(Path(folder), options.n, limit_s=options.limit, script=__file__)
-    kinds = Counter(ending.split(" ", 1)[0] for ending in ends)
-    print(", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items())))
-    for i, ending in enumerate(ends):
-        if options.verbose or ending.startswith(BAD):
-            print(f"file {i} of seed {options.seed}: {ending}")
-    return int(ends[0] != "read" or any(kinds[kind] for kind in BAD))
+    is_well = judge(ends, what=f"file of seed {options.seed}", verbose=options.verbose)
+    print("\n".join(rate(ends, changed)))
+    if options.priors:
+        is_well &= fuzz_priors.fuzz(options.priors, seed=options.seed, limit_s=options.limit)
+    return int(not is_well)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import xarray as xr
 
 from nwb_migvis import Config, MigvisError
 from nwb_migvis.config import PRESETS, GroupConfig
+from nwb_migvis.groups import LatentGroups
 from nwb_migvis.report import group_table
 from nwb_migvis.testing import mock_results, tiny_config
 
@@ -46,6 +47,16 @@ def test_html_escapes_what_files_say():
     html = replace(RESULTS, name="<script>", groups=groups)._repr_html_()
     assert "<script>" not in html and "<b>" not in html
     assert "&lt;b&gt;a" in html
+
+
+def test_no_name_commands_a_terminal():
+    evil = "\x1b]52;c;ZXZpbA==\x07\nwrote passwd\x9b2J\u202e"
+    groups = RESULTS.groups.assign(verdict=evil, supervised_by=evil).rename(index=lambda name: name + evil)
+    edits = RESULTS.synthesized.assign_coords(method=("edit", [evil] * 7), role=("edit", [evil] * 7))
+    results = replace(RESULTS, name=evil, groups=groups, synthesized=edits)
+    group = GroupConfig(name=evil, size=2)
+    for text in (repr(results), results.table(), repr(LatentGroups.of((group,)))):
+        assert all(line.isprintable() and not line.startswith("wrote") for line in text.split("\n"))
 
 
 def test_the_table_is_the_printed_one():

@@ -107,13 +107,16 @@ ENTRY = np.arange(3)
             "cannot be loaded: ModuleNotFoundError: No module named 'no_such_module';",
         ),
         ("numpy:absent", "cannot be loaded: AttributeError: .*; reinstall or remove that package"),
+        ("test_registry_that_ends:x", "cannot be loaded: SystemExit: two lines; reinstall"),
         (
             "numpy:__name__",
             r"numpy:__name__ of the package \?.* is a str without shape, size;",
         ),
     ],
 )
-def test_an_entry_point_that_cannot_be_used_is_named(kinds, points, value, message):
+def test_an_entry_point_that_cannot_be_used_is_named(kinds, points, value, message, tmp_path, monkeypatch):
+    (tmp_path / "test_registry_that_ends.py").write_text("raise SystemExit('two\\nlines')")
+    monkeypatch.syspath_prepend(tmp_path)
     points.append(EntryPoint("theirs", value, "a_group"))
     assert "theirs" in kinds
     with pytest.raises(MigvisError, match=f"^kind 'theirs'.*{message}") as refused:
@@ -136,6 +139,18 @@ class TowardsGray:
         return self.share[:, None, None, None] * (a / (1 - a)).sqrt() * x0_hat
 
 
+class ByGray:
+    """An editor that cannot be hashed, as a plain dataclass cannot."""
+
+    __hash__ = None
+
+    def __eq__(self, other):
+        return isinstance(other, ByGray)
+
+    def __call__(self, batch):
+        return by_gray(batch)
+
+
 def by_gray(batch):
     return batch.denoise(TowardsGray(batch.networks.prior.alpha_bar, batch.length))
 
@@ -143,7 +158,7 @@ def by_gray(batch):
 def test_a_method_that_is_added_makes_edits_without_any_change_elsewhere():
     with pytest.raises(MigvisError, match="methods = 'towards-gray'; expected one of pmi"):
         SynthesisConfig(methods=("pmi", "towards-gray"))
-    METHODS.register("towards-gray", Method(by_gray))
+    METHODS.register("towards-gray", Method(ByGray()))
     try:
         few = {"n_steps": 4, "n_pairs": 3, "n_dose": 0, "n_traversal": 0, "batch_size": 4}
         alone = {"source_guidance": 0.0, "guidance_scale": 0.0, "guidance": 1.0}

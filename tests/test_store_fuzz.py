@@ -1,4 +1,4 @@
-"""Result files that were made to harm end in results or in one line."""
+"""The benchmarks that make harm, in short: hostile files and folders, full disks, kills, another user."""
 
 from __future__ import annotations
 
@@ -8,10 +8,36 @@ from pathlib import Path
 
 import pytest
 
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="forks, limits and mounts as on Linux")
 
-def test_hostile_result_files_end_well():
-    pytest.importorskip("torch", reason="stored models are built")
-    script = Path(__file__).parents[1] / "benchmarks" / "fuzz_results.py"
-    command = [sys.executable, "-W", "ignore", script, "--n", "20", "--seed", "3"]
+
+def ends_well(script: str, *arguments: str) -> str:
+    command = [sys.executable, "-W", "ignore", str(BENCHMARKS / script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@on_linux
+def test_hostile_result_files_and_priors_end_well():
+    pytest.importorskip("torch", reason="stored models are built")
+    said = ends_well("fuzz_results.py", "--n", "12", "--priors", "8", "--seed", "3")
+    assert "of seed 3: " in said and "validate names " in said
+
+
+@on_linux
+def test_full_disks_kills_and_two_writers_leave_all_of_the_old_or_of_the_new():
+    said = ends_well("fault_sweeps.py", "--disks", "3", "--kills", "3", "--pairs", "2")
+    assert "disks: 3 tried, 0 with a fault" in said
+
+
+@on_linux
+def test_another_user_without_a_home_works_in_the_one_folder_that_is_theirs(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import other_user
+
+    if not other_user.is_possible():
+        pytest.skip("needs root, and the right to mount")
+    said = ends_well("other_user.py", "--commands", "recover", "inspect", "report")
+    assert "well: recover: exit 0" in said and "BAD" not in said

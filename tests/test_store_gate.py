@@ -19,8 +19,8 @@ from nwb_migvis.errors import printable
 from nwb_migvis.files import check_plain_name
 from nwb_migvis.report import group_table
 from nwb_migvis.store import building, check_models, list_runs, read_weights, write_results
-from nwb_migvis.store.safetensors import parse_json, read_header, read_tensors, write_tensors
 from nwb_migvis.store.validate import own_findings
+from nwb_migvis.tensors import parse_json, read_header, read_tensors, write_tensors
 
 RUN = "/analysis/migvis"
 MODEL = f"{RUN}/model"

@@ -23,6 +23,7 @@ from nwb_migvis.store import (
     check_destination,
     check_writable,
     copying,
+    fingerprint,
     read_sidecar,
     read_weights,
     reserve,
@@ -205,15 +206,32 @@ def test_a_backup_that_is_a_link_is_not_a_backup(session, target):
     assert (session.parent / "elsewhere.nwb").read_text() == "mine"
 
 
-def test_a_planted_link_is_never_followed(session, monkeypatch):
-    victim = session.with_name("victim")
-    victim.write_text("mine")
-    path = session.with_name(".known.tmp")
-    path.symlink_to(victim)
+@pytest.mark.skipif(sys.platform == "win32", reason="needs links and pipes")
+@pytest.mark.parametrize("planted", ["a link", "a link to nothing", "a hard link", "a pipe"])
+def test_a_planted_link_is_never_followed(session, monkeypatch, planted):
+    victim, path = session.with_name("victim"), session.with_name(".known.tmp")
+    if planted != "a link to nothing":
+        victim.write_text("mine")
+    if planted == "a pipe":
+        os.mkfifo(path)
+    elif planted == "a hard link":
+        path.hardlink_to(victim)
+    else:
+        path.symlink_to(victim)
     monkeypatch.setattr(copying, "temporary_path", lambda _: path)
     with pytest.raises(MigvisError, match="could not be written"):
         write_results(example_results(edits=False), source=session)
-    assert victim.read_text() == "mine"
+    assert not victim.exists() if planted == "a link to nothing" else victim.read_text() == "mine"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs links")
+def test_planted_sidecars_and_locks_are_not_followed(session):
+    victim, out = session.with_name("victim"), session.with_name("session_migvis.nwb")
+    victim.write_text("mine")
+    sidecar_path(out).symlink_to(victim)
+    session.with_name(".session_migvis.nwb.migvis.lock").symlink_to(victim)
+    assert write_results(example_results(edits=False), source=session, sidecar=True) == out
+    assert victim.read_text() == "mine" and sidecar_path(out).is_symlink()
 
 
 def test_names_of_unfinished_files_cannot_be_known(session):
@@ -292,6 +310,21 @@ def test_errors_of_a_task_apart_are_what_they_were():
         with pytest.raises(type(error), match=str(error.args[-1]) if error.args else None):
             run_apart(lambda error=error: fail(error))
     assert reason_of("x (errno = 28, error message = 'No space left on device')") == "No space left on device"
+
+
+def test_a_file_that_another_wrote_since_it_was_read_is_kept(session):
+    before = fingerprint(session)
+    write_results(example_results(edits=False), source=session, in_place=True, backup=False)
+    other = session.read_bytes()
+    for how in ({"in_place": True}, {"out": session.with_name("o.nwb")}):
+        with pytest.raises(MigvisError, match="was changed since it was read"):
+            late = replace(example_results(), name="late")
+            write_results(late, source=session, unchanged_since=before, **how)
+    assert session.read_bytes() == other and names(session.parent) == {"session.nwb"}
+    before = fingerprint(session)
+    os.utime(session, ns=(1, before[3] + 1))
+    with pytest.raises(MigvisError, match="was changed since it was read"):
+        write_results(replace(example_results(), name="late"), source=session, unchanged_since=before)
 
 
 # One writer at a time ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from pathlib import Path
@@ -93,6 +94,36 @@ def as_float(file):
     table["image"].attrs.update(attributes)
 
 
+def json_of(key, **values):
+    def change(file):
+        attributes = file[f"{RUN}/model"].attrs
+        attributes[key] = json.dumps(json.loads(attributes[key]) | values)
+
+    return change
+
+
+def twice(file):
+    for table in ("stimulus_latents", "stimulus_labels"):
+        column = file[f"{RUN}/{table}/stimulus"]
+        column[1] = column[0]
+
+
+def none_held_out(file):
+    column = file[f"{RUN}/stimulus_latents/split"]
+    column[...] = ["train" if name == "test" else name for name in column.asstr()[()]]
+
+
+def way_out(file):
+    for table in ("selectivity", "reader_scores", "selectivity_index"):
+        column = file[f"{RUN}/{table}/reader"]
+        column[...] = ["../x" if name == "conv" else name for name in column.asstr()[()]]
+
+
+def other_label(file):
+    column = file[f"{RUN}/reader_scores/label"]
+    column[...] = ["x" if name == "category" else name for name in column.asstr()[()]]
+
+
 RUN = "/analysis/migvis"
 DAMAGES = {
     "source": (put(f"{RUN}/synthesized_images/source", "nothing"), "synthesized_images/source", "'nothing'"),
@@ -109,6 +140,49 @@ DAMAGES = {
     "digest": (put_attribute(f"{RUN}/model/vae", "sha256", "0"), "model/vae", "recorded is 0"),
     "pixels": (as_float, "", "found float64; expected uint8"),
     "provenance": (put_attribute(f"{RUN}/model", "provenance", "{"), "", "not as ndx-migvis describes it"),
+    "p": (put(f"{RUN}/latent_groups/mi_p", 1.5), "latent_groups/mi_p", "outside [0, 1]"),
+    "r2": (put(f"{RUN}/unit_loadings/r2", 255.0), "unit_loadings/r2", "values above 1"),
+    "infinite r2": (put(f"{RUN}/unit_loadings/r2", -np.inf), "unit_loadings/r2", "not finite"),
+    "seed": (put(f"{RUN}/synthesized_images/seed", -1), "synthesized_images/seed", "values below 0"),
+    "score": (
+        put(f"{RUN}/synthesized_images/score_after", np.nan),
+        "synthesized_images/score_after",
+        "not finite",
+    ),
+    "interval": (
+        put(f"{RUN}/selectivity/transfer_low", 9.0),
+        "selectivity/transfer_low",
+        "above transfer_high",
+    ),
+    "bound": (
+        put(f"{RUN}/latent_groups/mi_bound_nats", 50.0),
+        "latent_groups/mi_bound_nats",
+        "above mi_cap_nats",
+    ),
+    "one map": (
+        remove(f"{RUN}/synthesized_images/map"),
+        "synthesized_images",
+        "only one of map and critic_map",
+    ),
+    "a stimulus twice": (twice, "stimulus_latents/stimulus", "a stimulus twice"),
+    "no test stimuli": (none_held_out, "stimulus_latents/split", "no stimulus was held out"),
+    "a way out": (way_out, "selectivity/reader", "the name '../x'"),
+    "an absolute path": (
+        put(f"{RUN}/latent_groups/supervised_by", "/etc/x"),
+        "latent_groups/supervised_by",
+        "'/etc/x'",
+    ),
+    "a label of another table": (other_label, "", "/reader_scores/label names others"),
+    "versions": (json_of("versions", numpy=3), "model@provenance", "versions is "),
+    "seeds": (json_of("provenance", seeds={"run": -1}), "model@provenance", "seeds is "),
+    "a text in the provenance": (
+        json_of("provenance", appearance={"a": ["\x1b[2J"]}),
+        "model@provenance",
+        "appearance.a[0] is '\\x1b[2J'",
+    ),
+    "a digest of inputs": (json_of("digests", inputs={"a": "x"}), "model@digests", "inputs holds 'x'"),
+    "no digest of weights": (json_of("digests", weights={}), "model/vae", "recorded is no digest"),
+    "settings": (json_of("config", prior={"n_steps": "many"}), "model@config", "n_steps"),
     "table": (remove(f"{RUN}/unit_loadings"), "", "not as ndx-migvis describes it"),
 }
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nwb_migvis.analysis import Study, compare_runs
     from nwb_migvis.config import Config
     from nwb_migvis.errors import MigvisError
+    from nwb_migvis.memory import memory_limit
     from nwb_migvis.read import inspect_session, read_session, read_sessions, session_from_sorting
     from nwb_migvis.results import Results
     from nwb_migvis.runs import load_models, run, synthesize_more
@@ -31,6 +32,7 @@ _HOME = {
     "compare_runs": "nwb_migvis.analysis",
     "inspect_session": "nwb_migvis.read",
     "load_models": "nwb_migvis.runs",
+    "memory_limit": "nwb_migvis.memory",
     "read_results": "nwb_migvis.store",
     "read_session": "nwb_migvis.read",
     "read_sessions": "nwb_migvis.read",
@@ -48,6 +50,7 @@ __all__ = [
     "compare_runs",
     "inspect_session",
     "load_models",
+    "memory_limit",
     "read_results",
     "read_session",
     "read_sessions",

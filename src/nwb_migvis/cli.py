@@ -15,6 +15,7 @@ import click
 
 from nwb_migvis.cli_options import (
     config_of,
+    memory_option,
     reading_arguments,
     reading_options,
     sorting_arguments,
@@ -93,6 +94,7 @@ def simulate(path: str, **options: Any) -> None:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@memory_option
 def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Say what would be read from FILE: layout, units, presentations, images, labels."""
     from nwb_migvis.read import describe, inspect_session
@@ -137,6 +139,7 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     help="Only compare numbers and sizes of groups; write nothing.",
 )
 @click.option("--quiet", is_flag=True, help="No progress bars.")
+@memory_option
 def run(paths: tuple[str, ...], **options: Any) -> None:
     """Learn latent groups, synthesize what they encode, and write the results into a copy of PATH.
 
@@ -215,6 +218,7 @@ def _print_sweep(paths: tuple[str, ...], config: Any, reading: dict[str, Any]) -
     "--batch-size", type=int, help="Images per forward pass; bounds memory. Default: the run's own."
 )
 @click.option("--quiet", is_flag=True, help="No progress bars.")
+@memory_option
 def synthesize(path: str, **options: Any) -> None:
     """Make further edits from the weights stored in FILE, and add them to the results in a new file."""
     from nwb_migvis.runs import Changes, write_further
@@ -246,6 +250,7 @@ def synthesize(path: str, **options: Any) -> None:
 @click.option(
     "--images", type=click.Path(), metavar="DIR", help="Folder of the images, where the file has none."
 )
+@memory_option
 def report(path: str, name: str | None, out: str | None, images: str | None) -> None:
     """Print the groups of a written file with their evidence, and draw its edits."""
     from nwb_migvis.extras import FIGURES, require
@@ -265,11 +270,13 @@ def report(path: str, name: str | None, out: str | None, images: str | None) -> 
 
 @cli.command()
 @click.argument("path", type=click.Path())
+@memory_option
 def validate(path: str) -> None:
     """Check a file against the NWB schema, this package's own rules, and nwbinspector where installed."""
-    from nwb_migvis.store import list_runs, validate_file
+    from nwb_migvis.runs import validate_written
+    from nwb_migvis.store import list_runs
 
-    findings = validate_file(path)
+    findings = validate_written(path)
     for finding in findings:
         click.echo(f"{finding.importance}: {finding.location}: {finding.message}")
     serious = [finding for finding in findings if finding.importance == "error"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.memory import memory_limit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,6 +78,23 @@ def reading_options(command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def memory_option(command: F) -> F:
+    """Add the option that allows a file more memory, or less, than its size does."""
+
+    @click.option(
+        "--max-memory",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="GB",
+        help="Memory for one dataset of a file, or all results of a run; default: 0.5, or 50 file sizes.",
+    )
+    @functools.wraps(command)
+    def limited(*arguments: Any, max_memory: float | None, **options: Any) -> Any:
+        with memory_limit(None if max_memory is None else 1e9 * max_memory):
+            return command(*arguments, **options)
+
+    return limited  # type: ignore[return-value]
 
 
 def sorting_options(command: F) -> F:

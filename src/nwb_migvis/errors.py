@@ -25,3 +25,8 @@ def printable(text: str) -> str:
     if one_line.isprintable():
         return one_line
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in one_line)
+
+
+def shown(line: str) -> str:
+    """Return a line as it is, its spaces too, or as `printable` makes it where it is not printable."""
+    return line if line.isprintable() else printable(line)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+from nwb_migvis.errors import shown
+
 if TYPE_CHECKING:
     import torch
 
@@ -125,7 +127,7 @@ class LatentGroups:
             f"{name} ({size}; {', '.join(labels) or 'free'})"
             for name, size, labels in zip(self.names, self.sizes, self.labels, strict=True)
         )
-        return f"LatentGroups: {', '.join(parts)}"
+        return shown(f"LatentGroups: {', '.join(parts)}")
 
     def _repr_html_(self) -> str:
         from html import escape

@@ -77,8 +77,8 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         source = f"{point.value} of the package {point.dist.name if point.dist else '?'}"
         try:
             entry = point.load()
-        except Exception as error:
-            reason = str(error).partition("\n")[0]
+        except (Exception, SystemExit) as error:
+            reason = " ".join(str(error).split())[:200]
             raise MigvisError(
                 f"{self.kind} {name!r} ({source}) cannot be loaded: {type(error).__name__}: {reason}; "
                 "reinstall or remove that package"

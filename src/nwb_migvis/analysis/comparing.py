@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_migvis.errors import MigvisError
+from nwb_migvis.errors import MigvisError, shown
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.plain import Json
 from nwb_migvis.results import Results
@@ -53,11 +53,12 @@ class Comparison:
 
     def __repr__(self) -> str:
         runs = list(dict.fromkeys(self.groups.index.get_level_values("run")))
-        return (
-            f"Comparison of {len(runs)} runs: {', '.join(runs)}\n"
+        lines = (
+            f"Comparison of {len(runs)} runs: {', '.join(runs)}",
             f"{len(self.groups)} groups; {len(self.settings)} settings differ"
-            f"{': ' if len(self.settings) else ''}{', '.join(self.settings.index[:6])}"
+            f"{': ' if len(self.settings) else ''}{', '.join(self.settings.index[:6])}",
         )
+        return "\n".join(map(shown, lines))
 
 
 def compare_runs(path: str | Path | Sequence[Results], names: Sequence[str] | None = None) -> Comparison:

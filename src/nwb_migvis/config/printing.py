@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from nwb_migvis.errors import shown
 from nwb_migvis.plain import plain
 
 _MAX_CHARACTERS = 110
@@ -18,7 +19,7 @@ def config_lines(config: Any, preset: Any) -> list[str]:
     ----------
     config, preset : Config
     """
-    return [_head(config), *(_shorten(f"  {text}") for text in _changes(config, preset))]
+    return [_head(config), *(_shorten(shown(f"  {text}")) for text in _changes(config, preset))]
 
 
 def config_html(config: Any, preset: Any) -> str:

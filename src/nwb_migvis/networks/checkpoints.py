@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.files import check_regular
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +76,13 @@ class Checkpoint:
 
         if not self.path.exists():
             return None
+        check_regular(self.path, what="checkpoint")
         try:
+            with zipfile.ZipFile(
+                self.path
+            ) as archive:  # torch stores; what is compressed is not of its making
+                if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                    raise ValueError("its parts are compressed")
             content: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
             digest = content.pop("digest")
         except Exception as error:
@@ -87,6 +96,22 @@ class Checkpoint:
                 "with the data and settings that it was written with"
             )
         return content
+
+    @contextmanager
+    def resuming(self) -> Iterator[None]:
+        """Say of which file it is when a training cannot take back a state.
+
+        Raises
+        ------
+        MigvisError
+        """
+        try:
+            yield
+        except Exception as error:  # torch raises nearly anything for a state that does not fit
+            what = " ".join(str(error).split())[:120] or type(error).__name__
+            raise MigvisError(
+                f"checkpoint {self.path} does not fit this training ({what}); remove it to start afresh"
+            ) from None
 
     def finish(self) -> None:
         """Remove the file, unless it stays."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -83,6 +84,20 @@ class Best:
     loss: float = math.inf
     step: int = 0
     n_waited: int = 0
+
+    def check(self, training: Trainable, n_steps: int) -> None:
+        """Refuse what was read from a file and cannot be of a training of `n_steps` steps.
+
+        Raises
+        ------
+        ValueError
+        """
+        counts = (training.n_taken, self.step, self.n_waited)
+        if not all(type(n) is int and 0 <= n <= n_steps for n in counts) or not isinstance(self.loss, float):
+            raise ValueError(f"steps {counts!r:.60} of {n_steps}, with the loss {self.loss!r:.40}")
+        shapes = {name: tensor.shape for name, tensor in training.weights().items()}
+        if self.weights is not None and shapes != {n: t.shape for n, t in self.weights.items()}:
+            raise ValueError("the best weights are of another network")
 
     def offer(self, loss: float, training: Trainable) -> None:
         """Take the weights of a training if their loss is less."""
@@ -197,11 +212,17 @@ def train(
         belongs to other data or settings, or cannot be read or written.
     """
     best = Best()
+    resuming: AbstractContextManager[None] = nullcontext()
     if checkpoint is not None and (before := checkpoint.load()):
-        training.load_state(before["training"])
-        best = Best(**before["best"])
+        resuming = checkpoint.resuming()
+        with checkpoint.resuming():
+            training.load_state(before["training"])
+            best = Best(**before["best"])
+            best.check(training, n_steps)
     for step in progress(range(training.n_taken + 1, n_steps + 1), what=what):
-        training.step()
+        with resuming:
+            training.step()
+        resuming = nullcontext()
         if selection is not None and (step % selection.every == 0 or step == n_steps):
             best.offer(selection.held_out(), training)
             if selection.patience is not None and best.n_waited >= selection.patience:

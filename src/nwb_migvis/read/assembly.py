@@ -15,7 +15,14 @@ from xarray.core import indexing
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.plain import free_name
 from nwb_migvis.read.folder import images_by_stimulus, supplied_images
-from nwb_migvis.read.labels import agreed_labels, labels_from_csv, labels_of_images, labels_of_presentations
+from nwb_migvis.read.labels import (
+    MOST_TEXT,
+    agreed_labels,
+    labels_from_csv,
+    labels_of_images,
+    labels_of_presentations,
+    longest_text,
+)
 from nwb_migvis.read.pixels import Decoder, ImageStack, OpenFiles
 from nwb_migvis.read.presentations import BLANK, Presentations, StimulusImage
 from nwb_migvis.read.times import overlaps
@@ -184,6 +191,11 @@ def session_stimuli(
     sources = [image.pixels for image in reading.images if image.pixels is not None]
     decoder = Decoder(sources, channel_order=channel_order)
     names = _named_by_pixels(reading.images, decoder)
+    if (longest := longest_text(names)) > MOST_TEXT:
+        raise MigvisError(
+            f"{reading.place}: an image has a name of {longest} characters; expected at most {MOST_TEXT}: "
+            "correct the file"
+        )
     first: dict[str, int] = {}
     for i, name in enumerate(names):
         first.setdefault(name, i)

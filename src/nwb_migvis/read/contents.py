@@ -17,7 +17,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.folder import SUFFIXES, resolve_external
 from nwb_migvis.read.pixels import DatasetPixels, FilePixels, Pixels
 from nwb_migvis.read.presentations import StimulusImage
-from nwb_migvis.read.sizes import whole
+from nwb_migvis.read.sizes import check_frames, check_size, whole
 from nwb_migvis.read.table import Table
 
 if TYPE_CHECKING:
@@ -234,8 +234,8 @@ class Contents:
 
     def _frames(self, series: ImageSeries) -> list[Pixels]:
         if series.external_file is not None and len(series.external_file):
-            paths = [str(path) for path in series.external_file[:]]
-            starts = [] if series.starting_frame is None else [int(k) for k in series.starting_frame[:]]
+            paths = [str(path) for path in whole(series.external_file)]
+            starts = [] if series.starting_frame is None else [int(k) for k in whole(series.starting_frame)]
             is_image = all(Path(path).suffix.lower() in SUFFIXES for path in paths)
             says_nothing = not any(starts) and is_image  # [0], or 0 for each: what writers put by default
             if not says_nothing and starts and starts != list(range(len(paths))):
@@ -250,6 +250,7 @@ class Contents:
             raise MigvisError(
                 f"{series.name}: data has no frames (y, x[, channel]); expected images in the file"
             )
+        check_frames(data)
         file, name, shape = data.file.filename, data.name, tuple(data.shape[1:])
         return [DatasetPixels(file, name, shape, data.dtype, frame) for frame in range(data.shape[0])]
 
@@ -268,6 +269,7 @@ class Contents:
             raise MigvisError(
                 f"image {image.name!r} has no pixels in an HDF5 dataset; expected (y, x[, channel])"
             )
+        check_size(data)
         file = h5py.h5f.get_name(data.id).decode()  # of the object itself, should it be behind a link
         return StimulusImage(
             image.name, DatasetPixels(file, data.name, data.shape, data.id.dtype), attributes
@@ -302,6 +304,7 @@ def _referenced_names(dataset: h5py.Dataset) -> list[str]:
     Asking HDF5 for the name of a reference searches the file, so addresses are looked up instead: in
     memory a reference is the address of its object.
     """
+    check_size(dataset)
     addresses = np.empty(dataset.shape, np.uint64)
     dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, addresses, mtype=h5py.h5t.STD_REF_OBJ)
     group = dataset.parent.id

@@ -18,7 +18,7 @@ import xarray as xr
 from nwb_migvis.errors import MigvisError, printable
 from nwb_migvis.plain import Json, free_name
 from nwb_migvis.read.counting import check_window
-from nwb_migvis.read.sizes import check_size, whole
+from nwb_migvis.read.sizes import check_whole, whole
 
 DEFAULT_WINDOW_S = (0.07, 0.17)
 """Counting window, seconds, where neither the user nor a run in the file says another."""
@@ -99,7 +99,7 @@ def _values(column: h5py.Dataset) -> np.ndarray:
     if column.ndim != 1:
         raise ValueError(f"{column.name} has {column.ndim} dimensions")
     if h5py.check_string_dtype(column.dtype) is not None:
-        check_size(column)
+        check_whole(column)
         return column.asstr()[()]
     if column.dtype.kind != "f":
         raise ValueError(f"{column.name} holds {column.dtype}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ import pandas as pd
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import read_csv
+
+MOST_TEXT = 4096
+"""Characters of a label, or of a name of an image; notes can be longer."""
 
 
 def labels_of_presentations(
@@ -43,6 +46,9 @@ def labels_of_presentations(
     """
     labels, varying, left_out = {}, {}, {}
     for name, values in columns.items():
+        if (longest := longest_text(values) if values.dtype == object else 0) > MOST_TEXT:
+            left_out[name] = f"text of up to {longest} characters"
+            continue
         is_empty = values == "" if values.dtype == object else np.zeros(len(values), bool)
         codes, uniques = pd.factorize(values)
         has_value = (codes >= 0) & ~is_empty  # NWB keeps missing text as ""
@@ -60,6 +66,11 @@ def labels_of_presentations(
             else:
                 left_out[name] = why
     return labels, varying, left_out
+
+
+def longest_text(values: Iterable[Any]) -> int:
+    """Return the number of characters of the longest text among values; 0 without any."""
+    return max((len(value) for value in values if isinstance(value, str)), default=0)
 
 
 def _taken(uniques: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -101,7 +112,7 @@ def labels_of_images(attributes: list[Mapping[str, Any]]) -> dict[str, np.ndarra
         else:
             label = np.array(["" if v is None else str(v) for v in values], object)
             stored = np.dtype(object)
-        if why_no_label(label, stored) is None:
+        if longest_text(values) <= MOST_TEXT and why_no_label(label, stored) is None:
             labels[name] = label
     return labels
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ from xarray.core import indexing
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.pixels import resize_image
 from nwb_migvis.read.diagnosis import why_not_readable
-from nwb_migvis.read.sizes import check_size
+from nwb_migvis.read.sizes import check_stored
 
 BACKGROUND = 128
 """Gray value that shows through transparent pixels."""
@@ -41,6 +41,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF")
 """Formats of image files that are read, by Pillow's names."""
 
 _CHUNK_CACHE_BYTES = 2**26
+_BLOCK_VALUES = 2**20
 
 
 class Pixels(Protocol):
@@ -107,7 +108,7 @@ class DatasetPixels:
         """Return the pixels as stored."""
         try:
             dataset = files[self.file][self.dataset]
-            check_size(dataset, dataset.dtype.itemsize * math.prod(self.shape))
+            check_stored(dataset, dataset.dtype.itemsize * math.prod(self.shape))
             return dataset[()] if self.frame is None else dataset[self.frame]
         except (OSError, KeyError) as error:
             cause = why_not_readable(Path(self.file))
@@ -178,7 +179,26 @@ def _mode_read_as(image: Any) -> str:
 
 def scaled(values: np.ndarray, factor: float) -> np.ndarray:
     """Return values times a factor as uint8, rounded to nearest."""
-    return np.rint(values.astype(np.float64) * factor).clip(0, 255).astype(np.uint8)
+    out = np.empty(values.shape, np.uint8)
+    for rows in _row_blocks(values):
+        out[rows] = np.rint(values[rows].astype(np.float64) * factor).clip(0, 255)
+    return out
+
+
+def _row_blocks(image: np.ndarray) -> Iterator[slice]:
+    """Yield the rows of an image in blocks that take little memory as float64."""
+    step = max(1, _BLOCK_VALUES * len(image) // max(image.size, 1))
+    for first in range(0, len(image), step):
+        yield slice(first, first + step)
+
+
+def _on_gray(pixels: np.ndarray) -> np.ndarray:
+    """Composite an image (y, x, channel), alpha last, over mid gray."""
+    out = np.empty((*pixels.shape[:2], pixels.shape[2] - 1), np.uint8)
+    for rows in _row_blocks(pixels):
+        alpha = pixels[rows, :, -1:].astype(np.float64) / 255
+        out[rows] = scaled(pixels[rows, :, :-1] * alpha + BACKGROUND * (1 - alpha), 1.0)
+    return out
 
 
 def _factor(dtype: np.dtype, low: float, high: float) -> float:
@@ -231,8 +251,7 @@ class Decoder:
         elif image.dtype != np.uint8:
             pixels = scaled(pixels, self._factors[image.dtype])
         if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-            alpha = pixels[..., -1:].astype(np.float64) / 255
-            pixels = scaled(pixels[..., :-1] * alpha + BACKGROUND * (1 - alpha), 1.0)
+            pixels = _on_gray(pixels)
         if pixels.ndim == 3 and pixels.shape[2] == 1:
             return pixels[..., 0]
         is_reversed = self.channel_order == "bgr" and isinstance(image, DatasetPixels) and pixels.ndim == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from nwb_migvis.read import read_session
 from nwb_migvis.results import Results
 
 _CHUNK = 256
+"""Images read at a time, or as many as fit into `_CHUNK_BYTES`."""
+
+_CHUNK_BYTES = 2**27
 
 
 def read_shown(
@@ -76,6 +80,7 @@ def small_images(image: xr.DataArray, size_px: int, *, like: tuple[int, ...] | N
             "give the images that the run was made with"
         )
     n = image.sizes["stimulus"]
+    step = min(_CHUNK, max(1, _CHUNK_BYTES // math.prod(image.shape[1:])))
     return np.concatenate(
-        [resize_images(image[first : first + _CHUNK].values, shape) for first in range(0, n, _CHUNK)]
+        [resize_images(image[first : first + step].values, shape) for first in range(0, n, step)]
     )

@@ -11,6 +11,7 @@ import xarray as xr
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import as_path
+from nwb_migvis.memory import check_memory
 from nwb_migvis.plain import Json, plain
 from nwb_migvis.read.assembly import (
     Counted,
@@ -32,6 +33,9 @@ from nwb_migvis.read.opening import one_line, open_session
 from nwb_migvis.read.pixels import ImageStack
 from nwb_migvis.read.times import check_starts
 from nwb_migvis.read.units import SpikeTable, count_by_table, observed_by_table, same_units, spike_table
+
+_COUNT_BYTES = 8
+"""A count and what is computed of it, in bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +227,9 @@ def load(path: Path, asked: Asked, *, need: Need | None = None) -> Loaded:
                 contents, layout=asked.layout, stimulus=asked.stimulus, merge_repeats=asked.merge_repeats
             )
             excluded = Excluded(asked.where, contents.invalid_times, window_s)
-            shown, observed = _observed(shown_presentations(reading, excluded), tables, window_s)
+            shown = shown_presentations(reading, excluded)
+            _check_counts(len(shown.reading.start_time), tables, path)
+            shown, observed = _observed(shown, tables, window_s)
             check_starts(shown.reading, window_s=window_s, allow_long_window=may_be_long)
             shown = replace(shown, reading=shown.reading.with_not_joined(broken))
             reading = with_pixels(shown.reading, asked.images, need=need)
@@ -279,6 +285,13 @@ def _attrs(shown: Shown, window_s: tuple[float, float]) -> Json:
         "dropped": shown.dropped,
         "not_joined": dict(reading.not_joined),
     }
+
+
+def _check_counts(n_presentations: int, tables: Sequence[SpikeTable], path: Path) -> None:
+    """Refuse counts, one per presentation and unit, that need far more memory than the file has bytes."""
+    n_units = max(len(table.rows) for table in tables)
+    what = f"counting {n_units} units in {n_presentations} presentations"
+    check_memory(what, n_presentations * n_units * _COUNT_BYTES, file_bytes=path.stat().st_size)
 
 
 def _observed(

@@ -11,7 +11,7 @@ import numpy as np
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.counting import Trains, count_trains
 from nwb_migvis.read.presentations import Presentations
-from nwb_migvis.read.sizes import whole
+from nwb_migvis.read.sizes import check_pieces, whole
 from nwb_migvis.read.table import scalar_columns
 from nwb_migvis.read.times import SpikeSpan, check_inside, check_spikes, is_within, limits_of
 from nwb_migvis.read.unit_query import electrode_groups, selected_units, unit_columns
@@ -120,6 +120,7 @@ def spike_table(units: Any, nwb: Any, *, query: str | None = None) -> SpikeTable
     index = units["spike_times"]
     is_ragged = hasattr(index, "target")
     spike_times = index.target.data if is_ragged else index.data
+    check_pieces(spike_times)
     ends = whole(index.data).astype(np.int64) if is_ragged else np.arange(1, len(ids) + 1)
     fits = len(ends) == len(ids) and (np.diff(ends, prepend=0) >= 0).all()
     if not fits or (len(ends) and ends[-1] > len(spike_times)):

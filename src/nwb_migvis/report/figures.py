@@ -9,11 +9,17 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError, printable
-from nwb_migvis.read.recorded import read_shown
+from nwb_migvis.read.recorded import read_shown, small_images
 from nwb_migvis.results import Results
 from nwb_migvis.store import read_results
 
 _PAIRS = 4
+_MOST_PX = 512
+"""Longest side of a drawn image; its place in the figure has fewer dots."""
+
+_MOST_PLACES = 1000
+"""Images in a figure: each takes milliseconds and memory."""
+
 _CAPTION = (
     "Rows are the first pairs that the seed drew, successes and failures alike. A prior trained for minutes\n"
     "leaves objects rough: believe the numbers before the pictures."
@@ -68,6 +74,13 @@ def draw_edits(
     groups = [str(group) for group in results.groups.index]
     strengths = sorted(set(dose["strength"].values.tolist()))
     pairs = list(dict.fromkeys(zip(dose["source"].values, dose["target"].values, strict=True)))[:_PAIRS]
+    n_places = len(groups) * len(pairs) * (len(strengths) + 2)
+    if n_places > _MOST_PLACES:
+        raise MigvisError(
+            f"{path}: run {results.name!r} has {len(groups)} groups at {len(strengths)} strengths, "
+            f"{n_places} images; expected at most {_MOST_PLACES} in a figure; draw some of "
+            "`Results.synthesized` yourself"
+        )
     stimuli, are_real = _stimuli(Path(path), results, pairs, images)
     first = "source" if are_real else "rebuilt"
     with mpl.rc_context({"font.size": 8}):
@@ -105,7 +118,9 @@ def _stimuli(
             raise
     else:
         row = {name: i for i, name in enumerate(session["stimulus"].values)}
-        return {name: session["image"][row[name]].values for name in names}, True
+        names = [name for name in names if name in row]
+        shown = session["image"].isel(stimulus=[row[name] for name in names])
+        return dict(zip(names, small_images(shown, _MOST_PX), strict=True)), True
     plain = results.synthesized.isel(edit=np.flatnonzero(results.synthesized["method"].values == "none"))
     return dict(zip(plain["source"].values, plain["image"].values, strict=True)), False
 

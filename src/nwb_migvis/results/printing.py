@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nwb_migvis.errors import shown
 from nwb_migvis.results.table import number, shorten
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def results_lines(results: Results) -> list[str]:
     if len(rows) > _MAX_GROUPS:
         lines.append(f"  and {len(rows) - _MAX_GROUPS} more")
     lines += [f"  {name}: {text}" for name, text in _contents(results).items()]
-    return [shorten(line, _MAX_CHARACTERS) for line in lines]
+    return [shorten(shown(line), _MAX_CHARACTERS) for line in lines]
 
 
 def results_html(results: Results) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_migvis.errors import printable
+from nwb_migvis.errors import printable, shown
 from nwb_migvis.multiplicity import benjamini_hochberg
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def group_table(results: Results) -> str:
     lines += ["", *_decoding_lines(results), *_selectivity_lines(results)]
     lines += [printable(f"note: {note}") for note in results.provenance.get("notes", [])]
     text = "\n".join(lines).rstrip()
-    return "\n".join(line if line.isprintable() else printable(line) for line in text.split("\n"))
+    return "\n".join(map(shown, text.split("\n")))
 
 
 def _decoding_lines(results: Results) -> list[str]:
@@ -193,4 +193,4 @@ def aligned(table: pd.DataFrame) -> str:
 
 
 def _shown(value: object) -> object:
-    return printable(value) if isinstance(value, str) and not value.isprintable() else value
+    return shown(value) if isinstance(value, str) else value

@@ -5,6 +5,7 @@ from nwb_migvis.runs.models import Models, load_models
 from nwb_migvis.runs.more_edits import Changes, synthesize_more, write_further
 from nwb_migvis.runs.running import run, run_files
 from nwb_migvis.runs.sweeping import sweep_file
+from nwb_migvis.runs.validating import validate_written
 
 __all__ = [
     "Changes",
@@ -16,5 +17,6 @@ __all__ = [
     "run_sorting",
     "sweep_file",
     "synthesize_more",
+    "validate_written",
     "write_further",
 ]

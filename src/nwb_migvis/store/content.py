@@ -41,7 +41,7 @@ def check_content(file: h5py.File, source: Path, *, is_moved: bool) -> None:
         Naming the object.
     """
     addresses, referring = {h5py.h5o.get_info(file.id).addr}, [("/", file["/"])]
-    for path, item, link in _objects(file):
+    for path, item, link in objects_in(file):
         if item is None:
             raise MigvisError(
                 f"{source}: {path} is a link to something that is not there{_target(link)}; expected all of "
@@ -61,7 +61,7 @@ def check_content(file: h5py.File, source: Path, *, is_moved: bool) -> None:
         _check_references(item, path, addresses, source)
 
 
-def _objects(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset | None, Any]]:
+def objects_in(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset | None, Any]]:
     """Yield every object by path, with its link, each group once; None for a link that leads nowhere."""
     stack, visited = ["/"], set()
     while stack:

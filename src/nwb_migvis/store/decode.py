@@ -296,6 +296,11 @@ def _long(group: h5py.Group, form: Form, tables: tuple[str, ...]) -> xr.Dataset:
         dims = LONG_TABLES[table]
         axes = [read_text(group[table][d]) for d in dims]
         check_combinations(group[table].name, axes)
+        strange = next(
+            (n for n, v in zip(dims, axes, strict=True) if coords and set(v) != set(coords[n])), None
+        )
+        if strange is not None:
+            raise ValueError(f"{group[table].name}/{strange} names others than {group[tables[0]].name}")
         if not coords:
             coords = {d: np.array(list(dict.fromkeys(axis))) for d, axis in zip(dims, axes, strict=True)}
         full = pd.MultiIndex.from_product([coords[d] for d in dims])

@@ -14,18 +14,15 @@ from typing import Any
 import h5py
 import numpy as np
 
+from nwb_migvis.memory import LEAST_BYTES, most_bytes
 from nwb_migvis.plain import Json
 from nwb_migvis.results import EDIT_COORDS, EDIT_MAPS, GROUP_COLUMNS, OPTIONAL_GROUP_COLUMNS
 from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, Form
-from nwb_migvis.store.safetensors import parse_json
+from nwb_migvis.tensors import parse_json
 
 MOST_EXPANSION = 1100
 """Deflate, the only compression that is written, makes data at most 1,032 times smaller."""
 
-MOST_BYTES = 2**29
-"""What a run may hold once read, in bytes, or `FILE_SIZES` sizes of its file if that is more."""
-
-FILE_SIZES = 50
 MOST_TEXT = 4096
 """Characters of a name."""
 MOST_JSON = 2**26
@@ -98,9 +95,12 @@ def check_run(group: h5py.Group) -> None:
         if any(present) and not all(present):
             place = f"{group.name}/latent_groups/{columns_together[present.index(False)]}"
             raise ValueError(f"{place} is absent; expected {', '.join(columns_together)} together")
-    most = max(MOST_BYTES, FILE_SIZES * group.file.id.get_filesize())
+    most = most_bytes(group.file.id.get_filesize())
     if total > most:
-        raise ValueError(f"{group.name} is said to hold {total} bytes; expected at most {most}")
+        raise ValueError(
+            f"{group.name} is said to hold {total} bytes; expected at most {most}; allow more with "
+            "--max-memory (memory_limit)"
+        )
     for place, dataset in _hard_links(group["model"]):
         if dataset.dtype != np.uint8 or dataset.ndim != 1:
             raise ValueError(f"{group.name}/model/{place}: found {dataset.dtype}; expected bytes (uint8)")
@@ -129,7 +129,7 @@ def read_text(dataset: h5py.Dataset) -> np.ndarray:
     for first in range(0, len(dataset), rows):
         block = dataset.asstr()[first : first + rows].tolist()
         longest = max(longest, *map(len, block))
-        if longest > MOST_TEXT or 4 * longest * len(dataset) > MOST_BYTES:
+        if longest > MOST_TEXT or 4 * longest * len(dataset) > LEAST_BYTES:
             raise ValueError(f"{dataset.name} has a text of {longest} characters in {len(dataset)} rows")
         texts += block
     return np.array(texts, dtype=str)
@@ -269,10 +269,10 @@ def _family(kind: Any) -> Any:
     return np.int64 if kind is np.int64 else np.floating
 
 
-def _check_table(table: h5py.Group, columns: Mapping[str, Column]) -> None:
+def _check_table(table: h5py.Group, columns: dict[str, Column]) -> None:
     """Check kinds and shapes of a table's columns, and that all have as many rows."""
     shapes = {}
-    for name, column in columns.items():
+    for name, column in (columns | {"id": Column(np.int64, is_optional=True)}).items():
         place = f"{table.name}/{name}"
         if name not in table:
             if column.is_optional:

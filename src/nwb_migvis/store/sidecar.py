@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from nwb_migvis.files import check_regular
 from nwb_migvis.plain import Json
 from nwb_migvis.results import Results
 from nwb_migvis.store.canonical import canonical
-from nwb_migvis.store.safetensors import read_tensors, write_tensors
+from nwb_migvis.tensors import read_tensors, write_tensors
 
 _KEY = "nwb-migvis-results"
 _DATASETS = ("latents", "units", "synthesized", "selectivity", "decoding", "labels")
@@ -100,12 +100,12 @@ def read_sidecar(path: str | Path) -> tuple[Results, dict[str, bytes], str]:
         ) from None
 
 
-def _candidates(beside: Path) -> list[Path]:
+def _candidates(beside: Path) -> Iterator[Path]:
     first = sidecar_path(beside)
-    paths = [first, *(first.with_name(f"{first.stem}{i}{first.suffix}") for i in range(1, 10))]
+    yield first
+    yield from (first.with_name(f"{first.stem}{i}{first.suffix}") for i in range(1, 10))
     with contextlib.suppress(OSError):
-        paths.append(Path(tempfile.mkdtemp(prefix="nwb-migvis-")) / first.name)
-    return paths
+        yield Path(tempfile.mkdtemp(prefix="nwb-migvis-")) / first.name
 
 
 def _write_new(path: Path, data: bytes) -> Path:

@@ -16,14 +16,23 @@ import pynwb
 
 from nwb_migvis.errors import MigvisError, printable
 from nwb_migvis.extension import NAMESPACE
-from nwb_migvis.results import ROLES, SPLITS, Results
+from nwb_migvis.memory import most_bytes
+from nwb_migvis.results import Results
 from nwb_migvis.store.canonical import canonical, differences
+from nwb_migvis.store.content import objects_in
 from nwb_migvis.store.decode import FAULTS, decode, open_file, runs_in, weights_in
 from nwb_migvis.store.gate import check_run
+from nwb_migvis.store.plausible import faults_of
 from nwb_migvis.store.weights import check_settings, check_weights
 
 IMPORTANCES = ("error", "critical", "best_practice_violation", "best_practice_suggestion")
 """Importances of findings, the worst first; all but `error` are nwbinspector's."""
+
+_MOST_EXPANSION = 2**11
+"""Most that compression makes of a byte in a session; deflate, the most common, reaches 1,032."""
+
+_SMALL_BYTES = 2**24
+"""Chunks of datasets up to this size may never have been written."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +91,32 @@ def validate_file(path: str | Path, *, schema: bool = True) -> list[Finding]:
     path = Path(path)
     with open_file(path) as file:
         own = list(own_findings(file))
+        too_large = list(_too_large(file))
+    if too_large:
+        return [*own, *too_large]
     with quiet_libraries():
         try:
             of_schema = schema_findings(path) if schema else []
         except FAULTS as error:
             of_schema = [Finding("error", f"pynwb cannot validate the file: {error!r}", "/")]
         return [*of_schema, *own, *_inspector_findings(path)]
+
+
+def _too_large(file: h5py.File) -> Iterator[Finding]:
+    """Yield datasets that other validators may read and that no memory holds, or no bytes are of."""
+    most = most_bytes(file.id.get_filesize())
+    for place, item, _ in objects_in(file):
+        if not isinstance(item, h5py.Dataset) or item.nbytes <= _SMALL_BYTES:
+            continue
+        stored = item.id.get_storage_size()
+        has_own_bytes = not (item.is_virtual or item.external)
+        if has_own_bytes and item.nbytes > _MOST_EXPANSION * stored:
+            yield Finding("error", f"is said to hold {item.nbytes} bytes and has {stored} in the file", place)
+        elif item.nbytes > most:
+            message = (
+                f"holds {item.nbytes} bytes, above {most}: not checked further; allow more with --max-memory"
+            )
+            yield Finding("error", message, place)
 
 
 def schema_findings(path: Path, *, unlike: Path | None = None) -> list[Finding]:
@@ -142,60 +171,10 @@ def own_findings(file: h5py.File) -> Iterator[Finding]:
             continue
         for part in wrong:
             yield Finding("error", f"{part} holds other dtypes than {NAMESPACE} describes", group.name)
-        yield from _inconsistencies(results, group)
+        for place, message in faults_of(results):
+            yield Finding("error", message, f"{group.name}/{place}")
         yield from _damaged_weights(group, results)
         yield from _wrong_unit_rows(group)
-
-
-def _inconsistencies(results: Results, group: h5py.Group) -> Iterator[Finding]:
-    stimuli, groups = set(results.latents["stimulus"].values), set(results.groups.index)
-    stimuli_in_order = results.latents["stimulus"].values
-    edits = results.synthesized
-    allowed = (
-        ("stimulus_latents/split", results.latents["split"], set(SPLITS)),
-        ("synthesized_images/group", edits["group"], groups),
-        ("synthesized_images/source", edits["source"], stimuli),
-        ("synthesized_images/target", edits["target"], stimuli | {""}),
-        ("synthesized_images/role", edits["role"], set(ROLES)),
-        ("selectivity/group", results.selectivity["group"], groups),
-        ("decoding/group", results.decoding["group"], groups),
-    )
-    for place, values, expected in allowed:
-        strange = sorted(set(values.values) - expected)
-        if strange:
-            yield Finding(
-                "error", f"{len(strange)} unknown values, the first {strange[0]!r}", f"{group.name}/{place}"
-            )
-    of_labels = results.labels["stimulus"].values if results.labels.data_vars else stimuli_in_order
-    if not np.array_equal(of_labels, stimuli_in_order):
-        yield Finding(
-            "error", "other stimuli than in stimulus_latents", f"{group.name}/stimulus_labels/stimulus"
-        )
-    if "test" not in results.latents["split"].values:
-        yield Finding("error", "no stimulus was held out", f"{group.name}/stimulus_latents/split")
-    if edits.sizes["edit"] and not edits["image"].size:
-        yield Finding("error", "images without pixels", f"{group.name}/synthesized_images/image")
-    for place, values, _ in (
-        *allowed,
-        ("selectivity/label", results.selectivity["label"], None),
-        ("decoding/label", results.decoding["label"], None),
-        ("stimulus_latents/stimulus", results.latents["stimulus"], None),
-    ):
-        odd = [v for v in values.values.tolist() if not v.isprintable() or ".." in v.split("/")]
-        if odd:
-            yield Finding("error", f"the name {odd[0]!r}", f"{group.name}/{place}")
-    n_latents = int(results.groups["size"].sum())
-    if results.units.sizes["latent"] != n_latents:
-        message = f"{results.units.sizes['latent']} latents per unit; the groups have {n_latents}"
-        yield Finding("error", message, f"{group.name}/unit_loadings/loading")
-    for name in ("mean", "log_var"):
-        latents = results.latents[name].values
-        is_given = name == "log_var" and np.isnan(latents).all()  # latents that came as an array have none
-        if not (is_given or np.isfinite(latents).all()):
-            yield Finding("error", "values that are not finite", f"{group.name}/stimulus_latents/{name}")
-    strength = edits["strength"].values
-    if not ((strength > 0) & (strength <= 1)).all():
-        yield Finding("error", "values outside (0, 1]", f"{group.name}/synthesized_images/strength")
 
 
 def _damaged_weights(group: h5py.Group, results: Results) -> Iterator[Finding]:
@@ -204,7 +183,7 @@ def _damaged_weights(group: h5py.Group, results: Results) -> Iterator[Finding]:
     for name, dataset in weights_in(group):
         data = dataset[()].tobytes()
         digest = hashlib.sha256(data).hexdigest()
-        digests = {str(dataset.attrs["sha256"]), recorded.get(name, digest)} - {digest}
+        digests = {str(dataset.attrs["sha256"]), recorded.get(name, "no digest")} - {digest}
         for other in sorted(digests):
             yield Finding("error", f"the sha256 is {digest}; recorded is {other}", dataset.name)
         if not digests:

@@ -17,12 +17,11 @@ import numpy as np
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
-from nwb_migvis.store.safetensors import Tensor, parse_json, read_header
+from nwb_migvis.tensors import MOST_PX, MOST_STEPS, Tensor, parse_json, read_header
 
 MOST_THREADS = 1024
 MOST_BATCH = 4096
-MOST_PX = 4096
-MOST_STEPS = 100_000
+MOST_BLOCKS = 9
 
 _KEY = "nwb-migvis"
 _KINDS = {"vae": "group VAE", "critic": "critic", "prior": "prior"}
@@ -109,7 +108,7 @@ def check_weights(weights: Mapping[str, bytes], results: Results, *, where: str)
     """
     for name, data in weights.items():
         with _naming(f"{where}/{name}"):
-            tensors, metadata, _ = read_header(data)
+            tensors, metadata, begin = read_header(data)
             settings = parse_json(metadata.get(_KEY, ""))
             kind = _expected_kind(name, results)
             if settings.get("kind") != kind and kind is not None:
@@ -117,8 +116,16 @@ def check_weights(weights: Mapping[str, bytes], results: Results, *, where: str)
             strange = next((n for n, t in tensors.items() if t.dtype not in ("F32", "I64")), None)
             if strange is not None:
                 raise ValueError(f"tensor {strange!r} is {tensors[strange].dtype}; expected F32")
+            _check_finite(tensors, data[begin:])
             if name in _CHECKS:
                 _CHECKS[name](_Network(settings, tensors), results)
+
+
+def _check_finite(tensors: Mapping[str, Tensor], data: bytes) -> None:
+    for name, tensor in tensors.items():
+        values = np.frombuffer(data[tensor.start : tensor.stop], "<f4" if tensor.dtype == "F32" else "<i8")
+        if not np.isfinite(values).all():
+            raise ValueError(f"tensor {name!r} holds values that are not finite")
 
 
 def _expected_kind(name: str, results: Results) -> str | None:
@@ -249,6 +256,10 @@ def _check_unet(unet: _Network) -> None:
         if not fits:
             raise ValueError(f"unet: {name} is {value!r:.60}, which no UNet of nwb-migvis has")
     channels = unet.sizes("block_out_channels")
+    if len(channels) > MOST_BLOCKS:
+        raise ValueError(
+            f"unet: block_out_channels has {len(channels)} widths; expected at most {MOST_BLOCKS}"
+        )
     for name, end in (("down_block_types", "DownBlock2D"), ("up_block_types", "UpBlock2D")):
         blocks = unet.get(name, list)
         names = (end, f"Attn{end}", f"Resnet{end.removesuffix('Block2D')}sampleBlock2D")

@@ -24,7 +24,7 @@ from nwb_migvis.results import (
     no_labels,
     no_selectivity,
 )
-from nwb_migvis.store.safetensors import write_tensors
+from nwb_migvis.tensors import write_tensors
 
 MOCK_UNITS = (3, 5, 8, 9)
 MOCK_STIMULI = tuple(f"image_{i:02d}.png" for i in range(12))
@@ -231,6 +231,10 @@ def _mock_selectivity(rng: np.random.Generator) -> xr.Dataset:
 
     bounds = [f"{score}{end}" for score in ("transfer", "retention") for end in ("", "_low", "_high")]
     data = {name: random("group", "label", "method", "reader") for name in (*bounds, "p_value")}
+    for score in ("transfer", "retention"):
+        ends = ("_low", "", "_high")
+        values = np.sort([data[f"{score}{end}"][1] for end in ends], axis=0)
+        data |= {f"{score}{end}": (data[score][0], v) for end, v in zip(ends, values, strict=True)}
     data["p_value"][1][0, 1] = np.nan
     data["reader_score"] = random("label", "reader")
     data["si_transfer"] = random("method", "reader")

@@ -179,15 +179,19 @@ def _edit(
 def _by_editor(plan: pd.DataFrame) -> list[tuple[Editor | None, np.ndarray]]:
     """Return what makes the edits of a plan, with the rows of each; None where nothing guides."""
     method_names = plan["method"].to_numpy()
-    rows: dict[Editor | None, list[np.ndarray]] = {}
+    rows: list[tuple[Editor | None, list[np.ndarray]]] = []  # editors of others need not be hashable
     for name in dict.fromkeys(method_names):
         editor = METHODS[name].edit
         here = method_names == name
         still = here & (plan["guidance"].to_numpy() == 0)
         for key, chosen in ((editor, here & ~still), (None, still)):
-            if chosen.any():
-                rows.setdefault(key, []).append(np.flatnonzero(chosen))
-    return [(editor, np.sort(np.concatenate(parts))) for editor, parts in rows.items()]
+            if not chosen.any():
+                continue
+            parts = next((parts for other, parts in rows if other == key), None)
+            if parts is None:
+                rows.append((key, parts := []))
+            parts.append(np.flatnonzero(chosen))
+    return [(editor, np.sort(np.concatenate(parts))) for editor, parts in rows]
 
 
 def _in_batches(editor: Editor, batch: EditBatch, size: int) -> np.ndarray:

@@ -10,10 +10,19 @@ from pathlib import Path
 
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.synthesis.prior.checking import (
+    check_files,
+    check_finite,
+    check_fit,
+    check_forward,
+    check_network,
+    check_schedule,
+    read_head,
+    stored_tensors,
+)
 from nwb_migvis.synthesis.prior.foreign import check_folder, foreign_prior, prediction_of, ready_prior
 from nwb_migvis.synthesis.prior.model import Denoiser, PixelScale, Prior
 
@@ -23,7 +32,6 @@ SHIPPED = ("renders",)
 _OURS = "nwb_migvis_prior.json"
 _TENSORS = "nwb_migvis_prior.safetensors"
 _SCHEDULE = "alpha_bar"
-_DAMAGED = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
 
 def save_prior(prior: Prior, folder: Path, *, half: bool = False) -> None:
@@ -87,42 +95,62 @@ def open_prior(name: str) -> Prior:
 
 
 def _open(folder: Path) -> Prior:
+    try:
+        return _opened(folder)
+    except MigvisError:
+        raise
+    except Exception as error:  # diffusers and torch raise nearly anything for files that do not fit
+        raise MigvisError(
+            f"prior {folder}: expected the folders 'unet' (a UNet2DModel) and 'scheduler' of a diffusers "
+            f"model; {_brief(error)}"
+        ) from None
+
+
+def _opened(folder: Path) -> Prior:
     if not folder.is_dir():
         raise MigvisError(
             f"prior {folder}: no such folder; give the folder of a diffusers model, or "
             + " or ".join(f'"{name}"' for name in SHIPPED)
         )
+    check_files(folder)
     is_ours = (folder / _OURS).exists()
     if not is_ours:
         check_folder(folder)
+    check_network(folder / "unet")
+    check_schedule(folder / "scheduler" / "scheduler_config.json")
+    unet = UNet2DModel.from_pretrained(
+        folder / "unet", local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
+    ).float()
+    check_finite(unet.state_dict())
+    scheduler = DDPMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+    where = f"prior {folder}"
+    prior = _our_prior(folder, unet, scheduler) if is_ours else foreign_prior(unet, scheduler, where=where)
+    check_forward(prior)
+    return prior
+
+
+def _our_prior(folder: Path, unet: UNet2DModel, scheduler: DDPMScheduler) -> Prior:
     try:
-        unet = UNet2DModel.from_pretrained(
-            folder / "unet", local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
-        ).float()
-        scheduler = DDPMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-    except _DAMAGED as error:
-        raise MigvisError(
-            f"prior {folder}: expected the folders 'unet' (a UNet2DModel) and 'scheduler' of a diffusers "
-            f"model; {_brief(error)}"
-        ) from None
-    if not is_ours:
-        return foreign_prior(unet, scheduler, where=f"prior {folder}")
-    try:
-        head = json.loads((folder / _OURS).read_text(encoding="utf-8"))
+        head = read_head(folder / _OURS, stored_tensors(folder / _TENSORS))
+        check_fit(unet, head)
         tensors = load_file(folder / _TENSORS) if (folder / _TENSORS).exists() else {}
+        check_finite(tensors)
         alpha_bar = tensors.pop(_SCHEDULE, scheduler.alphas_cumprod)
-        denoiser = Denoiser(unet, patch_px=head["patch_px"], precision=head["precision"], sizes=head["sizes"])
+        if (
+            alpha_bar.shape != scheduler.alphas_cumprod.shape
+            or not ((alpha_bar > 0) & (alpha_bar <= 1)).all()
+        ):
+            raise ValueError(f"{_SCHEDULE} of {tuple(alpha_bar.shape)} steps is not that of the scheduler")
+        denoiser = Denoiser(unet, patch_px=head.patch_px, precision=head.precision, sizes=head.sizes)
         if denoiser.latents is not None:
             denoiser.latents.load_state_dict(tensors)
-        scale, shape = PixelScale(**head["scale"]), tuple(head["shape"])
-    except (*_DAMAGED, TypeError) as error:
+    except Exception as error:  # as in `_open`
         raise MigvisError(
             f"prior {folder}: {_OURS} or {_TENSORS} is damaged ({_brief(error)}); save the prior again"
         ) from None
-    return ready_prior(
-        denoiser, scale, shape, alpha_bar, predicts=prediction_of(scheduler, f"prior {folder}")
-    )
+    predicts = prediction_of(scheduler, f"prior {folder}")
+    return ready_prior(denoiser, PixelScale(**head.scale), head.shape, alpha_bar, predicts=predicts)
 
 
 def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
+    return " ".join(str(error).split())[:160] or type(error).__name__

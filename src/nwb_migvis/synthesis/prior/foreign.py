@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from diffusers import UNet2DModel
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.plain import Json
+from nwb_migvis.synthesis.prior.checking import read_json
 from nwb_migvis.synthesis.prior.model import Denoiser, PixelScale, Prior
 
 PREDICTS = ("v_prediction", "epsilon")
@@ -69,10 +69,9 @@ def check_folder(folder: Path) -> None:
 def _json(path: Path) -> Json:
     """Return the content of a JSON file; nothing where it is absent or damaged, which is found on opening."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _check_scheduler(name: str, where: str) -> None:

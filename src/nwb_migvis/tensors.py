@@ -6,15 +6,23 @@ against its size.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from nwb_migvis.plain import Json
+
+MOST_PX = 4096
+"""Side of the images of a prior that a file describes."""
+
+MOST_STEPS = 100_000
+"""Noise levels of a prior that a file describes."""
 
 MOST_HEADER_BYTES = 64 * 2**20
 MOST_TENSORS = 100_000
@@ -49,10 +57,28 @@ def read_header(data: bytes) -> tuple[dict[str, Tensor], dict[str, str], int]:
     ValueError
         If the header does not parse, or does not account for every byte of the file.
     """
-    size = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or size > min(len(data) - 8, MOST_HEADER_BYTES):
-        raise ValueError(f"a header of {size} bytes in a file of {len(data)}")
-    header = parse_json(data[8 : 8 + size].decode(errors="replace"))
+    return _read_header(io.BytesIO(data), len(data))
+
+
+def read_header_of(path: Path) -> dict[str, Tensor]:
+    """Return the tensors that a file says it has, of which the header alone is read.
+
+    Raises
+    ------
+    ValueError
+        As `read_header`.
+    OSError
+        If the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return _read_header(file, path.stat().st_size)[0]
+
+
+def _read_header(file: BinaryIO, n_bytes: int) -> tuple[dict[str, Tensor], dict[str, str], int]:
+    size = int.from_bytes(file.read(8), "little")
+    if n_bytes < 8 or size > min(n_bytes - 8, MOST_HEADER_BYTES):
+        raise ValueError(f"a header of {size} bytes in a file of {n_bytes}")
+    header = parse_json(file.read(size).decode(errors="replace"))
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise ValueError("metadata that are not text")
@@ -64,8 +90,8 @@ def read_header(data: bytes) -> tuple[dict[str, Tensor], dict[str, str], int]:
         if tensor.start != end:
             raise ValueError(f"tensor {name!r} begins at byte {tensor.start}; expected {end}")
         end = tensor.stop
-    if end != len(data) - 8 - size:
-        raise ValueError(f"tensors of {end} bytes; expected {len(data) - 8 - size}")
+    if end != n_bytes - 8 - size:
+        raise ValueError(f"tensors of {end} bytes; expected {n_bytes - 8 - size}")
     return tensors, metadata, 8 + size
 
 
