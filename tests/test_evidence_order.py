@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from nwb_migvis.evidence.exchange import Exchange
 from nwb_migvis.evidence.order import (
     CONFOUNDED,
     MIN_READ,
@@ -11,6 +10,7 @@ from nwb_migvis.evidence.order import (
     without_drift,
 )
 from nwb_migvis.labels import Label
+from nwb_migvis.levels import Exchange
 
 N, REPEATS = 120, 4
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from nwb_migvis.evidence.decoding import Reading
-from nwb_migvis.evidence.exchange import Exchange
 from nwb_migvis.evidence.independence import group_dependence
 from nwb_migvis.evidence.transfer import Draws, category_transfer, numeric_transfer
 from nwb_migvis.evidence.verdict import PART_COLUMNS, Part, part_columns, verdict_in_parts
 from nwb_migvis.groups import LatentGroups
+from nwb_migvis.levels import Exchange
 
 YES = Part(0.4, (0.2, 0.6), 0.01, 0.02)
 NO = Part(0.1, (-0.1, 0.3), 0.3, 0.3)

@@ -14,10 +14,22 @@ from nwb_migvis.analysis.agreement import Agreement
 from nwb_migvis.analysis.appearance import describe_edits
 from nwb_migvis.analysis.context import Context
 from nwb_migvis.analysis.edits import SessionEdits
-from nwb_migvis.analysis.latents import SessionLatents, refit_sessions, seed_stability
+from nwb_migvis.analysis.judging import (
+    Setting,
+    Shown,
+    beyond_variables,
+    claims_of,
+    decode_specifically,
+    judge,
+    pool,
+    setting_of,
+    without_slow_change,
+)
+from nwb_migvis.analysis.latents import SessionLatents, fit_sessions, refit_sessions, seed_stability
 from nwb_migvis.analysis.scoring import edit_scoring, edit_selectivity, fit_edit_readers
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.labels import select
+from nwb_migvis.levels import Design
 from nwb_migvis.results import GROUP_COLUMNS, no_decoding, no_selectivity
 
 if TYPE_CHECKING:
@@ -59,19 +71,24 @@ def gather_evidence(
     """Gather the evidence of every session: each on its own, and how well they agree."""
     knows_responses = all(own.knows_responses for own in latents)
     refits: list[list[np.ndarray]] = []
+    folds: list[list[SessionLatents]] = []
     agreement = None
+    design = sessions.design(context.config)
     with context.clock.of("evidence"):
         if knows_responses and len(sessions) > 1:
             seed = context.seeds["evidence"]
             agreement = Agreement(sessions, latents, context.config.evidence, seed=seed)
         if knows_responses and (n_seeds := context.config.evidence.stability_seeds):
             refits = list(refit_sessions(sessions, context, n_seeds=n_seeds))
+        if knows_responses:
+            folds = [fit_sessions(sessions, context, fold=k) for k in range(1, context.config.split.folds)]
         return [
             _of_session(
                 sessions.sessions[i],
-                latents[i],
+                [latents[i], *(fold[i] for fold in folds)],
                 edits[i],
                 context,
+                design=design[sessions.rows[i]],
                 others=[refit[i] for refit in refits],
                 shared_with=tuple(agreement.records(i)) if agreement else (),
             )
@@ -81,46 +98,64 @@ def gather_evidence(
 
 def _of_session(
     session: xr.Dataset,
-    latents: SessionLatents,
+    fits: Sequence[SessionLatents],
     edits: SessionEdits,
     context: Context,
     *,
+    design: Design,
     others: Sequence[np.ndarray],
     shared_with: tuple[Mapping[str, Any], ...],
 ) -> SessionEvidence:
-    """Return the evidence of one session; `others` are its latents in fits from other seeds."""
-    seed = context.seeds["evidence"]
-    halves = _halves(latents, seed) if latents.knows_responses else None
-    groups, units, n_units_left_out = _responses(session, latents, halves, context)
-    groups = groups.join(_information(latents, edits, context)).join(_dimensions(latents))
-    groups = groups.join(_beyond(latents, edits, halves, context))
+    """Return the evidence of one session.
+
+    The first of `fits` is the one that is kept; others hold out other stimuli. `others` are the session's
+    latents in fits from other seeds.
+    """
+    seed, raw = context.seeds["evidence"], fits[0]
+    setting = setting_of(session, raw.labels, design, context)
+    measured = [without_slow_change(fit, setting.order) for fit in fits]
+    latents, halves = measured[0], [_halves(fit, setting, seed) for fit in measured]
+    groups, units, n_units_left_out = _responses(session, latents, halves[0], context)
+    groups = groups.join(_information(raw, edits, context)).join(_dimensions(raw))
+    groups = groups.join(_beyond(latents, edits, halves[0], context))
     if others:
-        groups["stability"] = seed_stability(latents, others)
-    decoding, own = _decoding(latents, context)
-    groups = _judged(groups.join(own))
-    readers = fit_edit_readers(latents, edits, context)
-    scoring = edit_scoring(session["stimulus"].values.tolist(), latents, edits, readers, context=context)
+        groups["stability"] = seed_stability(raw, others)
+    decoding, own = _decoding(latents, design, context)
+    groups = _adjusted(groups.join(own))
+    readers = fit_edit_readers(raw, edits, context)
+    scoring = edit_scoring(session["stimulus"].values.tolist(), raw, edits, readers, context=context)
+    selectivity = edit_selectivity(raw, edits, scoring)
+    appearance = describe_edits(raw, edits, scoring, seed=seed)
+    cells = pool([decode_specifically(fit, edits.image, setting, context) for fit in measured])
+    decoding = decoding.assign(beyond_variables(cells, list(raw.groups), decoding["label"].values.tolist()))
+    claims = claims_of(
+        measured, halves, setting, Shown(selectivity, appearance), cells=cells, others=others, context=context
+    )
+    groups = groups.join(judge(claims))
     return SessionEvidence(
         groups[[name for name in GROUP_COLUMNS if name in groups]],
         units,
         n_units_left_out,
         decoding,
-        edit_selectivity(latents, edits, scoring),
-        describe_edits(latents, edits, scoring, seed=seed),
+        selectivity,
+        appearance,
         shared_with,
-        _notes(latents, groups),
+        (*design.notes, *_notes(raw, groups)),
     )
 
 
-def _halves(latents: SessionLatents, seed: int) -> Halves:
+def _halves(latents: SessionLatents, setting: Setting, seed: int) -> Halves | None:
     from nwb_migvis.evidence.halves import Halves
 
+    if not latents.knows_responses:
+        return None
     return Halves.of(
         latents.model,
         latents.spike_count,
         stimulus_index=latents.stimulus_index,
         split=latents.split,
         seed=seed,
+        in_first=None if setting.order is None else setting.order.in_first_half,
     )
 
 
@@ -258,7 +293,7 @@ def _beyond(
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _decoding(latents: SessionLatents, context: Context) -> tuple[xr.Dataset, pd.DataFrame]:
+def _decoding(latents: SessionLatents, design: Design, context: Context) -> tuple[xr.Dataset, pd.DataFrame]:
     """Decode every label from every group on the test stimuli."""
     from nwb_migvis.evidence.decoding import decode_labels, own_group_gap
     from nwb_migvis.evidence.disentanglement import group_mig, group_sap
@@ -272,6 +307,7 @@ def _decoding(latents: SessionLatents, context: Context) -> tuple[xr.Dataset, pd
         latents.mean[test],
         select(latents.labels, test),
         groups=latents.groups,
+        exchanges=design[test].by_label,
         n_permutations=context.config.evidence.n_permutations,
         seed=context.seeds["evidence"],
     )
@@ -285,17 +321,11 @@ def _decoding(latents: SessionLatents, context: Context) -> tuple[xr.Dataset, pd
     return decoding, own
 
 
-def _judged(groups: pd.DataFrame) -> pd.DataFrame:
-    """Add p-values adjusted over the groups, and the verdict on each."""
-    from nwb_migvis.evidence.significance import benjamini_hochberg, verdict
+def _adjusted(groups: pd.DataFrame) -> pd.DataFrame:
+    """Add p-values adjusted over the groups."""
+    from nwb_migvis.evidence.significance import benjamini_hochberg
 
     groups = groups.copy()
     for name in ("variance_explained", "variance_unique", "mi", "decoding"):
         groups[f"{name}_q"] = benjamini_hochberg(groups[f"{name}_p"].to_numpy())
-    groups["verdict"] = [
-        verdict(supervised=bool(labels), decoding_q=decoding_q, variance_q=variance_q)
-        for labels, decoding_q, variance_q in zip(
-            groups["supervised_by"], groups["decoding_q"], groups["variance_explained_q"], strict=True
-        )
-    ]
     return groups

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
 from nwb_migvis.evidence.disentanglement import bin_indices, mutual_information
-from nwb_migvis.evidence.exchange import Exchange
 from nwb_migvis.evidence.labels import by_presence
-from nwb_migvis.evidence.significance import benjamini_hochberg, permutation_p, permutations
+from nwb_migvis.evidence.significance import benjamini_hochberg, permutation_p
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import Label, LabelCode, code_labels, select
+from nwb_migvis.levels import Exchange
 
 N_FEATURES = 512
 """Random Fourier features."""
@@ -57,11 +57,46 @@ def read_folds(
     return np.concatenate(parts, axis=1)
 
 
+class Readings:
+    """Readings of labels from latents, fitted on some stimuli and applied to others.
+
+    Parameters
+    ----------
+    latents : array (stimulus, latent)
+    seed : int
+        Of the random Fourier features.
+    """
+
+    def __init__(self, latents: np.ndarray, *, seed: int) -> None:
+        self._latents, self._seed = latents, seed
+        self._folds: dict[bytes, _Fold] = {}
+
+    def read(
+        self, goal: np.ndarray, *, train: np.ndarray, new: np.ndarray, penalties: np.ndarray = PENALTIES
+    ) -> np.ndarray:
+        """Return the readings (new stimulus, column) of a goal (stimulus, column).
+
+        Parameters
+        ----------
+        goal : array (stimulus, column)
+        train, new : array of bool (stimulus,)
+        penalties : array
+            To choose from by generalised cross-validation.
+        """
+        rows = np.flatnonzero(train | new)
+        key = train.tobytes() + new.tobytes()
+        if key not in self._folds:
+            features = _fourier_features(self._latents[rows], rng=np.random.default_rng(self._seed))
+            self._folds[key] = _Fold(features, new[rows])
+        return self._folds[key].read(goal[rows], penalties)
+
+
 def decode_labels(
     latents: np.ndarray,
     labels: Mapping[str, Label],
     *,
     groups: LatentGroups,
+    exchanges: Mapping[str, Exchange] | None = None,
     n_folds: int = 5,
     n_permutations: int = 0,
     seed: int,
@@ -79,9 +114,12 @@ def decode_labels(
     labels : mapping of str to Label (stimulus,)
     groups : LatentGroups
         A group's own labels, those that supervise it, are tested together.
+    exchanges : mapping of str to Exchange, optional
+        Levels of the stimuli that stay together in the folds and permutations of each label; every stimulus
+        is on its own where it is None.
     n_folds : int
     n_permutations : int
-        B of the null in which whole stimuli are permuted against their labels and everything is fitted
+        B of the null in which whole levels are permuted against their labels and everything is fitted
         anew, p = (1 + k) / (1 + B); 0 makes no test.
     seed : int
 
@@ -94,18 +132,19 @@ def decode_labels(
         Over group: `own_score` and `own_p`, the mean over the group's own labels and its p-value under
         the same permutations (labels that different stimuli have are tested apart and the smallest
         p-value multiplied by the number of tests). Scores are R2 (over cosine and sine together for a
-        label that wraps) or accuracy; NaN where a label does not vary or fewer than twenty stimuli have
+        label that wraps) or balanced accuracy (the mean over classes of the share that is read right);
+        NaN where a label does not vary or fewer than twenty stimuli have
         one.
     """
     codes = {code.name: code for code in code_labels(labels)}
     encoded = {name: code.encode(labels[name].values) for name, code in codes.items()}
     table = _Table(groups, list(labels))
-    for present, names in by_presence(encoded):
-        if present.sum() < MIN_STIMULI:
+    for present, names, exchange in _tested_together(encoded, exchanges):
+        if present.sum() < MIN_STIMULI or exchange.n_levels < n_folds:
             continue
         rng = np.random.default_rng(seed)
-        fold = rng.permutation(np.arange(present.sum()) % n_folds)
-        orders = permutations(int(present.sum()), n_permutations, rng=rng)
+        fold = exchange.folds(n_folds, rng)
+        orders = exchange.permutations(n_permutations, rng)
         goals = {name: encoded[name][present] for name in names}
         values = {name: label.values for name, label in select(labels, present).items()}
         bins = {name: bin_indices(codes[name], values[name]) for name in names}
@@ -123,6 +162,20 @@ def decode_labels(
                     null[name] = _null_scores(code, goal, orders, folds)
             table.put_tests(group, null)
     return table.dataset()
+
+
+def _tested_together(
+    encoded: Mapping[str, np.ndarray], exchanges: Mapping[str, Exchange] | None
+) -> Iterator[tuple[np.ndarray, list[str], Exchange]]:
+    """Yield the labels that the same stimuli have and that are exchanged alike, with what is exchanged."""
+    for present, names in by_presence(encoded):
+        if exchanges is None:
+            yield present, names, Exchange.singles(int(present.sum()))
+            continue
+        kinds = {exchanges[name].level.tobytes(): exchanges[name] for name in names}
+        for key, exchange in kinds.items():
+            own = [name for name in names if exchanges[name].level.tobytes() == key]
+            yield present, own, exchange[present]
 
 
 def _subsets(groups: LatentGroups) -> dict[str | None, np.ndarray]:
@@ -258,7 +311,9 @@ def _read(goals: np.ndarray, folds: list[_Fold], penalties: np.ndarray = PENALTI
 def _score(code: LabelCode, read: np.ndarray, goals: np.ndarray) -> np.ndarray:
     """Scores of one label under several assignments: goals (stimulus, assignment, column)."""
     if code.classes:
-        return (read.argmax(axis=2) == goals.argmax(axis=2)).mean(axis=0)
+        right = (read.argmax(axis=2) == goals.argmax(axis=2))[:, :, None] & (goals > 0)
+        n = (goals > 0).sum(axis=0)
+        return (right.sum(axis=0) / np.maximum(n, 1)).sum(axis=1) / (n > 0).sum(axis=1)
     error = ((read - goals) ** 2).sum(axis=(0, 2))
     return 1 - error / ((goals - goals.mean(axis=0)) ** 2).sum(axis=(0, 2))
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nwb_migvis.evidence.exchange import Exchange
 from nwb_migvis.evidence.significance import permutation_p, permutations
+from nwb_migvis.levels import Exchange
 
 MIN_PAIRS = 8
 """Fewer usable pairs than this give no estimate."""

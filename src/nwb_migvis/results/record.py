@@ -16,6 +16,12 @@ from nwb_migvis.plain import Json
 from nwb_migvis.results.printing import results_html, results_lines
 from nwb_migvis.results.table import group_table
 
+PARTS = ("repeatable", "decoded", "beyond_labels", "stable", "shown")
+"""Parts of a verdict."""
+
+PART_COLUMNS = tuple(f"{part}{end}" for part in PARTS for end in ("", "_low", "_high", "_p", "_q"))
+"""Columns of the parts: estimate, 95 % interval, p-value, and the p-value adjusted over the groups."""
+
 GROUP_COLUMNS: dict[str, type] = {
     "first": np.int64,
     "size": np.int64,
@@ -43,6 +49,7 @@ GROUP_COLUMNS: dict[str, type] = {
     "own_group_gap": np.float64,
     "participation_ratio": np.float64,
     "twonn_dimension": np.float64,
+    **dict.fromkeys(PART_COLUMNS, np.float64),
     "verdict": str,
 }
 """Columns of `Results.groups` in order."""

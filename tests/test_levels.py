@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from nwb_migvis.evidence.decoding import Reading
-from nwb_migvis.evidence.exchange import Exchange, determined_by, label_exchanges
 from nwb_migvis.evidence.significance import permutations
 from nwb_migvis.evidence.specific import decode_beyond, other_features, what_is_left
 from nwb_migvis.labels import Label, as_labels
+from nwb_migvis.levels import Exchange, determined_by, label_exchanges
 
 
 def kinds(index):
