@@ -116,7 +116,7 @@ def objects_named(rng: np.random.Generator, size: int) -> xr.Dataset:
 
 
 def film(rng: np.random.Generator, size: int) -> xr.Dataset:
-    """Neighbouring frames are alike; labels are drawn per scene of 10 frames; the order is that of the film."""
+    """Neighbouring frames are alike; labels are drawn per scene of 10 frames; in the film's order."""
     n, n_repeats = _sizes(size)
     walk = np.cumsum(rng.normal(size=(n, 6)), axis=0)
     walk = (walk - walk.mean(axis=0)) / walk.std(axis=0)
@@ -172,7 +172,7 @@ def blocks_of_20(rng: np.random.Generator, size: int) -> xr.Dataset:
 
 
 def fixed_cycle(rng: np.random.Generator, size: int) -> xr.Dataset:
-    """The same with categories in one fixed order within every cycle, and gain that falls along each cycle."""
+    """Untuned units; categories in one fixed order within every cycle, along which the gain falls."""
     n, n_repeats = _sizes(size)
     kind = np.arange(n) % 3
     one = [

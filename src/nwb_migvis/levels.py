@@ -186,7 +186,7 @@ def choose_design(
         levels = Exchange.of(labels[finer].values)
         held = [name for name in nested if levels.holds(labels[name])]
         note = (
-            f"{', '.join(held)} {'is' if len(held) == 1 else 'are'} the same for all images of a {finer}: "
+            f"{', '.join(held)} {'is' if len(held) == 1 else 'are'} the same for all images of one {finer}: "
             f"they were kept together, as with split.by = {finer!r}"
         )
         return Design(split=levels, by_label=dict.fromkeys(labels, levels), notes=(note,))

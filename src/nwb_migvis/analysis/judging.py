@@ -49,18 +49,13 @@ class Setting:
 
 def setting_of(session: xr.Dataset, labels: Mapping[str, Label], design: Design, context: Context) -> Setting:
     """Look at a session's design: what is independent, and what cannot be told from time."""
-    from nwb_migvis.evidence.order import MIN_READ, Order, image_from_time, label_from_time
+    from nwb_migvis.evidence.design import labels_from_time, order_of
+    from nwb_migvis.evidence.order import image_from_time
 
-    if "start_time" not in session:
+    order = order_of(session)
+    if order is None:
         return Setting(design, None, "", {})
-    order = Order(session["stimulus_index"].values, session["start_time"].values, session.sizes["stimulus"])
-    from_time = {}
-    for name, label in labels.items():
-        score, p_value = label_from_time(
-            label, order, exchange=design.by_label[name], seed=context.seeds["evidence"]
-        )
-        if score > MIN_READ and p_value < 0.05:
-            from_time[name] = f"time: {name} is read from the time of presentation alone (R2 {score:.2f})"
+    from_time = labels_from_time(labels, order, design, seed=context.seeds["evidence"])
     return Setting(design, order, image_from_time(order), from_time)
 
 
