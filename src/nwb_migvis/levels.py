@@ -78,7 +78,7 @@ class Exchange:
 
         Every row of a level gets a row of the one level that takes its place. Rows within a level come in
         random order; a larger level goes through the rows of a smaller one again. A label that is constant
-        within levels is so permuted over levels.
+        within levels is thus permuted over levels.
         """
         if self.is_single:
             return permutations(len(self), n, rng=rng)

@@ -15,7 +15,7 @@ from nwb_migvis.labels import Label
 from nwb_migvis.levels import Exchange, determined_by
 
 MIN_LEFT = 0.05
-"""A label of which less than this share is left beyond the others cannot be told from them."""
+"""A label of which less than this share is left beyond the others cannot be separated from them."""
 MIN_LEVELS = 5
 """Fewer independent test stimuli, or levels of them, are no test."""
 LEVEL_PENALTIES = np.array([1.0])
@@ -84,8 +84,8 @@ def what_is_left(label: Label, features: np.ndarray) -> np.ndarray:
 def other_features(name: str, labels: Mapping[str, Label], *, seed: int) -> np.ndarray:
     """Return the other labels as features that a label is judged beyond, (stimulus, feature).
 
-    Categories that the label is constant in are omitted (a kind is known of every object): they are levels
-    to exchange, not rivals.
+    Categories that the label is constant in are omitted (every object has a known kind): they are levels to
+    exchange, not rivals.
 
     Parameters
     ----------

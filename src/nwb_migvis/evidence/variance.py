@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nwb_migvis.evidence.halves import Halves
+from nwb_migvis.evidence.missing import centred, residuals
 from nwb_migvis.evidence.reliability import column_correlation, spearman_brown
 from nwb_migvis.evidence.ridge import fit_ridge
 from nwb_migvis.evidence.significance import permutation_p, permutations
@@ -139,7 +140,7 @@ class _Direction:
         # Units of no use to the verdict must not choose the penalty either.
         outputs = self._y_train[:, reliable] if reliable.any() else self._y_train
         self._penalty = fit_ridge(self._z_train, outputs).penalty
-        self._variance = ((self._y_test - self._y_test.mean(axis=0)) ** 2).sum(axis=0)
+        self._variance = (centred(self._y_test) ** 2).sum(axis=0)
         self._predictions: dict[bytes, np.ndarray] = {}
 
     def predict(self, latents: np.ndarray) -> np.ndarray:
@@ -152,7 +153,7 @@ class _Direction:
 
     def r2(self, latents: np.ndarray) -> np.ndarray:
         """R2 of each unit on the test stimuli, (unit,); NaN where a unit's responses do not vary."""
-        error = ((self._y_test - self.predict(latents)) ** 2).sum(axis=0)
+        error = (residuals(self._y_test, self.predict(latents)) ** 2).sum(axis=0)
         varies = self._variance > 0
         return np.where(varies, 1 - error / np.where(varies, self._variance, 1.0), np.nan)
 
@@ -161,15 +162,13 @@ class _Direction:
 
         With every prediction unchanged, R2 depends on the pairing of i and j through this alone.
         """
-        y = self._y_test - self._y_test.mean(axis=0)
-        return self._product(y, self.predict(latents), measured)
+        return self._product(centred(self._y_test), self.predict(latents), measured)
 
     def agreement_beyond(self, others: np.ndarray, measured: np.ndarray) -> np.ndarray:
         """The same for what the other groups leave over and what the group adds to the prediction."""
         rest = self.predict(others)
         added = self.predict(np.arange(self._z_test.shape[1])) - rest
-        left = self._y_test - rest
-        return self._product(left - left.mean(axis=0), added, measured)
+        return self._product(centred(self._y_test - rest), added, measured)
 
     def _product(self, y: np.ndarray, prediction: np.ndarray, measured: np.ndarray) -> np.ndarray:
         return (y[:, measured] / self._variance[measured]) @ prediction[:, measured].T

@@ -32,7 +32,7 @@ def sweep_table(measured: pd.DataFrame, *, title: str) -> str:
             f"{title}: numbers and sizes of groups, on validation stimuli (on which the fits stop early)",
             aligned(table.set_index(["free groups", "latents per group"]).reset_index()),
             "bits/spike: one half of the repeats from the other, beyond mean rates",
-            "total correlation: nats between groups, and the most that the estimate can say",
+            "total correlation: nats between groups, and the largest value of the estimate",
             "stability: linear CKA of matched groups between two seeds; own labels: R2 or accuracy, mean",
             "Nothing was chosen and nothing written: set latents.groups in a config to what you prefer.",
         ]

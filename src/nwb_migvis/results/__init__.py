@@ -12,6 +12,7 @@ from nwb_migvis.results.record import (
     Results,
     no_decoding,
     no_edits,
+    no_labels,
     no_selectivity,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "Results",
     "no_decoding",
     "no_edits",
+    "no_labels",
     "no_selectivity",
 ]
