@@ -127,7 +127,7 @@ def _of_session(
     scoring = edit_scoring(session["stimulus"].values.tolist(), raw, edits, readers, context=context)
     selectivity = edit_selectivity(raw, edits, scoring)
     appearance = describe_edits(raw, edits, scoring, seed=seed)
-    cells = pool([decode_specifically(fit, edits.image, setting, context) for fit in measured])
+    cells = pool([decode_specifically(fit, setting, context) for fit in measured])
     decoding = decoding.assign(beyond_variables(cells, list(raw.groups), decoding["label"].values.tolist()))
     claims = claims_of(
         measured, halves, setting, Shown(selectivity, appearance), cells=cells, others=others, context=context

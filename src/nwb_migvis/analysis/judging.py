@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 BEYOND = ("beyond", "beyond_low", "beyond_high", "beyond_p", "beyond_left")
 """Variables (group, label) of a decoding beyond other labels, image features and time."""
 
+LOW_LEVEL_PX = 64
+"""Longest side of the images that low-level features are taken of."""
+
 
 @dataclass(frozen=True, eq=False)
 class Setting:
@@ -39,24 +42,38 @@ class Setting:
         How images cannot be told from their time, "" where they can.
     time_of_labels : mapping of str to str
         Labels that cannot be told from time, with how.
+    nuisances : numpy.ndarray, shape (n_stimuli, n_columns)
+        Functions of low-level image features and times of presentation, that labels are judged beyond.
     """
 
     design: Design
     order: Order | None
     time_of_images: str
     time_of_labels: Mapping[str, str]
+    nuisances: np.ndarray
 
 
 def setting_of(session: xr.Dataset, labels: Mapping[str, Label], design: Design, context: Context) -> Setting:
     """Look at a session's design: what is independent, and what cannot be told from time."""
     from nwb_migvis.evidence.design import labels_from_time, order_of
-    from nwb_migvis.evidence.order import image_from_time
+    from nwb_migvis.evidence.order import image_from_time, time_nuisances
 
-    order = order_of(session)
+    order, images = order_of(session), _image_nuisances(session)
     if order is None:
-        return Setting(design, None, "", {})
+        return Setting(design, None, "", {}, images)
     from_time = labels_from_time(labels, order, design, seed=context.seeds["evidence"])
-    return Setting(design, order, image_from_time(order), from_time)
+    nuisances = np.concatenate([images, time_nuisances(order)], axis=1)
+    return Setting(design, order, image_from_time(order), from_time, nuisances)
+
+
+def _image_nuisances(session: xr.Dataset) -> np.ndarray:
+    """Describe a session's images by their low-level features, (stimulus, column); none without pixels."""
+    from nwb_migvis.evidence.low_level import low_level_features, nuisance_basis
+    from nwb_migvis.read.recorded import small_images
+
+    if "image" not in session:
+        return np.zeros((session.sizes["stimulus"], 0))
+    return nuisance_basis(low_level_features(small_images(session["image"], LOW_LEVEL_PX)))
 
 
 def without_slow_change(latents: SessionLatents, order: Order | None) -> SessionLatents:
@@ -71,31 +88,22 @@ def without_slow_change(latents: SessionLatents, order: Order | None) -> Session
 
 
 def decode_specifically(
-    latents: SessionLatents, images: np.ndarray, setting: Setting, context: Context
+    latents: SessionLatents, setting: Setting, context: Context
 ) -> dict[tuple[str, str], Specific]:
     """Decode every label from every group beyond the other labels, low-level image features and time.
 
     Parameters
     ----------
     latents : SessionLatents
-    images : numpy.ndarray of uint8
-        Of the stimuli; empty where there are no pixels.
     setting : Setting
     context : Context
     """
-    from nwb_migvis.evidence.low_level import low_level_features, nuisance_basis
-    from nwb_migvis.evidence.order import time_nuisances
     from nwb_migvis.evidence.specific import HeldOut, other_features, read_beyond, share_left, what_is_left
 
     config, seed = context.config.evidence, context.seeds["evidence"]
-    nuisances = [np.zeros((latents.split.size, 0))]
-    if images.size:
-        nuisances.append(nuisance_basis(low_level_features(images)))
-    if setting.order is not None:
-        nuisances.append(time_nuisances(setting.order))
     left, shares = {}, {}
     for name, label in latents.labels.items():
-        features = [other_features(name, latents.labels, seed=seed), *nuisances]
+        features = [other_features(name, latents.labels, seed=seed), setting.nuisances]
         left[name] = what_is_left(label, np.concatenate(features, axis=1))
         shares[name] = share_left(label, left[name])
     cells: dict[tuple[str, str], Specific] = {}
