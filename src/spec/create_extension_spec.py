@@ -185,6 +185,11 @@ def group_evidence(held_out: str) -> list[tuple[str, str, str]]:
         ("own_group_gap", "`decoding` minus the same labels' mean score from the best other group."),
         ("participation_ratio", "Linear dimensions that the group's latents use on the test stimuli."),
         ("twonn_dimension", "Dimension of the manifold of the group's latents on the test stimuli (TwoNN)."),
+        *(
+            (f"{name}_{end}", f"{which} bound of the 95 % confidence interval of `{name}`.")
+            for name in ("variance_explained", "variance_unique", "own_group_gap")
+            for end, which in (("low", "Lower"), ("high", "Upper"))
+        ),
     ]
     verdict = (
         "Whether the group's claim stands above its nulls: established, not established or not measured."
@@ -285,6 +290,13 @@ def synthesized_images() -> NWBGroupSpec:
             ),
             column("score_after", "float64", "Critic's score (nats) of the wanted group value on the edit."),
             column(
+                "support",
+                "float64",
+                "How unusual the latents are that guided the edit: percentile (0 to 100) of their distance "
+                "from the training latents among the distances of held-out stimuli.",
+                optional=True,
+            ),
+            column(
                 "map",
                 "float32",
                 "Where the edit changed the image: absolute difference from the source, as a fraction of the "
@@ -340,6 +352,12 @@ def selectivity() -> list[NWBGroupSpec]:
                 column("retention", "float64", "How much of the source's label was kept (1: all)."),
                 *bounds,
                 column("p_value", "float64", "Permutation p-value of `transfer`."),
+                column(
+                    "q_value",
+                    "float64",
+                    "`p_value` adjusted over the rows of the table (Benjamini and Hochberg).",
+                    optional=True,
+                ),
             ],
         ),
         table(
@@ -374,6 +392,16 @@ def selectivity() -> list[NWBGroupSpec]:
                     "Mean transfer of a group's own label minus the mean of 1 - retention of other "
                     "groups' labels.",
                 ),
+                *(
+                    column(
+                        f"{name}_{end}",
+                        "float64",
+                        f"{which} bound of the 95 % confidence interval of `{name}`.",
+                        optional=True,
+                    )
+                    for name in ("si_transfer", "si_strict")
+                    for end, which in (("low", "Lower"), ("high", "Upper"))
+                ),
             ],
         ),
     ]
@@ -393,7 +421,7 @@ def decoding() -> list[NWBGroupSpec]:
                 column("score", "float64", f"Score {score}"),
                 column("chance", "float64", "Mean score of labels permuted over stimuli."),
                 column("p_value", "float64", "Permutation p-value of `score`."),
-                column("q_value", "float64", "`p_value` adjusted over groups (Benjamini and Hochberg)."),
+                column("q_value", "float64", "`p_value` adjusted (Benjamini and Hochberg)."),
             ],
         ),
         table(
@@ -408,6 +436,15 @@ def decoding() -> list[NWBGroupSpec]:
                     "float64",
                     "Information that the best group's reading has of the label minus the second best's, "
                     "over the label's entropy.",
+                ),
+                *(
+                    column(
+                        f"mig_{end}",
+                        "float64",
+                        f"{which} bound of the 95 % confidence interval of `mig`.",
+                        optional=True,
+                    )
+                    for end, which in (("low", "Lower"), ("high", "Upper"))
                 ),
                 column("sap", "float64", "Score of the best group minus that of the second best."),
             ],

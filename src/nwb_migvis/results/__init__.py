@@ -1,9 +1,13 @@
 """The record of one run: what `run` returns, `write` stores and `read_results` reads back."""
 
 from nwb_migvis.results.record import (
+    BY_CELL,
+    BY_LABEL,
+    BY_METHOD,
     EDIT_COORDS,
     EDIT_MAPS,
     GROUP_COLUMNS,
+    OPTIONAL_EDIT_COORDS,
     OPTIONAL_GROUP_COLUMNS,
     ROLES,
     SPLITS,
@@ -14,9 +18,13 @@ from nwb_migvis.results.record import (
 )
 
 __all__ = [
+    "BY_CELL",
+    "BY_LABEL",
+    "BY_METHOD",
     "EDIT_COORDS",
     "EDIT_MAPS",
     "GROUP_COLUMNS",
+    "OPTIONAL_EDIT_COORDS",
     "OPTIONAL_GROUP_COLUMNS",
     "ROLES",
     "SPLITS",
