@@ -185,6 +185,10 @@ def _responses(
         r2, n_left_out = variance.r2, variance.n_units_left_out
         for name in names:
             table[name] = pd.Series(getattr(variance, name.removeprefix("variance_")))
+        for name in ("explained", "unique"):
+            bounds = getattr(variance, f"{name}_interval")
+            for i, end in enumerate(("low", "high")):
+                table[f"variance_{name}_{end}"] = pd.Series({g: bound[i] for g, bound in bounds.items()})
     else:
         table[names] = np.nan
     counts = (latents.spike_count, latents.stimulus_index)
@@ -316,7 +320,9 @@ def _decoding(latents: SessionLatents, design: Design, context: Context) -> tupl
     own["own_group_gap"] = pd.Series(
         own_group_gap(table["score"], supervised_by=latents.groups.supervised_by), dtype=float
     )
-    decoding = table[["score", "chance", "p_value", "q_value", "score_all"]].assign(
+    for end in ("low", "high"):
+        own[f"own_group_gap_{end}"] = table[f"gap_{end}"].values
+    decoding = table[["score", "chance", "p_value", "q_value", "score_all", "mig_low", "mig_high"]].assign(
         mig=group_mig(table["information"], table["entropy"]), sap=group_sap(table["score"], table["chance"])
     )
     return decoding, own

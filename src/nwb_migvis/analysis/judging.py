@@ -14,15 +14,13 @@ from nwb_migvis.analysis.context import Context
 from nwb_migvis.analysis.latents import SessionLatents, average_counts
 from nwb_migvis.labels import Label
 from nwb_migvis.levels import Design
+from nwb_migvis.results import BEYOND
 
 if TYPE_CHECKING:
     from nwb_migvis.evidence.halves import Halves
     from nwb_migvis.evidence.order import Order
     from nwb_migvis.evidence.specific import Specific
     from nwb_migvis.evidence.verdict import Part
-
-BEYOND = ("beyond", "beyond_low", "beyond_high", "beyond_p", "beyond_left")
-"""Variables (group, label) of a decoding beyond other labels, image features and time."""
 
 LOW_LEVEL_PX = 64
 """Longest side of the images that low-level features are taken of."""
@@ -153,11 +151,14 @@ def beyond_variables(
     cells: Mapping[tuple[str, str], Specific], groups: Sequence[str], labels: Sequence[str]
 ) -> dict[str, tuple[tuple[str, str], np.ndarray]]:
     """Return the readings as variables (group, label) of `Results.decoding`."""
+    from nwb_migvis.evidence.significance import benjamini_hochberg
+
     table = np.full((len(BEYOND), len(groups), len(labels)), np.nan)
     for i, group in enumerate(groups):
         for j, label in enumerate(labels):
             if cell := cells.get((group, label)):
-                table[:, i, j] = (cell.score, *cell.interval, cell.p_value, cell.left)
+                table[:, i, j] = (cell.score, *cell.interval, cell.p_value, np.nan, cell.left)
+    table[BEYOND.index("beyond_q")] = benjamini_hochberg(table[BEYOND.index("beyond_p")])
     return {name: (("group", "label"), values) for name, values in zip(BEYOND, table, strict=True)}
 
 
@@ -287,7 +288,7 @@ def claims_of(
     config, latents = context.config.evidence, fits[0]
     groups = latents.groups
     responses = [
-        _response_parts(fit, own, context) if own is not None else {}
+        _response_parts(fit, own, setting, context) if own is not None else {}
         for fit, own in zip(fits, halves, strict=True)
     ]
     stable = _stable_parts(latents, others, setting, context)
@@ -306,7 +307,9 @@ def claims_of(
     return claims
 
 
-def _response_parts(latents: SessionLatents, halves: Halves, context: Context) -> dict[str, dict[str, Part]]:
+def _response_parts(
+    latents: SessionLatents, halves: Halves, setting: Setting, context: Context
+) -> dict[str, dict[str, Part]]:
     """Return, by group, whether it explains responses of other repeats, alone and beyond all labels."""
     from nwb_migvis.evidence.beyond import label_features, variance_beyond
     from nwb_migvis.evidence.variance import group_variance
@@ -318,11 +321,14 @@ def _response_parts(latents: SessionLatents, halves: Halves, context: Context) -
         "n_permutations": config.n_permutations,
         "seed": seed,
     }
-    variance = group_variance(halves, latents.groups, **options)
+    levels = setting.design.split[halves.repeated_test]
+    variance = group_variance(halves, latents.groups, **options, levels=levels)
     features = label_features(latents.labels, train=latents.split == "train", seed=seed)
     parts = {}
     for group, place in latents.groups.slices.items():
-        alone = Part(variance.explained[group], p=variance.explained_p[group])
+        alone = Part(
+            variance.explained[group], variance.explained_interval[group], variance.explained_p[group]
+        )
         beyond = alone
         if features.shape[1]:
             added = variance_beyond(halves.of_latents(place), features, **options)

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.evidence.disentanglement import bin_indices, mutual_information
+from nwb_migvis.evidence.gaps import N_RESAMPLES, LabelReadings, gap_intervals, mig_interval
 from nwb_migvis.evidence.labels import by_presence
 from nwb_migvis.evidence.significance import benjamini_hochberg, permutation_p
 from nwb_migvis.groups import LatentGroups
@@ -127,11 +128,13 @@ def decode_labels(
     -------
     xarray.Dataset
         Over (group, label): `score`, `chance` (its mean over the permutations), `p_value`, `q_value` (of
-        Benjamini and Hochberg over the groups, for each label) and `information` (nats, see
-        `disentanglement.mutual_information`). Over label: `score_all` from all latents, `entropy` (nats).
-        Over group: `own_score` and `own_p`, the mean over the group's own labels and its p-value under the
-        same permutations. Labels that different stimuli have are tested apart, and the smallest p-value is
-        multiplied by the number of tests. Scores are R2 (over cosine and sine together for a label that
+        Benjamini and Hochberg over all cells) and `information` (nats, see
+        `disentanglement.mutual_information`). Over label: `score_all` from all latents, `entropy` (nats),
+        `mig_low` and `mig_high`, the ends of the interval of the information gap. Over group: `gap_low` and
+        `gap_high`, those of `own_group_gap`; intervals need permutations.
+        Over group too: `own_score` and `own_p`, the mean over the group's own labels and its p-value under
+        the same permutations. Labels that different stimuli have are tested apart, and the smallest p-value
+        is multiplied by the number of tests. Scores are R2 (over cosine and sine together for a label that
         wraps) or balanced accuracy (the mean over classes of the share that is read right). They are NaN
         where a label does not vary or fewer than twenty stimuli have one.
     """
@@ -147,6 +150,8 @@ def decode_labels(
         goals = {name: encoded[name][present] for name in names}
         values = {name: label.values for name, label in select(labels, present).items()}
         bins = {name: bin_indices(codes[name], values[name]) for name in names}
+        reads: dict[str, dict[str, np.ndarray]] = {name: {} for name in names}
+        binned: dict[str, dict[str, np.ndarray]] = {name: {} for name in names}
         for group, own in _subsets(groups).items():
             features = _fourier_features(latents[present][:, own], rng=np.random.default_rng(seed))
             folds = [_Fold(features, fold == k) for k in range(n_folds)]
@@ -157,9 +162,23 @@ def decode_labels(
                 table.put("score", group, name, _score(code, read, goal[:, None])[0])
                 read_bins = bin_indices(code, values[name], code.decode(read[:, 0]))
                 table.put_information(group, name, bins[name], read_bins)
+                if group is not None:
+                    reads[name][group], binned[name][group] = read[:, 0], read_bins
                 if n_permutations and group is not None:
                     null[name] = _null_scores(code, goal, orders, folds)
             table.put_tests(group, null)
+        for name in names:
+            table.readings[name] = LabelReadings.spread(
+                present,
+                goal=goals[name],
+                read=reads[name],
+                is_category=bool(codes[name].classes),
+                bins=bins[name],
+                read_bins=binned[name],
+            )
+    if n_permutations:
+        levels = next(iter(exchanges.values())) if exchanges else Exchange.singles(len(latents))
+        table.put_intervals(levels, seed)
     return table.dataset()
 
 
@@ -185,19 +204,24 @@ def _subsets(groups: LatentGroups) -> dict[str | None, np.ndarray]:
     return own
 
 
+_BY_LABEL = ("score_all", "entropy", "mig_low", "mig_high")
+_BY_GROUP = ("own_score", "own_p", "gap_low", "gap_high")
+
+
 class _Table:
     """Collects what `decode_labels` returns."""
 
     def __init__(self, groups: LatentGroups, labels: list[str]) -> None:
         self._own = {g: [name for name in its if name in labels] for g, its in groups.supervised_by.items()}
         self._own_tests: dict[str, list[float]] = {g: [] for g in groups}
+        self.readings: dict[str, LabelReadings] = {}
         both = ("group", "label")
         sizes = (len(groups), len(labels))
         self._table = xr.Dataset(
             {
                 **{n: (both, np.full(sizes, np.nan)) for n in ("score", "chance", "p_value", "information")},
-                **{n: (("label",), np.full(len(labels), np.nan)) for n in ("score_all", "entropy")},
-                **{n: (("group",), np.full(len(groups), np.nan)) for n in ("own_score", "own_p")},
+                **{n: (("label",), np.full(len(labels), np.nan)) for n in _BY_LABEL},
+                **{n: (("group",), np.full(len(groups), np.nan)) for n in _BY_GROUP},
             },
             coords={"group": np.array(groups.names, dtype=object), "label": np.array(labels, dtype=object)},
         )
@@ -228,6 +252,19 @@ class _Table:
             together = np.mean([null[label] for label in own], axis=0)
             self._own_tests[group].append(float(permutation_p(observed, together)))
 
+    def put_intervals(self, exchange: Exchange, seed: int) -> None:
+        """Resample whole levels of the stimuli for the intervals of the gaps between groups."""
+        weight = exchange.bootstrap(N_RESAMPLES, np.random.default_rng(seed))
+        rng = np.random.default_rng([seed, 1])
+        if len(self._own) > 1:
+            for label, readings in self.readings.items():
+                ends = mig_interval(readings, weight, rng)
+                for end, value in zip(("low", "high"), ends, strict=True):
+                    self._table[f"mig_{end}"].loc[{"label": label}] = value
+        for group, gap in gap_intervals(self.readings, weight, supervised_by=self._own).items():
+            for end, value in zip(("low", "high"), gap, strict=True):
+                self._table[f"gap_{end}"].loc[{"group": group}] = value
+
     def dataset(self) -> xr.Dataset:
         for group, own in self._own.items():
             scores = self._table["score"].sel(group=group, label=own).values
@@ -237,8 +274,7 @@ class _Table:
                 self._table["own_score"].loc[place] = np.nanmean(scores)
             if tests:
                 self._table["own_p"].loc[place] = min(1.0, len(tests) * min(tests))
-        p = self._table["p_value"].values
-        q = np.stack([benjamini_hochberg(column) for column in p.T], axis=1) if p.size else p
+        q = benjamini_hochberg(self._table["p_value"].values)
         return self._table.assign(q_value=(("group", "label"), q))
 
 
