@@ -99,7 +99,7 @@ BY_METHOD = tuple(f"{name}{end}" for name in ("si_transfer", "si_strict") for en
 """Variables (method, reader) of `Results.selectivity`."""
 
 BEYOND = tuple(f"beyond{end}" for end in ("", "_low", "_high", "_p", "_q", "_left"))
-"""Variables (group, label) of `Results.decoding` beyond all else that is known; earlier versions lack them."""
+"""Variables (group, label) of `Results.decoding` beyond all else that is known; new in 0.2."""
 
 BY_LABEL = ("score_all", "mig", "mig_low", "mig_high", "sap")
 """Variables (label) of `Results.decoding`."""
