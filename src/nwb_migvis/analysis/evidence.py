@@ -40,6 +40,8 @@ class SessionEvidence:
         What the edits look like.
     shared_with : tuple of dict
         How well other sessions agree.
+    independence : tuple of dict
+        How well each pair of groups predict each other.
     notes : tuple of str
     """
 
@@ -51,6 +53,7 @@ class SessionEvidence:
     appearance: Mapping[str, Any] = field(default_factory=dict)
     shared_with: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    independence: tuple[Mapping[str, Any], ...] = ()
 
 
 def gather_evidence(
@@ -100,6 +103,7 @@ def _of_session(
     groups = _judged(groups.join(own))
     readers = fit_edit_readers(latents, edits, context)
     scoring = edit_scoring(session["stimulus"].values.tolist(), latents, edits, readers, context=context)
+    independence = _independence(latents, context)
     return SessionEvidence(
         groups[[name for name in GROUP_COLUMNS if name in groups]],
         units,
@@ -108,7 +112,8 @@ def _of_session(
         edit_selectivity(latents, edits, scoring),
         describe_edits(latents, edits, scoring, seed=seed),
         shared_with,
-        _notes(latents, groups),
+        (*_notes(latents, groups), *_dependence_notes(independence)),
+        independence,
     )
 
 
@@ -289,6 +294,30 @@ def _decoding(latents: SessionLatents, context: Context) -> tuple[xr.Dataset, pd
         mig=group_mig(table["information"], table["entropy"]), sap=group_sap(table["score"], table["chance"])
     )
     return decoding, own
+
+
+def _independence(latents: SessionLatents, context: Context) -> tuple[Mapping[str, Any], ...]:
+    """Test on the test stimuli whether the groups are independent of each other."""
+    from nwb_migvis.evidence.decoding import Reading
+    from nwb_migvis.evidence.exchange import Exchange
+    from nwb_migvis.evidence.independence import dependence_records, group_dependence
+
+    test = latents.split == "test"
+    reading = Reading(
+        exchange=Exchange.singles(int(test.sum())),
+        seed=context.seeds["evidence"],
+        n_permutations=context.config.evidence.n_permutations,
+    )
+    return dependence_records(group_dependence(latents.mean[test], latents.groups, reading))
+
+
+def _dependence_notes(independence: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the pairs of groups that predict each other."""
+    from nwb_migvis.evidence.significance import LEVEL
+
+    pairs = [pair for pair in independence if pair["q_value"] < LEVEL]
+    names = ", ".join(f"{pair['group']} and {pair['other']} (R2 {pair['score']:.2f})" for pair in pairs)
+    return [f"groups that are not independent on the test images: {names}"] if pairs else []
 
 
 def _judged(groups: pd.DataFrame) -> pd.DataFrame:
