@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/bench_flawless.py --seeds 0 1 2
 
-Each seed draws stimuli, trains both readers on those of the training split, and draws pairs of test stimuli as
-a run does. A flawless edit of a group is the source's object with the target's pose or category. Its transfer
-should be 1, and its retention 0, for every label of the group that the reader reads with a score of 0.5 or
-more; other labels should have 0 and 1. `short` are edits that stop half way in pose: they should have 0.5.
+Each seed draws stimuli, trains both readers on those of the training split, and draws pairs of test stimuli
+as a run does. A flawless edit of a group is the source's object with the target's pose or category. Its
+transfer should be 1, and its retention 0, for every label of the group that the reader reads with a score of
+0.5 or more (*); other labels should have 0 and 1. `short` are edits that stop half way in pose: 0.5.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def main() -> None:
                 for reader in runs["reader"].values:
                     cell = runs.sel(group=group, label=label, method=method, reader=reader)
                     score = float(runs["reader_score"].sel(label=label, reader=reader))
-                    text = f"{reader} {float(cell['transfer']):5.2f} / {float(cell['retention']):5.2f} ({score:.2f})"
+                    values = f"{float(cell['transfer']):5.2f} / {float(cell['retention']):5.2f}"
                     mark = "*" if label in names and score >= MEASURABLE else " "
-                    cells.append(f"{method} {text}{mark}")
+                    cells.append(f"{method} {reader} {values} ({score:.2f}){mark}")
             print(f"{group:9s}{label:12s}{'   '.join(cells)}")
     index = runs.sel(method="pmi")
     for reader in runs["reader"].values:
