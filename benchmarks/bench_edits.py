@@ -176,10 +176,10 @@ def speed(bench: Bench, ours: Procedure, published: Procedure, *, repeats: int) 
     base, best = measure(published), measure(ours)
     plan = planned(ours)
     told = seconds_an_edit(plan, lambda: bench.made(plan, demo), repeats=repeats)
-    print(f"\n{'published procedure':32s}{base:10.3f} s an edit{1 / base:10.3f} edits/s")
-    print(f"{'ours':32s}{best:10.3f} s an edit{1 / best:10.3f} edits/s    ratio {base / best:.1f}")
+    print(f"\n{'published procedure':32s}{base:10.3f} s per edit{1 / base:10.3f} edits/s")
+    print(f"{'ours':32s}{best:10.3f} s per edit{1 / best:10.3f} edits/s    ratio {base / best:.1f}")
     what = "ours, as the demo guides"
-    print(f"{what:32s}{told:10.3f} s an edit{1 / told:10.3f} edits/s    ratio {base / told:.1f}\n")
+    print(f"{what:32s}{told:10.3f} s per edit{1 / told:10.3f} edits/s    ratio {base / told:.1f}\n")
     print(f"{'factor':24s}{'published with it':>20s}{'ours without it':>20s}")
     for factor in FACTORS:
         gain = base / measure(switched(published, ours, factor))
@@ -193,7 +193,7 @@ def quality(bench: Bench, n_steps: Sequence[int], guidance: str) -> None:
     demo, latents = bench.config.synthesis, bench.latents
     labelled = [name for name, labels in latents.groups.supervised_by.items() if labels]
     readers, first = None, None
-    print(f"\n{demo.n_pairs} held-out pairs a group, guidance: {guidance}")
+    print(f"\n{demo.n_pairs} held-out pairs per group, guidance: {guidance}")
     heads = ("steps", "reader", "SI_t", "SI_strict", "SI_t lost", "SI_strict lost")
     print("".join(f"{head:>16s}" for head in heads))
     for n in n_steps:
@@ -238,7 +238,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--pairs", type=int, default=64, help="held-out pairs a group whose quality is read")
+    parser.add_argument("--pairs", type=int, default=64, help="held-out pairs per group that are read")
     parser.add_argument("--repeats", type=int, default=2, help="of which the fastest counts")
     parser.add_argument("--only", choices=("speed", "quality"))
     parser.add_argument("--guidance", choices=GUIDANCE, help="of the edits whose quality is read; else both")

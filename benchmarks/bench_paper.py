@@ -85,7 +85,7 @@ class Device:
 
 
 def time_prior(stimuli: Stimuli, settings: PriorConfig, device: Device, n: int) -> Prior:
-    """Print the steps a second of training the prior; return it, hardly trained."""
+    """Print the steps per second of training the prior; return it, hardly trained."""
     images = stimuli.images[stimuli.split == "train"]
     z = stimuli.latents[stimuli.split == "train"]
     training = PriorTraining(
@@ -119,7 +119,7 @@ def time_prior(stimuli: Stimuli, settings: PriorConfig, device: Device, n: int) 
 
 
 def time_critic(stimuli: Stimuli, prior: Prior, config: Config, device: Device, n: int) -> Critic:
-    """Print the steps a second of training the critic; return it."""
+    """Print the steps per second of training the critic; return it."""
     made = []
 
     def train(n_steps: int) -> None:
@@ -143,7 +143,7 @@ def time_critic(stimuli: Stimuli, prior: Prior, config: Config, device: Device, 
 
 
 def time_edits(stimuli: Stimuli, prior: Prior, critic: Critic, config: Config, device: Device) -> None:
-    """Print the edits a second by the method proper, inversions included."""
+    """Print the edits per second by the method proper, inversions included."""
     settings = config.synthesis
     plan = plan_edits(
         np.flatnonzero(stimuli.split == "test"),
@@ -188,7 +188,7 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--images", type=int, default=320, help="renders to train on and edit")
-    parser.add_argument("--pairs", type=int, default=64, help="held-out pairs a group")
+    parser.add_argument("--pairs", type=int, default=64, help="held-out pairs per group")
     parser.add_argument("--steps", type=int, default=100, help="of training that are timed")
     parser.add_argument("--tiny", action="store_true", help="a short run that shows that all of it works")
     given = parser.parse_args()

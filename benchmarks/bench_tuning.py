@@ -7,9 +7,9 @@ Readers that took no part in editing, trained on fresh renders of the same kind 
 more of them than a session shows), read pose, category and shape off sources, targets and edits; the planted
 tuning turns what was read into rates. For the edits of each group and the units of each planted kind:
 transfer (to the target's rates) and retention (of the source's), by the joint regression that labels are
-measured with, one column a unit; the last column has the two shape parameters themselves, as they were read.
-An edit of pose should move units tuned to pose and no others. `rendered anew` are objects drawn with the
-target's pose, category or shape in place of the source's: what flawless edits score.
+measured with, one column per unit; the last column has the two shape parameters themselves, as they were
+read. An edit of pose should move units tuned to pose and no others. `rendered anew` are objects drawn with
+the target's pose, category or shape in place of the source's: what flawless edits score.
 
 Several files, each of a session of its own seed, are read by the same readers.
 """

@@ -211,16 +211,18 @@ def digests() -> dict[str, dict[str, str]]:
 
 
 def compare(before: Path, after: Path) -> int:
-    """Print what differs between two files of digests; return how many do."""
+    """Print what differs between two files of digests; return how many do. Arrays that are new do not."""
     old, new = (json.loads(path.read_text()) for path in (before, after))
-    n_different = 0
+    n_different, n_new = 0, 0
     for name in old.keys() | new.keys():
         was, now = old.get(name, {}), new.get(name, {})
         for key in sorted(was.keys() | now.keys()):
-            if was.get(key) != now.get(key):
+            if key not in was:
+                n_new += 1
+            elif was[key] != now.get(key):
                 n_different += 1
                 print(f"{name}: {key}: {was.get(key)} -> {now.get(key)}")
-    print(f"{n_different} of {sum(map(len, old.values()))} digests differ")
+    print(f"{n_different} of {sum(map(len, old.values()))} digests differ; {n_new} are new")
     return n_different
 
 

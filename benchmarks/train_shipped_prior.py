@@ -3,11 +3,11 @@
     python benchmarks/train_shipped_prior.py FOLDER --device cuda [--steps N] [--batch-size N] [--workers N]
 
 Worker processes render while the network learns: chunk k has the seed SEED + k and joins the pool that
-batches are drawn from after k * `--every` steps, whether rendering is fast or slow. The network is told what
-was rendered (pose, category and shape, dropped at random like latent groups), so that it learns to listen:
-a session that conditions it on its latents has only the meaning of those left to teach. What is kept, in
-FOLDER/renders, is the network with the averaged weights, without the embedding of its condition. It is
-written every `--keep` steps, too.
+batches are drawn from after k * `--every` steps, whether rendering is fast or slow. The network is
+conditioned on what was rendered (pose, category and shape, dropped at random like latent groups), so that it
+learns to use its condition. A session that conditions it on its latents then only has to teach it their
+meaning. FOLDER/renders gets the network with the averaged weights, without the embedding of its condition. It
+is written every `--keep` steps, too.
 """
 
 from __future__ import annotations

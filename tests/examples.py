@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,9 +21,16 @@ STIMULI = list(MOCK_STIMULI)
 
 
 def example_results(*, stability=True, edits=True, labels=True, evidence=True, **settings) -> Results:
-    """Return `mock_results`; what is false is absent."""
+    """Return `mock_results`; what is false is absent. Units are those of `write_session` unless given."""
     parts = {"stability": stability, "edits": edits, "labels": labels, "evidence": evidence}
-    return mock_results(without=[part for part, present in parts.items() if not present], **settings)
+    results = mock_results(without=[part for part, present in parts.items() if not present], **settings)
+    return results if "units" in settings else with_unit_rows(results)
+
+
+def with_unit_rows(results: Results) -> Results:
+    """Return results whose units are the first rows of their session's Units table."""
+    units = results.units.assign_coords(unit_row=("unit", np.arange(results.units.sizes["unit"])))
+    return replace(results, units=units)
 
 
 def write_session(path: Path, *, seed: int = 0) -> Path:

@@ -177,7 +177,7 @@ def test_pictures_in_and_out(pipeline):
         ({"images": IMAGES[:2], "n_steps": 951}, "951 steps do not fit"),
         ({"images": IMAGES[:2], "n_steps": 0}, "n_steps is 0; expected at least 1"),
         ({"images": IMAGES[:2], "guidance": Adds(lambda x, *_: x[:1])}, r"the guidance has the shape \(1,"),
-        ({"images": IMAGES[:3], "guidance": Along(BRIGHT, torch.ones(2))}, "is of 2 images; expected 3"),
+        ({"images": IMAGES[:3], "guidance": Along(BRIGHT, torch.ones(2))}, "is for 2 images; expected 3"),
         ({"images": IMAGES[:2], "guidance": Along(BRIGHT, torch.tensor([0.1, torch.nan]))}, "not finite"),
         ({"images": IMAGES[:2], "guidance": Adds(lambda x, *_: x * torch.nan)}, "not finite"),
         ({"images": IMAGES[:2], "guidance": 0.3}, "guidance of the type float"),

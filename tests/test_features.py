@@ -260,7 +260,7 @@ def test_the_efficientnet_takes_the_weights_of_its_package(monkeypatch, tmp_path
 
 
 def _as_stored(name):
-    """Name a tensor as the package does: every part that is no number, nor the last, with a dash before."""
+    """Name a tensor as the package does: a dash before every part that is neither a number nor the last."""
     *parts, last = name.split(".")
     return ".".join([*(part if part.isdigit() else f"_{part}" for part in parts), last])
 

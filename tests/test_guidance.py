@@ -136,11 +136,11 @@ def test_guidance_of_another_number_of_images(networks):
     x = torch.zeros(3, 1, 8, 8)
     at = embed_condition(prior, torch.zeros(2, 2))
     for guidance in (of_critic(critic), PriorGuidance(prior, at, at, guidance_scale=1.0)):
-        with pytest.raises(MigvisError, match="the guidance is of 2 images; expected 3"):
+        with pytest.raises(MigvisError, match="the guidance is for 2 images; expected 3"):
             guidance.shift(x, 400, x, x)
-    with pytest.raises(MigvisError, match="is of 3 images; expected 2"):
+    with pytest.raises(MigvisError, match="is for 3 images; expected 2"):
         of_critic(critic, length=(0.1, 0.2, 0.3))
-    with pytest.raises(MigvisError, match="is of 1 image; expected 2"):
+    with pytest.raises(MigvisError, match="is for 1 image; expected 2"):
         PriorGuidance(prior, at, at[:1])
 
 

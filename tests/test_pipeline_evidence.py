@@ -163,7 +163,7 @@ def test_counts_that_are_none_are_refused():
     session = population(0)
     counts = session["spike_count"].values.astype(float)
     counts[7, 3] = np.nan
-    with pytest.raises(MigvisError, match="1 values that are no counts, the first nan at presentation 7"):
+    with pytest.raises(MigvisError, match="1 values that are not counts, the first nan at presentation 7"):
         Study(session.assign(spike_count=(("presentation", "unit"), counts)), SMALL).run()
     still = xr.ones_like(session["spike_count"])
     with pytest.raises(MigvisError, match="none of the 16 units ever changes"):

@@ -215,3 +215,25 @@ def test_an_analyzer_without_its_recording_needs_a_start():
         SortedUnits.of(analyzer)
     away = session_from_sorting(analyzer, table, t_start=20.0)
     np.testing.assert_array_equal(away["spike_count"], here["spike_count"])
+
+
+@pytest.mark.parametrize("link", [h5py.ExternalLink("gone.nwb", "/trials"), h5py.SoftLink("/gone")])
+@pytest.mark.parametrize("place", ["intervals/trials", "intervals/trials/kind", "units/obs_intervals"])
+def test_links_to_nowhere_that_would_lose_labels_or_masks_are_refused(tmp_path, link, place):
+    path = index_series(tmp_path / "a.nwb", trials={"kind": ["ab"[k % 2] for k in SHOWN]}).path
+    with h5py.File(path, "r+") as file:
+        if place in file:
+            del file[place]
+        file[place] = link
+    with pytest.raises(MigvisError, match=f"the link /{place} leads to .*gone.*which does not exist"):
+        read_session(path)
+
+
+def test_links_to_nowhere_in_other_places_are_named(tmp_path):
+    path = index_series(tmp_path / "a.nwb").path
+    with h5py.File(path, "r+") as file:
+        file["acquisition/labels"] = h5py.ExternalLink("gone.nwb", "/labels")
+    session = read_session(path)
+    assert session.attrs["not_joined"] == {
+        "acquisition/labels": "its link leads to /labels of gone.nwb, which does not exist"
+    }

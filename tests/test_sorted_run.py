@@ -92,12 +92,26 @@ def test_a_new_session_with_results(home, call, tmp_path):
     assert list(results.groups.index)[:2] == ["area", "free"]
     provenance = results.provenance
     assert provenance["reading"]["unit_query"] == f"snr > {snr.min()}"
+    assert provenance["reading"]["t_start"] == 0
+    assert provenance["reading"]["window_s"] == [0.07, 0.17]
     named = {entry["path"]: entry.get("sha256") for entry in provenance["inputs"]}
     assert list(named) == ["analyzer", "p.csv", "meta.toml"]
     assert named["p.csv"] == hashlib.sha256((home / "p.csv").read_bytes()).hexdigest()
     session = read_session(out, where="correct")
     assert (session.attrs["n_blank"], session.attrs["n_dropped"]) == (1, 1)
     assert not [finding for finding in validate_file(out) if finding.importance == "error"]
+
+
+def test_an_analyzer_without_its_recording_asks_for_its_start(home, call):
+    asked = sorted_run(home, "--metadata", home / "meta.toml", "--out", home / "never.nwb")
+    at = asked.index("--t-start")
+    code, _, errors = call(*asked[:at], *asked[at + 2 :])
+    assert code == 1
+    assert len(errors.strip().splitlines()) == 1
+    assert "--t-start" in errors
+    assert not (home / "never.nwb").exists()
+    code, _, errors = call("inspect", home / "raw.nwb", "--t-start", 3)
+    assert code == 2
 
 
 def test_units_and_results_into_a_copy_of_a_session(home, call):
@@ -152,7 +166,7 @@ def test_units_and_results_into_a_copy_of_a_session(home, call):
         ),
         (
             ["{home}/p.csv", "--presentations", "{home}/p.csv", "--metadata", "{home}/meta.toml"],
-            "is no folder",
+            "is not a folder",
         ),
         (
             ["{home}/analyzer", "--presentations", "{home}/no.csv", "--metadata", "{home}/meta.toml"],

@@ -19,7 +19,7 @@ from pynwb import NWBHDF5IO
 
 from nwb_migvis import MigvisError, read_results
 from nwb_migvis.results import no_decoding, no_edits, no_selectivity
-from nwb_migvis.store import list_runs, read_weights, write_results
+from nwb_migvis.store import list_runs, read_weights, validate_file, write_results
 from nwb_migvis.store.canonical import canonical
 from nwb_migvis.store.encode import encode
 
@@ -65,7 +65,7 @@ def test_every_attribute_comes_back(variants, name):
     given, found = VARIANTS[name], read_results(variants, name)
     assert found.name == name
     pd.testing.assert_frame_equal(found.groups, given.groups)
-    for part in ("latents", "units", "synthesized", "selectivity", "decoding"):
+    for part in ("latents", "units", "synthesized", "selectivity", "decoding", "labels"):
         xr.testing.assert_identical(getattr(found, part), getattr(given, part))
     assert found.provenance == given.provenance
     for part, variable, dtype in (
@@ -322,3 +322,63 @@ def test_pynwb_alone_reads_every_table_and_pixel(written, tmp_path):
         assert hashlib.sha256(arrays[f"weights.{network}"]).digest() == hashlib.sha256(data).digest()
     assert "Bilder für α" in str(arrays["provenance"])
     assert list(arrays["stimulus_latents.stimulus"]) == STIMULI
+
+
+def test_labels_may_have_any_name(session, tmp_path):
+    names = ("name", "id", "stimulus_", "columns", "size/deg:x", ".", "größe", "size_deg_x", "add_row")
+    given = example_results()
+    numbers = {name: ("stimulus", np.arange(len(STIMULI)) + i / 10) for i, name in enumerate(names)}
+    labels = xr.Dataset(numbers, coords={"stimulus": STIMULI})
+    given = dataclasses.replace(given, labels=labels)
+    out = write_results(given, source=session, out=tmp_path / "out.nwb")
+    found = read_results(out)
+    xr.testing.assert_identical(found.labels, labels)
+    assert list(found.labels.data_vars) == list(names)
+    assert list(found.to_datatree()["labels"].data_vars)[4] == "size_deg:x"
+    assert [f for f in validate_file(out) if f.importance == "error"] == []
+    with NWBHDF5IO(out, "r") as io:
+        table = io.read().analysis["migvis"].stimulus_labels.to_dataframe()
+    assert table["stimulus"].tolist() == STIMULI
+    assert table["name_"].tolist() == numbers["name"][1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda labels: labels.isel(stimulus=slice(None, None, -1)), "not those of results.latents"),
+        (lambda labels: labels.assign_coords(extra=("stimulus", np.arange(12))), "besides `stimulus`"),
+        (lambda labels: labels.assign(n=("stimulus", np.arange(12))), "no text"),
+        (lambda labels: labels.assign(n=("x", np.zeros(3))), "other dims"),
+        (lambda labels: labels.assign(n=("stimulus", np.zeros(12), {"unit": "s"})), "other dims or attr"),
+    ],
+)
+def test_labels_of_another_form_are_refused(change, message):
+    given = example_results()
+    with pytest.raises(ValueError, match=message):
+        canonical(dataclasses.replace(given, labels=change(given.labels)))
+
+
+def test_units_whose_ids_repeat_are_kept_apart(tmp_path):
+    session = write_session(tmp_path / "session.nwb")
+    with h5py.File(session, "r+") as file:
+        file["units/id"][...] = [3, 5, 3, 5]
+    given = example_results()
+    groups = ["probe a", "probe a", "probe b", "probe b"]
+    units = given.units.assign_coords(unit=[3, 5, 3, 5], electrode_group=("unit", groups))
+    given = dataclasses.replace(given, units=units.isel(unit=[0, 3, 2, 1]))
+    out = write_results(given, source=session)
+    found = read_results(out).units
+    assert found["unit"].values.tolist() == [3, 5, 3, 5]
+    assert found["unit_row"].values.tolist() == [0, 3, 2, 1]
+    assert found["electrode_group"].values.tolist() == ["probe a", "probe b", "probe b", "probe a"]
+    np.testing.assert_array_equal(found["loading"], units["loading"][[0, 3, 2, 1]])
+    assert [f for f in validate_file(out) if f.importance == "error"] == []
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 4], [1, 0, 2, 3], [-1, 1, 2, 3]])
+def test_rows_of_other_units_are_refused(session, tmp_path, rows):
+    given = example_results()
+    given = dataclasses.replace(given, units=given.units.assign_coords(unit_row=("unit", rows)))
+    with pytest.raises(MigvisError, match="unit_row does not lead"):
+        write_results(given, source=session, out=tmp_path / "out.nwb")
+    assert not (tmp_path / "out.nwb").exists()

@@ -268,15 +268,3 @@ def test_a_registered_analysis_is_computed_from_the_steps_that_it_needs(study, p
             Study(read_session(path), TINY).compute("spread")
     finally:
         ANALYSES.unregister("spread")
-
-
-def test_units_that_were_not_observed_throughout_are_refused(path):
-    session = read_session(path)
-    observed = np.ones(session["spike_count"].shape, dtype=bool)
-    observed[3, [2, 5]] = False
-    partly = session.assign(observed=(("presentation", "unit"), observed))
-    ids = session["unit"].values[[2, 5]].tolist()
-    with pytest.raises(MigvisError, match=r"2 of 24 units were not observed .*omit these"):
-        Study(partly, TINY)
-    rest = read_session(path, units=f"id not in {ids}")
-    assert rest.sizes["unit"] == 22

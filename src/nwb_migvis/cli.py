@@ -1,4 +1,4 @@
-"""The command line: a thin skin over the library."""
+"""The command line: a thin layer over the library."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     "--cache",
     type=click.Path(),
     metavar="DIR",
-    help="Folder that keeps trained priors for later runs; a killed run goes on from there.",
+    help="Folder that keeps trained priors for later runs; a killed run resumes from there.",
 )
 @click.option(
     "--sweep",

@@ -36,10 +36,8 @@ def reading_options(command: F) -> F:
             "--window",
             type=float,
             nargs=2,
-            default=(0.07, 0.17),
-            show_default=True,
             metavar="START STOP",
-            help="Counting window after onset, in seconds.",
+            help="Counting window after onset, in seconds; default: that of runs in the file, or 0.07 0.17.",
         ),
         click.option("--layout", metavar="NAME", help="Layout to read, where several fit."),
         click.option("--stimulus", metavar="COL", help="Presentation column that names the image."),
@@ -154,7 +152,7 @@ def reading_arguments(options: dict[str, Any]) -> dict[str, Any]:
     choices = ("index_base", "merge_repeats")
     reading = {key: options[key] for key in (*texts, *choices) if options[key] is not None}
     reading |= {key: True for key in ("allow_outside", "allow_long_window") if options[key]}
-    return reading | {"window_s": tuple(options["window"])}
+    return reading | ({} if options["window"] is None else {"window_s": tuple(options["window"])})
 
 
 def refuse_empty(options: dict[str, Any]) -> None:

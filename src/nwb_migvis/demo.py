@@ -20,8 +20,9 @@ POSE = ("rotation_x", "rotation_y", "rotation_z", "position_x", "position_y", "s
 def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
     """Return the preset `quick` with the groups "pose", "category" and two free ones.
 
-    The prior is the shipped one, which was trained on other renders of the same kind, taught the session's
-    latents on its own images; or it is trained from scratch on those, as for any other session.
+    The prior is the shipped one, which was trained on other renders of the same kind. It learns the session's
+    latents from the session's images. Otherwise it is trained from scratch on these, as for any other
+    session.
     """
     quick = Config.from_preset("quick")
     groups = (

@@ -6,10 +6,9 @@ from __future__ import annotations
 class MigvisError(ValueError):
     """Something that the user can fix.
 
-    The message is one line and says three things: what was found and where in the file, what was
-    expected, and what to do next. Line breaks and control characters in it, which names in a file can bring
-    along, are replaced. The command line prints it to stderr and exits with 1; anything else that escapes is
-    a bug.
+    The message is one line and says three things: what was found and where in the file, what was expected,
+    and what to do next. Names in a file can contain line breaks and control characters; these are replaced.
+    The command line prints it to stderr and exits with 1; anything else that escapes is a bug.
     """
 
     def __init__(self, message: str) -> None:

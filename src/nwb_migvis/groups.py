@@ -1,4 +1,4 @@
-"""Latent groups and the scale of their latents: what every stage after the fit speaks of."""
+"""Latent groups and the scale of their latents, which every stage after the fit refers to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stimulus labels: values with what kind they are of, and their code in numbers."""
+"""Stimulus labels: values with their kind, and their code in numbers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import xarray as xr
 
 Kind = Literal["numeric", "circular", "categorical"]
 
@@ -104,6 +105,29 @@ def as_labels(values: Mapping[str, Any], *, circular: Mapping[str, float] | None
 def select(labels: Mapping[str, Label], stimuli: Any) -> dict[str, Label]:
     """Return all labels of some stimuli: indices, a mask or a slice."""
     return {name: label[stimuli] for name, label in labels.items()}
+
+
+def labels_dataset(labels: Mapping[str, Label], stimulus: np.ndarray) -> xr.Dataset:
+    """Return labels as `Results.labels`: a variable per label along `stimulus`.
+
+    Parameters
+    ----------
+    labels : mapping of str to Label
+    stimulus : numpy.ndarray of str, shape (n_stimuli,)
+    """
+    data = {
+        name: ("stimulus", label.values, {"period": label.period} if label.period else {})
+        for name, label in labels.items()
+    }
+    return xr.Dataset(data, coords={"stimulus": stimulus.astype(object)} if data else None)
+
+
+def labels_in(dataset: xr.Dataset) -> dict[str, Label]:
+    """Return the labels that a dataset of `labels_dataset` holds."""
+    return {
+        str(name): Label.of(str(name), values.values, period=values.attrs.get("period", 0.0))
+        for name, values in dataset.data_vars.items()
+    }
 
 
 def code_labels(labels: Mapping[str, Label]) -> tuple[LabelCode, ...]:

@@ -22,7 +22,7 @@ def plain(value: Any, *, finite: bool = False) -> Any:
     ----------
     value
     finite : bool
-        Whether NaN and infinities, which JSON does not know, become None.
+        Whether NaN and infinities, which JSON does not have, become None.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Doors for others: what can be added to by name, from another package or from a notebook.
+"""Registries: what another package or a notebook can add by name.
 
 A package adds an entry through an entry point, in the group that its kind names:
 
@@ -34,7 +34,8 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     needs : tuple of str
         Attributes that every entry must have; "__call__" for one that is called.
     builtin : mapping of str to str
-        "module:attribute" of the entries that come with this package, whose names `builtin` then holds.
+        "module:attribute" of the entries that come with this package; the attribute `builtin` holds their
+        names.
     """
 
     def __init__(self, kind: str, group: str, *, needs: tuple[str, ...], builtin: Mapping[str, str]):

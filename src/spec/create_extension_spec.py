@@ -1,7 +1,7 @@
 """Write the specification of the NWB extension `ndx-migvis` into the top-level `spec/` folder.
 
-Run `python src/spec/create_extension_spec.py` after a change here, and commit what it writes: the YAML files
-are what ships in the wheel and what is cached in every file that holds results.
+Run `python src/spec/create_extension_spec.py` after a change here, and commit what it writes. The YAML files
+ship in the wheel and are cached in every file that holds results.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ VERSION = "0.1.0"
 def column(
     name: str, dtype: str, doc: str, *, dims: tuple[str, ...] | None = None, optional: bool = False
 ) -> NWBDatasetSpec:
-    """Return a table column: one value a row, or an array a row where `dims` names the further axes."""
+    """Return a table column: one value per row, or one array per row where `dims` names further axes."""
     sized = {} if dims is None else {"dims": ["row", *dims], "shape": [None] * (1 + len(dims))}
     return NWBDatasetSpec(
         name=name,
@@ -80,15 +80,15 @@ def model() -> NWBGroupSpec:
             ),
             NWBAttributeSpec(
                 "provenance",
-                "What else is known of the run: seeds, number of threads, device, how the session was read, "
-                "times (JSON object).",
+                "What else is known about the run: seeds, number of threads, device, how the session was "
+                "read, times (JSON object).",
                 "text",
             ),
         ],
         groups=[],
         datasets=[
             NWBDatasetSpec(
-                neurodata_type_inc="NetworkWeights", doc="Weights, one dataset a network.", quantity="*"
+                neurodata_type_inc="NetworkWeights", doc="Weights, one dataset per network.", quantity="*"
             )
         ],
     )
@@ -99,7 +99,7 @@ def latent_groups() -> NWBGroupSpec:
     held_out = "on held-out stimuli, relative to the reliable variance of the responses"
     return table(
         "LatentGroupsTable",
-        "Groups of latents, one row a group, with the evidence that each carries information about the "
+        "Groups of latents, one row per group, with the evidence that each carries information about the "
         "responses. NaN: not measurable in this session.",
         [
             column("group", "text", "Name of the group."),
@@ -201,7 +201,7 @@ def stimulus_latents() -> NWBGroupSpec:
     """Return the table of the stimuli's latents."""
     return table(
         "StimulusLatentsTable",
-        "Latents of the shown stimuli, one row a stimulus: the posterior given the population's response.",
+        "Latents of the shown stimuli, one row per stimulus: the posterior given the population's response.",
         [
             column("stimulus", "text", "Stimulus id: the image's name, else a hash of its pixels."),
             column("mean", "float32", "Mean of the latents.", dims=("latent",)),
@@ -212,18 +212,45 @@ def stimulus_latents() -> NWBGroupSpec:
     )
 
 
+def stimulus_label() -> NWBDatasetSpec:
+    """Return the type of a column that holds one label of the stimuli."""
+    return NWBDatasetSpec(
+        neurodata_type_def="StimulusLabel",
+        neurodata_type_inc="VectorData",
+        dims=["row"],
+        shape=[None],
+        doc="A label of the stimuli: numbers (float64), NaN where unknown, or text, empty where unknown.",
+        attributes=[
+            NWBAttributeSpec(
+                "label", "Name of the label, which the name of the column may differ from.", "text"
+            ),
+            NWBAttributeSpec("period", "Period of a number that wraps; 0 for others and text.", "float64"),
+        ],
+    )
+
+
+def stimulus_labels() -> NWBGroupSpec:
+    """Return the table of the stimuli's labels, whose further columns are of the type `StimulusLabel`."""
+    return table(
+        "StimulusLabelsTable",
+        "Labels of the shown stimuli as the run knew them, one row a stimulus and, beside `stimulus`, one "
+        "column of the type StimulusLabel a label.",
+        [column("stimulus", "text", "Stimulus id, as in `stimulus_latents` and in its order.")],
+    )
+
+
 def unit_loadings() -> NWBGroupSpec:
     """Return the table of the units' loadings."""
     spec = table(
         "UnitLoadingsTable",
-        "What the latents say of each unit, one row a unit. NaN: not measurable in this session.",
+        "What the latents say about each unit, one row per unit. NaN: not measurable in this session.",
         [
             column("unit", "int64", "Id of the unit in the table of units that was read."),
             column(
                 "loading",
                 "float32",
                 "Weight of each latent in the decoder: change of the unit's prediction, before any output "
-                "nonlinearity, a unit step of the latent.",
+                "nonlinearity, per unit step of the latent.",
                 dims=("latent",),
             ),
             column(
@@ -237,6 +264,12 @@ def unit_loadings() -> NWBGroupSpec:
                 "The `r2` that a perfect model would reach, given the noise between repeats.",
             ),
             column("reliability", "float64", "Split-half reliability of the responses (Spearman-Brown)."),
+            column(
+                "electrode_group",
+                "text",
+                "Name of the unit's electrode group. Present where ids of units repeat.",
+                optional=True,
+            ),
         ],
     )
     spec.set_dataset(
@@ -255,15 +288,15 @@ def synthesized_images() -> NWBGroupSpec:
     """Return the table of edits."""
     spec = table(
         "SynthesizedImagesTable",
-        "Edits of shown images, one row an edit: what changes in the image when one latent group is moved to "
-        "another value and the other groups are held.",
+        "Edits of shown images, one row per edit: what changes in the image when one latent group is moved "
+        "to another value and the other groups are held.",
         [
             column("group", "text", "Latent group that the edit moves."),
             column("source", "text", "Stimulus id of the image that was edited."),
             column(
                 "target",
                 "text",
-                "Stimulus id whose value of the group was aimed at; empty for a traversal. For the method "
+                "Stimulus id whose value of the group is the goal; empty for a traversal. For the method "
                 "`shuffled`, the nominal target.",
             ),
             column("method", "text", "Guidance; `pmi` is the method proper, the others are controls."),
@@ -286,9 +319,9 @@ def synthesized_images() -> NWBGroupSpec:
             column(
                 "score_before",
                 "float64",
-                "Critic's score (nats) of the wanted group value on the source.",
+                "Critic's score (nats) of the goal's group value on the source.",
             ),
-            column("score_after", "float64", "Critic's score (nats) of the wanted group value on the edit."),
+            column("score_after", "float64", "Critic's score (nats) of the goal's group value on the edit."),
             column(
                 "support",
                 "float64",
@@ -307,7 +340,7 @@ def synthesized_images() -> NWBGroupSpec:
             column(
                 "critic_map",
                 "float32",
-                "Where the critic looked: length of the gradient of its score at the source, in nats a "
+                "Where the critic looked: length of the gradient of its score at the source, in nats per "
                 "standard deviation of the pixels. Absent where it was not made.",
                 dims=("y", "x"),
                 optional=True,
@@ -341,8 +374,8 @@ def selectivity() -> list[NWBGroupSpec]:
     return [
         table(
             "SelectivityTable",
-            "How far edits of each group move each label, one row a combination of group, label, method and "
-            "reader. NaN: not measured.",
+            "How far edits of each group move each label, one row per combination of group, label, method "
+            "and reader. NaN: not measured.",
             [
                 group,
                 label,
@@ -362,8 +395,8 @@ def selectivity() -> list[NWBGroupSpec]:
         ),
         table(
             "ReaderScoresTable",
-            "How well each reader reads each label on real held-out images, one row a pair. A label that is "
-            "not read there is not measurable on edits.",
+            "How well each reader reads each label on real held-out images, one row per pair. A label that "
+            "is not read there is not measurable on edits.",
             [
                 label,
                 reader,
@@ -376,7 +409,7 @@ def selectivity() -> list[NWBGroupSpec]:
         ),
         table(
             "SelectivityIndexTable",
-            "Selectivity over the supervised groups, one row a pair of method and reader. NaN: fewer than "
+            "Selectivity over the supervised groups, one row per pair of method and reader. NaN: fewer than "
             "two such groups.",
             [
                 method,
@@ -414,7 +447,7 @@ def decoding() -> list[NWBGroupSpec]:
     return [
         table(
             "DecodingTable",
-            "How well each label is decoded from each group's latents, one row a pair. NaN: not measured.",
+            "How well each label is decoded from each group's latents, one row per pair. NaN: not measured.",
             [
                 column("group", "text", "Latent group that the label was decoded from."),
                 label,
@@ -427,14 +460,14 @@ def decoding() -> list[NWBGroupSpec]:
         table(
             "LabelDecodingTable",
             "How well each label is decoded from all latents, and how far one group alone holds it, one row "
-            "a label. NaN: not measured.",
+            "per label. NaN: not measured.",
             [
                 label,
                 column("score_all", "float64", f"Score from all latents {score}"),
                 column(
                     "mig",
                     "float64",
-                    "Information that the best group's reading has of the label minus the second best's, "
+                    "Information that the best group's reading has about the label minus the second best's, "
                     "over the label's entropy.",
                 ),
                 *(
@@ -458,6 +491,7 @@ def run() -> NWBGroupSpec:
         ("model", "MigvisModel", "How the run was made.", 1),
         ("latent_groups", "LatentGroupsTable", "The groups of latents.", 1),
         ("stimulus_latents", "StimulusLatentsTable", "Latents of the shown stimuli.", 1),
+        ("stimulus_labels", "StimulusLabelsTable", "Labels of the shown stimuli, where there are any.", "?"),
         ("unit_loadings", "UnitLoadingsTable", "Loadings of the units.", 1),
         ("synthesized_images", "SynthesizedImagesTable", "Edits, where the session holds pixels.", "?"),
         ("selectivity", "SelectivityTable", "Evidence, where there are edits and labels.", "?"),
@@ -499,6 +533,8 @@ def main(folder: Path) -> None:
         model(),
         latent_groups(),
         stimulus_latents(),
+        stimulus_label(),
+        stimulus_labels(),
         unit_loadings(),
         synthesized_images(),
         *selectivity(),

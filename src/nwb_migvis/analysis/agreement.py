@@ -53,8 +53,8 @@ class Agreement:
         Returns
         -------
         list of dict
-            A record for each other session that shares stimuli with it: `session` (its name), `n_shared`,
-            `n_test`, and where there are enough of these `variance_own` and `variance_other` (see
+            One record per other session that shares stimuli with it: `session` (its name), `n_shared` and
+            `n_test`. Where there are enough test stimuli, also `variance_own`, `variance_other` (see
             `cross_variance`) and `groups_matched` (partners in `match_groups`).
         """
         records = [self._record(i, j) for j in range(len(self.sessions)) if j != i]

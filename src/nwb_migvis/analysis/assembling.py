@@ -1,4 +1,4 @@
-"""From what the steps made to the record of a run."""
+"""The record of a run, assembled from what its steps made."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from nwb_migvis.analysis.agreement import agreement_note
 from nwb_migvis.analysis.context import Context
 from nwb_migvis.analysis.edits import SessionEdits
 from nwb_migvis.analysis.latents import SessionLatents
+from nwb_migvis.analysis.observed import observed_note
+from nwb_migvis.labels import labels_dataset
 from nwb_migvis.plain import Json, plain
 from nwb_migvis.results import Results
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_PRIOR_BYTES = 20_000_000
 """Priors of this size and more are not stored in the NWB file."""
+
+_APART = ("source", "reading")
+"""Attributes of a session that are not recorded with the others."""
 
 _RECORDED = (
     "nwb-migvis",
@@ -83,7 +88,8 @@ def assemble(
         "n_threads": config.n_threads,
         "device": config.device,
         "weights": {key: hashlib.sha256(value).hexdigest() for key, value in weights.items()},
-        "session": {key: plain(value) for key, value in session.attrs.items() if key != "source"},
+        "session": {key: plain(value) for key, value in session.attrs.items() if key not in _APART},
+        "reading": plain(session.attrs.get("reading", {})),
         "n_units_left_out": evidence.n_units_left_out,
         "notes": notes,
     }
@@ -102,6 +108,7 @@ def assemble(
         evidence.selectivity,
         provenance,
         evidence.decoding,
+        labels_dataset(latents.labels, session["stimulus"].values),
     )
     return results, weights
 
@@ -113,8 +120,8 @@ def _notes(
     notes = [] if "image" in session else ["synthesis was skipped: the session holds no pixels of its images"]
     if not latents.knows_responses:
         notes.append(
-            "the latents were given as an array: what they tell of responses was not measured, and no latent "
-            "model is stored"
+            "the latents were given as an array: what they say about responses was not measured, and no "
+            "latent model is stored"
         )
     elif evidence.groups["variance_explained"].isna().all():
         notes.append(
@@ -126,6 +133,8 @@ def _notes(
         notes.append(
             f"{evidence.n_units_left_out} of {n_units} units are too unreliable to count as variance"
         )
+    if (note := observed_note(latents.spike_count)) is not None:
+        notes.append(note)
     notes += evidence.notes
     if "prior" not in weights and "critic" in weights:
         notes.append(f"the prior is not stored: it takes {MAX_PRIOR_BYTES / 1e6:g} MB or more")

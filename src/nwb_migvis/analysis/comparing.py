@@ -44,7 +44,7 @@ class Comparison:
         Linear CKA of the latents of every group of every run with every other, over the stimuli that are
         held out in both runs; NaN where fewer than ten are. Coordinates `run` and `other_run`.
     settings : pandas.DataFrame
-        One row per setting, or way of reading, in which runs differ; a column per run.
+        One row per setting, or way of reading, in which runs differ; one column per run.
     """
 
     groups: pd.DataFrame

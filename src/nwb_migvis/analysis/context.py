@@ -39,7 +39,7 @@ class Context:
     Attributes
     ----------
     config : Config
-        With the values that were really used, as far as they are known.
+        With the values that were actually used, as far as they are known.
     clock : Clock
     """
 

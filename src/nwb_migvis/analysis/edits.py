@@ -47,7 +47,7 @@ class SessionEdits:
     directions : dict of (group, direction) to numpy.ndarray
         Steps of the traversals.
     information : DenoisingInformation, optional
-        What a conditional prior says of test stimuli.
+        What a conditional prior says about test stimuli.
     trained_on, samples : numpy.ndarray of uint8
         Images that the prior was trained on, and unguided samples of it.
     """
@@ -72,7 +72,7 @@ class SessionEdits:
         return bool((self.synthesized["role"] == "main").any())
 
     def with_further(self, edits: xr.Dataset, stimuli: EditStimuli) -> SessionEdits:
-        """Return these edits with further ones behind them."""
+        """Return these edits followed by further ones."""
         if self.n_edits:
             edits = joined_edits(self.synthesized, edits)
         return replace(self, synthesized=edits, image=stimuli.image, z=stimuli.z)

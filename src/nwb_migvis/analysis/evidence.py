@@ -1,4 +1,4 @@
-"""Evidence of a study: what each latent group explains, tells of labels, shows in edits, and is called."""
+"""Evidence of a study: what each latent group explains, says about labels and shows in edits; its verdict."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from nwb_migvis.analysis.edits import SessionEdits
 from nwb_migvis.analysis.latents import SessionLatents, refit_sessions, seed_stability
 from nwb_migvis.analysis.scoring import edit_scoring, edit_selectivity, fit_edit_readers
 from nwb_migvis.analysis.sessions import Sessions
+from nwb_migvis.analysis.units import unit_coords
 from nwb_migvis.labels import select
 from nwb_migvis.results import GROUP_COLUMNS, no_decoding, no_selectivity
 
@@ -172,7 +173,7 @@ def _responses(
             ),
             "reliability": ("unit", split_half_reliability(*counts, n_stimuli=n_stimuli, seed=seed)),
         },
-        coords={"unit": session["unit"].values},
+        coords=unit_coords(session),
     )
     return table, units, n_left_out
 

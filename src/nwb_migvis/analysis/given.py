@@ -1,4 +1,4 @@
-"""Latents that were not fitted here: an array in the place of a model."""
+"""Latents that were not fitted here: an array in place of a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class GivenLatents:
-    """An array of latents under the protocol of a latent model, which knows nothing of responses.
+    """An array of latents under the protocol of a latent model, which knows nothing about responses.
 
     Attributes
     ----------
@@ -66,16 +66,16 @@ class GivenLatents:
         return cls(mean.astype(np.float32), tuple(groups), session.sizes["unit"])
 
     def encode(self, average: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return NaN: nothing is known of responses."""
+        """Return NaN: nothing is known about responses."""
         nothing = np.full((len(average), self.mean.shape[1]), np.nan, dtype=np.float32)
         return nothing, nothing
 
     def rates(self, z: np.ndarray) -> np.ndarray:
-        """Return NaN: nothing is known of responses."""
+        """Return NaN: nothing is known about responses."""
         return np.full((len(z), self.n_units), np.nan)
 
     def loading(self) -> np.ndarray:
-        """Return NaN: nothing is known of responses."""
+        """Return NaN: nothing is known about responses."""
         return np.full((self.n_units, self.mean.shape[1]), np.nan, dtype=np.float32)
 
     def to_bytes(self) -> bytes:
@@ -86,7 +86,7 @@ class GivenLatents:
 def given_model(
     given: Any, session: xr.Dataset, groups: Sequence[GroupConfig] | None
 ) -> LatentModel | GivenLatents:
-    """Return a model as it is, or an array in the place of one.
+    """Return a model as it is, or an array in place of one.
 
     Raises
     ------

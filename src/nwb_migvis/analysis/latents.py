@@ -1,4 +1,4 @@
-"""The latents of sessions: fitted, or given; encoded; and fitted again to see what stays."""
+"""The latents of sessions: fitted or given, encoded, and fitted again to see what is stable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import xarray as xr
 
 from nwb_migvis.analysis.context import Context
 from nwb_migvis.analysis.given import GivenLatents
+from nwb_migvis.analysis.observed import with_missing_counts
 from nwb_migvis.analysis.sessions import Sessions
+from nwb_migvis.analysis.units import matching_units
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import Label
@@ -33,7 +35,8 @@ class SessionLatents:
     model : LatentModel or GivenLatents
     split : numpy.ndarray of str, shape (n_stimuli,)
     labels : dict of str to Label, of the session's stimuli
-    spike_count : numpy.ndarray of unsigned int, shape (n_presentations, n_units)
+    spike_count : numpy.ndarray, shape (n_presentations, n_units)
+        Unsigned integers, or floats with NaN where a unit was not observed.
     stimulus_index : numpy.ndarray of int, shape (n_presentations,)
     n_presentations : numpy.ndarray of int, shape (n_stimuli,)
     mean, log_var : numpy.ndarray, shape (n_stimuli, n_latents)
@@ -125,10 +128,18 @@ def encode_session(
 
 
 def average_counts(spike_count: np.ndarray, stimulus_index: np.ndarray, n_stimuli: int) -> np.ndarray:
-    """Average the counts (presentation, unit) of each stimulus, (stimulus, unit)."""
+    """Average the counts (presentation, unit) of each stimulus, (stimulus, unit).
+
+    Over the presentations in which the unit was observed; NaN where there is none.
+    """
     total = np.zeros((n_stimuli, spike_count.shape[1]))
-    np.add.at(total, stimulus_index, spike_count)
-    return total / np.bincount(stimulus_index, minlength=n_stimuli)[:, None]
+    np.add.at(total, stimulus_index, np.nan_to_num(spike_count))
+    n = np.bincount(stimulus_index, minlength=n_stimuli)[:, None].astype(np.float64)
+    if (missing := np.isnan(spike_count)).any():
+        absent = np.zeros_like(total)
+        np.add.at(absent, stimulus_index, missing)
+        n = n - absent
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
 def other_seeds(seed: int, n: int) -> list[int]:
@@ -215,7 +226,7 @@ def refit(
     units : numpy.ndarray of bool, shape (n_units,), optional
         The units to use.
     split : numpy.ndarray of str, shape (n_stimuli,), optional
-        Another split; a part of another name than "train" and "validation" is not looked at.
+        Another split; stimuli in neither "train" nor "validation" are not used.
     """
     from nwb_migvis.latents import LatentTask, Recording
     from nwb_migvis.latents.protocol import fit_models
@@ -232,7 +243,7 @@ def refit(
     return model.encode(average_counts(counts, latents.stimulus_index, n_stimuli))[0]
 
 
-def latents_of(latents: SessionLatents, session: xr.Dataset, units: np.ndarray) -> xr.Dataset:
+def latents_of(latents: SessionLatents, session: xr.Dataset, fitted: xr.Dataset) -> xr.Dataset:
     """Encode another session of the same units: new trials, another window, other images.
 
     Parameters
@@ -241,8 +252,8 @@ def latents_of(latents: SessionLatents, session: xr.Dataset, units: np.ndarray) 
         Whose model encodes.
     session : xarray.Dataset
         As `read_session` returns it.
-    units : numpy.ndarray, shape (n_units,)
-        Ids of the units that the model was fitted to, in its order.
+    fitted : xarray.Dataset
+        The session whose units the model was fitted to.
 
     Returns
     -------
@@ -256,13 +267,8 @@ def latents_of(latents: SessionLatents, session: xr.Dataset, units: np.ndarray) 
     """
     if not latents.knows_responses:
         raise MigvisError("the latents were given as an array; expected a model that encodes responses")
-    index = session.indexes["unit"].get_indexer(pd.Index(units))
-    if (index < 0).any():
-        lacking = [str(unit) for unit in units[index < 0]]
-        raise MigvisError(
-            f"{session.attrs.get('source', 'the session')}: found no unit {lacking[0]} and {len(lacking)} of "
-            f"{len(units)} units are absent; expected those that the latents were fitted to"
-        )
+    session = with_missing_counts(session)
+    index = matching_units(session, fitted)
     n_stimuli = session.sizes["stimulus"]
     stimulus_index = session["stimulus_index"].values
     counts = session["spike_count"].values[:, index]

@@ -45,9 +45,9 @@ class Pictures:
         At the prior's size.
     split : numpy.ndarray of str, shape (n_images,)
     latents : numpy.ndarray, shape (n, n_latents)
-        A row for every image of every session.
+        One row per image of every session.
     row : numpy.ndarray of int, shape (n,)
-        The image that each row of latents is of.
+        The image that each row of latents belongs to.
     groups : LatentGroups
     of_session : dict of int to numpy.ndarray of int
         Images of each session's stimuli, by its position.

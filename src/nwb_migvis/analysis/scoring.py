@@ -46,7 +46,7 @@ def edit_scoring(
     *,
     context: Context,
 ) -> EditScoring:
-    """Return what edits are read with and compared to."""
+    """Return what edits are read with and compared with."""
     from nwb_migvis.evidence.selectivity import EditScoring
     from nwb_migvis.evidence.transfer import Draws
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from nwb_migvis.analysis.observed import with_missing_counts
 from nwb_migvis.config import Config
-from nwb_migvis.errors import MigvisError
 from nwb_migvis.labels import Label, select
 from nwb_migvis.read import shared_stimuli
 
@@ -22,6 +22,7 @@ class Sessions:
     Attributes
     ----------
     sessions : tuple of xarray.Dataset
+        Their counts are NaN where a unit was not observed.
     names : tuple of str
         Their files' names, with folders where they would be the same.
     stimuli : xarray.Dataset
@@ -38,8 +39,7 @@ class Sessions:
     @classmethod
     def of(cls, sessions: Sequence[xr.Dataset]) -> Sessions:
         """Put sessions, as `read_sessions` returns them, side by side; one stands alone."""
-        for session in sessions:
-            _refuse_unobserved(session)
+        sessions = [with_missing_counts(session) for session in sessions]
         sources = [Path(session.attrs.get("source", "")) for session in sessions]
         short = [source.name for source in sources]
         names = short if len(set(short)) == len(short) else [str(source) for source in sources]
@@ -90,17 +90,3 @@ class Sessions:
         from nwb_migvis.latents import linked_pairs
 
         return [] if len(self) == 1 else linked_pairs(self.shown, self.names)
-
-
-def _refuse_unobserved(session: xr.Dataset) -> None:
-    """Refuse units that have no count in some presentations: latents need one of every unit."""
-    if "observed" not in session:
-        return
-    partly = ~session["observed"].values.all(axis=0)
-    ids = session["unit"].values[partly].tolist()
-    source = session.attrs.get("source", "the session")
-    raise MigvisError(
-        f"{source}: {len(ids)} of {partly.size} units were not observed in every presentation "
-        f"(obs_intervals), the first {ids[0]}: there they have no spike count; expected units that were "
-        f"observed throughout; omit these with units='id not in {ids}'"
-    )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nwb_migvis.synthesis.prior.model import Prior
 
 STEPS = ("latents", "prior", "critic", "edits", "evidence")
-"""In order: a step that is done again undoes those behind it."""
+"""In order: a step that is done again undoes those after it."""
 
 HOW = {
     "latents": "fit_latents() or use_latents(...)",
@@ -52,7 +52,7 @@ class StudyState:
 
     @property
     def config(self) -> Config:
-        """The settings, with the values that were really used as far as the steps have gone."""
+        """The settings, with the values that were actually used as far as the steps have gone."""
         return self.context.config
 
     @property
@@ -72,11 +72,11 @@ class StudyState:
             yield self.context
 
     def set_config(self, **parts: Any) -> None:
-        """Put values that were really used into the settings."""
+        """Put values that were actually used into the settings."""
         self.context = replace(self.context, config=replace(self.config, **parts))
 
     def take(self, step: str, value: Any) -> None:
-        """Keep what a step made, and forget the steps behind it."""
+        """Keep what a step made, and forget the steps after it."""
         for later in STEPS[STEPS.index(step) :]:
             self._made.pop(later, None)
         self._made.pop("assembled", None)
@@ -163,7 +163,7 @@ class StudyState:
         )
 
     def edit_by_name(self, request: EditRequest, i: int) -> xr.Dataset:
-        """Make the edits of a session that are asked for, and add them to those there are."""
+        """Make the requested edits of a session, and add them to the existing ones."""
         from nwb_migvis.synthesis.editing.request import plan_request
         from nwb_migvis.synthesis.editing.synthesize import synthesize
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Study:
     """Latents, prior, critic, edits and evidence of one session, or of several around one latent space.
 
-    Each step returns what it made and can be done again, which undoes the steps behind it. `run` does all of
+    Each step returns what it made and can be done again, which undoes the steps after it. `run` does all of
     them for files.
 
     Parameters
@@ -69,7 +69,7 @@ class Study:
 
     @property
     def config(self) -> Config:
-        """The settings, with the values that were really used as far as the steps have gone."""
+        """The settings, with the values that were actually used as far as the steps have gone."""
         return self._state.config
 
     @property
@@ -134,8 +134,8 @@ class Study:
         ----------
         latents : LatentModel, or array (stimulus, latent)
             A model that was fitted to the same units; or the latents themselves, rows in the order of the
-            session's stimuli. Then nothing is known of responses: variance explained, loadings and
-            stability are not measured. One for each session, where there are several.
+            session's stimuli. Then nothing is known about responses: variance explained, loadings and
+            stability are not measured. One per session, where there are several.
         groups : sequence of GroupConfig, optional
             The groups of an array's latents; one group `given` where it is None. A model knows its own.
 
@@ -187,7 +187,7 @@ class Study:
             If there are no latents yet, or the session lacks a unit.
         """
         latents = self._state.need("latents", to="encode a session")[like]
-        return latents_of(latents, session, self._state.sessions.sessions[like]["unit"].values)
+        return latents_of(latents, session, self._state.sessions.sessions[like])
 
     # Prior and critic
 
@@ -295,7 +295,7 @@ class Study:
             Position of the session whose images further edits are of, where there are several.
         **request
             `group`, `source`, `target`, `strength`, `gamma`, `direction`, `n`, `seed`, as in
-            `synthesize_more`. With any, these edits are made and added to those there are.
+            `synthesize_more`. With any, these edits are made and added to the existing ones.
 
         Returns
         -------

@@ -42,11 +42,12 @@ def sweep(
     Returns
     -------
     pandas.DataFrame
-        One row a combination. All but the first three columns are measured on the *validation* stimuli, so
-        that a choice made by them leaves the test stimuli unseen (the fits stop early on the same):
-        `bits_per_spike` (of one half of the repeats, predicted from the other), `dependence` between groups
-        (the largest R2 at which one predicts another) with the smallest `dependence_q`, `stability`
-        (mean linear CKA of matched groups between the two seeds) and `decoding` of each supervised group's labels from it, averaged.
+        One row per combination. All but the first three columns are measured on the *validation* stimuli, so
+        that a choice made by them leaves the test stimuli unseen. The fits stop early on the same stimuli.
+        `bits_per_spike` is of one half of the repeats, predicted from the other. `dependence` is the largest
+        R2 at which one group predicts another, and `dependence_q` the smallest q-value over the pairs.
+        `stability` is the mean linear CKA of matched groups between the two seeds. `decoding` is of each
+        supervised group's labels from it, averaged.
 
     Raises
     ------
@@ -118,17 +119,20 @@ def _scores(latents: SessionLatents, other: np.ndarray, seed: int) -> dict[str, 
 
 def _held_out_bits(latents: SessionLatents, validation: np.ndarray, seed: int) -> float:
     from nwb_migvis.evidence.likelihood import bits_per_spike
+    from nwb_migvis.evidence.missing import mean_of_present
     from nwb_migvis.evidence.reliability import half_means
 
     n = latents.split.size
     first, second, _, n_second = half_means(
         latents.spike_count, latents.stimulus_index, n, rng=np.random.default_rng(seed)
     )
-    chosen = validation & np.isfinite(first).all(axis=1)
-    base = latents.spike_count[(latents.split == "train")[latents.stimulus_index]].mean(axis=0)
+    chosen = validation & np.isfinite(first).any(axis=1)
+    training = (latents.split == "train")[latents.stimulus_index]
+    base = np.nan_to_num(mean_of_present(latents.spike_count[training]))
     rate = latents.model.rates(latents.model.encode(first[chosen])[0])
-    total = second[chosen] * n_second[chosen][:, None]
-    return bits_per_spike(total, n_second[chosen], rate, base_rate=base)
+    exposure = np.where(np.isfinite(second), n_second.reshape(n, -1), 0)[chosen]
+    total = np.nan_to_num(second[chosen]) * exposure
+    return bits_per_spike(total, exposure, rate, base_rate=base)
 
 
 def _dependence(latents: SessionLatents, validation: np.ndarray, seed: int) -> dict[str, float]:

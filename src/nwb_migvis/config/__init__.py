@@ -1,6 +1,6 @@
 """Settings of a run: nested frozen records that round-trip through TOML and JSON.
 
-The config stored with a run holds the values that were really used (group defaults resolved, sizes of the
+The config stored with a run holds the values that were actually used (group defaults resolved, sizes of the
 session's images filled in).
 """
 

@@ -1,4 +1,4 @@
-"""Between frozen settings records and plain values, checked on the way."""
+"""Conversion between frozen settings records and plain values, with checks."""
 
 from __future__ import annotations
 

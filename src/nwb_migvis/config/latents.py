@@ -60,8 +60,8 @@ class LatentsConfig:
     ----------
     model : str
         "group-vae" (the model proper); the baselines "pca", "fa", "plain-vae" and "swap-vae"; or a name that
-        another package registers. PCA, factor analysis and the plain VAE know no groups: their latents are
-        divided in order, by the sizes of `groups`, and a group of theirs means nothing more. They learn no
+        another package registers. PCA, factor analysis and the plain VAE do not have groups: their latents
+        are divided in order, by the sizes of `groups`, and such a group has no further meaning. They learn no
         labels. Swap-VAE divides as many latents into the groups `content` and `style`. The baselines fit one
         session.
     groups : tuple of GroupConfig
@@ -80,11 +80,12 @@ class LatentsConfig:
         Weight of the KL divergence against the negative log likelihood of a stimulus, summed over units and
         presentations.
     tc_weight, label_weight : float
-        Weights of the total correlation between groups and of the error of the label read-outs, relative to
-        that of guessing, against that likelihood divided by the square root of the number of its counts.
+        Weights of the total correlation between groups and of the error of the label read-outs (relative to
+        that of guessing). They stand against that likelihood divided by the square root of the number of its
+        counts.
     free_dropout : float
-        Share of the stimuli that a training step decodes from the first free groups alone. Nothing else tells
-        free groups apart: without it they divide what they hold by chance. 0 turns it off.
+        Share of the stimuli that a training step decodes from the first free groups alone. Nothing else
+        distinguishes free groups: without it they divide what they hold by chance. 0 turns it off.
     n_steps : int
         Most training steps.
     batch_size : int

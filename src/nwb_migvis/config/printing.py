@@ -12,7 +12,7 @@ _MAX_CHARACTERS = 110
 
 
 def config_lines(config: Any, preset: Any) -> list[str]:
-    """Return a line that names the preset, then a line per table of settings that differs from it.
+    """Return one line that names the preset, then one per table of settings that differs from it.
 
     Parameters
     ----------

@@ -34,11 +34,11 @@ class Config:
     device : str
         A torch device.
     n_threads : int
-        Threads of torch on the CPU; 0 keeps torch's own choice. A run records the number really used.
+        Threads of torch on the CPU; 0 keeps torch's own choice. A run records the number actually used.
     cache : str
-        Folder that keeps trained priors for later runs, and the state of every training while it lasts, so
-        that a killed run goes on from it. Empty: nothing is kept. It changes no result, and is not recorded
-        with the run.
+        Folder that keeps trained priors for later runs. It also keeps the state of every training while it
+        lasts, so that a killed run resumes from it. Empty: nothing is kept. It changes no result, and is not
+        recorded with the run.
     """
 
     preset: str = "quick"

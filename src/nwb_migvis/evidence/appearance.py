@@ -1,4 +1,4 @@
-"""What edits look like as images: copies of the training set or not, and how much is left of their source.
+"""What edits look like as images: whether they copy the training set, and how much of their source they keep.
 
 Everything here needs images and edits only, no labels.
 """
@@ -31,8 +31,8 @@ _CHUNK = 64
 def nearest_distance(images: np.ndarray, among: np.ndarray) -> np.ndarray:
     """Return the distance of each image to the nearest of others.
 
-    Root mean square over pixels after each image's own mean is taken away and its contrast set to 1, so that
-    a copy that is merely darker or paler still counts as one.
+    It is the root mean square over pixels. Each image's own mean is subtracted and its contrast set to 1
+    first, so that a copy that is merely darker or paler still counts as one.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def _standardised(images: np.ndarray) -> np.ndarray:
 def memorisation(
     sets: Mapping[str, np.ndarray], *, train: np.ndarray, held_out: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """Compare sets of made images with the training images, real held-out images being the yardstick.
+    """Compare sets of synthesized images with training images; real held-out images are the yardstick.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ def memorisation(
     -------
     dict of str to dict
         For each set and for "held_out": `n`, the median distance to the nearest training image
-        (`nearest_distance`), and `close`, the fraction nearer than all but 1 % of the held-out images are:
-        0.01 where nothing is memorised.
+        (`nearest_distance`), and `close`. That is the fraction nearer than all but 1 % of the held-out images
+        are: 0.01 where nothing is memorised.
     """
     real = nearest_distance(held_out, train)
     bound = np.quantile(real, CLOSE)
@@ -94,11 +94,11 @@ def realism(
     seed: int,
     sources: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Return Frechet distances of made images from real ones, with that between real halves beside it.
+    """Return Frechet distances of synthesized images from real ones, and between two sets of real ones.
 
-    All distances are between sets of equal numbers: the most that leaves two disjoint sets of real held-out
-    images. Averaged over random draws of the sets. A draw takes one image made from each source: several
-    from one are alike in what was not edited, and would lie further from real ones for that alone.
+    All distances are between sets of equal size: the largest that leaves two disjoint sets of real held-out
+    images. They are averaged over random draws of the sets. A draw takes one image per source: several from
+    one source are alike in what was not edited, and would lie further from real ones for that alone.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def realism(
     features : mapping of str to callable
     seed : int
     sources : mapping of str to array (n,), optional
-        What each image of a set was made from; without it each is taken for one of its own.
+        What each image of a set was made from; without it each image counts as its own source.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Whether two sessions that share a latent space speak of the same thing in it."""
+"""Whether the latents of two sessions that share a latent space mean the same thing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nwb_migvis.evidence.halves import Halves
+from nwb_migvis.evidence.missing import centred, residuals
 from nwb_migvis.evidence.reliability import column_correlation, spearman_brown
 from nwb_migvis.evidence.ridge import fit_ridge
 from nwb_migvis.evidence.variance import MIN_STIMULI
@@ -81,4 +82,4 @@ def cross_variance(
 
 def _r2(prediction: np.ndarray, y: np.ndarray) -> float:
     """Return the R2 of each unit, averaged over units."""
-    return float(np.mean(1 - ((y - prediction) ** 2).sum(axis=0) / ((y - y.mean(axis=0)) ** 2).sum(axis=0)))
+    return float(np.mean(1 - (residuals(y, prediction) ** 2).sum(axis=0) / (centred(y) ** 2).sum(axis=0)))

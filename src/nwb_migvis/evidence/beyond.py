@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nwb_migvis.evidence.halves import Halves
+from nwb_migvis.evidence.missing import centred, residuals
 from nwb_migvis.evidence.reliability import column_correlation, spearman_brown
 from nwb_migvis.evidence.ridge import Ridge, fit_ridge
 from nwb_migvis.evidence.significance import permutation_p, permutations
@@ -49,10 +50,10 @@ def variance_beyond(
 ) -> Beyond:
     """Measure the response variance that latents explain beyond features of the stimuli.
 
-    Responses and latents are first predicted from the features by ridge regression; what is left of the
-    latents of one half of the repeats then predicts what is left of the responses of the other half. All of
-    it is fitted on the training stimuli and measured on the test stimuli, averaged over both directions and
-    reliable units as in `variance.group_variance`. The p-value exchanges test stimuli between the
+    Responses and latents are first predicted from the features by ridge regression. The residual of the
+    latents of one half of the repeats then predicts the residual of the responses of the other half. All of
+    it is fitted on the training stimuli and measured on the test stimuli. It is averaged over both directions
+    and reliable units as in `variance.group_variance`. The p-value exchanges test stimuli between the
     prediction from the latents and what the features leave over, in the direction a to b.
 
     Parameters
@@ -85,11 +86,13 @@ def variance_beyond(
         left = y - _fit(features, y, train).predict(features)
         rest = latents - _fit(features, latents, train).predict(features)
         gain = _fit(rest, left, train).predict(rest)
-        variance = ((y[test] - y[test].mean(axis=0)) ** 2).sum(axis=0)
-        before, after = (((x[test]) ** 2).sum(axis=0) / variance for x in (left, left - gain))
+        variance = (centred(y[test]) ** 2).sum(axis=0)
+        before, after = (
+            (residuals(left[test], x) ** 2).sum(axis=0) / variance for x in (np.zeros(1), gain[test])
+        )
         alone.append((1 - before).mean())
         added.append((before - after).mean())
-        agreements.append((left[test] - left[test].mean(axis=0)) / variance @ gain[test].T)
+        agreements.append(centred(left[test]) / variance @ gain[test].T)
     pairings = permutations(int(test.sum()), n_permutations, rng=np.random.default_rng(seed))
     agreement = agreements[0]
     null = agreement[np.arange(len(agreement)), pairings].sum(axis=1)

@@ -64,10 +64,9 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
 def group_mig(information: xr.DataArray, entropy: xr.DataArray) -> xr.DataArray:
     """Mutual information gap of each label between groups (after Chen et al. 2018, arXiv 1802.04942).
 
-    The information of the best group about the label minus that of the second best, over the label's
-    entropy: 1 where one group alone holds all of the label, 0 where two hold as much. The information of a
-    group is that of its cross-validated reading, binned, so that it bounds the group's own from below and
-    compares groups of any size.
+    (I_best - I_second) / H(label): 1 where one group alone holds all of the label, 0 where two hold as much.
+    I is the information about the label in a group's cross-validated reading, binned. It bounds the group's
+    own from below and compares groups of any size.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ class Exchange:
 
         Every row of a level gets a row of the one level that takes its place. Rows within a level come in
         random order; a larger level goes through the rows of a smaller one again. A label that is constant
-        within levels is so permuted over levels.
+        within levels is thus permuted over levels.
         """
         if self.is_single:
             return permutations(len(self), n, rng=rng)
@@ -108,9 +108,9 @@ def label_exchanges(
     """Choose what is exchanged in the null of each label.
 
     With a column it is that column's levels. Without one it is the levels of another category that the label
-    is constant in (every object has one kind), else the combinations of all labels' values, where at least
-    two images in each share them on average. The classes of a single category are not exchanged among
-    themselves: no null is left.
+    is constant in (every object has one kind). Else it is the combinations of all labels' values, where at
+    least two images in each share them on average. The classes of a single category are not exchanged among
+    themselves: no null would be left.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ class Halves:
     Parameters
     ----------
     half_a, half_b : numpy.ndarray, shape (n_stimuli, n_units)
-        Mean spikes per presentation; NaN rows where a stimulus was not repeated.
+        Mean spikes per presentation; NaN where a stimulus was not repeated with the unit.
     latents_a, latents_b : numpy.ndarray, shape (n_stimuli, n_latents)
         Encoded from those responses; rows of stimuli without repeats mean nothing.
     train, test : numpy.ndarray of bool, shape (n_stimuli,)
@@ -53,7 +53,7 @@ class Halves:
         ----------
         model : Encoder
         spike_count : numpy.ndarray, shape (n_presentations, n_units)
-            Spikes in the counting window.
+            Spikes in the counting window; NaN where a unit was not observed.
         stimulus_index : numpy.ndarray of int, shape (n_presentations,)
             Row of the stimulus of each presentation.
         split : numpy.ndarray of str, shape (n_stimuli,)
@@ -63,13 +63,14 @@ class Halves:
         half_a, half_b, _, _ = half_means(
             spike_count, stimulus_index, split.size, rng=np.random.default_rng(seed)
         )
-        latents_a, latents_b = (model.encode(np.nan_to_num(half))[0] for half in (half_a, half_b))
+        absent = np.isnan(half_a).all(axis=1, keepdims=True)
+        latents_a, latents_b = (model.encode(np.where(absent, 0.0, half))[0] for half in (half_a, half_b))
         return cls(half_a, half_b, latents_a, latents_b, train=split == "train", test=split == "test")
 
     @property
     def repeated(self) -> np.ndarray:
-        """Stimuli that both halves have, (n_stimuli,) bool."""
-        return np.isfinite(self.half_a).all(axis=1) & np.isfinite(self.half_b).all(axis=1)
+        """Stimuli that both halves have with some unit, (n_stimuli,) bool."""
+        return (np.isfinite(self.half_a) & np.isfinite(self.half_b)).any(axis=1)
 
     @property
     def repeated_train(self) -> np.ndarray:

@@ -13,8 +13,8 @@ def bits_per_spike(
     Parameters
     ----------
     total : array (stimulus, unit)
-        Spikes in presentations that the prediction did not see.
-    exposure : array (stimulus,)
+        Spikes in presentations that the prediction did not see, 0 where there are none.
+    exposure : array (stimulus,) or (stimulus, unit)
         Number of those presentations.
     rate : array (stimulus, unit)
         Predicted spikes per presentation, above 0.
@@ -31,5 +31,7 @@ def bits_per_spike(
     n_spikes = total.sum()
     if n_spikes == 0:
         return float("nan")
-    gain = total * np.log(rate / base) - np.asarray(exposure)[:, None] * (rate - base)
+    exposure = np.asarray(exposure)
+    exposure = exposure[:, None] if exposure.ndim == 1 else exposure[:, fires]
+    gain = total * np.log(rate / base) - exposure * (rate - base)
     return float(gain.sum() / n_spikes / np.log(2))

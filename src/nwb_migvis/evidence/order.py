@@ -1,4 +1,4 @@
-"""What the order of presentations explains: slow drift, repetition, and labels or images told from time."""
+"""What the order of presentations explains: slow drift, repetition, and what is confounded with time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nwb_migvis.evidence.exchange import Exchange
+from nwb_migvis.evidence.missing import mean_of_present
 from nwb_migvis.evidence.ridge import fit_ridge
 from nwb_migvis.evidence.significance import permutation_p
 from nwb_migvis.labels import Label
@@ -14,11 +15,11 @@ from nwb_migvis.labels import Label
 WINDOW = 60
 """Standard deviation, in presentations, of the window that drift is smoothed with."""
 N_RANKS = 8
-"""Ranks among the repeats of an image whose gains are told apart; later ones count as the last."""
+"""Ranks among the repeats of an image that have gains of their own; later ones count as the last."""
 MOST = 4.0
 """Largest factor by which a count is corrected."""
 CONFOUNDED = 0.5
-"""Share of the variance of time between images above which an image cannot be told from its time."""
+"""Share of the variance of time between images above which an image cannot be separated from its time."""
 N_WAVES = 24
 """Cosines of time among the features that a label is read from."""
 MIN_READ = 0.15
@@ -76,6 +77,7 @@ def without_drift(spike_count: np.ndarray, order: Order) -> np.ndarray:
     Parameters
     ----------
     spike_count : array (presentation, unit)
+        NaN where a unit was not observed.
     order : Order
 
     Returns
@@ -83,10 +85,10 @@ def without_drift(spike_count: np.ndarray, order: Order) -> np.ndarray:
     array (presentation, unit) of float64
     """
     counts = np.asarray(spike_count, dtype=np.float64)
-    mean = counts.mean(axis=0)
+    mean = mean_of_present(counts)
     rank = np.minimum(order.rank, N_RANKS - 1)
     corrected = counts / _bounded(_rank_mean(counts, order, rank), mean)
-    return corrected / _bounded(_local_mean(corrected, order), corrected.mean(axis=0))
+    return corrected / _bounded(_local_mean(corrected, order), mean_of_present(corrected))
 
 
 def _bounded(local: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -100,11 +102,13 @@ def _local_mean(counts: np.ndarray, order: Order) -> np.ndarray:
     y, image = counts[place], order.stimulus_index[place]
     reach = 3 * WINDOW
     local = np.empty_like(y)
+    present = ~np.isnan(y)
+    y, is_whole = np.where(present, y, 0.0), present.all()
     for first in range(0, len(y), WINDOW):
         rows = np.arange(first, min(first + WINDOW, len(y)))
         near = np.arange(max(rows[0] - reach, 0), min(rows[-1] + reach + 1, len(y)))
         weight = np.exp(-0.5 * ((rows[:, None] - near) / WINDOW) ** 2) * (image[rows][:, None] != image[near])
-        total = weight.sum(axis=1, keepdims=True)
+        total = weight.sum(axis=1, keepdims=True) if is_whole else weight @ present[near]
         local[rows] = np.where(total > 0, weight @ y[near] / np.maximum(total, 1e-12), np.nan)
     back = np.empty_like(local)
     back[place] = local
@@ -114,13 +118,15 @@ def _local_mean(counts: np.ndarray, order: Order) -> np.ndarray:
 def _rank_mean(counts: np.ndarray, order: Order, rank: np.ndarray) -> np.ndarray:
     """Mean counts of other images at the rank of each presentation."""
     local = np.full_like(counts, np.nan)
+    present = ~np.isnan(counts)
+    counts = np.where(present, counts, 0.0)
     for value in np.unique(rank):
         at = rank == value
-        own, n_own = np.zeros((order.n_stimuli, counts.shape[1])), np.zeros(order.n_stimuli)
+        own, n_own = np.zeros((2, order.n_stimuli, counts.shape[1]))
         np.add.at(own, order.stimulus_index[at], counts[at])
-        np.add.at(n_own, order.stimulus_index[at], 1)
+        np.add.at(n_own, order.stimulus_index[at], present[at])
         image = order.stimulus_index[at]
-        n_other = (at.sum() - n_own[image])[:, None]
+        n_other = present[at].sum(axis=0) - n_own[image]
         local[at] = np.where(
             n_other > 0, (counts[at].sum(axis=0) - own[image]) / np.maximum(n_other, 1), np.nan
         )
@@ -132,7 +138,7 @@ def time_between_images(order: Order) -> float:
 
     The intraclass correlation of a one-way layout: about 0 (or below) where every repeat comes in another
     order, 1 where the repeats of an image follow each other. Above `CONFOUNDED` a response to the image
-    cannot be told from the state of the tissue at that time. NaN without repeats.
+    cannot be separated from the state of the tissue at that time. NaN without repeats.
     """
     n = np.bincount(order.stimulus_index, minlength=order.n_stimuli)
     repeated = n[order.stimulus_index] > 1

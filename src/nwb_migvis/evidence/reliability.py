@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from nwb_migvis.evidence.missing import same_rows
+
 
 def half_means(
     spike_count: np.ndarray,
@@ -18,7 +20,7 @@ def half_means(
     Parameters
     ----------
     spike_count : array (presentation, unit)
-        Spikes in the counting window.
+        Spikes in the counting window; NaN where a unit was not observed.
     stimulus_index : array (presentation,)
         Row of each presentation's stimulus, in [0, n_stimuli).
     n_stimuli : int
@@ -27,11 +29,12 @@ def half_means(
     Returns
     -------
     mean_a, mean_b : array (stimulus, unit), float64
-        Mean spikes per presentation in each half; NaN rows where a stimulus has fewer than two repeats.
-    n_a, n_b : array (stimulus,), int64
+        Mean spikes per presentation in each half; NaN where a stimulus has fewer than two repeats, or one
+        of the halves none with the unit.
+    n_a, n_b : array (stimulus,), or (stimulus, unit) where counts are missing
         Presentations in each half. With an odd number of repeats a coin decides which half is larger.
     """
-    stimulus_index = np.asarray(stimulus_index)
+    spike_count, stimulus_index = np.asarray(spike_count), np.asarray(stimulus_index)
     in_a = _random_half(stimulus_index, n_stimuli, rng=rng)
     sum_a, n_a = _sums(spike_count, stimulus_index, n_stimuli, chosen=in_a)
     sum_b, n_b = _sums(spike_count, stimulus_index, n_stimuli, chosen=~in_a)
@@ -49,12 +52,13 @@ def split_half_correlation(
 ) -> np.ndarray:
     """Correlate, over stimuli, the mean counts of two random halves of the repeats.
 
-    The value is also the noise ceiling of a cross-half R2: the best that any model of the stimulus can
+    The value is also the noise ceiling of a cross-half R2. It is the best that any model of the stimulus can
     expect when it predicts the mean response of one half of the repeats.
 
     Parameters
     ----------
     spike_count : array (presentation, unit)
+        NaN where a unit was not observed: of such a unit only the other presentations are halved.
     stimulus_index : array (presentation,)
     n_stimuli : int
     n_splits : int
@@ -73,6 +77,18 @@ def split_half_correlation(
     if stimuli is not None:
         chosen = np.asarray(stimuli, dtype=bool)[stimulus_index]
         spike_count, stimulus_index = spike_count[chosen], stimulus_index[chosen]
+    present = ~np.isnan(spike_count) if spike_count.dtype.kind == "f" else np.ones(1, bool)
+    if not present.all():
+        correlations = np.empty(spike_count.shape[1])
+        for units, rows in same_rows(present):
+            correlations[units] = split_half_correlation(
+                spike_count[np.ix_(rows, units)],
+                stimulus_index[rows],
+                n_stimuli=n_stimuli,
+                n_splits=n_splits,
+                seed=seed,
+            )
+        return correlations
     rng = np.random.default_rng(seed)
     total, n_total = _sums(spike_count, stimulus_index, n_stimuli, chosen=None)
     correlations = np.zeros(spike_count.shape[1])
@@ -95,9 +111,9 @@ def split_half_reliability(
 ) -> np.ndarray:
     """Reliability of each unit's mean responses over all repeats.
 
-    The mean split-half correlation r over random halvings, corrected to the full number of repeats by
-    Spearman and Brown's formula, 2 r / (1 + r): the correlation to be expected between this experiment's
-    mean responses and those of an identical second one.
+    2 r / (1 + r) (Spearman and Brown), with r the mean split-half correlation over random halvings. It is the
+    correlation to be expected between this experiment's mean responses over all repeats and those of an
+    identical second experiment.
 
     Parameters
     ----------
@@ -133,14 +149,19 @@ def column_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     a, b : array (row, column)
-        A row that holds a NaN in its first column is omitted.
 
     Returns
     -------
     array (column,)
         NaN where a column is constant, or with fewer than three rows.
     """
-    rows = np.isfinite(a[:, 0]) & np.isfinite(b[:, 0]) if a.shape[1] else np.zeros(len(a), dtype=bool)
+    present = np.isfinite(a) & np.isfinite(b)
+    rows = present[:, 0] if a.shape[1] else np.zeros(len(a), dtype=bool)
+    if (present != rows[:, None]).any():
+        correlation = np.empty(a.shape[1])
+        for columns, some in same_rows(present):
+            correlation[columns] = column_correlation(a[np.ix_(some, columns)], b[np.ix_(some, columns)])
+        return correlation
     if rows.sum() < 3:
         return np.full(a.shape[1], np.nan)
     a, b = a[rows] - a[rows].mean(axis=0), b[rows] - b[rows].mean(axis=0)
@@ -166,15 +187,21 @@ def _random_half(stimulus_index: np.ndarray, n_stimuli: int, *, rng: np.random.G
 def _sums(
     spike_count: np.ndarray, stimulus_index: np.ndarray, n_stimuli: int, *, chosen: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sum the counts of each stimulus's chosen presentations: (stimulus, unit) and their number."""
+    """Sum the counts of each stimulus's chosen presentations: (stimulus, unit) and their number.
+
+    The number is (stimulus,), or (stimulus, unit) where counts are missing.
+    """
     columns = np.arange(len(stimulus_index)) if chosen is None else np.flatnonzero(chosen)
     rows = stimulus_index[columns]
     which = sparse.csr_array(
         (np.ones(len(rows)), (rows, columns)), shape=(n_stimuli, len(stimulus_index)), dtype=np.float64
     )
-    return which @ np.asarray(spike_count), np.bincount(rows, minlength=n_stimuli)
+    if spike_count.dtype.kind == "f" and not (present := ~np.isnan(spike_count)).all():
+        n = np.rint(which @ present.astype(np.float64)).astype(np.int64)
+        return which @ np.where(present, spike_count, 0.0), n
+    return which @ spike_count, np.bincount(rows, minlength=n_stimuli)
 
 
 def _means(sums: np.ndarray, n: np.ndarray, n_other: np.ndarray) -> np.ndarray:
-    both = (n > 0) & (n_other > 0)
-    return np.where(both[:, None], sums / np.maximum(n, 1)[:, None], np.nan)
+    n, n_other = (each.reshape(len(sums), -1) for each in (n, n_other))
+    return np.where((n > 0) & (n_other > 0), sums / np.maximum(n, 1), np.nan)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nwb_migvis.evidence.missing import same_rows
+
 PENALTIES = np.logspace(-6, 2, 17)
 """Candidate penalties, relative to the number of rows (features have unit variance)."""
 
@@ -42,6 +44,7 @@ def fit_ridge(x: np.ndarray, y: np.ndarray, *, penalty: float | None = None) -> 
     x : array (row, feature)
         A constant feature gets no weight.
     y : array (row, output)
+        NaN where missing: an output is fitted to the rows that have it.
     penalty : float, optional
         Relative to the number of rows; by default the candidate with the least generalised
         cross-validation error (Golub, Heath and Wahba 1979), summed over the standardised outputs.
@@ -51,18 +54,56 @@ def fit_ridge(x: np.ndarray, y: np.ndarray, *, penalty: float | None = None) -> 
     Ridge
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    mean, scale = x.mean(axis=0), x.std(axis=0)
-    scale = np.where(scale > 1e-12 * (1 + np.abs(mean)), scale, np.inf)
-    centre = y.mean(axis=0)
-    u, s, vt = np.linalg.svd((x - mean) / scale, full_matrices=False)
-    projected = u.T @ (y - centre)
+    present = ~np.isnan(y)
+    if not present.all():
+        return _fit_by_rows(x, y, present, penalty=penalty)
+    whole = _Decomposition(x, y)
+    return whole.ridge(_least(whole.gcv_errors()) if penalty is None else penalty)
+
+
+def _fit_by_rows(x: np.ndarray, y: np.ndarray, present: np.ndarray, *, penalty: float | None) -> Ridge:
+    """Fit the outputs that have the same rows together, all with one penalty; NaN for one without rows."""
+    weight, intercept = np.zeros((x.shape[1], y.shape[1])), np.full(y.shape[1], np.nan)
+    parts = [
+        (columns, _Decomposition(x[rows], y[np.ix_(rows, columns)]))
+        for columns, rows in same_rows(present)
+        if rows.any()
+    ]
     if penalty is None:
-        penalty = _least_gcv(s, projected, y - centre)
-    shrunk = s / (s**2 + penalty * len(x))
-    return Ridge(mean, scale, vt.T @ (shrunk[:, None] * projected), centre, penalty)
+        penalty = _least(sum((part.gcv_errors() for _, part in parts), np.zeros(len(PENALTIES))))
+    for columns, part in parts:
+        own = part.ridge(penalty)
+        weight[:, columns] = own.weight / own.scale[:, None]
+        intercept[columns] = own.intercept - own.mean @ weight[:, columns]
+    return Ridge(np.zeros(x.shape[1]), np.ones(x.shape[1]), weight, intercept, penalty)
 
 
-def _least_gcv(s: np.ndarray, projected: np.ndarray, y: np.ndarray) -> float:
+class _Decomposition:
+    """Standardised features in singular vectors, with the outputs along these."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
+        mean, scale = x.mean(axis=0), x.std(axis=0)
+        self.mean, self.scale = mean, np.where(scale > 1e-12 * (1 + np.abs(mean)), scale, np.inf)
+        self.centre = y.mean(axis=0)
+        u, self.s, self.vt = np.linalg.svd((x - mean) / self.scale, full_matrices=False)
+        self.y = y - self.centre
+        self.projected = u.T @ self.y
+
+    def ridge(self, penalty: float) -> Ridge:
+        shrunk = self.s / (self.s**2 + penalty * len(self.y))
+        weight = self.vt.T @ (shrunk[:, None] * self.projected)
+        return Ridge(self.mean, self.scale, weight, self.centre, penalty)
+
+    def gcv_errors(self) -> np.ndarray:
+        """Return the generalised cross-validation error of each candidate penalty."""
+        return _gcv_errors(self.s, self.projected, self.y)
+
+
+def _least(errors: np.ndarray) -> float:
+    return float(PENALTIES[int(np.argmin(errors))])
+
+
+def _gcv_errors(s: np.ndarray, projected: np.ndarray, y: np.ndarray) -> np.ndarray:
     n = len(y)
     variance = (y**2).sum(axis=0)
     varies = variance > 0
@@ -74,4 +115,4 @@ def _least_gcv(s: np.ndarray, projected: np.ndarray, y: np.ndarray) -> float:
         residual = outside + ((1 - shrinkage) ** 2 * share).sum()
         freedom = max(n - 1 - shrinkage.sum(), 1e-9)
         errors.append(residual / freedom**2)
-    return float(PENALTIES[int(np.argmin(errors))])
+    return np.array(errors)

@@ -46,7 +46,7 @@ def permutation_p(observed: np.ndarray | float, null: np.ndarray) -> np.ndarray:
 
 
 def verdict(*, supervised: bool, decoding_q: float, variance_q: float) -> str:
-    """Say whether a group's claim stands.
+    """Return whether a group's claim stands.
 
     A supervised group claims that it encodes its labels: they are decoded from it better than permuted
     labels are, and it explains response variance of other repeats. A free group claims the latter alone.

@@ -15,7 +15,7 @@ from nwb_migvis.evidence.significance import permutation_p
 from nwb_migvis.labels import Label
 
 MIN_LEFT = 0.05
-"""A label of which less than this share is left beyond the others cannot be told from them."""
+"""A label of which less than this share is left beyond the others cannot be separated from them."""
 
 LEVEL_PENALTIES = np.array([1.0])
 """Of readings across levels: cross-validation within the training rows, which share levels, would choose less
@@ -63,8 +63,8 @@ def other_features(
 ) -> np.ndarray:
     """Return what a label is judged beyond: the other labels, and nuisances of every image.
 
-    Categories that the label is constant in are omitted (a kind is known of every object): they are levels
-    to exchange, not rivals.
+    Categories that the label is constant in are omitted (every object has a known kind): they are levels to
+    exchange, not rivals.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Do two fits find the same groups: similarity of their latents, and the best matching of groups."""
+"""Whether two fits find the same groups: similarity of their latents, and the best matching of groups."""
 
 from __future__ import annotations
 

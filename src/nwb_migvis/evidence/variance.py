@@ -9,6 +9,7 @@ import numpy as np
 from nwb_migvis.evidence.exchange import Exchange
 from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.intervals import percentile_interval
+from nwb_migvis.evidence.missing import centred, residuals
 from nwb_migvis.evidence.reliability import column_correlation, spearman_brown
 from nwb_migvis.evidence.ridge import fit_ridge
 from nwb_migvis.evidence.signal import Pair, explained_terms, fit_signal, powers
@@ -175,8 +176,8 @@ class _Signal:
             known = powers(self._latents.of(others), train, degree=3)
             left, rest = (it - fit_signal(known[train], it[train]).predict(known) for it in (left, rest))
         added = fit_signal(rest[train], left[train]).predict(rest[test])
-        y = left.b[test] - left.b[test].mean(axis=0)
-        return y / np.maximum(self._responses.b[test].var(axis=0), 1e-300) @ added.a.T
+        variance = (centred(self._responses.b[test]) ** 2).sum(axis=0)
+        return centred(left.b[test]) / np.maximum(variance, 1e-300) @ added.a.T
 
     def _predicted(self, latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         key = latents.tobytes()
@@ -205,7 +206,7 @@ class _Direction:
         # Units of no use to the verdict must not choose the penalty either.
         outputs = self._y_train[:, reliable] if reliable.any() else self._y_train
         self._penalty = fit_ridge(self._z_train, outputs).penalty
-        self._variance = ((self._y_test - self._y_test.mean(axis=0)) ** 2).sum(axis=0)
+        self._variance = (centred(self._y_test) ** 2).sum(axis=0)
         self._predictions: dict[bytes, np.ndarray] = {}
 
     def predict(self, latents: np.ndarray) -> np.ndarray:
@@ -218,7 +219,7 @@ class _Direction:
 
     def r2(self, latents: np.ndarray) -> np.ndarray:
         """R2 of each unit on the test stimuli, (unit,); NaN where a unit's responses do not vary."""
-        error = ((self._y_test - self.predict(latents)) ** 2).sum(axis=0)
+        error = (residuals(self._y_test, self.predict(latents)) ** 2).sum(axis=0)
         varies = self._variance > 0
         return np.where(varies, 1 - error / np.where(varies, self._variance, 1.0), np.nan)
 
@@ -227,8 +228,7 @@ class _Direction:
 
         With every prediction unchanged, R2 depends on the pairing of i and j through this alone.
         """
-        y = self._y_test - self._y_test.mean(axis=0)
-        return self._product(y, self.predict(latents), measured)
+        return self._product(centred(self._y_test), self.predict(latents), measured)
 
     def _product(self, y: np.ndarray, prediction: np.ndarray, measured: np.ndarray) -> np.ndarray:
         return (y[:, measured] / self._variance[measured]) @ prediction[:, measured].T

@@ -69,7 +69,7 @@ def verdict_in_parts(parts: Mapping[str, Part], *, supervised: bool, confounded_
         A supervised group is established when it is decoded and, where measured, repeatable and shown. A free
         group when it is repeatable, beyond all labels, stable and, where measured, shown.
     confounded_with : str
-        What the design cannot tell the claim from ("time: ..."); nothing is established then.
+        What the design cannot separate the claim from ("time: ..."); nothing is established then.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """The NWB extension `ndx-migvis`: importing this package registers its types with pynwb.
 
-The type map is copied when a file is opened, so the import has to come before any `NWBHDF5IO`: opened
-earlier, a writer would store the results as empty groups without an error. `import nwb_migvis` does it.
+The type map is copied when a file is opened, so the import has to come before any `NWBHDF5IO`. A writer that
+was opened earlier would store the results as empty groups without an error. `import nwb_migvis` does it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from nwb_migvis.extension.types import (
     ReaderScoresTable,
     SelectivityIndexTable,
     SelectivityTable,
+    StimulusLabel,
+    StimulusLabelsTable,
     StimulusLatentsTable,
     SynthesizedImagesTable,
     UnitLoadingsTable,
@@ -34,6 +36,8 @@ __all__ = [
     "ReaderScoresTable",
     "SelectivityIndexTable",
     "SelectivityTable",
+    "StimulusLabel",
+    "StimulusLabelsTable",
     "StimulusLatentsTable",
     "SynthesizedImagesTable",
     "UnitLoadingsTable",

@@ -1,4 +1,4 @@
-"""The import of pynwb without its cache, where that cannot be written or could be someone else's.
+"""Importing pynwb without its cache, where that cannot be written or could be someone else's.
 
 pynwb makes a folder for its cache when it is imported, which fails where the home folder cannot be written.
 It unpickles what it finds there, so the folder has to be this user's alone to write to.
@@ -45,7 +45,7 @@ def without_unsafe_cache() -> Iterator[None]:
 
 
 def is_safe(folder: Path) -> bool:
-    """Tell whether a cache can be written in a folder, and was written by this user alone."""
+    """Return whether a cache can be written in a folder, and was written by this user alone."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -1,4 +1,4 @@
-"""Checks of dtype and shape that hdmf leaves out.
+"""Checks of dtype and shape that hdmf does not make.
 
 hdmf converts what it is given to the dtype of the specification: a float image in [0, 1) would be stored as
 integer zeros. Here such data are refused when a type is built.
@@ -39,8 +39,8 @@ def check_data(data: Any, spec: DatasetSpec, *, where: str) -> None:
     ----------
     data : array_like, h5py.Dataset or hdmf.data_utils.DataIO
     spec : hdmf.spec.DatasetSpec
-        `dtype` and `shape` are used. Integers and floats may be of any size, which hdmf widens without
-        loss; `uint8` has to be just that.
+        `dtype` and `shape` are used. Integers and floats may be of any size, which hdmf widens without loss;
+        `uint8` has to be exactly that.
     where : str
         Place for the error message.
 

@@ -1,6 +1,6 @@
 """Classes of the extension's types, on top of the ones that hdmf generates from the specification.
 
-The attribute names are those that a reader without this package gets; what is added are checks of the data
+The attribute names are those that a reader without this package gets. These classes add checks of the data
 when an object is built, and `from_columns`, which builds a table from arrays.
 """
 
@@ -27,7 +27,7 @@ def _registered(cls: C) -> C:
     """Register a class under its own name, with a constructor that begins with `cls._check`.
 
     The constructor keeps the signature of the generated class, which hdmf uses to read files. What is read
-    from a file is not checked here, so that one faulty table does not close the whole file.
+    from a file is not checked here, so that one faulty table does not make the whole file unreadable.
     """
     base: Any = cls.__bases__[-1]
 
@@ -115,6 +115,14 @@ class LatentGroupsTable(_CheckedTable, get_class("LatentGroupsTable", NAMESPACE)
 @_registered
 class StimulusLatentsTable(_CheckedTable, get_class("StimulusLatentsTable", NAMESPACE)):  # type: ignore[misc]
     """Latents of the shown stimuli, one row per stimulus; `mean` and `log_var` are (stimulus, latent)."""
+
+
+StimulusLabel = get_class("StimulusLabel", NAMESPACE)
+
+
+@_registered
+class StimulusLabelsTable(_CheckedTable, get_class("StimulusLabelsTable", NAMESPACE)):  # type: ignore[misc]
+    """Labels of the shown stimuli, one row per stimulus and one column (`StimulusLabel`) per label."""
 
 
 @_registered

@@ -15,7 +15,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.latents.linear import KINDS, LinearGaussianModel, fit_linear, load_linear
 from nwb_migvis.latents.model import GroupVae, GroupVaeModel, kl_divergence, load_group_vae
-from nwb_migvis.latents.objective import Repeats, draw, initial_vae
+from nwb_migvis.latents.objective import Repeats, draw, initial_vae, mean_of_counted
 from nwb_migvis.latents.protocol import LatentModelKind
 from nwb_migvis.latents.task import LatentTask, Recording
 from nwb_migvis.latents.training import VALIDATE_EVERY, LatentTraining, optimise
@@ -45,7 +45,7 @@ def fit_average(
     recording = _only(recordings, kind)
     cpu = torch.device("cpu")
     repeats = Repeats.of(recording.spike_count, recording.stimulus_index, task.split.size, cpu)
-    average = (repeats.total.double() / repeats.n[:, None]).numpy()[task.split == "train"]
+    average = (repeats.total.double() / repeats.n_counts).numpy()[task.split == "train"]
     return [fit_linear(average, kind=kind, groups=task.groups, seed=seed)]
 
 
@@ -190,6 +190,7 @@ def _swap_loss(
     """Return the loss of two views, per unit and presentation like the group VAE's."""
     first, total, n_second = repeats.halves(stimuli, generator)
     views = (first, total / n_second)
+    counted = [torch.isfinite(view) for view in views]
     codes = []
     for view in views:
         mean, log_var = vae.encode(view)
@@ -202,7 +203,8 @@ def _swap_loss(
         (content, style), mean, log_var = codes[own]
         for chosen in (content, codes[other][0][0]):
             rate = vae.rate(torch.cat([chosen, style], dim=-1))
-            loss = loss + 0.25 * (rate - views[own] * rate.log()).mean()
+            error = rate - torch.nan_to_num(views[own]) * rate.log()
+            loss = loss + 0.25 * mean_of_counted(error, counted[own])
         kl = kl_divergence(mean[:, n_content:], log_var[:, n_content:])
         loss = loss + 0.5 * kl_weight * kl / (first.shape[1] * n_second.float().mean())
     directions = [torch.nn.functional.normalize(z[0], dim=-1) for z, _, _ in codes]

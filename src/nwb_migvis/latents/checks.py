@@ -35,6 +35,7 @@ def check_counts(
     Parameters
     ----------
     spike_count : array (presentation, unit)
+        NaN where a unit was not observed.
     stimulus_index : array (presentation,)
     training : array of bool (stimulus,)
     where : str
@@ -43,19 +44,12 @@ def check_counts(
     Raises
     ------
     MigvisError
-        For a count that is NaN, infinite or negative, naming the first, and where no unit's count varies
-        over the presentations of the training stimuli.
+        For a count that is infinite or negative, naming the first, and where no unit's count varies over the
+        presentations of the training stimuli.
     """
     spike_count = np.asarray(spike_count)
     if spike_count.dtype.kind not in "ub":
-        wrong = ~np.isfinite(spike_count) | (spike_count < 0)
-        if wrong.any():
-            presentation, unit = (int(i) for i in np.argwhere(wrong)[0])
-            raise MigvisError(
-                f"{where}spike_count holds {int(wrong.sum())} values that are no counts, the first "
-                f"{spike_count[presentation, unit]} at presentation {presentation}, unit {unit}; expected "
-                "whole numbers from 0; leave those presentations or units out"
-            )
+        refuse_values(np.isinf(spike_count) | (spike_count < 0), spike_count, where=where)
     if constant_units(spike_count[training[stimulus_index]]).all():
         raise MigvisError(
             f"{where}none of the {spike_count.shape[1]} units ever changes its spike count over training "
@@ -63,15 +57,30 @@ def check_counts(
         )
 
 
+def refuse_values(wrong: np.ndarray, spike_count: np.ndarray, *, where: str) -> None:
+    """Raise `MigvisError`, beginning with `where`, for values that are `wrong`, (presentation, unit) bool."""
+    if wrong.any():
+        presentation, unit = (int(i) for i in np.argwhere(wrong)[0])
+        raise MigvisError(
+            f"{where}spike_count holds {int(wrong.sum())} values that are not counts, the first "
+            f"{spike_count[presentation, unit]} at presentation {presentation}, unit {unit}; expected "
+            "whole numbers from 0; omit those presentations or units"
+        )
+
+
 def constant_units(spike_count: np.ndarray) -> np.ndarray:
-    """Tell which units have the same count at every presentation, (unit,) bool."""
+    """Tell which units have the same count wherever they were observed, (unit,) bool."""
     if not len(spike_count):
         return np.ones(spike_count.shape[1], dtype=bool)
-    return (spike_count == spike_count[0]).all(axis=0)
+    missing = np.isnan(spike_count)
+    if not missing.any():
+        return (spike_count == spike_count[0]).all(axis=0)
+    least = np.where(missing, np.inf, spike_count).min(axis=0)
+    return least >= np.where(missing, -np.inf, spike_count).max(axis=0)
 
 
 def check_enough(split: np.ndarray, groups: Sequence[GroupConfig], *, where: str = "") -> None:
-    """Raise `MigvisError`, beginning with `where`, for fewer than two training stimuli a latent."""
+    """Raise `MigvisError`, beginning with `where`, for fewer than two training stimuli per latent."""
     n_latents = sum(group.size for group in groups)
     n_train = int((split == "train").sum())
     if n_train < 2 * n_latents:

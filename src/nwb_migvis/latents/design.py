@@ -1,4 +1,4 @@
-"""What the model is asked to do: the split of the stimuli, the groups, and the labels as targets."""
+"""What a latent model is fitted for: the split of the stimuli, the groups, and the labels as targets."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def stimulus_labels(session: xr.Dataset, *, circular: Mapping[str, float] | None
     Raises
     ------
     MigvisError
-        If a label looks like an angle that wraps and nothing says whether it does, or a period is given for
-        a label that does not exist or is not numeric.
+        If a label looks like an angle that wraps and nothing says whether it does. If a period is given for a
+        label that does not exist or is not numeric.
     """
     arrays: dict[str, np.ndarray] = {}
     for name, coord in session.coords.items():
@@ -88,7 +88,9 @@ def check_circular(labels: Mapping[str, Label], circular: Mapping[str, float]) -
     """Refuse periods of labels that are not numeric, and angles of which nothing says whether they wrap."""
     for name in circular:
         if name not in labels or labels[name].is_categorical:
-            raise MigvisError(f"latents.circular names {name!r}, which is no numeric label of this session")
+            raise MigvisError(
+                f"latents.circular names {name!r}, which is not a numeric label of this session"
+            )
     for name, label in labels.items():
         if not label.is_categorical and name not in circular:
             _refuse_wrapped(name, label.values[label.present])

@@ -33,7 +33,7 @@ def fit_latents(
 ) -> list[GroupVaeModel]:
     """Fit the group VAE on the training stimuli, stopping early on the validation stimuli.
 
-    Of several sessions each has a read-in and a read-out of its own.
+    With several sessions, each has a read-in and a read-out of its own.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def fit_latents(
     device : str
         A torch device.
     checkpoints : Path, optional
-        Folder that keeps the state of training while it lasts: a fit that was killed goes on from it and ends
+        Folder that keeps the state of training while it lasts. A fit that was killed resumes from it and ends
         with the weights of an uninterrupted one.
 
     Returns
@@ -63,18 +63,22 @@ def fit_latents(
 
     Notes
     -----
-    Loss per stimulus: negative log likelihood of the second half of the repeats given a sample of the
-    first half's latents, averaged over units and presentations, plus `kl_weight` KL / n and (`tc_weight`
-    total correlation + `label_weight` error of the label read-outs) / sqrt(n), n being units x presentations
-    of the second half. By the square root these two may move latents by as many standard deviations of the
-    posterior whatever the data: twice the data make the posterior narrower by sqrt(2) and hold a latent
-    twice as fast. A label's error is relative to guessing, and counts as much as the responses of the
-    training stimuli tell the label (`weigh_labels`). With a `kl_weight` of 1 and nothing else it is the
-    negative evidence lower bound over n; with the Gaussian likelihood, where the noise of one presentation
-    has the variance of the averages. Of the free groups only the first ones, any number, are decoded for a
-    random share `free_dropout` of the stimuli (nested dropout: Rippel et al. 2014, arXiv 1402.0915).
+    The loss per stimulus is::
 
-    Of several sessions the loss is averaged over sessions, plus two terms over stimuli that two sessions
+        (kl_weight * KL - log p(second half | z)) / n
+        + (tc_weight * total correlation + label_weight * error of the label read-outs) / sqrt(n)
+
+    The second half of the repeats is predicted from z, a sample of the first half's latents; n is units x
+    presentations of the second half. Thanks to the square root the last two terms may move latents by as many
+    standard deviations of the posterior whatever the data. Twice the data make the posterior narrower by
+    sqrt(2) and hold a latent twice as fast. A label's error is relative to guessing. It counts as much as the
+    responses of the training stimuli predict the label (`weigh_labels`). With a `kl_weight` of 1 and nothing
+    else the loss is the negative evidence lower bound over n. With the Gaussian likelihood that holds where
+    the noise of one presentation has the variance of the averages. For a random share `free_dropout` of the
+    stimuli only the first free groups, any number of them, are decoded (nested dropout: Rippel et al. 2014,
+    arXiv 1402.0915).
+
+    With several sessions the loss is averaged over sessions, plus two terms over stimuli that two sessions
     share, averaged over pairs. Cross-reconstruction: the negative log likelihood of one session's counts
     given a sample of the other's latents (as between the modalities of Shi et al. 2019, arXiv 1911.03393).
     Alignment: half the symmetric KL divergence between the two posteriors.

@@ -1,4 +1,4 @@
-"""How far a population tells its labels: what supervision by them should count."""
+"""How well responses predict labels, and so how much supervision by the labels should count."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 """Of the ridge regressions, times stimuli."""
 
 N_PRESUMED = 10
-"""Stimuli more that count as predicted perfectly: few stimuli say little against a label."""
+"""Further stimuli that count as predicted perfectly: a few stimuli say little against a label."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ def weigh_labels(
     """Return, for every label, the fraction of its variance that a linear read-out of responses predicts.
 
     Each training stimulus is predicted from all others: leave-one-out ridge regression, in closed form
-    (Golub, Heath & Wahba 1979, Technometrics 21:215), with the best of `PENALTIES`. A network that is made
-    to predict a label which the responses hardly tell learns by heart which stimulus has which, at the
-    expense of what the latents tell of the population.
+    (Golub, Heath & Wahba 1979, Technometrics 21:215), with the best of `PENALTIES`. If responses hardly
+    predict a label, a network trained to predict it memorises which stimulus has which value. Its latents
+    then say less about the population.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def weigh_labels(
 def _predicted(x: torch.Tensor, y: torch.Tensor) -> float:
     """Return the fraction of the variance of y (n, k) that x (n, unit) predicts with each row left out.
 
-    On top of the rows there are, `N_PRESUMED` count as predicted perfectly.
+    `N_PRESUMED` further rows count as predicted perfectly.
     """
     n = len(x)
     if n < 3:

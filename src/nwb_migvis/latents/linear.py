@@ -27,7 +27,8 @@ class LinearGaussianModel:
     mean, scale : numpy.ndarray, shape (n_units,)
         Of the root average counts of the training stimuli.
     excess : numpy.ndarray, shape (n_units,)
-        What the square of the predicted root falls short of the average count, on the training stimuli.
+        By how much the square of the predicted root falls short of the average count, on the training
+        stimuli.
     groups : tuple of GroupConfig
         The latents in order, divided by size alone.
     kind : {"pca", "fa"}
@@ -42,7 +43,11 @@ class LinearGaussianModel:
     kind: str
 
     def encode(self, average: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and log variance of the posterior for average counts (stimulus, unit)."""
+        """See `LatentModel.encode`; given the observed units where some were not (NaN)."""
+        average = np.asarray(average)
+        present = ~np.isnan(average)
+        if not present.all():
+            return self._encode_present(average, present)
         x = (np.sqrt(np.maximum(average, 0)) - self.mean) / self.scale
         weighed = self.weight / self.noise[:, None]
         covariance = np.linalg.inv(np.eye(self.weight.shape[1]) + self.weight.T @ weighed)
@@ -50,19 +55,29 @@ class LinearGaussianModel:
         log_var = np.broadcast_to(np.log(np.diag(covariance)), z.shape)
         return z.astype(np.float32), log_var.astype(np.float32)
 
+    def _encode_present(self, average: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        n_latents = self.weight.shape[1]
+        mean, log_var = np.zeros((2, len(average), n_latents), np.float32)
+        patterns, which = np.unique(present, axis=0, return_inverse=True)
+        for k, units in enumerate(patterns):
+            rows = which.ravel() == k
+            own = {name: getattr(self, name)[units] for name in ("weight", "noise", "mean", "scale")}
+            mean[rows], log_var[rows] = replace(self, **own).encode(average[np.ix_(rows, units)])
+        return mean, log_var
+
     def rates(self, z: np.ndarray) -> np.ndarray:
-        """Return the expected spike count of a presentation, (stimulus, unit), for latents z."""
+        """See `LatentModel.rates`."""
         return np.maximum(self._square(z) + self.excess, 1e-3)
 
     def _square(self, z: np.ndarray) -> np.ndarray:
         return np.maximum(z @ self.weight.T * self.scale + self.mean, 0) ** 2
 
     def loading(self) -> np.ndarray:
-        """Return W, shape (n_units, n_latents)."""
+        """See `LatentModel.loading`: W."""
         return self.weight.astype(np.float32)
 
     def to_bytes(self) -> bytes:
-        """Return the arrays as safetensors bytes."""
+        """See `LatentModel.to_bytes`."""
         import torch
 
         arrays = {name: torch.from_numpy(getattr(self, name).astype(np.float32)) for name in _ARRAYS}
@@ -90,7 +105,7 @@ def fit_linear(
     Parameters
     ----------
     average : numpy.ndarray, shape (n_stimuli, n_units)
-        Mean spike counts of the training stimuli.
+        Mean spike counts of the training stimuli; what is missing (NaN) is taken as the unit's mean.
     kind : {"pca", "fa"}
     groups : tuple of GroupConfig
         With fewer latents together than units and stimuli.
@@ -112,6 +127,10 @@ def fit_linear(
             "in latents.groups"
         )
     root = np.sqrt(average)
+    missing = np.isnan(root)
+    if missing.any():
+        n = np.maximum((~missing).sum(axis=0), 1)
+        root = np.where(missing, np.nansum(root, axis=0) / n, root)
     mean, scale = root.mean(axis=0), np.maximum(root.std(axis=0), 1e-3)
     x = (root - mean) / scale
     if kind == "pca":
@@ -126,5 +145,6 @@ def fit_linear(
         raise ValueError(f"found kind = {kind!r}; expected 'pca' or 'fa'")
     weight, noise, mean, scale = map(_rounded, (weight, noise, mean, scale))
     model = LinearGaussianModel(weight, noise, mean, scale, np.zeros(x.shape[1]), groups, kind)
-    excess = (average - model._square(model.encode(average)[0])).mean(axis=0)
+    short = average - model._square(model.encode(average)[0])
+    excess = np.nansum(short, axis=0) / n if missing.any() else short.mean(axis=0)
     return replace(model, excess=_rounded(excess))

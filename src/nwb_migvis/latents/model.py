@@ -27,8 +27,9 @@ class GroupVae(nn.Module):
     """Gaussian latents in groups, an MLP encoder, a linear decoder and linear read-outs of the labels.
 
     The encoder sees square roots of the average spike counts of some repeats, z-scored with training
-    statistics; the decoder gives the drive of each unit, whose softplus, times the unit's mean rate, is its
-    rate (Poisson), or its z-scored root average (Gaussian).
+    statistics. With the Poisson likelihood the decoder gives the drive of each unit; the softplus of the
+    drive, times the unit's mean rate, is its rate. With the Gaussian likelihood it gives the z-scored root
+    average.
 
     Parameters
     ----------
@@ -76,8 +77,9 @@ class GroupVae(nn.Module):
         self.register_buffer("mean_rate", torch.ones(n_units))
 
     def scaled(self, average: torch.Tensor) -> torch.Tensor:
-        """Return z-scored square roots of average counts."""
-        return (average.clamp_min(0).sqrt() - self.input_mean) / self.input_std
+        """Return z-scored square roots of average counts, 0 (the training mean) where there is none (NaN)."""
+        scaled = (average.clamp_min(0).sqrt() - self.input_mean) / self.input_std
+        return torch.where(scaled.isnan(), 0.0, scaled)
 
     def encode(self, average: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and log variance of the posterior for average counts (stimulus, unit)."""
@@ -135,7 +137,7 @@ class GroupVaeModel:
     groups : tuple of GroupConfig
     likelihood : str
     n_steps : int
-        Steps that training really took.
+        Steps that training actually took.
     kind : str
         What its bytes call it.
     """
@@ -147,17 +149,7 @@ class GroupVaeModel:
     kind: str = KIND
 
     def encode(self, average: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Encode average spike counts.
-
-        Parameters
-        ----------
-        average : numpy.ndarray, shape (n_stimuli, n_units)
-            Mean spike count of each stimulus over some of its repeats.
-
-        Returns
-        -------
-        mean, log_var : numpy.ndarray of float32, shape (n_stimuli, n_latents)
-        """
+        """See `LatentModel.encode`; a count that is NaN is taken as the unit's mean in training."""
         device = self.vae.input_mean.device
         with torch.no_grad():
             x = torch.as_tensor(np.asarray(average, dtype=np.float32), device=device)
@@ -165,10 +157,7 @@ class GroupVaeModel:
         return mean.cpu().numpy(), log_var.cpu().numpy()
 
     def rates(self, z: np.ndarray) -> np.ndarray:
-        """Return the expected spike count of a presentation, (n_stimuli, n_units), for latents z.
-
-        Of the Gaussian likelihood, which knows root averages, it is the square of the expected root.
-        """
+        """See `LatentModel.rates`; with the Gaussian likelihood it is the square of the expected root."""
         vae = self.vae
         with torch.no_grad():
             latents = torch.as_tensor(z, dtype=torch.float32, device=vae.input_mean.device)
@@ -180,11 +169,11 @@ class GroupVaeModel:
         return rate.cpu().numpy().astype(np.float64)
 
     def loading(self) -> np.ndarray:
-        """Return the decoder's weights, shape (n_units, n_latents), per unit of each latent."""
+        """See `LatentModel.loading`."""
         return self.vae.decoder.weight.detach().cpu().numpy().astype(np.float32)
 
     def to_bytes(self) -> bytes:
-        """Return weights and architecture as safetensors bytes."""
+        """See `LatentModel.to_bytes`."""
         head = {
             "groups": [[g.name, g.size, list(g.labels)] for g in self.groups],
             "likelihood": self.likelihood,

@@ -21,17 +21,26 @@ class Repeats:
     Attributes
     ----------
     counts : torch.Tensor, shape (stimulus, repeat, unit)
-        Padded with zeros where a stimulus has fewer repeats than the largest number.
+        Padded with zeros where a stimulus has fewer repeats than the largest number; 0 where the unit was
+        not observed.
     n : torch.Tensor, shape (stimulus,)
         Presentations of each stimulus.
+    observed : torch.Tensor, shape (stimulus, repeat, unit), optional
+        1 for a count, 0 for none; None where every unit was observed in every presentation.
     """
 
     counts: torch.Tensor
     n: torch.Tensor
+    observed: torch.Tensor | None = None
 
     def average(self) -> torch.Tensor:
-        """Return the mean count of a presentation, (stimulus, unit)."""
-        return self.total / self.n[:, None]
+        """Return the mean count of a presentation, (stimulus, unit); NaN where there is no count."""
+        return self.total / self.n_counts
+
+    @cached_property
+    def n_counts(self) -> torch.Tensor:
+        """Number of counts: (stimulus, 1), or (stimulus, unit) where some are missing."""
+        return self.n[:, None] if self.observed is None else self.observed.sum(1)
 
     @cached_property
     def total(self) -> torch.Tensor:
@@ -42,31 +51,52 @@ class Repeats:
     def of(
         cls, spike_count: np.ndarray, stimulus_index: np.ndarray, n_stimuli: int, device: torch.device
     ) -> Repeats:
-        """Arrange counts (presentation, unit) by the stimulus of each presentation."""
+        """Arrange counts (presentation, unit), NaN where there is none, by the stimulus of a presentation."""
         n = np.bincount(stimulus_index, minlength=n_stimuli)
         order = np.argsort(stimulus_index, kind="stable")
         first = np.concatenate([[0], np.cumsum(n)[:-1]])
         repeat = np.arange(order.size) - first[stimulus_index[order]]
         counts = np.zeros((n_stimuli, int(n.max()), spike_count.shape[1]), dtype=np.float32)
-        counts[stimulus_index[order], repeat] = spike_count[order]
-        return cls(torch.as_tensor(counts, device=device), torch.as_tensor(n, device=device))
+        counts[stimulus_index[order], repeat] = np.nan_to_num(spike_count[order])
+        observed = None
+        if (missing := np.isnan(spike_count[order])).any():
+            observed = np.zeros_like(counts)
+            observed[stimulus_index[order], repeat] = ~missing
+        return cls(
+            torch.as_tensor(counts, device=device),
+            torch.as_tensor(n, device=device),
+            None if observed is None else torch.as_tensor(observed, device=device),
+        )
 
     def halves(
         self, stimuli: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Split the repeats of some stimuli at random.
 
-        Returns the mean count of the first half (stimulus, unit), the summed count of the second, and the
-        number of presentations in the second (stimulus, 1). A stimulus shown once is in both halves.
+        Returns the mean count of the first half (stimulus, unit), NaN where there is none; the summed count
+        of the second; and the number of counts in the second, (stimulus, 1) or (stimulus, unit). A stimulus
+        shown once is in both halves.
         """
         counts, n = self.counts[stimuli], self.n[stimuli, None]
         draw = torch.rand(counts.shape[:2], generator=generator, device=counts.device)
         shown = torch.arange(counts.shape[1], device=counts.device) < n
         rank = draw.masked_fill(~shown, 2.0).argsort(dim=1).argsort(dim=1)
         n_first = torch.div(n + 1, 2, rounding_mode="floor")
-        first = torch.einsum("sr,sru->su", (rank < n_first).to(counts.dtype), counts)
+        is_first = (rank < n_first).to(counts.dtype)
+        first = torch.einsum("sr,sru->su", is_first, counts)
         second = torch.where(n > 1, self.total[stimuli] - first, first)
-        return first / n_first, second, torch.where(n > 1, n - n_first, n)
+        n_counts = n
+        if self.observed is not None:
+            n_first = torch.einsum("sr,sru->su", is_first, self.observed[stimuli])
+            n_counts = self.n_counts[stimuli]
+        return first / n_first, second, torch.where(n > 1, n_counts - n_first, n_counts)
+
+
+def mean_of_counted(values: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+    """Average values (stimulus, unit) where there are n > 0 counts; n is (stimulus, 1) if none is missing."""
+    if n.shape[1] < values.shape[1] or (n > 0).all():
+        return values.mean()
+    return torch.where(n > 0, values, 0.0).sum() / (n > 0).sum().clamp_min(1)
 
 
 def draw(stimuli: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
@@ -137,15 +167,15 @@ class Objective:
 
     def all_repeats(self, z: torch.Tensor, stimuli: torch.Tensor) -> torch.Tensor:
         """Return the negative log likelihood of all repeats of some stimuli given latents from elsewhere."""
-        total, n = self.repeats.total[stimuli], self.repeats.n[stimuli, None]
+        total, n = self.repeats.total[stimuli], self.repeats.n_counts[stimuli]
         return self._negative_log_likelihood(z, total, n)
 
     def _negative_log_likelihood(self, z: torch.Tensor, total: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
         if self.config.likelihood == "poisson":
             rate = self.vae.rate(z)
-            return (rate - total / n * rate.log()).mean()
-        z_scored = ((total / n).sqrt() - self.vae.input_mean) / self.vae.input_std
-        return 0.5 * (self.vae.decoder(z) - z_scored).square().mean()
+            return mean_of_counted(rate - total / n.clamp_min(1) * rate.log(), n)
+        z_scored = ((total / n.clamp_min(1)).sqrt() - self.vae.input_mean) / self.vae.input_std
+        return 0.5 * mean_of_counted((self.vae.decoder(z) - z_scored).square(), n)
 
 
 def initial_vae(
@@ -170,9 +200,20 @@ def initial_vae(
         )
     train = torch.as_tensor(np.flatnonzero(split == "train"), device=repeats.counts.device)
     average = repeats.average()[train]
-    root = average.sqrt()
-    vae.input_mean.copy_(root.mean(0))
-    vae.input_std.copy_(root.std(0).clamp_min(1e-3))
-    vae.mean_rate.copy_(average.mean(0).clamp_min(1e-4))
+    root_mean, root_std = _mean_and_std(average.sqrt())
+    vae.input_mean.copy_(root_mean)
+    vae.input_std.copy_(root_std.clamp_min(1e-3))
+    vae.mean_rate.copy_(_mean_and_std(average)[0].clamp_min(1e-4))
     torch.nn.init.zeros_(vae.decoder.bias)
     return vae
+
+
+def _mean_and_std(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and standard deviation of each column over the values that are there, 0 without any."""
+    present = torch.isfinite(values)
+    if present.all():
+        return values.mean(0), values.std(0)
+    n = present.sum(0)
+    mean = torch.where(present, values, 0.0).sum(0) / n.clamp_min(1)
+    squares = torch.where(present, values - mean, 0.0).square().sum(0)
+    return mean, (squares / (n - 1).clamp_min(1)).sqrt()

@@ -12,7 +12,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.latents.design import MIN_STIMULI, check_parts
 
 MIN_SHARED = MIN_STIMULI
-"""Two sessions hold a latent space together only if they share so many stimuli."""
+"""Two sessions are linked in one latent space only if they share at least this many stimuli."""
 
 
 def linked_pairs(shown: np.ndarray, names: Sequence[str]) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""What a latent model is to the later stages, and how one of a kind is fitted and rebuilt."""
+"""What the later stages need of a latent model, and how a model of one kind is fitted and rebuilt."""
 
 from __future__ import annotations
 
@@ -36,20 +36,38 @@ class LatentModel(Protocol):
         Parameters
         ----------
         average : numpy.ndarray, shape (n_stimuli, n_units)
-            Mean spike count of each stimulus over some of its repeats.
+            Mean spike count per presentation of each stimulus, over some of its repeats; NaN where the unit
+            was not observed.
 
         Returns
         -------
         mean, log_var : numpy.ndarray of float32, shape (n_stimuli, n_latents)
+            Mean and log variance of the posterior.
         """
         ...
 
     def rates(self, z: np.ndarray) -> np.ndarray:
-        """Return the expected spike count of a presentation, (n_stimuli, n_units), for latents z."""
+        """Predict spike counts from latents.
+
+        Parameters
+        ----------
+        z : numpy.ndarray, shape (n_stimuli, n_latents)
+
+        Returns
+        -------
+        numpy.ndarray of float64, shape (n_stimuli, n_units)
+            Expected spike count per presentation, above 0.
+        """
         ...
 
     def loading(self) -> np.ndarray:
-        """Return the weight of each latent on each unit, float32 of shape (n_units, n_latents)."""
+        """Return the weight of each latent in the prediction of each unit.
+
+        Returns
+        -------
+        numpy.ndarray of float32, shape (n_units, n_latents)
+            Per unit step of the latent, before any output nonlinearity.
+        """
         ...
 
     def to_bytes(self) -> bytes:
@@ -157,7 +175,7 @@ def check_model(model: Any, *, where: str) -> None:
 
 
 def kind_of_model(model: LatentModel) -> str:
-    """Return the name that a model's kind is registered under, by what its bytes say."""
+    """Return the name that a model's kind is registered under, according to its bytes."""
     return _registered_name(model.to_bytes())
 
 

@@ -1,4 +1,4 @@
-"""What a latent model is fitted to: recordings, and what is asked of their latents."""
+"""What a latent model is fitted to: recordings, and the groups and labels that their latents should have."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class Recording:
     ----------
     name : str
         For messages about several sessions.
-    spike_count : numpy.ndarray of unsigned int, shape (n_presentations, n_units)
+    spike_count : numpy.ndarray, shape (n_presentations, n_units)
+        Unsigned integers, or floats with NaN where a unit was not observed.
     stimulus_index : numpy.ndarray of int, shape (n_presentations,)
         Row of each presentation among the session's own stimuli.
     stimulus_row : numpy.ndarray of int, shape (n_own_stimuli,)

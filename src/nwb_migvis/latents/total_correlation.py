@@ -33,8 +33,8 @@ def total_correlation(
 
     Notes
     -----
-    Where the posteriors are so narrow that they do not overlap, every log density is that of the sample's
-    own component and the estimate saturates at (number of groups - 1) * log(batch), without a gradient.
+    Where the posteriors are so narrow that they do not overlap, every log density is that of the sample's own
+    component. The estimate then saturates at (number of groups - 1) * log(batch), without a gradient.
     """
     by_group = torch.stack(
         [
@@ -51,8 +51,8 @@ def total_correlation(
 def _log_sum_exp(x: torch.Tensor) -> torch.Tensor:
     """Return the log of the summed exponentials along the last axis.
 
-    What is under e^-60 of the largest counts as that: numbers near the smallest that there are take many
-    times longer on a CPU.
+    Whatever is below e^-60 of the largest counts as e^-60 of it: denormal numbers take many times longer on a
+    CPU.
     """
     largest = x.detach().amax(-1, keepdim=True)
     return torch.logsumexp((x - largest).clamp_min(-60.0), dim=-1) + largest.squeeze(-1)
@@ -61,8 +61,8 @@ def _log_sum_exp(x: torch.Tensor) -> torch.Tensor:
 def _log_densities(z: torch.Tensor, mean: torch.Tensor, log_var: torch.Tensor) -> torch.Tensor:
     """Return the log density of every sample under every posterior, (sample, posterior).
 
-    The squares are multiplied out, so that one matrix product does what an array (sample, posterior, latent)
-    would take; in double precision, since what it leaves is small where posteriors are narrow.
+    The squares are multiplied out, so that one matrix product replaces an array (sample, posterior, latent).
+    It is in double precision, since the difference is small where posteriors are narrow.
     """
     z, mean, precision = z.double(), mean.double(), torch.exp(-log_var.double())
     constant = (mean.square() * precision + log_var + float(np.log(2 * np.pi))).sum(-1, keepdim=True)

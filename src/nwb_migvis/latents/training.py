@@ -14,7 +14,7 @@ from nwb_migvis.networks.training import Descent, Selection, State, train
 
 VALIDATE_EVERY = 100
 AVERAGING = 0.99
-"""Share of the averaged weights that a step leaves, once there were enough steps."""
+"""Share of the averaged weights that a step keeps, once there were enough steps."""
 
 Loss = Callable[[torch.Generator], torch.Tensor]
 """The training loss of one step, which draws from the generator that it is given."""
@@ -24,7 +24,7 @@ class LatentTraining(Descent):
     """A latent model in training, whose weights are running averages over steps.
 
     Matrices decay by `weight_decay` / n_train, whatever the gradient (Loshchilov & Hutter 2019, arXiv
-    1711.05101): what few stimuli say counts less against zero.
+    1711.05101). With few stimuli, weights are thus pulled to zero more strongly.
 
     Parameters
     ----------

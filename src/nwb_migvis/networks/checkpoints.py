@@ -1,4 +1,4 @@
-"""The state of a training on disk, from which one that was killed goes on."""
+"""The state of training on disk, from which training that was killed resumes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Checkpoint:
         Raises
         ------
         MigvisError
-            If the file cannot be read, or is of another training.
+            If the file cannot be read, or belongs to other data or settings.
         """
         import torch
 
@@ -83,8 +83,8 @@ class Checkpoint:
             ) from None
         if digest != self.digest:
             raise MigvisError(
-                f"checkpoint {self.path} is of other data or settings; remove it, or train "
-                "with those that it is of"
+                f"checkpoint {self.path} belongs to other data or settings; remove it, or train "
+                "with the data and settings that it was written with"
             )
         return content
 

@@ -1,4 +1,4 @@
-"""One training loop: steps, selection of the best weights by validation, and going on after a kill."""
+"""One training loop: steps, selection of the best weights by validation, and resuming after a kill."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def train(
         What is trained, for the progress and for messages.
     selection : Selection, optional
     checkpoint : Checkpoint, optional
-        Where its file exists, training goes on from it and ends with the weights of an uninterrupted one.
+        Where its file exists, training resumes from it and ends with the weights of an uninterrupted one.
 
     Returns
     -------
@@ -193,8 +193,8 @@ def train(
     Raises
     ------
     MigvisError
-        If the loss on the validation stimuli is not a number at every validation, or the checkpoint is of
-        another training, or cannot be read or written.
+        If the loss on the validation stimuli is not a number at every validation, or the checkpoint
+        belongs to other data or settings, or cannot be read or written.
     """
     best = Best()
     if checkpoint is not None and (before := checkpoint.load()):

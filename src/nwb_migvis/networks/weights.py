@@ -39,7 +39,7 @@ def unpack(kind: str, weights: bytes) -> tuple[Json, dict[str, torch.Tensor]]:
     Raises
     ------
     MigvisError
-        If the bytes are no safetensors, or of another kind of network.
+        If the bytes are not safetensors, or are of another kind of network.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -47,7 +47,9 @@ def unpack(kind: str, weights: bytes) -> tuple[Json, dict[str, torch.Tensor]]:
     try:
         tensors, head = load(weights), _head(weights)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise MigvisError(f"weights of {len(weights)} bytes are no {kind} of nwb-migvis: {error}") from None
+        raise MigvisError(
+            f"weights of {len(weights)} bytes are not a {kind} of nwb-migvis: {error}"
+        ) from None
     if head["kind"] != kind:
         raise MigvisError(f"weights are of a {head['kind']!r}; expected a {kind!r}")
     return head, tensors

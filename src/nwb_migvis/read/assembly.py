@@ -217,8 +217,9 @@ class Counted:
         (presentation, unit) unsigned integer.
     units : numpy.ndarray
         (unit,) ids.
-    rows : numpy.ndarray
-        (unit,) int64, their rows in the table or sorting that they come from.
+    rows : numpy.ndarray, optional
+        (unit,) int64, their rows in the table or sorting that they come from; None where several tables are
+        joined.
     observed : numpy.ndarray, optional
         (presentation, unit) bool; None where every unit always was.
     electrode_group : numpy.ndarray, optional
@@ -227,7 +228,7 @@ class Counted:
 
     spike_count: np.ndarray
     units: np.ndarray
-    rows: np.ndarray
+    rows: np.ndarray | None = None
     observed: np.ndarray | None = None
     electrode_group: np.ndarray | None = None
 
@@ -244,7 +245,8 @@ def session_dataset(
     )
     labels = {**labels_of_images(stimuli.attributes), **labels}
     coords: dict[str, Any] = {"unit": counted.units, "stimulus": np.array(stimuli.names, dtype=str)}
-    coords["unit_row"] = ("unit", counted.rows)
+    if counted.rows is not None:
+        coords["unit_row"] = ("unit", counted.rows)
     if counted.electrode_group is not None and len(set(counted.units.tolist())) < len(counted.units):
         coords["electrode_group"] = ("unit", counted.electrode_group.astype(str))
     for name, values in labels.items():

@@ -1,5 +1,4 @@
-"""What keeps a file from being read though it is whole: filters that are not loaded, links that lead "
-"nowhere."""
+"""What keeps a file from being read though it is whole: filters that are not loaded, links to nowhere."""
 
 from __future__ import annotations
 
@@ -7,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -29,6 +29,31 @@ def load_filters() -> None:
     """Load the compression filters of hdf5plugin, where it is installed."""
     if find_spec("hdf5plugin") is not None:
         import hdf5plugin  # noqa: F401
+
+
+def broken_links(path: Path) -> dict[str, str]:
+    """Return the links of a file that lead nowhere, each with its target. pynwb omits what is behind them."""
+    links: dict[str, str] = {}
+    names: list[str] = []
+
+    def note(name: bytes, link: Any) -> None:
+        if link.type != h5py.h5l.TYPE_HARD:
+            names.append(name.decode(errors="replace"))
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.id.links.visit(note, info=True)
+            for name in names:
+                if not _opens(file, name):
+                    link = file.get(name, getlink=True)
+                    links[name] = _target(link)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
+        pass  # the reading itself says what is wrong with the file
+    return links
+
+
+def _target(link: h5py.SoftLink | h5py.ExternalLink) -> str:
+    return f"{link.path} of {link.filename}" if isinstance(link, h5py.ExternalLink) else link.path
 
 
 def why_not_readable(path: Path) -> str | None:
@@ -82,9 +107,8 @@ def _objects(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset | str]]:
                     groups.append(item)
                 elif isinstance(item, h5py.Dataset):
                     yield name, item
-            elif key not in group or not _opens(group, key):
-                is_external = isinstance(link, h5py.ExternalLink)
-                yield name, f"{link.path} of {link.filename}" if is_external else link.path
+            elif not _opens(group, key):
+                yield name, _target(link)
 
 
 def _opens(group: h5py.Group, key: str) -> bool:

@@ -100,9 +100,8 @@ def supplied_images(names: Sequence[str], images: str | Path | Mapping[str, str 
         If files are absent (how many, and which first) or ambiguous.
     """
     if isinstance(images, Mapping):
-        files = [Path(images[name]) if name in images else None for name in names]
         where = "the mapping of images"
-        chosen = [file if file is not None and file.is_file() else None for file in files]
+        chosen = [_existing(Path(images[name]), name) if name in images else None for name in names]
     else:
         folder = Path(images)
         where = f"images folder {folder}"
@@ -118,6 +117,15 @@ def supplied_images(names: Sequence[str], images: str | Path | Mapping[str, str 
             "each stimulus, named as the session names it: add the files"
         )
     return [FilePixels.from_file(file) for file in chosen if file is not None]
+
+
+def _existing(file: Path, name: str) -> Path:
+    if not file.is_file():
+        raise MigvisError(
+            f"image file {file} of stimulus {name!r} does not exist; expected it where the mapping says: put "
+            "it there, or correct the mapping"
+        )
+    return file
 
 
 def _in_folder(name: str, folder: Path, stems: Mapping[str, list[Path]]) -> Path | None:

@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.plain import plain
 from nwb_migvis.read.assembly import (
     Counted,
     Excluded,
@@ -116,6 +117,15 @@ def session_from_sorting(
         "n_dropped": sum(shown.dropped.values()),
         "dropped": shown.dropped,
         "not_joined": {},
+        "recalled": {},
+        "reading": {
+            "window_s": list(window_s),
+            **{
+                key: plain(value)
+                for key, value in (("unit_query", unit_query), ("where", where), ("t_start", t_start))
+                if value is not None
+            },
+        },
     }
     session = session_dataset(reading, stimuli, counted, attrs=attrs)
     return session if labels is None else with_labels(session, labels)

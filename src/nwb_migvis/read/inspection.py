@@ -10,14 +10,14 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.plain import Json
-from nwb_migvis.read.assembly import Need, with_labels
+from nwb_migvis.read.assembly import Need
 from nwb_migvis.read.session import Asked, load
 
 
 def inspect_session(
     paths: str | Path | Sequence[str | Path], *, labels: str | Path | None = None, **reading: Any
 ) -> Json:
-    """Return what one session or several hold; images without pixels are no error here.
+    """Return what one session or several hold; images without pixels are not an error here.
 
     Parameters
     ----------
@@ -33,10 +33,11 @@ def inspect_session(
         JSON-serialisable. For one path: `source`, `identifier`, `layout`, `found_in`, `window_s`,
         `n_units`, `n_silent_units`, `n_presentations`, `n_stimuli`, `image_shape` ([y, x] or
         [y, x, channel], None without pixels), `labels` (name -> `kind` and number of values `n_values`),
-        `not_labels` (column -> why it is no label),
+        `not_labels` (column -> why it is not a label),
         `n_units_not_always_observed` and `observed_fraction` (of counts), `n_merged` samples, `not_joined`
-        (table -> why), `repeats` (`min`, `median`, `max`), `n_blank`, `n_dropped`, `dropped` (reason -> n),
-        `median_rate_hz` and `reliability` (medians over units; split-half, Spearman-Brown; None where
+        (table -> why), `recalled` (what runs in the file were told -> whether it is used), `repeats` (`min`,
+        `median`, `max`), `n_blank`, `n_dropped`, `dropped` (reason -> n), `median_rate_hz` and `reliability`
+        (medians over units; split-half, Spearman-Brown; None where
         undefined). For a sequence: `sessions` (one such dict each), `n_stimuli` of all and
         `n_shared_stimuli`, those of every session.
 
@@ -48,10 +49,8 @@ def inspect_session(
     asked = Asked(**reading)
     asked_for = [paths] if isinstance(paths, str | Path) else paths
     loaded = [load(Path(path), asked, need=Need.NOTHING) for path in asked_for]
-    sessions = [item.session for item in loaded]
-    if labels is not None:
-        names = {name for item in loaded for name in (*item.names, *item.session["stimulus"].values.tolist())}
-        sessions = [with_labels(session, labels, more_stimuli=names) for session in sessions]
+    names = {name for item in loaded for name in (*item.names, *item.session["stimulus"].values.tolist())}
+    sessions = [item.labelled(labels, more_stimuli=names) for item in loaded]
     contents = [inspection(session) for session in sessions]
     if asked_for is not paths:
         return contents[0]
@@ -100,6 +99,7 @@ def inspection(session: xr.Dataset) -> Json:
         "dropped": dict(session.attrs["dropped"]),
         "n_merged": session.attrs["n_merged"],
         "not_joined": dict(session.attrs["not_joined"]),
+        "recalled": dict(session.attrs["recalled"]),
         "n_units_not_always_observed": int((~observed.all(axis=0)).sum()),
         "observed_fraction": float(observed.mean()),
         "median_rate_hz": float(np.nanmedian(per_window / (last - first))),
@@ -183,6 +183,7 @@ def _list(contents: Json) -> str:
         "labels": ", ".join(labels) or "none",
         "no labels": ", ".join(f"{name} ({why})" for name, why in contents["not_labels"].items()) or "none",
         "not joined": ", ".join(f"{name} ({why})" for name, why in contents["not_joined"].items()) or "none",
+        "recalled": ", ".join(f"{name} ({how})" for name, how in contents["recalled"].items()) or "nothing",
         "window": f"{contents['window_s'][0]:g} to {contents['window_s'][1]:g} s",
         "median rate": f"{contents['median_rate_hz']:.2f} Hz",
         "reliability": _number(contents["reliability"]),

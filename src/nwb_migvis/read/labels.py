@@ -1,4 +1,4 @@
-"""Labels of images: what the file or a CSV says of an image, told from what varies between presentations."""
+"""Labels of images: what the file or a CSV says about an image and does not vary between presentations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def labels_of_presentations(
         (presentation,) int64.
     n_stimuli : int
     not_labels : collection of str
-        Columns that are no labels whatever they hold.
+        Columns that are not labels, whatever they hold.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def _taken(uniques: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 def why_no_label(label: np.ndarray, stored: np.dtype) -> str | None:
-    """Return why values of the images, one each, are no label, or None where they are one.
+    """Return why values of the images, one each, are not a label, or None where they are one.
 
     They must vary between images, numbers must be finite or unknown, and integers and text must not be
     one-to-one with the images.
@@ -117,7 +117,7 @@ def labels_from_csv(
     ----------
     path : path
     stimuli : collection of str
-        Stimulus ids, in the order wanted.
+        Stimulus ids, in the order to return.
     more_stimuli : collection of str
         Further images that the file may name though they were not shown.
 
@@ -126,7 +126,7 @@ def labels_from_csv(
     labels : dict of str to numpy.ndarray
         (stimulus,) float64 (NaN where empty) or str ("" where empty).
     left_out : dict of str to str
-        Why each of the other columns is no label.
+        Why each of the other columns is not a label.
 
     Raises
     ------

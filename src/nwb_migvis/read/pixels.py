@@ -132,7 +132,7 @@ class FilePixels:
         Raises
         ------
         MigvisError
-            If the file is no image of a known format.
+            If the file is not an image of a known format.
         """
         from PIL import Image
 
@@ -295,7 +295,7 @@ class ImageStack(LazyImages):
     Raises
     ------
     MigvisError
-        If the sizes differ and no size is given, or a shape or type is no image.
+        If the sizes differ and no size is given, or a shape or type is not that of an image.
     """
 
     def __init__(

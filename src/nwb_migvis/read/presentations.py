@@ -25,7 +25,7 @@ class StimulusImage:
     pixels : Pixels, optional
         Where its pixels are, where that is known.
     attributes : mapping of str to scalar
-        What the file says of the image itself.
+        What the file says about the image itself.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Presentations:
     stop_time : numpy.ndarray, optional
         (presentation,) float64, seconds.
     columns : mapping of str to numpy.ndarray
-        (presentation,) what the file says of each presentation.
+        (presentation,) what the file says about each presentation.
     not_labels : frozenset of str
         Columns that can never be labels of the images.
     merges_images : bool
@@ -102,6 +102,10 @@ class Presentations:
             unit_table_index=None if self.unit_table_index is None else self.unit_table_index[keep],
             columns={name: values[keep] for name, values in self.columns.items()},
         )
+
+    def with_not_joined(self, reasons: Mapping[str, str]) -> Presentations:
+        """Return the same presentations with further places that are not joined, and why."""
+        return replace(self, not_joined={**self.not_joined, **reasons}) if reasons else self
 
     def is_called(self, layout: str) -> bool:
         """Return whether a `layout` asked for means this reading: its layout, its place, or LAYOUT:PLACE."""

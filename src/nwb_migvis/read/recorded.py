@@ -1,4 +1,4 @@
-"""The images of a run's stimuli, read again and brought to the prior's size."""
+"""The images of a run's stimuli, read again and resized to the prior's size."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import xarray as xr
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import as_path
+from nwb_migvis.plain import Json, plain
 from nwb_migvis.read.assembly import (
     Counted,
     Excluded,
@@ -24,6 +25,8 @@ from nwb_migvis.read.assembly import (
 )
 from nwb_migvis.read.contents import Contents
 from nwb_migvis.read.counting import check_window
+from nwb_migvis.read.diagnosis import broken_links
+from nwb_migvis.read.earlier_runs import EarlierRun, earlier_runs, recalled, with_recalled_labels
 from nwb_migvis.read.joining import choose_reading
 from nwb_migvis.read.opening import one_line, open_session
 from nwb_migvis.read.pixels import ImageStack
@@ -35,7 +38,7 @@ from nwb_migvis.read.units import SpikeTable, count_by_table, observed_by_table,
 class Asked:
     """How a session is to be read; the keywords of `read_session` but for the labels."""
 
-    window_s: tuple[float, float] = (0.07, 0.17)
+    window_s: tuple[float, float] | None = None
     images: str | Path | Mapping[str, str | Path] | None = None
     where: str | None = None
     units: str | None = None
@@ -50,27 +53,54 @@ class Asked:
     allow_long_window: bool = False
 
     def __post_init__(self) -> None:
-        window_s = check_window(self.window_s, allow_long=self.allow_long_window)
-        object.__setattr__(self, "window_s", window_s)
+        if self.window_s is not None:
+            window_s = check_window(self.window_s, allow_long=self.allow_long_window)
+            object.__setattr__(self, "window_s", window_s)
         if self.index_base not in (None, 0, 1):
             raise MigvisError(f"index_base is {self.index_base!r}; expected 0 or 1")
         if self.channel_order not in ("rgb", "bgr"):
             raise MigvisError(f"channel_order {self.channel_order!r} is unknown; expected 'rgb' or 'bgr'")
 
+    def given(self) -> Json:
+        """Return what differs from the defaults, as plain values."""
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "max_bytes"}
+        default = {each.name: each.default for each in fields(self)}
+        return {name: plain(value) for name, value in values.items() if value != default[name]}
+
 
 @dataclass(frozen=True)
 class Loaded:
-    """A session dataset, its images, and the names of all images in its file."""
+    """A session dataset without labels of a CSV, its images, and what else its file holds.
+
+    Attributes
+    ----------
+    session : xarray.Dataset
+    stack : ImageStack, optional
+    names : collection of str
+        Of all images in the file.
+    runs : sequence of EarlierRun
+        In the file.
+    """
 
     session: xr.Dataset
     stack: ImageStack | None
     names: Collection[str]
+    runs: Sequence[EarlierRun] = ()
+
+    def labelled(self, labels: str | Path | None, *, more_stimuli: Collection[str] = ()) -> xr.Dataset:
+        """Return the session with the labels of a CSV; without one, with those that earlier runs were told.
+
+        `more_stimuli` are further images that the CSV may name.
+        """
+        if labels is None:
+            return with_recalled_labels(self.session, self.runs)
+        return with_labels(self.session, labels, more_stimuli={*self.names, *more_stimuli})
 
 
 def read_session(
     path: str | Path,
     *,
-    window_s: tuple[float, float] = (0.07, 0.17),
+    window_s: tuple[float, float] | None = None,
     images: str | Path | Mapping[str, str | Path] | None = None,
     labels: str | Path | None = None,
     where: str | None = None,
@@ -91,17 +121,19 @@ def read_session(
     ----------
     path : path
         An NWB file in HDF5 format. Nothing of it stays open; pixels are read when asked for.
-    window_s : (float, float)
-        Spikes are counted in [start + window_s[0], start + window_s[1]), seconds.
+    window_s : (float, float), optional
+        Spikes are counted in [start + window_s[0], start + window_s[1]), seconds; (0.07, 0.17) by default,
+        or in a file that holds runs the window of these, if they have one in common.
     images : path or mapping of str to path, optional
         For images that have no pixels in the file: a folder of image files, a CSV with columns `stimulus`
         and `file`, or stimulus id -> file.
     labels : path, optional
         CSV with a `stimulus` column; its other columns are labels, which must agree with the file's own.
+        Without one, labels that runs in the file were told are used.
     where : str, optional
         Boolean presentation column that must be true.
     units : str, optional
-        pandas query on what the file says of units, e.g. `"quality == 'good' and location == 'IT'"`.
+        pandas query on what the file says about units, e.g. `"quality == 'good' and location == 'IT'"`.
     layout : str, optional
         Where readings of the file disagree: the layout, its series or table, or LAYOUT:PLACE.
     stimulus : str, optional
@@ -128,13 +160,14 @@ def read_session(
     xarray.Dataset
         `spike_count` (presentation, unit) unsigned integer; `observed` (presentation, unit) bool, present
         only where some unit was not observed in some window, and there the count is 0 and says nothing;
-        `stimulus_index` (presentation,) int64;
-        `start_time` (presentation,) float64, seconds; `image` (stimulus, y, x[, channel]) uint8, read
-        lazily, absent where there are no pixels. Coordinates `unit`, `unit_row` (rows of the units table),
-        `stimulus` and one per label along `stimulus` (float64 or str); columns that vary within an image
-        along `presentation`; `electrode_group` along `unit` where ids of units repeat. Attributes `source`,
+        `stimulus_index` (presentation,) int64; `start_time` (presentation,) float64, seconds; `image`
+        (stimulus, y, x[, channel]) uint8, read lazily, absent where there are no pixels. Coordinates `unit`,
+        `unit_row` (rows of the file's Units table; absent where the units are in other tables), `stimulus`
+        and one per label along `stimulus` (float64 or str); columns that vary within an image along
+        `presentation`; `electrode_group` along `unit` where ids of units repeat. Attributes `source`,
         `identifier`, `layout`, `found_in`, `window_s`, `n_blank`, `n_merged`, `n_dropped`, `dropped`,
-        `not_joined`, `not_labels` (column -> why it is neither).
+        `not_joined`, `not_labels` (column -> why it is neither), `recalled` (what runs in the file were
+        told, and whether it is used), `reading` (what was given here).
 
     Raises
     ------
@@ -157,9 +190,7 @@ def read_session(
         allow_long_window=allow_long_window,
     )
     loaded = load(as_path(path, what="path"), asked)
-    return (
-        loaded.session if labels is None else with_labels(loaded.session, labels, more_stimuli=loaded.names)
-    )
+    return loaded.labelled(labels)
 
 
 def load(path: Path, asked: Asked, *, need: Need | None = None) -> Loaded:
@@ -175,6 +206,10 @@ def load(path: Path, asked: Asked, *, need: Need | None = None) -> Loaded:
     if need is None:
         need = Need.ALL if asked.stimulus is None else Need.ALL_OR_NONE
     with open_session(path) as nwb:
+        runs = earlier_runs(path)
+        recall = recalled(runs, vars(asked))
+        broken = _broken_links(path)
+        window_s, may_be_long = recall.window_s, asked.allow_long_window or recall.allow_long_window
         try:
             contents = Contents(
                 nwb, path.parent, allow_outside=asked.allow_outside, index_base=asked.index_base
@@ -187,12 +222,13 @@ def load(path: Path, asked: Asked, *, need: Need | None = None) -> Loaded:
             reading = choose_reading(
                 contents, layout=asked.layout, stimulus=asked.stimulus, merge_repeats=asked.merge_repeats
             )
-            excluded = Excluded(asked.where, contents.invalid_times, asked.window_s)
-            shown, observed = _observed(shown_presentations(reading, excluded), tables, asked.window_s)
-            check_starts(shown.reading, window_s=asked.window_s, allow_long_window=asked.allow_long_window)
+            excluded = Excluded(asked.where, contents.invalid_times, window_s)
+            shown, observed = _observed(shown_presentations(reading, excluded), tables, window_s)
+            check_starts(shown.reading, window_s=window_s, allow_long_window=may_be_long)
+            shown = replace(shown, reading=shown.reading.with_not_joined(broken))
             reading = with_pixels(shown.reading, asked.images, need=need)
             stimuli = session_stimuli(reading, resize_px=asked.resize_px, channel_order=asked.channel_order)
-            counts = count_by_table(tables, reading, window_s=asked.window_s, max_bytes=asked.max_bytes)
+            counts = count_by_table(tables, reading, window_s=window_s, max_bytes=asked.max_bytes)
             names = set(contents.named_images)
             identifier = nwb.identifier
         except MigvisError as error:
@@ -200,18 +236,49 @@ def load(path: Path, asked: Asked, *, need: Need | None = None) -> Loaded:
     attrs = {
         "source": str(path),
         "identifier": identifier,
+        **_attrs(replace(shown, reading=reading), window_s),
+        "recalled": recall.notes,
+        "reading": {**asked.given(), "window_s": list(window_s)},
+    }
+    table, rows = tables[0], None if aggregated else tables[0].rows
+    counted = Counted(counts, table.ids, rows, observed, table.electrode_group)
+    return Loaded(session_dataset(reading, stimuli, counted, attrs=attrs), stimuli.stack, names, runs)
+
+
+def _broken_links(path: Path) -> dict[str, str]:
+    """Return why what is behind links that lead nowhere is not read, by place.
+
+    Raises
+    ------
+    MigvisError
+        If it belongs to the units or intervals: then counts and labels would be others.
+    """
+    reasons = {}
+    for name, target in broken_links(path).items():
+        if name.startswith(("intervals/", "units/")) or name == "units":
+            raise MigvisError(
+                f"{path}: the link /{name} leads to {target}, which does not exist; expected what it stands "
+                "for, without which units, presentations or labels would be others; restore it, or remove "
+                "the link"
+            )
+        if name.startswith(("stimulus/", "processing/", "events/", "acquisition/")):
+            reasons[name] = f"its link leads to {target}, which does not exist"
+    return reasons
+
+
+def _attrs(shown: Shown, window_s: tuple[float, float]) -> Json:
+    """Return what the attributes of a session say of its presentations."""
+    reading = shown.reading
+    return {
         "layout": reading.layout,
         "found_in": ", ".join([reading.place, *(name for name in reading.tables if name != reading.place)]),
-        "window_s": asked.window_s,
+        "window_s": window_s,
         "n_blank": shown.n_blank,
         "n_merged": reading.n_merged,
         "n_dropped": sum(shown.dropped.values()),
         "dropped": shown.dropped,
         "not_joined": dict(reading.not_joined),
     }
-    table = tables[0]
-    counted = Counted(counts, table.ids, table.rows, observed, table.electrode_group)
-    return Loaded(session_dataset(reading, stimuli, counted, attrs=attrs), stimuli.stack, names)
 
 
 def _observed(

@@ -11,7 +11,6 @@ import xarray as xr
 from xarray.core import indexing
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.read.assembly import with_labels
 from nwb_migvis.read.pixels import LazyImages
 from nwb_migvis.read.session import Asked, Loaded, load
 
@@ -42,10 +41,8 @@ def read_sessions(
     asked = Asked(**reading)
     loaded = [load(Path(path), asked) for path in paths]
     check_same_pixels(loaded)
-    sessions = [item.session for item in loaded]
-    if labels is not None:
-        names = {name for item in loaded for name in (*item.names, *item.session["stimulus"].values.tolist())}
-        sessions = [with_labels(session, labels, more_stimuli=names) for session in sessions]
+    names = {name for item in loaded for name in (*item.names, *item.session["stimulus"].values.tolist())}
+    sessions = [item.labelled(labels, more_stimuli=names) for item in loaded]
     for name in label_names(sessions):
         shared_label(sessions, name)
     return sessions

@@ -1,4 +1,4 @@
-"""Choose units by what the file says of them: their columns, electrodes and quality metrics."""
+"""Choose units by what the file says about them: their columns, electrodes and quality metrics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ALLOWED = (
 
 
 def unit_columns(units: Any, nwb: Any) -> dict[str, np.ndarray]:
-    """Return what a file says of each unit, one value each.
+    """Return what a file says about each unit, one value each.
 
     The scalar columns of the Units table; `electrode_group` by name; the scalar columns of the electrodes
     table where a unit's electrodes agree (`location`, `group_name`, ...); the columns of `UnitsMetrics`
@@ -39,7 +39,7 @@ def unit_columns(units: Any, nwb: Any) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to numpy.ndarray
-        (unit,) each; NaN or "" where a table says nothing of a unit.
+        (unit,) each; NaN or "" where a table says nothing about a unit.
     """
     columns: dict[str, np.ndarray] = {"id": np.asarray(units.id[:], np.int64), **scalar_columns(units)}
     groups = electrode_groups(units)

@@ -101,7 +101,7 @@ def spike_table(units: Any, nwb: Any, *, query: str | None = None) -> SpikeTable
     units : pynwb.misc.Units or None
     nwb : pynwb.NWBFile
     query : str, optional
-        pandas query on what the file says of units (see `unit_columns`).
+        pandas query on what the file says about units (see `unit_columns`).
 
     Raises
     ------

@@ -32,14 +32,14 @@ def draw_edits(
     Parameters
     ----------
     path : path
-        A file that `run` wrote. Sources and targets are read from the session in the same file; where it
-        holds no pixels, sources are shown as their unguided reconstruction and targets left blank.
+        A file that `run` wrote. Sources and targets are read from the session in the same file. Where it
+        holds no pixels, sources are shown as their unguided reconstruction and targets are left blank.
     name : str, optional
         The run, where the file holds several.
     out : path, optional
         PNG to write; `NAME_RUN_edits.png` beside the file where it is None.
     images : path, optional
-        Folder of the images, where the file has no pixels. A folder that the file names is not looked into.
+        Folder of the images, where the file has no pixels. A folder that the file names is not opened.
 
     Returns
     -------

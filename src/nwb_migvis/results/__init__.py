@@ -14,6 +14,7 @@ from nwb_migvis.results.record import (
     Results,
     no_decoding,
     no_edits,
+    no_labels,
     no_selectivity,
 )
 
@@ -31,5 +32,6 @@ __all__ = [
     "Results",
     "no_decoding",
     "no_edits",
+    "no_labels",
     "no_selectivity",
 ]

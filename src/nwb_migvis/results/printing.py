@@ -69,6 +69,8 @@ def _contents(results: Results) -> dict[str, str]:
     split = Counter(results.latents["split"].values.tolist())
     parts = ", ".join(f"{count} {part}" for part, count in split.items())
     contents = {"latents": f"{results.latents.sizes['stimulus']} stimuli ({parts})"}
+    if results.labels.data_vars:
+        contents["labels"] = ", ".join(map(str, results.labels.data_vars))
     measured = results.units["r2"].values
     measured = measured[np.isfinite(measured)]
     r2 = f", median R2 {np.median(measured):.3f}" if measured.size else ""

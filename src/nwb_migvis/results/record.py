@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.plain import Json
+from nwb_migvis.plain import Json, free_name
 from nwb_migvis.results.printing import results_html, results_lines
 from nwb_migvis.results.table import group_table
 
@@ -133,6 +133,11 @@ def no_decoding() -> xr.Dataset:
     return xr.Dataset({**both, **each}, coords=dict.fromkeys(("group", "label"), np.empty(0, dtype=object)))
 
 
+def no_labels() -> xr.Dataset:
+    """Return the `labels` of results without a label."""
+    return xr.Dataset()
+
+
 @dataclass(frozen=True)
 class Results:
     """What one run found in one session.
@@ -142,19 +147,21 @@ class Results:
     name : str
         Name of the run inside the NWB file; several runs can stand side by side.
     groups : pandas.DataFrame
-        One row per latent group (index `group`), columns as in `GROUP_COLUMNS`: first latent and number
-        of latents, labels that supervise the group (joined by commas, "" if free), fraction of the
-        reliable response variance explained alone and uniquely on test stimuli with p-values, held-out
-        InfoNCE bound and its cap in nats with a p-value, and where measured `stability`, p-values adjusted
-        over the groups (`..._q`), the information that a conditional prior estimates, variance beyond labels
-        and image features, decoding of the group's own labels, its dimension, 95 % intervals (`..._low`,
+        One row per latent group (index `group`), columns as in `GROUP_COLUMNS`. First latent and number of
+        latents; labels that supervise the group (joined by commas, "" if free). Fraction of the reliable
+        response variance explained alone and uniquely on test stimuli, with p-values. Held-out InfoNCE bound
+        and its cap in nats, with a p-value. Where measured: `stability`, p-values adjusted over the groups
+        (`..._q`), and the information that a conditional prior estimates. Also variance beyond labels and
+        image features, decoding of the group's own labels, its dimension, 95 % intervals (`..._low`,
         `..._high`), and the `verdict` on it.
     latents : xarray.Dataset
         Dims (stimulus, latent): `mean`, `log_var` (log variance of the posterior). Coordinates
         `group` (latent), `split` (stimulus; "train", "validation" or "test") and `n_presentations`
         (stimulus).
     units : xarray.Dataset
-        Dims (unit, latent): `loading`. Dim unit: `r2`, `noise_ceiling`, `reliability`.
+        Dims (unit, latent): `loading`. Dim unit: `r2`, `noise_ceiling`, `reliability`. Coordinates `unit`
+        (ids), optionally `unit_row` (rows of the file's Units table) and, where ids repeat,
+        `electrode_group`.
     synthesized : xarray.Dataset
         Dims (edit, y, x (, channel)): `image` (uint8), optionally, (edit, y, x; float32), `map` (where
         the edit changed the image) and `critic_map` (where the critic looked). Coordinates as in
@@ -168,6 +175,9 @@ class Results:
         Dims (group, label): `score` (cross-validated R2 or accuracy on the test stimuli), `chance`,
         `p_value`, `q_value`; (label): `score_all` from all latents, `mig` (with bounds), `sap` between
         groups. Zero labels where the session has none.
+    labels : xarray.Dataset
+        Dim (stimulus,): a variable per label that the run knew of its stimuli, float64 (NaN where unknown) or
+        text ("" where unknown); numbers that wrap have the attribute `period`. Empty without labels.
     provenance : dict
         JSON-serialisable: `config`, `versions`, `seeds`, `n_threads`, `device`, `inputs` (with sha256),
         `weights` (sha256 by name), `reading`, `times`; `appearance` (what edits look like; see
@@ -182,6 +192,7 @@ class Results:
     selectivity: xr.Dataset = field(default_factory=no_selectivity)
     provenance: Json = field(default_factory=dict)
     decoding: xr.Dataset = field(default_factory=no_decoding)
+    labels: xr.Dataset = field(default_factory=no_labels)
 
     def __repr__(self) -> str:
         return "\n".join(results_lines(self))
@@ -233,7 +244,7 @@ class Results:
         return edits.isel(edit=np.flatnonzero(fits))
 
     def to_datatree(self) -> xr.DataTree:
-        """Return all tables as one tree: a node per table, the provenance as JSON in the root's attributes.
+        """Return all tables as one tree: one node per table, the provenance as JSON in the root's attributes.
 
         Returns
         -------
@@ -245,7 +256,7 @@ class Results:
         for each in fields(self):
             value = getattr(self, each.name)
             if isinstance(value, xr.Dataset):
-                nodes[each.name] = value
+                nodes[each.name] = _without_slashes(value)
         record = json.dumps(self.provenance, sort_keys=True, ensure_ascii=False)
         root = xr.Dataset(attrs={"name": self.name, "provenance": record})
         return xr.DataTree.from_dict({"/": root, **nodes}, name=self.name)
@@ -259,3 +270,13 @@ def _as_dataset(groups: pd.DataFrame) -> xr.Dataset:
         for column in groups
     }
     return xr.Dataset(data, coords={"group": groups.index.to_numpy(dtype=str)})
+
+
+def _without_slashes(dataset: xr.Dataset) -> xr.Dataset:
+    """Return a dataset whose variables can stand in a tree, where a slash divides names."""
+    names: dict[Any, str] = {}
+    for name in dataset.data_vars:
+        if "/" in str(name):
+            taken = {*map(str, dataset.variables), *names.values()}
+            names[name] = free_name(str(name).replace("/", "_"), taken)
+    return dataset.rename(names)

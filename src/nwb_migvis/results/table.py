@@ -76,7 +76,7 @@ def group_table(results: Results) -> str:
 
 
 def _decoding_lines(results: Results) -> list[str]:
-    """Return a row per group, a column per family of labels: mean score, stars where every label has them."""
+    """Return one row per group, one column per family of labels: mean score, stars if all have them."""
     decoding = results.decoding
     if not np.isfinite(decoding["score"]).any():
         return []

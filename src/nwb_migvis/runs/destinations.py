@@ -28,8 +28,8 @@ def choose_destinations(
     Raises
     ------
     MigvisError
-        If a session is given twice, `out` is not a folder for several sessions, two sessions would be written
-        to one file or one over another's source, and as `check_destination`.
+        If a session is given twice, or `out` is not a folder for several sessions. If two sessions would be
+        written to one file, or one over another's source. And as `check_destination`.
     """
     out = destination.out
     how: dict[str, Any] = {"in_place": destination.in_place, "overwrite": destination.overwrite}

@@ -130,6 +130,7 @@ def run_sorting(
             "images": source.images,
             "unit_query": source.unit_query,
             "resize_px": source.resize_px,
+            "t_start": source.t_start,
         },
     )
     if source.images is None:
@@ -158,9 +159,9 @@ def run_sorting(
 
 @contextmanager
 def temporary_session(destination: Path) -> Iterator[Path]:
-    """Yield a path beside the destination for the session without results; the file goes afterwards.
+    """Yield a path beside the destination for the session without results; the file is removed afterwards.
 
-    Errors speak of the destination instead.
+    Errors name the destination instead.
     """
     path = temporary_path(destination.with_name(f"{destination.stem}.session"))
     path.unlink(missing_ok=True)

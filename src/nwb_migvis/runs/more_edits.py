@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from nwb_migvis.analysis.context import torch_settings
 from nwb_migvis.analysis.edits import joined_edits, requested_directions, used_rows
 from nwb_migvis.config import Config
 from nwb_migvis.extras import MODELS, require
+from nwb_migvis.labels import Label, labels_in
 from nwb_migvis.read.recorded import read_shown, small_images
 from nwb_migvis.results import Results
 from nwb_migvis.runs.models import checked_weights, edit_networks, run_config
@@ -48,15 +49,15 @@ def synthesize_more(
 ) -> Results:
     """Make further edits with the weights that a run stored in its file, and add them to its results.
 
-    Nothing is fitted. An edit that the run made already comes out the same, bit for bit, as long as
-    strength, device, number of threads, batch size and versions of the libraries are the run's.
+    Nothing is fitted. An edit that the run already made comes out the same, bit for bit. That holds as long
+    as strength, device, number of threads, batch size and versions of the libraries are the run's.
 
     Parameters
     ----------
     path : path
         A file that `run` wrote.
     group : str or sequence of str
-        What is named twice, here or below, is made once.
+        An edit that is named twice, here or below, is made once.
     source, target : str or sequence of str
         Stimulus ids. Without a source, sources are drawn from the held-out stimuli; without targets, so are
         those, of other categories than the source where there are any.
@@ -82,21 +83,21 @@ def synthesize_more(
     device : str, optional
         The run's own where it is None.
     batch_size : int, optional
-        Images a forward pass; the run's own where it is None.
+        Images per forward pass; the run's own where it is None.
     images, labels : path, optional
-        As in `read_session`, for sessions that hold no pixels or labels.
+        As in `read_session`, for sessions that hold no pixels, and for labels other than the run's.
 
     Returns
     -------
     Results
-        Of the run, with the new edits behind the old ones: `role` "further", or "traversal".
+        Of the run, with the new edits after the old ones: `role` "further", or "traversal".
 
     Raises
     ------
     MigvisError
-        For an unknown group, stimulus or direction, a strength outside (0, 1], more edits than there are
-        stimuli, weights that are absent or not those that the run recorded, or a destination that cannot be
-        written. Checked before any edit is made.
+        For an unknown group, stimulus or direction, a strength outside (0, 1], or more edits than there are
+        stimuli. Also for weights that are absent or not those that the run recorded, or a destination that
+        cannot be written. Checked before any edit is made.
     """
     request = EditRequest(
         group=group,  # type: ignore[arg-type]
@@ -154,7 +155,10 @@ def write_further(
     check_destination(path, **destination, name=results.name, replace_run=True)
     with torch_settings(config) as n_threads:  # refuses a device before the session is read
         session = read_shown(path, results, **reading)
-        edits = make_further(request, results, session, edit_networks(weights, config), config=config)
+        labels = labels_in(results.labels) if reading.get("labels") is None else {}
+        edits = make_further(
+            request, results, session, edit_networks(weights, config), config=config, labels=labels
+        )
     first = results.synthesized.sizes["edit"]
     record = {
         "edits": [first, first + edits.sizes["edit"]],
@@ -180,15 +184,24 @@ def write_further(
 
 
 def make_further(
-    request: EditRequest, results: Results, session: xr.Dataset, networks: EditNetworks, *, config: Config
+    request: EditRequest,
+    results: Results,
+    session: xr.Dataset,
+    networks: EditNetworks,
+    *,
+    config: Config,
+    labels: Mapping[str, Label] | None = None,
 ) -> xr.Dataset:
-    """Return the edits that are asked for, as `Results.synthesized`."""
+    """Return the edits that are asked for, as `Results.synthesized`.
+
+    `labels` are those of the run's stimuli; without any, those of the session are used.
+    """
     from nwb_migvis.latents import stimulus_labels
     from nwb_migvis.synthesis.editing.support import Support
     from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 
     prior, latents = networks.prior, results.latents
-    labels = stimulus_labels(session, circular=config.latents.circular)
+    labels = labels or stimulus_labels(session, circular=config.latents.circular)
     z = networks.critic.scale.standardise(latents["mean"].values)
     directions = requested_directions(request, latents, z, labels=labels, config=config)
     n_edits = results.synthesized.sizes["edit"]

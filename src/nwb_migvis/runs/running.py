@@ -103,7 +103,7 @@ def run_files(
 
 @dataclass(frozen=True)
 class Origin:
-    """What the provenance says of a source that was made of other files.
+    """What the provenance says about a source that was made from other files.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ def run_sources(
     reading : mapping
         Keywords of `read_session`.
     origin : Origin, optional
-        Of a source that was made of other files.
+        Of a source that was made from other files.
 
     Returns
     -------
@@ -162,9 +162,10 @@ def run_sources(
         digests = [] if origin else [digest_of(source) for source in sources]
     study = Study(sessions, config, name=name, clock=clock)
     study.run()
+    window_s = [list(session.attrs["window_s"]) for session in sessions]
     read_as = {**reading, **(origin.reading if origin else {})}
+    read_as = {key: plain(value) for key, value in read_as.items() if value is not None}
     added = {
-        "reading": {key: plain(value) for key, value in read_as.items() if value is not None},
         "times": {
             "started": started.isoformat(),
             "finished": datetime.now(UTC).isoformat(),
@@ -175,7 +176,8 @@ def run_sources(
     for i, (results, weights) in enumerate(study.assembled()):
         own_first = digests[i : i + 1] + digests[:i] + digests[i + 1 :]
         inputs = list(origin.inputs) if origin else own_first
-        provenance = results.provenance | {"inputs": inputs} | added
+        how = read_as | {"window_s": window_s[i]}
+        provenance = results.provenance | {"inputs": inputs, "reading": how} | added
         finished.append((replace(results, provenance=provenance), weights))
     return _write_all(finished, sources, destinations, fingerprints)
 

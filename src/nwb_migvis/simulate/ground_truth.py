@@ -1,4 +1,4 @@
-"""What the simulator knows and an experimenter would not: kept in `scratch`, away from the labels."""
+"""What the simulator knows and an experimenter would not: stored in `scratch`, apart from the labels."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def add_presentations(
 
 
 def add_units(nwbfile: NWBFile, spike_times: list[NDArray[np.float64]]) -> None:
-    """Add the units and the electrodes they were found on, one electrode a unit.
+    """Add the units and the electrodes they were found on, one electrode per unit.
 
     Parameters
     ----------

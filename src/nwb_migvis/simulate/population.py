@@ -49,8 +49,8 @@ class Population:
     mix_product : float (unit,)
         Weight of the interaction.
     pose_weight : float (unit, bump, 6), pose_centre, pose_width, pose_height : float (unit, bump)
-        Bumps over projections of the standardised pose, broad enough that the rates of 160 units span
-        about 24 dimensions: no group of latents must borrow another's for want of room.
+        Bumps over projections of the standardised pose. They are broad enough that the rates of 160 units
+        span about 24 dimensions: no group of latents has to borrow another's for lack of room.
     preference : float (unit, category)
     content_weight : float (unit, 2), content_bend : float (unit,)
         Direction among the two shape parameters, and curvature along it.

@@ -89,12 +89,12 @@ def render_stimuli(
     background: str = "textured",
     n_threads: int = 2,
 ) -> NDArray[np.uint8]:
-    """Render one image a row of `factors`.
+    """Render one image per row of `factors`.
 
-    The camera is orthographic and looks along -z. The object is turned about its own centre by
-    `rotation_y`, then `rotation_x`, then `rotation_z` about the image's axes (x right, y up, z towards the
-    viewer; counterclockwise seen from the axis' tip), scaled by `size` (its radius) and moved by
-    `position_x` (right) and `position_y` (up).
+    The camera is orthographic and looks along -z. The object is turned about its own centre by `rotation_y`,
+    then `rotation_x`, then `rotation_z` about the image's axes. These are x right, y up and z towards the
+    viewer; rotations are counterclockwise seen from the axis' tip. The object is scaled by `size` (its
+    radius) and moved by `position_x` (right) and `position_y` (up).
 
     Parameters
     ----------

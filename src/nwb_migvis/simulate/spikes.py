@@ -83,7 +83,7 @@ def spike_trains(
     *,
     seed: int,
 ) -> Iterator[NDArray[np.float64]]:
-    """Yield the spike times (s) of one unit after the other, read from SpikeInterface sortings.
+    """Yield the spike times (s) of one unit after another, read from SpikeInterface sortings.
 
     Parameters
     ----------

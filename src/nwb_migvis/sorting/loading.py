@@ -31,7 +31,7 @@ def load_sorting(folder: str | Path) -> Any:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        state = "is no folder" if folder.exists() else "does not exist"
+        state = "is not a folder" if folder.exists() else "does not exist"
         raise MigvisError(
             f"{folder} {state}; give a folder that SpikeInterface saved a sorting or analyzer to"
         )

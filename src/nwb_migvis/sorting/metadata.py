@@ -1,4 +1,4 @@
-"""What a new NWB session says of the recording, from a TOML file."""
+"""What a new NWB session says about the recording, from a TOML file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The spikes of a SpikeInterface sorting or analyzer, and what it says of its units."""
+"""The spikes of a SpikeInterface sorting or analyzer, and what it says about its units."""
 
 from __future__ import annotations
 

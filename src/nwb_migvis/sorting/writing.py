@@ -47,8 +47,8 @@ def write_sorted_session(
         `start_time` (s), `stimulus` (name of the image; missing or "" for a blank), perhaps `stop_time` (s),
         and further columns of numbers, booleans or text.
     into : path or SessionMetadata
-        An NWB session without units, of which a copy is made while it stays as it is; or what a new session
-        says of the recording.
+        An NWB session without units, which is copied and stays as it is; or what a new session says about the
+        recording.
     image : xarray.DataArray, optional
         (stimulus, y, x[, channel]) uint8 with coordinate `stimulus`, as in the dataset of
         `session_from_sorting`; without it only the names of the images are written.
@@ -192,7 +192,7 @@ def reserved_names(kind: Any) -> set[str]:
 def add_units(nwb: NWBFile, units: SortedUnits, unit_ids: np.ndarray) -> None:
     """Add a Units table: spike times, the sorting's names, properties and metrics.
 
-    A property of a name that the table has another use for gets `sorting_` before it.
+    A property whose name the table uses for something else gets the prefix `sorting_`.
     """
     from pynwb.misc import Units
 
@@ -258,7 +258,7 @@ def add_images(nwb: NWBFile, image: xr.DataArray, names: Sequence[str], start_ti
 def add_table(
     nwb: NWBFile, presentations: pd.DataFrame, names: Sequence[str], start_time: np.ndarray
 ) -> None:
-    """Add a table with one row per presentation; `stop_time` is NaN where the presentations do not tell."""
+    """Add a table with one row per presentation; `stop_time` is NaN where the presentations lack it."""
     from pynwb.core import VectorData
     from pynwb.epoch import TimeIntervals
 

@@ -23,6 +23,7 @@ from nwb_migvis.results import (
     Results,
     no_decoding,
     no_edits,
+    no_labels,
     no_selectivity,
 )
 
@@ -56,7 +57,12 @@ UNITS = Form(
         "loading": (("unit", "latent"), np.floating),
         **dict.fromkeys(("r2", "noise_ceiling", "reliability"), (("unit",), np.float64)),
     },
-    coords={"unit": (("unit",), np.int64)},
+    coords={
+        "unit": (("unit",), np.int64),
+        "unit_row": (("unit",), np.int64),
+        "electrode_group": (("unit",), str),
+    },
+    optional=("unit_row", "electrode_group"),
 )
 EVIDENCE_DIMS = ("group", "label", "method", "reader")
 SELECTIVITY = Form(
@@ -129,6 +135,7 @@ def canonical(results: Results) -> Results:
         decoding=_conform(
             results.decoding if results.decoding["score"].size else no_decoding(), DECODING, "decoding"
         ),
+        labels=_labels(results.labels, latents["stimulus"].values),
     )
 
 
@@ -154,7 +161,7 @@ def differences(one: Results, other: Results) -> list[str]:
         parts.append("name")
     if not one.groups.equals(other.groups):
         parts.append("groups")
-    for name in ("latents", "units", "synthesized", "selectivity", "decoding"):
+    for name in ("latents", "units", "synthesized", "selectivity", "decoding", "labels"):
         a, b = getattr(one, name), getattr(other, name)
         if not a.identical(b) or any(a[v].dtype != b[v].dtype for v in a.data_vars):
             parts.append(name)
@@ -175,6 +182,24 @@ def _groups(frame: pd.DataFrame) -> pd.DataFrame:
     if index.has_duplicates:
         raise ValueError(f"results.groups: the names {list(index)} repeat")
     return pd.DataFrame({c: list(v) if v.dtype.kind == "U" else v for c, v in columns.items()}, index=index)
+
+
+def _labels(labels: xr.Dataset, stimuli: np.ndarray) -> xr.Dataset:
+    if not labels.data_vars:
+        return no_labels()
+    if set(labels.variables) - set(labels.data_vars) != {"stimulus"} or labels.attrs:
+        raise ValueError("results.labels: found coordinates or attributes besides `stimulus`")
+    if not np.array_equal(labels["stimulus"].values.astype(str), stimuli):
+        raise ValueError("results.labels: the stimuli are not those of results.latents, in order")
+    arrays = {}
+    for name, variable in labels.data_vars.items():
+        is_number = variable.dtype.kind == "f"
+        period = float(variable.attrs.get("period", 0.0))
+        if variable.dims != ("stimulus",) or set(variable.attrs) - {"period"} or (period and not is_number):
+            raise ValueError(f"results.labels: {name} has other dims or attributes than a label")
+        values = _cast(variable.values, np.float64 if is_number else str, f"labels.{name}")
+        arrays[str(name)] = ("stimulus", values, {"period": period} if period else {})
+    return xr.Dataset(arrays, coords={"stimulus": stimuli})
 
 
 def _conform(dataset: xr.Dataset, form: Form, where: str) -> xr.Dataset:
@@ -202,7 +227,7 @@ def _conform(dataset: xr.Dataset, form: Form, where: str) -> xr.Dataset:
 def _cast(values: np.ndarray, kind: type, where: str) -> np.ndarray:
     if kind is str:
         if not all(isinstance(v, str) for v in np.ravel(values)):
-            raise ValueError(f"results.{where}: found values that are no text")
+            raise ValueError(f"results.{where}: found values that are not text")
         return np.asarray(values, dtype=str) if values.size else np.empty(values.shape, dtype="<U1")
     fits = {"u": (np.uint8,), "i": (np.int64,), "f": (np.floating, np.float32, np.float64)}
     if kind in fits["u"]:

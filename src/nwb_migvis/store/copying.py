@@ -194,7 +194,7 @@ def check_nothing_lost(
 
 
 def _is_subtype(old: tuple[str, str], new: tuple[str, str]) -> bool:
-    """Tell whether the type `new` (namespace, name) of the schema in use extends the type named `old`."""
+    """Return whether the type `new` (namespace, name) of the schema in use extends the type named `old`."""
     catalog = get_manager().type_map.namespace_catalog
     try:
         return old[1] in catalog.get_hierarchy(*new)

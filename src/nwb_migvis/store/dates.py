@@ -39,7 +39,7 @@ def keep_spelling(source: Path, copy: h5py.File) -> None:
 
 
 def is_same_time(a: str, b: str) -> bool:
-    """Tell whether two ISO 8601 dates are one moment, in one offset from UTC.
+    """Return whether two ISO 8601 dates are one moment, in one offset from UTC.
 
     Python keeps microseconds: digits beyond them, unless zero, make a date no other's equal.
     """

@@ -24,6 +24,7 @@ from nwb_migvis.results import (
     Results,
     no_decoding,
     no_edits,
+    no_labels,
     no_selectivity,
 )
 from nwb_migvis.store.canonical import DECODING, SELECTIVITY, Form
@@ -32,6 +33,7 @@ from nwb_migvis.store.gate import (
     check_combinations,
     check_provenance,
     check_run,
+    label_columns,
     read_json,
     read_text,
 )
@@ -155,7 +157,7 @@ def _reading(group: h5py.Group, path: str | Path) -> Iterator[None]:
 
 
 def is_run(item: Any) -> bool:
-    """Tell whether an HDF5 object is a run."""
+    """Return whether an HDF5 object is a run."""
     return isinstance(item, h5py.Group) and (_type_of(item), item.attrs.get("namespace")) == (
         "MigvisRun",
         NAMESPACE,
@@ -194,6 +196,7 @@ def decode(group: h5py.Group) -> Results:
         decoding=_long(group, DECODING, ("decoding", "label_decoding"))
         if "decoding" in group
         else no_decoding(),
+        labels=_labels(group["stimulus_labels"]) if "stimulus_labels" in group else no_labels(),
     )
 
 
@@ -251,11 +254,26 @@ def _latents(table: h5py.Group, groups: pd.DataFrame) -> xr.Dataset:
     )
 
 
+def _labels(table: h5py.Group) -> xr.Dataset:
+    data = {}
+    for column in label_columns(table):
+        is_text = h5py.check_string_dtype(column.dtype) is not None
+        values = read_text(column) if is_text else column[()]
+        period = float(column.attrs["period"])
+        data[column.attrs["label"]] = ("stimulus", values, {"period": period} if period else {})
+    return xr.Dataset(data, coords={"stimulus": read_text(table["stimulus"])}) if data else no_labels()
+
+
 def _units(table: h5py.Group) -> xr.Dataset:
     statistics = {name: ("unit", table[name][()]) for name in ("r2", "noise_ceiling", "reliability")}
+    coords: dict[str, Any] = {"unit": table["unit"][()]}
+    if "unit_row" in table:
+        coords["unit_row"] = ("unit", table["unit_row"][()].astype(np.int64))
+    if "electrode_group" in table:
+        coords["electrode_group"] = ("unit", read_text(table["electrode_group"]))
     return xr.Dataset(
         {"loading": (("unit", "latent"), table["loading"][()]), **statistics},
-        coords={"unit": table["unit"][()]},
+        coords=coords,
     )
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from hdmf.backends.hdf5.h5_utils import H5DataIO
+from hdmf.common import VectorData
 from pynwb import NWBFile
 
+from nwb_migvis.errors import MigvisError
 from nwb_migvis.extension import (
     DecodingTable,
     LabelDecodingTable,
@@ -22,12 +25,15 @@ from nwb_migvis.extension import (
     ReaderScoresTable,
     SelectivityIndexTable,
     SelectivityTable,
+    StimulusLabel,
+    StimulusLabelsTable,
     StimulusLatentsTable,
     SynthesizedImagesTable,
     UnitLoadingsTable,
 )
+from nwb_migvis.plain import free_name
 from nwb_migvis.results import Results
-from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, Form
+from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, UNITS, Form
 
 NETWORKS = {
     "vae": "Group-wise variational autoencoder: spike counts to latents and back.",
@@ -59,6 +65,8 @@ def encode(results: Results, *, nwbfile: NWBFile, weights: Mapping[str, bytes]) 
         "stimulus_latents": _stimulus_latents(results.latents),
         "unit_loadings": _unit_loadings(results.units, nwbfile),
     }
+    if results.labels.data_vars:
+        parts["stimulus_labels"] = _stimulus_labels(results.labels)
     if results.synthesized.sizes["edit"]:
         parts["synthesized_images"] = _synthesized_images(results.synthesized)
     if results.selectivity["transfer"].size:
@@ -131,12 +139,31 @@ def _stimulus_latents(latents: xr.Dataset) -> StimulusLatentsTable:
     )
 
 
+def _stimulus_labels(labels: xr.Dataset) -> StimulusLabelsTable:
+    about = {"name": "stimulus", "description": "Stimulus id, as in `stimulus_latents` and in its order."}
+    columns = [VectorData(**about, data=_column(labels["stimulus"].values))]
+    taken = {*dir(StimulusLabelsTable), "stimulus", "id", "columns", "colnames", "description", "name"}
+    for name, values in labels.data_vars.items():
+        column = free_name(re.sub(r"[/:]|^\.+$", "_", str(name)) or "_", taken)
+        taken.add(column)
+        period = float(values.attrs.get("period", 0.0))
+        wraps = f", which wraps at {period:g}" if period else ""
+        about = {"name": column, "description": f"Label {str(name)!r} of the stimuli{wraps}."}
+        data = _column(values.values)
+        columns.append(StimulusLabel(**about, data=data, label=str(name), period=period))
+    return StimulusLabelsTable(
+        name="stimulus_labels",
+        description="Labels of the shown stimuli.",
+        columns=columns,
+        colnames=[column.name for column in columns],
+    )
+
+
 def _unit_loadings(units: xr.Dataset, nwbfile: NWBFile) -> UnitLoadingsTable:
     names = ("unit", "loading", "r2", "noise_ceiling", "reliability")
-    data = {name: _column(units[name].values) for name in names}
-    rows = None if nwbfile.units is None else _rows(units["unit"].values, np.asarray(nwbfile.units.id[:]))
-    if rows is not None:
-        data["unit_row"] = rows
+    data = {name: _column(units[name].values) for name in (*names, *UNITS.optional) if name in units}
+    if "unit_row" in units:
+        _check_rows(units, nwbfile)
     return UnitLoadingsTable.from_columns(
         name="unit_loadings",
         description="Loadings of the units on the latents, and how well each unit is predicted.",
@@ -145,19 +172,23 @@ def _unit_loadings(units: xr.Dataset, nwbfile: NWBFile) -> UnitLoadingsTable:
     )
 
 
-def _rows(units: np.ndarray, ids: np.ndarray) -> np.ndarray | None:
-    """Return the row of each wanted id, or None where one is absent or the ids repeat."""
-    row = {int(unit): i for i, unit in enumerate(ids)}
-    if len(row) != len(ids) or any(int(unit) not in row for unit in units):
-        return None
-    return np.array([row[int(unit)] for unit in units], dtype=np.int64)
+def _check_rows(units: xr.Dataset, nwbfile: NWBFile) -> None:
+    """Refuse rows that are not those of the units in the file's Units table."""
+    ids = np.empty(0, np.int64) if nwbfile.units is None else np.asarray(nwbfile.units.id[:])
+    rows = units["unit_row"].values
+    fits = ((rows >= 0) & (rows < len(ids))).all()
+    if not fits or not np.array_equal(ids[rows], units["unit"].values):
+        raise MigvisError(
+            f"the results' unit_row does not lead to their units in /units, which has {len(ids)} rows; "
+            "expected the session that the results are of"
+        )
 
 
 def _synthesized_images(edits: xr.Dataset) -> SynthesizedImagesTable:
     data: dict[str, Any] = {str(name): _column(edits[name].values) for name in edits.coords}
     data |= {str(name): _one_by_one(variable.values) for name, variable in edits.data_vars.items()}
     return SynthesizedImagesTable.from_columns(
-        name="synthesized_images", description="Edits of shown images, one row an edit.", data=data
+        name="synthesized_images", description="Edits of shown images, one row per edit.", data=data
     )
 
 
@@ -169,7 +200,7 @@ def _one_by_one(images: np.ndarray) -> H5DataIO:
 
 
 def _long(dataset: xr.Dataset, form: Form, dims: tuple[str, ...]) -> dict[str, Any]:
-    """Return the columns of the variables with these dims, one row a combination of their values."""
+    """Return the columns of the variables with these dims, one row per combination of their values."""
     names = [name for name, (d, _) in form.data.items() if d == dims and name in dataset]
     axes = np.meshgrid(*(dataset[d].values for d in dims), indexing="ij")
     return {d: _column(a.ravel()) for d, a in zip(dims, axes, strict=True)} | {

@@ -94,6 +94,8 @@ def check_run(group: h5py.Group) -> None:
             total += _stored_bytes(dataset)
         if columns is not None:
             _check_table(item, columns)
+        if name == "stimulus_labels":
+            _check_labels(item)
     for name in ("model", "latent_groups", "stimulus_latents", "unit_loadings"):
         if name not in group:
             raise ValueError(f"{group.name}/{name} is absent")
@@ -113,6 +115,13 @@ def check_run(group: h5py.Group) -> None:
             raise ValueError(f"{group.name}/model/{place}: found {dataset.dtype}; expected bytes (uint8)")
         if not isinstance(dataset.attrs.get("sha256"), str):
             raise ValueError(f"{group.name}/model/{place} has no text sha256")
+
+
+def label_columns(table: h5py.Group) -> list[h5py.Dataset]:
+    """Return the columns of the table of labels that hold a label, in the table's order."""
+    place = {str(name): i for i, name in enumerate(table.attrs.get("colnames", ()))}
+    names = [name for name in table if name not in ("id", "stimulus")]
+    return [table[name] for name in sorted(names, key=lambda name: place.get(name, len(place)))]
 
 
 def read_text(dataset: h5py.Dataset) -> np.ndarray:
@@ -233,6 +242,7 @@ def _tables() -> dict[str, dict[str, Column]]:
             "loading": Column(np.floating, (2,)),
             **dict.fromkeys(("r2", "noise_ceiling", "reliability"), number),
             "unit_row": Column(np.int64, is_optional=True),
+            "electrode_group": Column(str, is_optional=True),
         },
         "synthesized_images": {
             **{
@@ -252,6 +262,24 @@ def _tables() -> dict[str, dict[str, Column]]:
         }
         tables[name] = {**dict.fromkeys(dims, Column(str)), **values}
     return tables
+
+
+def _check_labels(table: h5py.Group) -> None:
+    """Check that a table of labels has a float or text, a name and a period per label."""
+    names = set()
+    for column in label_columns(table):
+        _check_table(table, {"stimulus": Column(str), **_label_column(column)})
+        name, period = column.attrs.get("label"), column.attrs.get("period")
+        if not isinstance(name, str) or name in names or len(name) > MOST_TEXT:
+            raise ValueError(f"{column.name}@label is {name!r:.40}; expected a name of its own")
+        if not isinstance(period, (float, np.floating)) or not np.isfinite(period) or period < 0:
+            raise ValueError(f"{column.name}@period is {period!r:.40}; expected 0, or more for numbers")
+        names.add(name)
+
+
+def _label_column(column: h5py.Dataset) -> dict[str, Column]:
+    is_text = h5py.check_string_dtype(column.dtype) is not None
+    return {column.name.rpartition("/")[2]: Column(str if is_text else np.floating)}
 
 
 def _family(kind: Any) -> Any:

@@ -33,7 +33,7 @@ _ITEM_BYTES = {name: dtype.itemsize for name, dtype in _DTYPES.items()} | {"BF16
 
 @dataclass(frozen=True)
 class Tensor:
-    """What a header says of one tensor: its type, shape, and where its bytes are."""
+    """What a header says about one tensor: its type, shape, and where its bytes are."""
 
     dtype: str
     shape: tuple[int, ...]

@@ -27,7 +27,7 @@ from nwb_migvis.store.canonical import canonical
 from nwb_migvis.store.safetensors import read_tensors, write_tensors
 
 _KEY = "nwb-migvis-results"
-_DATASETS = ("latents", "units", "synthesized", "selectivity", "decoding")
+_DATASETS = ("latents", "units", "synthesized", "selectivity", "decoding", "labels")
 
 
 def sidecar_path(output: Path) -> Path:
@@ -149,6 +149,7 @@ def _flat(results: Results) -> tuple[dict[str, np.ndarray], Json]:
         dataset = getattr(results, part)
         for name, variable in dataset.variables.items():
             put(part, str(name), tuple(map(str, variable.dims)), variable.values)
+            variables[part][str(name)]["attrs"] = variable.attrs
     about = {"name": results.name, "provenance": results.provenance, "variables": variables}
     return tensors, about | {"coords": {p: [str(c) for c in getattr(results, p).coords] for p in _DATASETS}}
 
@@ -157,14 +158,14 @@ def _from_flat(tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> R
     def get(part: str, name: str) -> Any:
         variable = about["variables"][part][name]
         values = np.array(variable["text"], dtype=str) if "text" in variable else tensors[f"{part}/{name}"]
-        return tuple(variable["dims"]), values
+        return tuple(variable["dims"]), values, variable.get("attrs", {})
 
     columns = {name: get("groups", name)[1] for name in about["variables"]["groups"]}
     index = pd.Index(columns.pop("group").tolist(), name="group")
     groups = {n: v.tolist() if v.dtype.kind == "U" else v for n, v in columns.items()}
     datasets = {}
     for part in _DATASETS:
-        names, coords = list(about["variables"][part]), set(about["coords"][part])
+        names, coords = list(about["variables"].get(part, ())), set(about["coords"].get(part, ()))
         datasets[part] = xr.Dataset(
             {n: get(part, n) for n in names if n not in coords}, coords={n: get(part, n) for n in coords}
         )

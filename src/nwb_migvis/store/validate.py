@@ -149,6 +149,7 @@ def own_findings(file: h5py.File) -> Iterator[Finding]:
 
 def _inconsistencies(results: Results, group: h5py.Group) -> Iterator[Finding]:
     stimuli, groups = set(results.latents["stimulus"].values), set(results.groups.index)
+    stimuli_in_order = results.latents["stimulus"].values
     edits = results.synthesized
     allowed = (
         ("stimulus_latents/split", results.latents["split"], set(SPLITS)),
@@ -165,6 +166,11 @@ def _inconsistencies(results: Results, group: h5py.Group) -> Iterator[Finding]:
             yield Finding(
                 "error", f"{len(strange)} unknown values, the first {strange[0]!r}", f"{group.name}/{place}"
             )
+    of_labels = results.labels["stimulus"].values if results.labels.data_vars else stimuli_in_order
+    if not np.array_equal(of_labels, stimuli_in_order):
+        yield Finding(
+            "error", "other stimuli than in stimulus_latents", f"{group.name}/stimulus_labels/stimulus"
+        )
     if "test" not in results.latents["split"].values:
         yield Finding("error", "no stimulus was held out", f"{group.name}/stimulus_latents/split")
     if edits.sizes["edit"] and not edits["image"].size:

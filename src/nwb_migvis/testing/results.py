@@ -24,6 +24,7 @@ from nwb_migvis.results import (
     Results,
     no_decoding,
     no_edits,
+    no_labels,
     no_selectivity,
 )
 from nwb_migvis.store.safetensors import write_tensors
@@ -120,7 +121,7 @@ def mock_results(
     maps : bool
         Whether the edits have their optional maps.
     without : collection of str
-        What was not measured: "stability", "edits", "labels" (of edits and latents) or "evidence" (the other
+        What is absent: "stability", "edits", "labels" (and what is measured of them) or "evidence" (the other
         optional columns of `Results.groups`, and `Results.decoding`).
 
     Raises
@@ -164,6 +165,7 @@ def mock_results(
         selectivity=_mock_selectivity(rng) if has_labels else no_selectivity(),
         provenance=_mock_provenance(seed),
         decoding=_mock_decoding(rng) if has_labels and "evidence" not in without else no_decoding(),
+        labels=_mock_labels(seed, stimuli) if has_labels else no_labels(),
     )
 
 
@@ -249,6 +251,19 @@ def _mock_decoding(rng: np.random.Generator) -> xr.Dataset:
         **{name: (("label",), values) for name, values in each.items()},
     }
     return xr.Dataset(data, coords={"group": list(_GROUPS), "label": ["rotation_x", "category", "flat"]})
+
+
+def _mock_labels(seed: int, stimuli: Sequence[str]) -> xr.Dataset:
+    """Return two numbers, of which one wraps, and a category, each unknown of one stimulus."""
+    rng, n = np.random.default_rng([seed, 1]), len(stimuli)
+    numbers, category = rng.uniform(-90, 90, (2, n)), rng.choice(["fruit", "table"], n).astype(object)
+    numbers[:, 0], category[1] = np.nan, ""
+    data = {
+        "rotation_x": ("stimulus", numbers[0], {"period": 180.0}),
+        "rotation_y": ("stimulus", numbers[1]),
+        "category": ("stimulus", category.astype(str)),
+    }
+    return xr.Dataset(data, coords={"stimulus": list(stimuli)})
 
 
 def _mock_provenance(seed: int) -> Json:

@@ -120,5 +120,7 @@ def mock_session(
         "dropped": {},
         "not_joined": {},
         "not_labels": {},
+        "recalled": {},
+        "reading": {"window_s": list(_WINDOW_S)},
     }
     return xr.Dataset(data, coords=coords, attrs=attrs)

@@ -72,9 +72,9 @@ def fit_conv_reader(
 ) -> ConvReader:
     """Train the network; parameters as in `nwb_migvis.evidence.readers.protocol.fit_readers`.
 
-    AdamW with a cosine schedule; illumination and pixel noise are varied, place and direction never are,
-    since labels may depend on them. The weights are those of the validation (one every 100 steps) with the
-    least loss.
+    AdamW with a cosine schedule. Illumination and pixel noise are varied; place and direction never are,
+    since labels may depend on them. The weights are those with the smallest validation loss (measured every
+    100 steps).
     """
     x, y = as_tensor(train.images), _stack(train.encode(codes), codes)
     x_validation = as_tensor(validation.images)

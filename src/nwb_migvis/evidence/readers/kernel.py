@@ -74,9 +74,9 @@ class KernelReader:
 def edge_features(images: np.ndarray) -> np.ndarray:
     """Describe images by the energy of edges of each direction around each place.
 
-    The brightness gradient is shared out among `N_ORIENTATIONS` directions (full circle, so that light on
-    dark differs from dark on light), pooled by a Gaussian and sampled every `CELL_PX`: a smooth version
-    of histograms of oriented gradients (Dalal and Triggs 2005) without their normalisation.
+    The brightness gradient is divided among `N_ORIENTATIONS` directions (full circle, so that light on dark
+    differs from dark on light), pooled by a Gaussian and sampled every `CELL_PX`. It is a smooth version of
+    histograms of oriented gradients (Dalal and Triggs 2005) without their normalisation.
 
     Parameters
     ----------
@@ -113,8 +113,8 @@ def fit_kernel_reader(
     """Fit the regression; parameters as in `nwb_migvis.evidence.readers.protocol.fit_readers`.
 
     A Gaussian kernel of the edge features; each label takes the width (relative to the median squared
-    distance) and penalty with the least squared error on the validation stimuli. Categories are regressed
-    as one-hot columns. It is solved in one step, of which no state is saved.
+    distance) and penalty with the least squared error on the validation stimuli. Categories are regressed as
+    one-hot columns. It is solved in one step, so no state is saved.
     """
     images, targets, targets_validation = train.images, train.encode(codes), validation.encode(codes)
     if len(images) > MAX_TRAIN:

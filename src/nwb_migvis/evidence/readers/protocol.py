@@ -67,7 +67,7 @@ class Reader(Protocol):
         ...
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """Describe images by what the reader reads them from, (n, feature), for `frechet_distance`."""
+        """Describe images by the features that the reader uses, (n, feature), for `frechet_distance`."""
         ...
 
 
@@ -123,8 +123,8 @@ def fit_readers(
     kinds : sequence of str, optional
         Names in the registry of readers; the built-in ones by default.
     checkpoints : Path, optional
-        Folder that keeps the state of training while it lasts: a network whose training was killed goes on
-        from it and ends with the weights of an uninterrupted one.
+        Folder that keeps the state of training while it lasts. Training that was killed resumes from it and
+        ends with the weights of an uninterrupted one.
 
     Returns
     -------

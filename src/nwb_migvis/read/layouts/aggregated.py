@@ -69,7 +69,7 @@ def _concatenated(
 
 
 def image_columns(contents: Contents) -> dict[str, dict[str, str | float]]:
-    """Return what the table `stimulus_meta` says of each image beside its names, by file name."""
+    """Return what the table `stimulus_meta` says about each image besides its names, by file name."""
     from hdmf.common import DynamicTable
 
     from nwb_migvis.read.table import scalar_columns

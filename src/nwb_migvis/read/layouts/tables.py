@@ -52,7 +52,7 @@ NOT_LABELS = frozenset(
         *("trials_id", "flashes_since_change", "omitted", "is_change", "active"),
     }
 )
-"""Columns of the known layouts that say nothing of the image: ids, names, hashes and times."""
+"""Columns of the known layouts that say nothing about the image: ids, names, hashes and times."""
 
 OMITTED = ("", "nan", "omitted")
 """Values of a text column where no image was shown."""

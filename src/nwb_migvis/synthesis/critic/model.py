@@ -97,8 +97,11 @@ class LatentRegressor(LatentReader):
 class Critic:
     """A trained critic with its fixed bank of negatives.
 
-    The score of group g is a Gaussian log density of z_g around what the network reads off the image,
-    s_g(z_g, x_t) = -1/2 sum_k lambda_k(t) (r_k(x_t) - z_k)^2, over standardised latents.
+    The score of group g is a Gaussian log density of z_g around what the network reads off the image::
+
+        s_g(z_g, x_t) = -1/2 sum_k lambda_k(t) (r_k(x_t) - z_k)^2
+
+    over the group's standardised latents z_k, with readings r_k and precisions lambda_k.
 
     Attributes
     ----------
@@ -165,8 +168,8 @@ class Critic:
     def pmi(self, x_t: torch.Tensor, t: float, goal: torch.Tensor) -> torch.Tensor:
         """Return the pointwise mutual information of each image with a goal for each group, in nats.
 
-        log p(z_g | x_t) - log p(z_g), estimated as s_g(z_g, x_t) minus the log mean over the bank of
-        exp s_g.
+        log p(z_g | x_t) - log p(z_g), estimated as ``s_g(z_g, x_t) - log(mean over z' in the bank of exp
+        s_g(z'_g, x_t))``.
 
         Parameters
         ----------
@@ -218,13 +221,13 @@ def load_critic(weights: bytes, *, prior: Prior | None = None) -> Critic:
     ----------
     weights : bytes
     prior : Prior, optional
-        The one that it was trained with; needed where its features are those of a frozen network, which is
-        opened, and its digest checked, again.
+        The one that it was trained with. It is needed where the features are those of a frozen network, which
+        is then opened and its digest checked again.
 
     Raises
     ------
     MigvisError
-        If the bytes are no critic's, or a frozen network cannot be opened.
+        If the bytes are not those of a critic, or a frozen network cannot be opened.
     """
     head, state = unpack(KIND, weights)
     mean, std, bank = (state.pop(name) for name in ("mean", "std", "bank"))

@@ -32,8 +32,8 @@ def train_critic(
 ) -> Critic:
     """Train the critic on images of training stimuli at every noise level.
 
-    Maximises the Gaussian log likelihood of each stimulus's latents given its noised image. The weights
-    that stay are the best on the validation stimuli, where the groups count alike.
+    Maximises the Gaussian log likelihood of each stimulus's latents given its noised image. It keeps the
+    weights that are best on the validation stimuli, where all groups count alike.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ def train_critic(
     config : CriticConfig
     seed : int
     checkpoints : Path, optional
-        Folder that keeps the state of training while it lasts: a training that was killed goes on from it
-        and ends with the weights of an uninterrupted one.
+        Folder that keeps the state of training while it lasts. Training that was killed resumes from it and
+        ends with the weights of an uninterrupted one.
 
     Raises
     ------

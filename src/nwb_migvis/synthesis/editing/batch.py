@@ -38,7 +38,7 @@ class EditNetworks:
 
 @dataclass(frozen=True, eq=False)
 class EditBatch:
-    """Edits that are made together: tensors with a row per edit, and what they share.
+    """Edits that are made together: tensors with one row per edit, and what they share.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class EditBatch:
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
-        """What has a row per edit, by name."""
+        """The tensors with one row per edit, by name."""
         parts = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: part for name, part in parts.items() if isinstance(part, torch.Tensor)}
 

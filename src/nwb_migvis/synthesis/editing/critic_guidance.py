@@ -1,4 +1,4 @@
-"""Guidance by the critic: up the scores of the groups with their goals."""
+"""Guidance by the critic, which raises the scores of the groups with their goals."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class CriticGuidance:
     Raises
     ------
     MigvisError
-        If goal, weight and length are not of as many images, or not of as many as are denoised.
+        If goal, weight and length differ in their number of images, or from the number that is denoised.
     """
 
     critic: Critic
@@ -82,9 +82,9 @@ class CriticGuidance:
     def ascent(self, x_t: torch.Tensor, t: int) -> torch.Tensor:
         """Return the ascent direction of the scores of all groups with their goals, shape of x_t.
 
-        Each group's ascent is taken to length one in the space of its standardised latents before it is
+        Each group's ascent is scaled to length one in the space of its standardised latents before it is
         weighted and carried back to the image. A group that is at its goal already, or that the critic reads
-        sharply, so has neither less nor more of a say than its weight.
+        sharply, thus has exactly the influence of its weight.
         """
         if not self.t_min <= t <= T_MAX_FRACTION * self.n_timesteps:
             return torch.zeros_like(x_t)

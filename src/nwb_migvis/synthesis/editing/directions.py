@@ -29,7 +29,7 @@ def check_directions(names: Sequence[str], *, groups: LatentGroups, labels: Mapp
     Raises
     ------
     MigvisError
-        Naming the directions that there are, close ones first.
+        Naming the directions that exist, similar names first.
     """
     smallest = min(groups.sizes)
     for name in names:
@@ -66,8 +66,8 @@ def direction_vectors(
     """Return the step of one standard deviation along each direction that each group has.
 
     Along "ones" every latent moves by its own standard deviation. Along a principal axis or a label's
-    direction, the group moves by the standard deviation of the training stimuli along that line; the sign
-    of an axis makes its largest component positive.
+    direction, the group moves by the standard deviation of the training stimuli along that line. The sign of
+    an axis makes its largest component positive.
 
     Parameters
     ----------

@@ -31,8 +31,8 @@ class Guidance(Protocol):
 class GuidedDenoiser:
     """A denoiser under guidance, which is a denoiser again.
 
-    Its noise is eps + the sum of the shifts, and its clean image the one that belongs to that noise:
-    x0_hat - sqrt((1 - alpha_bar) / alpha_bar) * the sum of the shifts.
+    With s the sum of the shifts, its noise is ``eps + s``, and its clean image the one that belongs to that
+    noise, ``x0_hat - sqrt((1 - alpha_bar) / alpha_bar) * s``.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ def check_count(n: int, *, like: torch.Tensor) -> None:
     """Refuse guidance that was set up for another number of images."""
     if n != len(like):
         images = "1 image" if n == 1 else f"{n} images"
-        raise MigvisError(f"the guidance is of {images}; expected {len(like)}, as many as are denoised")
+        raise MigvisError(f"the guidance is for {images}; expected {len(like)}, as many as are denoised")
 
 
 def check_direction(direction: torch.Tensor, *, like: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Editing as a pipeline of diffusers: a thin skin over `editing`."""
+"""Editing as a pipeline of diffusers: a thin layer over `editing`."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ Callback = Callable[["EditingPipeline", int, int, dict[str, torch.Tensor]], Mapp
 class EditingPipeline(DiffusionPipeline):
     """Inverts images to a noise level and denoises them back under guidance, deterministically.
 
-    Nothing is random but the noise that samples start from. Without guidance an edit is the reconstruction
-    that `invert` and `sample` make, bit for bit; as in all arithmetic of networks, the last bit depends on
-    the number of images at a time.
+    Nothing is random except the noise that samples start from. Without guidance an edit is the reconstruction
+    that `invert` and `sample` make, bit for bit. As in all arithmetic of networks, the last bit depends on
+    the number of images per batch.
 
     Parameters
     ----------
     unet : UNet2DModel
     scheduler : a scheduler of diffusers
-        That the network was trained with. It says the noise levels and what is predicted; the steps are ours,
-        on one time grid both ways.
+        That the network was trained with. It gives the noise levels and what is predicted; the steps are
+        ours, on one time grid both ways.
     prior : Prior, optional
-        What the two are of. Without one, they are an unconditional model of pixels from -1 to 1.
+        What the two belong to. Without one, they are an unconditional model of pixels from -1 to 1.
 
     Attributes
     ----------
@@ -135,8 +135,8 @@ class EditingPipeline(DiffusionPipeline):
             Of the noise that drawn images start from, which need one. Edits draw nothing at random and leave
             it as it is.
         callback_on_step_end : callable, optional
-            Called at the end of every step of denoising, not of inversion, with the pipeline, the step's
-            number, its t and {"x_t": x}, shape (n, channel, y, x); may return {"x_t": x to go on with}.
+            Called at the end of every step of denoising, not of inversion. It gets the pipeline, the step's
+            number, its t and {"x_t": x}, shape (n, channel, y, x). It may return {"x_t": x to go on with}.
         output_type : {"np", "pil", "pt"}
             uint8 array (n, y, x (, channel)), PIL images, or x on the prior's pixel scale (`prior.scale`).
 
@@ -148,9 +148,9 @@ class EditingPipeline(DiffusionPipeline):
         Raises
         ------
         MigvisError
-            For images of another shape or type, a strength outside (0, 1], more steps than fit, guidance
-            that is none, is of another number of images or is not finite, or images to draw without a
-            generator.
+            For images of another shape or type, a strength outside (0, 1], or more steps than fit. For
+            guidance that is not a `Guidance`, is of another number of images or is not finite. For images to
+            draw without a generator.
         """
         if output_type not in OUTPUTS:
             raise MigvisError(f"output_type is {output_type!r}; expected one of {', '.join(OUTPUTS)}")

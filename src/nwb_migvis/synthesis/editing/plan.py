@@ -22,7 +22,7 @@ class PlannedEdit(NamedTuple):
     group : str
         The group that the edit is scored as.
     source, target, guiding_stimulus : int
-        Rows of stimuli: `guiding_stimulus` is the one whose latents really guide (for `shuffled` another
+        Rows of stimuli: `guiding_stimulus` is the one whose latents actually guide (for `shuffled` another
         draw). -1 where there is no target, or no stimulus guides.
     guiding_group : str
         The group that guides.
@@ -70,10 +70,10 @@ def plan_edits(
 ) -> pd.DataFrame:
     """Draw source-target pairs of held-out stimuli and lay out every edit.
 
-    The pairs are the same for all groups, sources are distinct while they last, and a target differs
-    from its source in every categorical label where the test stimuli allow it. What guides `shuffled` is
-    drawn like a target and independently of the target: with K categories that are equally frequent it has
-    the target's in 1 / (K - 1) of pairs, with two in all of them.
+    The pairs are the same for all groups, and sources are distinct while they last. A target differs from its
+    source in every categorical label where the test stimuli allow it. What guides `shuffled` is drawn like a
+    target and independently of the target: with K categories that are equally frequent it has the target's in
+    1 / (K - 1) of pairs, with two in all of them.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def plan_edits(
 
 
 def as_plan(rows: Iterable[PlannedEdit]) -> pd.DataFrame:
-    """Return planned edits as a table with a row per edit."""
+    """Return planned edits as a table with one row per edit."""
     return pd.DataFrame(list(rows), columns=list(PlannedEdit._fields))
 
 

@@ -38,18 +38,19 @@ def embed_condition(prior: Prior, z: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class PriorGuidance:
-    """Shifts the noise by differences of a conditional prior's predictions.
+    """Shifts the noise by differences of a conditional prior's predictions::
 
-    source_guidance * (eps(x_t | goal) - eps(x_t | source)) + guidance_scale * (eps(x_t | goal) - eps(x_t))
+        source_guidance * (eps(x_t, z_goal) - eps(x_t, z_source))
+        + guidance_scale * (eps(x_t, z_goal) - eps(x_t))
 
     The first is, up to a factor, a gradient of the pointwise information of the image with the edited group,
     given the others. The second is classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598): the same
     with all groups together, which holds the others at the source's own latents as it moves the edited one.
 
     Both overshoot: the clean image that they lead to has more contrast than the one predicted at the goal.
-    Its contrast (standard deviation over an image's pixels, around their mean, which is kept) is taken back
-    to that one's, all of the way with `guidance_rescale` 1. Lin et al. 2024 (arXiv 2305.08891, section 3.4)
-    scale the output of the network, its mean with it.
+    `guidance_rescale` takes its contrast back to that one's, all the way where it is 1. Contrast is the
+    standard deviation over an image's pixels, around their mean, which is kept. Lin et al. 2024 (arXiv
+    2305.08891, section 3.4) scale the output of the network, its mean with it.
 
     Attributes
     ----------
@@ -63,8 +64,8 @@ class PriorGuidance:
     Raises
     ------
     MigvisError
-        If `guidance_rescale` is outside that range, or goal and source are not of as many images as are
-        denoised.
+        If `guidance_rescale` is outside that range, or goal and source are of another number of images than
+        are denoised.
     """
 
     prior: Prior

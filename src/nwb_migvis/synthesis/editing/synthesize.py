@@ -64,7 +64,7 @@ def goals(
     """Return the standardised latents that guide each edit, shape (edit, latent).
 
     The group that an edit is guided through has the latents of the guiding stimulus, or the source's plus
-    gamma times the step of its direction; all other groups have the source's own.
+    gamma times the step of its direction. All other groups have the source's own.
 
     Parameters
     ----------

@@ -47,8 +47,8 @@ def cached_prior(
     """Return what `train_prior` returns, to the bit: from the cache where it is there, else trained.
 
     A prior is kept as a folder that `open_prior` opens, named by `cache_key`. While it is trained, the state
-    of training lies beside it, and a training that was killed goes on from there. What is kept appears whole
-    or not at all: processes that share a cache at worst train the same prior twice.
+    of training lies beside it, and training that was killed resumes from there. What is kept appears whole or
+    not at all: processes that share a cache at worst train the same prior twice.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def cache_key(
 
 
 def _open(entry: Path) -> Prior:
-    """Open a prior that was kept, and see that it is the one that was."""
+    """Open a prior that was kept, and check that it has not changed."""
     try:
         prior, expected = open_prior(str(entry)), (entry / _SHA256).read_text(encoding="ascii").strip()
     except (MigvisError, OSError, ValueError) as error:

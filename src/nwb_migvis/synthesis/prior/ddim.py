@@ -33,7 +33,7 @@ def time_grid(n_timesteps: int, *, strength: float, n_steps: int) -> np.ndarray:
     Raises
     ------
     MigvisError
-        If the strength is outside (0, 1], no step is asked for, or there are fewer than asked for.
+        If the strength is outside (0, 1], `n_steps` is below 1, or that many steps do not fit.
     """
     if not 0 < strength <= 1:
         raise MigvisError(f"strength is {strength:g}; expected more than 0 and at most 1")
@@ -61,10 +61,10 @@ def invert(
     """Carry clean images to the last step of the grid along the deterministic DDIM path.
 
     Song, Meng & Ermon 2021 (arXiv 2010.02502), eq. 13 run towards noise. A step back starts from the noise
-    predicted at the noisier image, which is not known on the way there: it is found as a fixed point, from
+    predicted at the noisier image, which is not known on the way there. It is found as a fixed point, from
     the prediction at the cleaner one, so that `sample` undoes each step closely. At some steps a sharp prior
-    decides what an image will show: there sampling magnifies whatever error is left, and plain iteration runs
-    away.
+    decides what an image will show. There sampling magnifies whatever error is left, and plain iteration
+    diverges.
 
     Parameters
     ----------

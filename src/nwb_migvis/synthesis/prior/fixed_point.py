@@ -19,7 +19,7 @@ def fixed_point(
 
     Anderson 1965 (type II; Walker & Ni 2011, SIAM J. Numer. Anal. 49): each new x is the plain iterate less
     the combination of the last steps that best explains its residual. It converges where the plain iteration
-    is slow, and where it runs away because the function is steeper than one in some direction.
+    is slow, and where that diverges because the function's slope exceeds one in some direction.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ def fixed_point(
     n_most : int
         Most evaluations of the function.
     tolerance : float
-        An image whose residual is smaller, relative to its norm, has arrived: it is not changed any more, so
-        that it does not depend on the others.
+        An image whose residual is smaller, relative to its norm, has converged. It is not changed any more,
+        so that it does not depend on the others.
     """
     x, moving = start, torch.ones(len(start), dtype=torch.bool, device=start.device)
     past: list[tuple[torch.Tensor, torch.Tensor]] = []

@@ -29,9 +29,9 @@ _DAMAGED = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 def save_prior(prior: Prior, folder: Path, *, half: bool = False) -> None:
     """Write a prior as a folder: `unet` and `scheduler` as diffusers writes them.
 
-    Beside them lies what diffusers has no place for: pixel scale, shape and patches as JSON, and as
-    safetensors the embedding of the latents, where the prior is conditioned on them, and the exact noise
-    schedule, which the rounding of diffusers' betas changes in the last bit.
+    Beside them lies what diffusers has no place for. Pixel scale, shape and patches are JSON. The embedding
+    of the latents, where the prior is conditioned on them, and the exact noise schedule are safetensors. The
+    rounding of diffusers' betas changes the schedule in the last bit.
 
     Parameters
     ----------

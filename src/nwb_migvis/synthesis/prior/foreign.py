@@ -97,7 +97,7 @@ def foreign_prior(unet: UNet2DModel, scheduler: Any, *, where: str = "prior") ->
     Raises
     ------
     MigvisError
-        If the scheduler is not one of `SCHEDULERS` or leaves no signal; or the network is conditioned,
+        If the scheduler is not one of `SCHEDULERS` or leaves no signal. If the network is conditioned,
         learned its variance, or takes, predicts or makes something else than images of 1 or 3 channels.
     """
     _check_scheduler(type(scheduler).__name__, where)

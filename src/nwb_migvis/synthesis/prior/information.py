@@ -1,4 +1,4 @@
-"""How much images tell of each latent group, from the errors of a conditional prior."""
+"""How much information images have about each latent group, from the errors of a conditional prior."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DenoisingInformation:
     own : numpy.ndarray of float64, shape (image, group)
         Of each image with its own latents.
     crossed : numpy.ndarray of float64, shape (group, latents, image)
-        Of the first images with the latents of each of them, under the same noise.
+        Of the first images with the latents of each of them, with the same noise.
     """
 
     own: np.ndarray
@@ -34,10 +34,13 @@ def denoising_information(
 ) -> DenoisingInformation:
     """Estimate the pointwise information of images with the latents of each group.
 
-    ``log p(x | z_g) - log p(x)``, as half of the integral over the log signal-to-noise ratio of
-    ``|eps - eps_hat(x_t)|^2 - |eps - eps_hat(x_t | z_g)|^2`` (Kong et al. 2023, arXiv 2310.07972, eq. 6), all
-    other groups dropped from both. Both errors are of the same noise. The integral goes over the noise levels
-    of the prior's schedule; the n_draws levels of an image are stratified over its time steps.
+    With the integral over the log signal-to-noise ratio (Kong et al. 2023, arXiv 2310.07972, eq. 6)::
+
+        log p(x | z_g) - log p(x) = 1/2 integral of E(|eps - eps_hat(x_t)|^2 - |eps - eps_hat(x_t | z_g)|^2)
+
+    All other groups are dropped from both terms, and both errors are measured with the same noise. The
+    integral goes over the noise levels of the prior's schedule; the n_draws levels of an image are stratified
+    over its time steps.
 
     Parameters
     ----------

@@ -223,7 +223,7 @@ class Prior:
     def eps_and_x0_hat(
         self, x_t: torch.Tensor, t: int | torch.Tensor, condition: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the predicted noise and the predicted clean image, at one time step or one an image (n,)."""
+        """Return the predicted noise and clean image, at one time step or one per image (n,)."""
         if isinstance(t, torch.Tensor):
             steps, signal = t, self.alpha_bar[t][:, None, None, None]
         else:

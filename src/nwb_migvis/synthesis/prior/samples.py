@@ -21,7 +21,7 @@ def sample_prior(prior: Prior, n: int, *, n_steps: int, seed: int, size: int) ->
     n_steps : int
     seed : int
     size : int
-        Images a batch.
+        Images per batch.
 
     Returns
     -------

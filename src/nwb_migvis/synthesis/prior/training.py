@@ -103,7 +103,7 @@ class PriorTraining(Descent):
     def _recorded(self) -> Callable[..., torch.Tensor]:
         """Return the denoiser with its passes, forward and backward, recorded as CUDA graphs.
 
-        Most of a step would else be spent on launching some thousand small kernels.
+        Otherwise most of a step would be spent on launching a thousand small kernels or so.
         """
         size, latents = self.config.batch_size, self.denoiser.latents
         device = self.alpha_bar.device
@@ -165,7 +165,7 @@ class PriorTraining(Descent):
 
 
 class ImageTraining(PriorTraining):
-    """A prior in training on images that are all there, of which every step draws a batch.
+    """A prior in training on a fixed set of images, of which every step draws a batch.
 
     Parameters
     ----------
@@ -234,8 +234,8 @@ def train_prior(
         Latents to condition on. Whole groups are dropped at random, so that one network learns p(x),
         p(x | z_g) and p(x | z).
     checkpoint : Path, optional
-        File that keeps the state of training every 500 steps. Where it exists, training goes on from it and
-        ends with the weights of an uninterrupted one; it stays until it is removed.
+        File that keeps the state of training every 500 steps. Where it exists, training resumes from it and
+        ends with the weights of an uninterrupted one. It stays until it is removed.
 
     Returns
     -------
@@ -245,7 +245,8 @@ def train_prior(
     Raises
     ------
     MigvisError
-        If there are too few images, they are all of one value, or the checkpoint is of another training.
+        If there are too few images, they are all of one value, or the checkpoint belongs to other data or
+        settings.
     """
     if len(images) < MIN_IMAGES:
         raise MigvisError(f"{len(images)} training images; a prior needs at least {MIN_IMAGES}")
