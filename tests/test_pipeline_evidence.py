@@ -151,7 +151,7 @@ def test_a_sweep_compares_settings_and_skips_what_does_not_fit():
     found = sweep(population(4), config=config, free_groups=(1,), sizes=(2, 30))
     assert found[["free_groups", "group_size", "latents"]].to_numpy().tolist() == [[1, 2, 6]]
     row = found.iloc[0]
-    assert 0 <= row["total_correlation"] < row["of_at_most"] and 0 <= row["stability"] <= 1
+    assert row["dependence"] < 1 and 0 < row["dependence_q"] <= 1 and 0 <= row["stability"] <= 1
     assert np.isfinite(row["decoding"])
     assert "Nothing was chosen" in sweep_table(found, title="s.nwb")
     with pytest.raises(MigvisError, match="training stimuli for 90 latents"):
@@ -203,8 +203,8 @@ def test_the_command_prints_a_sweep_and_writes_nothing(tmp_path, monkeypatch, ca
             "group_size": [3],
             "latents": [9],
             "bits_per_spike": [0.2],
-            "total_correlation": [0.5],
-            "of_at_most": [6.0],
+            "dependence": [0.05],
+            "dependence_q": [0.2],
             "stability": [0.9],
             "decoding": [np.nan],
         }
@@ -219,5 +219,5 @@ def test_the_command_prints_a_sweep_and_writes_nothing(tmp_path, monkeypatch, ca
     ((path, given),) = asked
     assert path.endswith("s.nwb") and given["config"].seed == 3 and given["where"] == "correct"
     printed = capsys.readouterr().out
-    assert "0.50 of 6.00" in printed and "Nothing was chosen" in printed
+    assert "0.050 (q 0.200)" in printed and "Nothing was chosen" in printed
     assert list(tmp_path.iterdir()) == []

@@ -53,6 +53,8 @@ class SessionEvidence:
         What the edits look like.
     shared_with : tuple of dict
         How well other sessions agree.
+    independence : tuple of dict
+        How well each pair of groups predict each other.
     notes : tuple of str
     """
 
@@ -64,6 +66,7 @@ class SessionEvidence:
     appearance: Mapping[str, Any] = field(default_factory=dict)
     shared_with: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    independence: tuple[Mapping[str, Any], ...] = ()
 
 
 def gather_evidence(
@@ -133,6 +136,7 @@ def _of_session(
         measured, halves, setting, Shown(selectivity, appearance), cells=cells, others=others, context=context
     )
     groups = groups.join(judge(claims))
+    independence = _independence(raw, design, context)
     return SessionEvidence(
         groups[[name for name in GROUP_COLUMNS if name in groups]],
         units,
@@ -141,7 +145,8 @@ def _of_session(
         selectivity,
         appearance,
         shared_with,
-        (*design.notes, *_notes(raw, groups)),
+        (*design.notes, *_notes(raw, groups), *_dependence_notes(independence)),
+        independence,
     )
 
 
@@ -326,6 +331,29 @@ def _decoding(latents: SessionLatents, design: Design, context: Context) -> tupl
         mig=group_mig(table["information"], table["entropy"]), sap=group_sap(table["score"], table["chance"])
     )
     return decoding, own
+
+
+def _independence(latents: SessionLatents, design: Design, context: Context) -> tuple[Mapping[str, Any], ...]:
+    """Test on the test stimuli whether the groups are independent of each other."""
+    from nwb_migvis.evidence.decoding import Reading
+    from nwb_migvis.evidence.independence import dependence_records, group_dependence
+
+    test = latents.split == "test"
+    reading = Reading(
+        exchange=design.split[test],
+        seed=context.seeds["evidence"],
+        n_permutations=context.config.evidence.n_permutations,
+    )
+    return dependence_records(group_dependence(latents.mean[test], latents.groups, reading))
+
+
+def _dependence_notes(independence: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the pairs of groups that predict each other."""
+    from nwb_migvis.evidence.significance import LEVEL
+
+    pairs = [pair for pair in independence if pair["q_value"] < LEVEL]
+    names = ", ".join(f"{pair['group']} and {pair['other']} (R2 {pair['score']:.2f})" for pair in pairs)
+    return [f"groups that are not independent on the test images: {names}"] if pairs else []
 
 
 def _adjusted(groups: pd.DataFrame) -> pd.DataFrame:

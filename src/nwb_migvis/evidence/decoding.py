@@ -130,13 +130,13 @@ def decode_labels(
         Over (group, label): `score`, `chance` (its mean over the permutations), `p_value`, `q_value` (of
         Benjamini and Hochberg over all cells) and `information` (nats, see
         `disentanglement.mutual_information`). Over label: `score_all` from all latents, `entropy` (nats),
-        `mig_low` and `mig_high`, the ends of the interval of the information gap. Over group: `gap_low` and
-        `gap_high`, those of `own_group_gap`; intervals need permutations.
-        Over group too: `own_score` and `own_p`, the mean over the group's own labels and its p-value under
-        the same permutations. Labels that different stimuli have are tested apart, and the smallest p-value
-        is multiplied by the number of tests. Scores are R2 (over cosine and sine together for a label that
-        wraps) or balanced accuracy (the mean over classes of the share that is read right). They are NaN
-        where a label does not vary or fewer than twenty stimuli have one.
+        `mig_low` and `mig_high`, the ends of the interval of the information gap. Over group: `own_score` and
+        `own_p`, the mean over the group's own labels and its p-value under the same permutations; `gap_low`
+        and `gap_high`, the ends of the interval of `own_group_gap`. Intervals need permutations. Labels that
+        different stimuli have are tested apart, and the smallest p-value is multiplied by the number of
+        tests. Scores are R2 (over cosine and sine together for a label that wraps) or balanced accuracy (the
+        mean over classes of the share that is read right). They are NaN where a label does not vary or fewer
+        than twenty stimuli have one.
     """
     codes = {code.name: code for code in code_labels(labels)}
     encoded = {name: code.encode(labels[name].values) for name, code in codes.items()}

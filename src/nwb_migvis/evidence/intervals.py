@@ -16,11 +16,12 @@ def percentile_interval(resampled: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def basic_interval(estimate: float, resampled: np.ndarray) -> tuple[float, float]:
-    """95 % basic interval of resamples (n,): twice the estimate minus their percentiles.
+def kinked_interval(estimate: float, resampled: np.ndarray) -> tuple[float, float]:
+    """95 % interval of resamples (n,) of a statistic that has a kink, such as 1 - |1 - a| at 1.
 
-    For statistics that noise biases, which resampling biases once more in the same direction (Davison and
-    Hinkley 1997, section 5.2).
+    Resampling biases it downwards at the kink, where percentiles miss the truth; twice the estimate minus
+    percentiles (the basic interval; Davison and Hinkley 1997, section 5.2) misses it beside the kink. The
+    interval spans both.
     """
     low, high = percentile_interval(resampled)
-    return 2 * estimate - high, 2 * estimate - low
+    return min(low, 2 * estimate - high), max(high, 2 * estimate - low)

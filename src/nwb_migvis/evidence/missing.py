@@ -32,14 +32,6 @@ def mean_of_present(values: np.ndarray) -> np.ndarray:
     return np.where(n > 0, np.where(present, values, 0.0).sum(axis=0) / np.maximum(n, 1), np.nan)
 
 
-def std_of_present(values: np.ndarray) -> np.ndarray:
-    """Return the standard deviation of each column over the values (row, column) that are there."""
-    present = ~np.isnan(values)
-    if present.all():
-        return values.std(axis=0)
-    return np.sqrt(mean_of_present((values - mean_of_present(values)) ** 2))
-
-
 def centred(values: np.ndarray) -> np.ndarray:
     """Return values (row, column) minus the mean of their column, 0 where they are missing."""
     return residuals(values, mean_of_present(values))

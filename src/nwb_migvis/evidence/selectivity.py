@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_migvis.evidence.intervals import basic_interval
+from nwb_migvis.evidence.intervals import kinked_interval
 from nwb_migvis.evidence.readers.protocol import Examples, Reader, reader_scores
 from nwb_migvis.evidence.significance import benjamini_hochberg
 from nwb_migvis.evidence.transfer import Confusion, Draws, Transfer, category_transfer, numeric_transfer
@@ -276,7 +276,7 @@ class _LabelReading:
                 source=true_class[source],
                 draws=draws,
                 confusion=Confusion(true_class[test], read, len(self.code.classes)),
-                origin=source,
+                ends=pairs,
             )
         truth = self.code.readings(self.label.values)
         return numeric_transfer(
@@ -285,7 +285,7 @@ class _LabelReading:
             source=self.on_stimuli[source],
             draws=draws,
             truth=(truth[target], truth[source]),
-            origin=source,
+            ends=pairs,
         )
 
 
@@ -308,5 +308,5 @@ def _indices(
         pairs = zip(indices(estimates[:, :, m, r]), indices(resampled[:, :, m, r]), strict=True)
         for name, (estimate, draws) in zip(("si_transfer", "si_strict"), pairs, strict=True):
             found[name][m, r] = estimate
-            found[f"{name}_low"][m, r], found[f"{name}_high"][m, r] = basic_interval(float(estimate), draws)
+            found[f"{name}_low"][m, r], found[f"{name}_high"][m, r] = kinked_interval(float(estimate), draws)
     return {name: (("method", "reader"), values) for name, values in found.items()}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nwb_migvis.evidence.missing import centred, mean_of_present, std_of_present
+from nwb_migvis.evidence.missing import centred, mean_of_present
 
 SHRINKAGES = np.array([1.0, 3.0, 10.0, 30.0, 100.0, 1000.0])
 """Candidates s: the reliability r of a direction of the latents is inverted to r / (r^2 + s / n)."""
@@ -25,7 +25,7 @@ class Pair:
     Parameters
     ----------
     a, b : numpy.ndarray, shape (n_stimuli, n_columns)
-        Responses are NaN where a unit was not observed in one of the halves; features never are.
+        Responses are NaN where a unit was not observed.
     """
 
     a: np.ndarray
@@ -56,8 +56,12 @@ class Pair:
     @property
     def scale(self) -> np.ndarray:
         """Geometric mean of the halves' standard deviations, (n_columns,); 1 where a column is constant."""
-        scale = np.sqrt(std_of_present(self.a) * std_of_present(self.b))
-        return np.where(scale > 1e-12 * (1 + np.abs(self.mean)), scale, 1.0)
+        mean_square_a, mean_square_b = (
+            (centred(half) ** 2).sum(axis=0) / np.maximum(np.isfinite(half).sum(axis=0), 1)
+            for half in (self.a, self.b)
+        )
+        scale = (mean_square_a * mean_square_b) ** 0.25
+        return np.where(scale > 1e-12 * (1 + np.nan_to_num(np.abs(self.mean))), scale, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,14 +146,15 @@ def explained_terms(predicted: Pair, responses: Pair) -> tuple[np.ndarray, np.nd
     explained, expected : array (stimulus,)
     """
     y = responses / responses.scale
-    return _explained(predicted / responses.scale, y), (centred(y.a) * centred(y.b)).sum(axis=1)
+    expected = centred(y.a) * centred(y.b)
+    return _explained(predicted / responses.scale, y), expected.sum(axis=1)
 
 
 def _explained(predicted: Pair, responses: Pair) -> np.ndarray:
-    mean_a, mean_b = mean_of_present(responses.a), mean_of_present(responses.b)
-    a, b = predicted.a - mean_b, predicted.b - mean_a
-    terms = (responses.b - mean_b) * a + (responses.a - mean_a) * b - a * b
-    return np.where(np.isnan(terms), 0.0, terms).sum(axis=1)
+    present = np.isfinite(responses.a) & np.isfinite(responses.b)
+    a, b = predicted.a - mean_of_present(responses.b), predicted.b - mean_of_present(responses.a)
+    explained = centred(responses.b) * a + centred(responses.a) * b - a * b
+    return np.where(present, explained, 0.0).sum(axis=1)
 
 
 class _Fit:
@@ -158,8 +163,7 @@ class _Fit:
     def __init__(self, features: Pair, responses: Pair) -> None:
         self._n, self._mean, self._centre = len(features), features.mean, responses.mean
         za, zb = features.a - features.a.mean(axis=0), features.b - features.b.mean(axis=0)
-        ya, yb = centred(responses.a), centred(responses.b)
-        share = np.maximum(np.isfinite(responses.a + responses.b).mean(axis=0), 1 / self._n)
+        n_a, n_b = (np.maximum(np.isfinite(half).sum(axis=0), 1) for half in (responses.a, responses.b))
         between = za.T @ zb / self._n
         size, axes = np.linalg.eigh((za.T @ za + zb.T @ zb) / (2 * self._n))
         varies = size > 1e-9 * max(float(size[-1]), 1e-300)
@@ -167,7 +171,8 @@ class _Fit:
         reliability, turn = np.linalg.eigh(white.T @ (between + between.T) @ white / 2)
         self._reliability = np.maximum(reliability, 0.0)
         self._axes = white @ turn
-        self._slope = self._axes.T @ (za.T @ yb + zb.T @ ya) / (2 * self._n * share)
+        slope = za.T @ centred(responses.b) / n_b + zb.T @ centred(responses.a) / n_a
+        self._slope = self._axes.T @ slope / 2
 
     def map(self, shrinkage: float) -> SignalMap:
         r = self._reliability

@@ -40,7 +40,7 @@ class Transfer:
     ----------
     transfer, retention : float
     transfer_interval, retention_interval : (float, float)
-        95 % percentile intervals of a bootstrap over the sources of the pairs.
+        95 % percentile intervals of a bootstrap over the sources of the pairs, or their targets.
     p_value : float
         Of the transfer, one-sided: targets permuted among the pairs; those of a category among the pairs
         whose sources share it. NaN where that permutes nothing.
@@ -80,7 +80,7 @@ def numeric_transfer(
     source: np.ndarray,
     draws: Draws,
     truth: tuple[np.ndarray, np.ndarray] | None = None,
-    origin: np.ndarray | None = None,
+    ends: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Transfer:
     """Measure transfer and retention of a numeric label by a joint regression.
 
@@ -98,8 +98,9 @@ def numeric_transfer(
     draws : Draws
     truth : two arrays like `target`, optional
         True labels of target and source, coded like the readings: the instruments. They are what is permuted.
-    origin : array (pair,), optional
-        What is resampled whole: the source stimulus of each pair. Without it every pair is.
+    ends : two arrays (pair,), optional
+        Source and target stimulus of each pair. Pairs that share one are resampled together: the source where
+        sources repeat more than targets do, else the target.
 
     Returns
     -------
@@ -118,7 +119,7 @@ def numeric_transfer(
     if np.isnan(slopes).any():
         return Transfer(n_pairs=n)
     rng = np.random.default_rng(draws.seed)
-    times_drawn = _times_drawn(usable.size, origin, draws, rng)[:, usable]
+    times_drawn = _times_drawn(usable.size, ends, draws, rng)[:, usable]
     resampled = _joint_slopes(stacked, times_drawn)
     null = _permuted_slopes(stacked, permutations(n, draws.n_permutations, rng=rng))
     observed = slopes[0] if truth is None else _permuted_slopes(stacked, np.arange(n)[None])[0]
@@ -170,7 +171,7 @@ def category_transfer(
     source: np.ndarray,
     draws: Draws,
     confusion: Confusion | None = None,
-    origin: np.ndarray | None = None,
+    ends: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Transfer:
     """Measure transfer and retention of a categorical label.
 
@@ -195,8 +196,9 @@ def category_transfer(
     draws : Draws
     confusion : Confusion, optional
         Pairs of a class that it has no image of are omitted.
-    origin : array (pair,), optional
-        What is resampled whole: the source stimulus of each pair. Without it every pair is.
+    ends : two arrays (pair,), optional
+        Source and target stimulus of each pair. Pairs that share one are resampled together: the source where
+        sources repeat more than targets do, else the target.
 
     Returns
     -------
@@ -215,7 +217,7 @@ def category_transfer(
     if n < MIN_PAIRS:
         return Transfer(n_pairs=n)
     rng = np.random.default_rng(draws.seed)
-    weight = _times_drawn(len(differ), origin, draws, rng)[:, differ]
+    weight = _times_drawn(len(differ), ends, draws, rng)[:, differ]
     drawn = rates[None]
     if confusion is not None:
         drawn = confusion.resampled_rates(draws.n_bootstrap, np.random.default_rng([draws.seed, 2]))
@@ -332,7 +334,16 @@ def _permuted_slopes(stacked: np.ndarray, pairings: np.ndarray) -> np.ndarray:
     return (shuffled * left).sum(axis=(1, 2)) / np.maximum(across, 1e-12 * ss)
 
 
-def _times_drawn(n: int, origin: np.ndarray | None, draws: Draws, rng: np.random.Generator) -> np.ndarray:
-    """How often each of n pairs is in each resample, (resample, n): pairs of one origin come together."""
-    whole = Exchange.singles(n) if origin is None else Exchange.of(origin)
-    return whole.bootstrap(draws.n_bootstrap, rng)
+def _times_drawn(
+    n: int, ends: tuple[np.ndarray, np.ndarray] | None, draws: Draws, rng: np.random.Generator
+) -> np.ndarray:
+    """Weight of each of n pairs in each resample, (resample, n): 1 on average.
+
+    Whole sources or whole targets are drawn with replacement, whichever are fewer. Deviations from 1 are
+    widened as for the degrees of freedom that slopes and intercept use.
+    """
+    whole = min(
+        (Exchange.of(end) for end in ends or ()), key=lambda it: it.n_levels, default=Exchange.singles(n)
+    )
+    deviation = whole.bootstrap(draws.n_bootstrap, rng) - 1
+    return 1 + deviation * np.sqrt(whole.n_levels / max(whole.n_levels - 3, 1))

@@ -8,7 +8,7 @@ import numpy as np
 
 from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.intervals import percentile_interval
-from nwb_migvis.evidence.missing import centred, residuals, std_of_present
+from nwb_migvis.evidence.missing import centred, residuals
 from nwb_migvis.evidence.reliability import column_correlation, spearman_brown
 from nwb_migvis.evidence.ridge import fit_ridge
 from nwb_migvis.evidence.signal import Pair, explained_terms, fit_signal, powers
@@ -180,7 +180,7 @@ class _Signal:
             known = powers(self._latents.of(others), train, degree=3)
             left, rest = (it - fit_signal(known[train], it[train]).predict(known) for it in (left, rest))
         added = fit_signal(rest[train], left[train]).predict(rest[test])
-        variance = std_of_present(self._responses.b[test]) ** 2
+        variance = (centred(self._responses.b[test]) ** 2).sum(axis=0)
         return centred(left.b[test]) / np.maximum(variance, 1e-300) @ added.a.T
 
     def _predicted(self, latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -211,6 +211,7 @@ _PROVENANCE: dict[str, tuple[type, ...]] = {
     "reading": (dict,),
     "further_edits": (list,),
     "appearance": (dict,),
+    "independence": (list,),
     "times": (dict,),
     "device": (str,),
 }
