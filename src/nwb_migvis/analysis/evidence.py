@@ -12,7 +12,7 @@ import xarray as xr
 
 from nwb_migvis.analysis.agreement import Agreement
 from nwb_migvis.analysis.appearance import describe_edits
-from nwb_migvis.analysis.context import Context
+from nwb_migvis.analysis.context import Context, one_blas_thread
 from nwb_migvis.analysis.edits import SessionEdits
 from nwb_migvis.analysis.judging import (
     Setting,
@@ -35,6 +35,7 @@ from nwb_migvis.results import GROUP_COLUMNS, no_decoding, no_selectivity
 
 if TYPE_CHECKING:
     from nwb_migvis.evidence.halves import Halves
+    from nwb_migvis.evidence.readers.protocol import Reader
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,50 +75,69 @@ def gather_evidence(
 ) -> list[SessionEvidence]:
     """Gather the evidence of every session: each on its own, and how well they agree."""
     knows_responses = all(own.knows_responses for own in latents)
-    refits: list[list[np.ndarray]] = []
-    folds: list[list[SessionLatents]] = []
-    agreement = None
-    design = sessions.design(context.config)
+    design, n = sessions.design(context.config), len(sessions)
     with context.clock.of("evidence"):
-        if knows_responses and len(sessions) > 1:
-            seed = context.seeds["evidence"]
-            agreement = Agreement(sessions, latents, context.config.evidence, seed=seed)
-        if knows_responses and (n_seeds := context.config.evidence.stability_seeds):
-            refits = list(refit_sessions(sessions, context, n_seeds=n_seeds))
-        if knows_responses:
-            folds = [fit_sessions(sessions, context, fold=k) for k in range(1, context.config.split.folds)]
-        return [
-            _of_session(
-                sessions.sessions[i],
-                [latents[i], *(fold[i] for fold in folds)],
-                edits[i],
-                context,
-                design=design[sessions.rows[i]],
-                others=[refit[i] for refit in refits],
-                shared_with=tuple(agreement.records(i)) if agreement else (),
-            )
-            for i in range(len(sessions))
-        ]
+        readers = [fit_edit_readers(own, made, context) for own, made in zip(latents, edits, strict=True)]
+        refits, folds = _further_fits(sessions, context) if knows_responses else ([], [])
+        with one_blas_thread():
+            shared: list[tuple[Mapping[str, Any], ...]] = [()] * n
+            if knows_responses and n > 1:
+                seed = context.seeds["evidence"]
+                agreement = Agreement(sessions, latents, context.config.evidence, seed=seed)
+                shared = [tuple(agreement.records(i)) for i in range(n)]
+            return [
+                _of_session(
+                    sessions.sessions[i],
+                    Fits((latents[i], *(fold[i] for fold in folds)), [refit[i] for refit in refits]),
+                    edits[i],
+                    context,
+                    readers=readers[i],
+                    design=design[sessions.rows[i]],
+                    shared_with=shared[i],
+                )
+                for i in range(n)
+            ]
+
+
+@dataclass(frozen=True, eq=False)
+class Fits:
+    """The fits of one session.
+
+    Attributes
+    ----------
+    folds : sequence of SessionLatents
+        The one that is kept, and those that hold out other stimuli.
+    others : sequence of numpy.ndarray (stimulus, latent)
+        Its latents in fits from other seeds.
+    """
+
+    folds: Sequence[SessionLatents]
+    others: Sequence[np.ndarray]
+
+
+def _further_fits(
+    sessions: Sessions, context: Context
+) -> tuple[list[list[np.ndarray]], list[list[SessionLatents]]]:
+    """Fit again: from other seeds, and holding out other stimuli."""
+    n_seeds, n_folds = context.config.evidence.stability_seeds, context.config.split.folds
+    refits = list(refit_sessions(sessions, context, n_seeds=n_seeds)) if n_seeds else []
+    return refits, [fit_sessions(sessions, context, fold=k) for k in range(1, n_folds)]
 
 
 def _of_session(
     session: xr.Dataset,
-    fits: Sequence[SessionLatents],
+    fits: Fits,
     edits: SessionEdits,
     context: Context,
     *,
+    readers: Sequence[Reader],
     design: Design,
-    others: Sequence[np.ndarray],
     shared_with: tuple[Mapping[str, Any], ...],
 ) -> SessionEvidence:
-    """Return the evidence of one session.
-
-    The first of `fits` is the one that is kept; others hold out other stimuli. `others` are the session's
-    latents in fits from other seeds.
-    """
-    seed, raw = context.seeds["evidence"], fits[0]
+    """Return the evidence of one session."""
+    seed, raw, others = context.seeds["evidence"], fits.folds[0], fits.others
     setting = setting_of(session, raw.labels, design, context)
-    measured = [without_slow_change(fit, setting.order) for fit in fits]
+    measured = [without_slow_change(fit, setting.order) for fit in fits.folds]
     latents, halves = measured[0], [_halves(fit, setting, seed) for fit in measured]
     groups, units, n_units_left_out = _responses(session, latents, halves[0], context)
     groups = groups.join(_information(raw, edits, context)).join(_dimensions(raw))
@@ -126,7 +146,6 @@ def _of_session(
         groups["stability"] = seed_stability(raw, others)
     decoding, own = _decoding(latents, design, context)
     groups = _adjusted(groups.join(own))
-    readers = fit_edit_readers(raw, edits, context)
     scoring = edit_scoring(session["stimulus"].values.tolist(), raw, edits, readers, context=context)
     selectivity = edit_selectivity(raw, edits, scoring)
     appearance = describe_edits(raw, edits, scoring, seed=seed)

@@ -68,7 +68,7 @@ class Agreement:
     Attributes
     ----------
     difference : float
-        Linear CKA with the partner, minus the mean over the other groups; means over fits.
+        Linear CKA with the partner, minus that with the most similar other group; means over fits.
     interval : (float, float)
         95 %, of a bootstrap over whole levels of the stimuli.
     p_value : float
@@ -102,7 +102,7 @@ def beyond_strangers(
         return {name: Agreement() for name in groups}
     weight = np.concatenate([np.ones((1, len(latents))), weight])
     tables = np.mean([_matched_tables(latents, other, groups, weight) for other in others], axis=0)
-    strangers = (_mean_beside_diagonal(tables) + _mean_beside_diagonal(tables.transpose(0, 2, 1))) / 2
+    strangers = np.maximum(_most_beside_diagonal(tables), _most_beside_diagonal(tables.transpose(0, 2, 1)))
     difference = np.diagonal(tables, axis1=1, axis2=2) - strangers
     low, high = np.percentile(difference[1:], (2.5, 97.5), axis=0)
     p_value = (1 + (difference[1:] <= 0).sum(axis=0)) / len(difference)
@@ -146,10 +146,9 @@ def _squares(block: np.ndarray) -> np.ndarray:
     return (block**2).sum(axis=(1, 2))
 
 
-def _mean_beside_diagonal(tables: np.ndarray) -> np.ndarray:
-    """Mean of each row's entries beside the diagonal, (resample, row)."""
-    n = tables.shape[1]
-    return (tables.sum(axis=2) - np.diagonal(tables, axis1=1, axis2=2)) / (n - 1)
+def _most_beside_diagonal(tables: np.ndarray) -> np.ndarray:
+    """Largest entry of each row beside the diagonal, (resample, row)."""
+    return np.where(np.eye(tables.shape[1], dtype=bool), -np.inf, tables).max(axis=2)
 
 
 def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
