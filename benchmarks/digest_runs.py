@@ -37,7 +37,13 @@ TINY = {
     "prior": {"size_px": 16, "channels": (8, 16), "n_steps": 4, "batch_size": 8},
     "critic": {"channels": (8, 8), "n_steps": 10, "batch_size": 16, "n_negatives": 16},
     "synthesis": {"n_steps": 3, "n_pairs": 10, "n_dose": 2, "n_traversal": 2, "dose": (0.5, 0.9)},
-    "evidence": {"n_permutations": 19, "n_bootstrap": 19, "reader_steps": 5, "min_reader_score": -1e9},
+    "evidence": {
+        "n_permutations": 19,
+        "n_bootstrap": 19,
+        "reader_steps": 5,
+        "min_reader_score": -1e9,
+        "stability_seeds": 0,
+    },
 }
 METADATA = """
 [session]

@@ -51,7 +51,7 @@ TINY = tiny_config(
         "maps": True,
         "batch_size": 8,
     },
-    evidence={"n_permutations": 9, "n_bootstrap": 9, "reader_steps": 3},
+    evidence={"n_permutations": 9, "n_bootstrap": 9, "stability_seeds": 0, "reader_steps": 3},
 )
 
 

@@ -12,9 +12,10 @@ from nwb_migvis.evidence.disentanglement import group_mig, group_sap, mutual_inf
 from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.likelihood import bits_per_spike
 from nwb_migvis.evidence.significance import verdict
-from nwb_migvis.evidence.stability import linear_cka, match_groups, mean_cca
+from nwb_migvis.evidence.stability import beyond_strangers, linear_cka, match_groups, mean_cca
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import as_labels
+from nwb_migvis.levels import Exchange
 
 
 def test_participation_ratio_of_known_covariances():
@@ -60,7 +61,7 @@ def test_gaps_are_one_for_a_label_held_alone_and_zero_for_one_held_twice():
     sap = group_sap(found["score"], xr.full_like(found["score"], 1 / 3).where(found["label"] == "kind", 0.0))
     assert mig.sel(label="alone") > 0.85 and sap.sel(label="alone") > 0.95
     assert mig.sel(label="twice") < 0.1 and sap.sel(label="twice") < 0.02
-    assert mig.sel(label="kind") > 0.9 and 0.55 < sap.sel(label="kind") <= 2 / 3
+    assert mig.sel(label="kind") > 0.9 and 0.55 < sap.sel(label="kind") < 2 / 3 + 1e-9
     alone = found.isel(group=[0])
     assert np.isnan(group_mig(alone["information"], alone["entropy"])).all()
 
@@ -207,3 +208,18 @@ def test_bits_per_spike_of_the_true_rate():
 )
 def test_verdicts(supervised, decoding_q, variance_q, said):
     assert verdict(supervised=supervised, decoding_q=decoding_q, variance_q=variance_q) == said
+
+
+def test_a_group_is_stable_beyond_strangers_only_if_its_fits_agree():
+    rng = np.random.default_rng(7)
+    held, noise = rng.normal(size=(300, 6)), rng.normal(size=(300, 6))
+    groups = LatentGroups(("own", "free_1", "free_2"), (2, 2, 2), (("x",), (), ()))
+    weight = Exchange.singles(300).bootstrap(200, rng)
+    turned = np.hstack([held[:, :2], held[:, 4:], noise[:, :2]])  # free_2 is lost, free_1 has its place
+    agreement = beyond_strangers(held, [turned, turned + 0.1 * noise], groups=groups, weight=weight)
+    assert agreement["own"].difference > 0.8 and agreement["own"].p_value < 0.01
+    assert agreement["free_2"].difference > 0.8 and agreement["free_2"].interval[0] > 0
+    assert agreement["free_1"].difference < 0.1 and agreement["free_1"].p_value > 0.05
+    same = np.hstack([held[:, :2]] * 3)
+    alike = beyond_strangers(same, [same], groups=groups, weight=weight)
+    assert all(own.p_value == 1 and own.difference == pytest.approx(0) for own in alike.values())

@@ -1,16 +1,17 @@
 import numpy as np
 import pytest
 
-from nwb_migvis.evidence.exchange import Exchange
 from nwb_migvis.evidence.order import (
     CONFOUNDED,
     MIN_READ,
     Order,
+    image_from_time,
     label_from_time,
     time_between_images,
     without_drift,
 )
 from nwb_migvis.labels import Label
+from nwb_migvis.levels import Exchange
 
 N, REPEATS = 120, 4
 
@@ -25,9 +26,29 @@ def shuffled_order(rng):
 
 def test_images_in_blocks_are_told_from_their_time():
     rng = np.random.default_rng(0)
-    assert time_between_images(order_of(np.repeat(rng.permutation(N), REPEATS))) > 0.99
-    assert time_between_images(shuffled_order(rng)) < CONFOUNDED
-    assert np.isnan(time_between_images(order_of(rng.permutation(N))))
+    blocked, shuffled = order_of(np.repeat(rng.permutation(N), REPEATS)), shuffled_order(rng)
+    once, one_order = (
+        order_of(rng.permutation(N)),
+        order_of(rng.permutation(np.repeat(np.arange(N), REPEATS))),
+    )
+    assert time_between_images(blocked, blocked.position) > 0.99
+    assert time_between_images(shuffled, shuffled.position) < CONFOUNDED
+    assert np.isnan(time_between_images(once, once.position))
+    assert image_from_time(blocked).startswith("time: the repeats of an image follow each other")
+    assert image_from_time(shuffled) == image_from_time(one_order) == image_from_time(once) == ""
+
+
+def test_images_in_one_order_in_every_cycle_are_told_from_their_place():
+    cycle = order_of(np.tile(np.random.default_rng(0).permutation(N), REPEATS))
+    assert time_between_images(cycle, cycle.position) < CONFOUNDED
+    assert image_from_time(cycle).startswith("time: every cycle has the same order")
+
+
+def test_halves_are_early_and_late():
+    order = shuffled_order(np.random.default_rng(6))
+    in_first = order.in_first_half
+    assert (np.bincount(order.stimulus_index[in_first], minlength=N) == REPEATS // 2).all()
+    assert order.start_time_s[in_first].max() < order.start_time_s[~in_first].min()
 
 
 @pytest.mark.parametrize("design", ["blocked", "fixed cycle", "once"])

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from nwb_migvis.evidence.decoding import Reading
-from nwb_migvis.evidence.exchange import Exchange
 from nwb_migvis.evidence.independence import group_dependence
 from nwb_migvis.evidence.transfer import Draws, category_transfer, numeric_transfer
 from nwb_migvis.evidence.verdict import PART_COLUMNS, Part, part_columns, verdict_in_parts
 from nwb_migvis.groups import LatentGroups
+from nwb_migvis.levels import Exchange
 
 YES = Part(0.4, (0.2, 0.6), 0.01, 0.02)
 NO = Part(0.1, (-0.1, 0.3), 0.3, 0.3)
@@ -22,6 +22,7 @@ FREE = {"repeatable": YES, "beyond_labels": YES, "stable": YES}
         ({"repeatable": YES, "decoded": YES, "shown": NO}, True, "not established: not shown by edits"),
         ({"repeatable": NEGATIVE, "decoded": YES}, True, "not established: not repeatable; decoded"),
         ({"repeatable": YES}, True, "not measured: decoded; repeatable"),
+        ({"stable": YES}, True, "not measured: decoded; stable"),
         (FREE, False, "established: repeatable, beyond all labels, stable"),
         (FREE | {"stable": NO}, False, "not established: not stable"),
         (FREE | {"beyond_labels": NO}, False, "not established: not beyond all labels"),
@@ -36,6 +37,11 @@ def test_a_verdict_needs_its_parts(parts, supervised, begins):
 def test_nothing_is_established_where_the_design_cannot_tell():
     verdict = verdict_in_parts(FREE, supervised=False, confounded_with="time: images come in blocks")
     assert verdict == "confounded with time: images come in blocks"
+
+
+def test_what_the_split_cannot_test_says_why():
+    verdict = verdict_in_parts({"repeatable": YES}, supervised=True, unmeasured="set split.by = 'object'")
+    assert verdict == "not measured: decoded (set split.by = 'object'); repeatable"
 
 
 def test_parts_fill_their_columns():

@@ -30,7 +30,13 @@ CONFIG = tiny_config(
     prior={"n_steps": 2},
     critic={"n_steps": 3},
     synthesis={"n_pairs": 4, "n_dose": 0, "n_traversal": 0},
-    evidence={"n_permutations": 9, "n_bootstrap": 9, "reader_steps": 2, "information_draws": 1},
+    evidence={
+        "n_permutations": 9,
+        "n_bootstrap": 9,
+        "stability_seeds": 0,
+        "reader_steps": 2,
+        "information_draws": 1,
+    },
 )
 NAMES = {
     'model = "group-vae"': 'model = "random-units"',

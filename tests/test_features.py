@@ -282,7 +282,7 @@ TINY = tiny_config(
         **{"n_pairs": 2, "n_dose": 0, "n_traversal": 0, "n_samples": 0, "methods": ["pmi"], "batch_size": 4},
         "dose": SynthesisConfig().dose,
     },
-    evidence={"n_permutations": 9, "n_bootstrap": 9, "reader_steps": 2},
+    evidence={"n_permutations": 9, "n_bootstrap": 9, "stability_seeds": 0, "reader_steps": 2},
 )
 
 

@@ -17,7 +17,9 @@ from nwb_migvis.testing import tiny_config
 few = {"n_pairs": 4, "n_dose": 1, "n_traversal": 1, "methods": ["pmi"], "dose": [0.9]}
 PRESETS["quick"] = tiny_config(
     latents={"n_steps": 10}, prior={"n_steps": 2}, critic={"n_steps": 3}, synthesis=few,
-    evidence={"n_permutations": 9, "n_bootstrap": 9, "reader_steps": 2, "information_draws": 1},
+    evidence={
+        "n_permutations": 9, "n_bootstrap": 9, "stability_seeds": 0, "reader_steps": 2, "information_draws": 1
+    },
 )
 """
 

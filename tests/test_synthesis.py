@@ -298,7 +298,7 @@ def test_plan_draws_held_out_pairs_that_differ():
     main = plan[plan["role"] == "main"]
     assert (kinds[main["source"]] != kinds[main["target"]]).all()
     shuffled = main[main["method"] == "shuffled"]
-    assert (kinds[shuffled["guiding_stimulus"]] != kinds[shuffled["target"]]).all()
+    assert (kinds[shuffled["guiding_stimulus"]] != kinds[shuffled["source"]]).all()
     pmi = main[main["method"] == "pmi"]
     assert (pmi["guiding_stimulus"] == pmi["target"]).all()
     by_group = [frame[["source", "target"]].to_numpy() for _, frame in pmi.groupby("group")]

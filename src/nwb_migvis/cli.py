@@ -97,9 +97,12 @@ def simulate(path: str, **options: Any) -> None:
 @memory_option
 def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Say what would be read from FILE: layout, units, presentations, images, labels."""
+    from nwb_migvis.evidence.design import design_notes
     from nwb_migvis.read import describe, inspect_session
 
-    contents = inspect_session(paths[0] if len(paths) == 1 else list(paths), **reading_arguments(options))
+    contents = inspect_session(
+        paths[0] if len(paths) == 1 else list(paths), remark=design_notes, **reading_arguments(options)
+    )
     click.echo(json.dumps(contents, indent=2) if as_json else describe(contents))
 
 

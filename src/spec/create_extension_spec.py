@@ -151,6 +151,23 @@ def latent_groups() -> NWBGroupSpec:
     )
 
 
+PARTS = {
+    "repeatable": "Whether the group explains responses of other repeats (`variance_explained`)",
+    "decoded": "Whether the group's own labels are decoded beyond other labels and nuisances (`beyond`)",
+    "beyond_labels": "Whether the group explains responses beyond all labels",
+    "stable": "Whether fits from other seeds find the group again: similarity to its namesake beyond that to "
+    "other groups",
+    "shown": "Whether edits of the group show what it encodes, by every reader that can read it",
+}
+PART_COLUMNS = {
+    "": "estimate, above 0 where it holds",
+    "_low": "lower bound of the 95 % confidence interval",
+    "_high": "upper bound of the 95 % confidence interval",
+    "_p": "p-value",
+    "_q": "p-value adjusted over the groups (Benjamini and Hochberg)",
+}
+
+
 def group_evidence(held_out: str) -> list[tuple[str, str, str]]:
     """Return names, dtypes and texts of the optional columns on what a group encodes."""
     adjusted = "adjusted over the groups of the run (Benjamini and Hochberg)."
@@ -185,10 +202,21 @@ def group_evidence(held_out: str) -> list[tuple[str, str, str]]:
         ("own_group_gap", "`decoding` minus the same labels' mean score from the best other group."),
         ("participation_ratio", "Linear dimensions that the group's latents use on the test stimuli."),
         ("twonn_dimension", "Dimension of the manifold of the group's latents on the test stimuli (TwoNN)."),
+        *(
+            (f"{name}_{end}", f"{which} bound of the 95 % confidence interval of `{name}`.")
+            for name in ("variance_explained", "variance_unique", "own_group_gap")
+            for end, which in (("low", "Lower"), ("high", "Upper"))
+        ),
     ]
     verdict = (
-        "Whether the group's claim stands above its nulls: established, not established or not measured."
+        "Whether the group's claim stands, and which parts of it hold. Begins with: established, not "
+        "established, confounded, or not measured."
     )
+    tested += [
+        (f"{part}{end}", f"{of_part}: {what}.")
+        for part, of_part in PARTS.items()
+        for end, what in PART_COLUMNS.items()
+    ]
     return [(name, "float64", doc) for name, doc in tested] + [("verdict", "text", verdict)]
 
 
@@ -318,6 +346,13 @@ def synthesized_images() -> NWBGroupSpec:
             ),
             column("score_after", "float64", "Critic's score (nats) of the goal's group value on the edit."),
             column(
+                "support",
+                "float64",
+                "How unusual the latents are that guided the edit: percentile (0 to 100) of their distance "
+                "from the training latents among the distances of held-out stimuli.",
+                optional=True,
+            ),
+            column(
                 "map",
                 "float32",
                 "Where the edit changed the image: absolute difference from the source, as a fraction of the "
@@ -373,6 +408,12 @@ def selectivity() -> list[NWBGroupSpec]:
                 column("retention", "float64", "How much of the source's label was kept (1: all)."),
                 *bounds,
                 column("p_value", "float64", "Permutation p-value of `transfer`."),
+                column(
+                    "q_value",
+                    "float64",
+                    "`p_value` adjusted over the rows of the table (Benjamini and Hochberg).",
+                    optional=True,
+                ),
             ],
         ),
         table(
@@ -407,6 +448,16 @@ def selectivity() -> list[NWBGroupSpec]:
                     "Mean transfer of a group's own label minus the mean of 1 - retention of other "
                     "groups' labels.",
                 ),
+                *(
+                    column(
+                        f"{name}_{end}",
+                        "float64",
+                        f"{which} bound of the 95 % confidence interval of `{name}`.",
+                        optional=True,
+                    )
+                    for name in ("si_transfer", "si_strict")
+                    for end, which in (("low", "Lower"), ("high", "Upper"))
+                ),
             ],
         ),
     ]
@@ -415,6 +466,16 @@ def selectivity() -> list[NWBGroupSpec]:
 def decoding() -> list[NWBGroupSpec]:
     """Return the two tables of label decoding."""
     label = column("label", "text", "Stimulus label that was decoded.")
+    rest = "the other labels, low-level image features and time of presentation leave over"
+    beyond = {
+        "beyond": f"Decoding of what {rest} of the label, by a reading fitted on training stimuli: signed "
+        "squared correlation on test stimuli, 0 for a guess and 1 for a perfect reading.",
+        "beyond_low": "Lower bound of the 95 % confidence interval of `beyond`.",
+        "beyond_high": "Upper bound of the 95 % confidence interval of `beyond`.",
+        "beyond_p": "Permutation p-value of `beyond`: labels of test stimuli permuted over levels.",
+        "beyond_q": "`beyond_p` adjusted over the rows of the table (Benjamini and Hochberg).",
+        "beyond_left": f"Share of the label's variance that {rest}.",
+    }
     score = "cross-validated over the test stimuli: R2 of a numeric label, or accuracy."
     return [
         table(
@@ -426,7 +487,8 @@ def decoding() -> list[NWBGroupSpec]:
                 column("score", "float64", f"Score {score}"),
                 column("chance", "float64", "Mean score of labels permuted over stimuli."),
                 column("p_value", "float64", "Permutation p-value of `score`."),
-                column("q_value", "float64", "`p_value` adjusted over groups (Benjamini and Hochberg)."),
+                column("q_value", "float64", "`p_value` adjusted (Benjamini and Hochberg)."),
+                *(column(name, "float64", doc, optional=True) for name, doc in beyond.items()),
             ],
         ),
         table(
@@ -441,6 +503,15 @@ def decoding() -> list[NWBGroupSpec]:
                     "float64",
                     "Information that the best group's reading has about the label minus the second best's, "
                     "over the label's entropy.",
+                ),
+                *(
+                    column(
+                        f"mig_{end}",
+                        "float64",
+                        f"{which} bound of the 95 % confidence interval of `mig`.",
+                        optional=True,
+                    )
+                    for end, which in (("low", "Lower"), ("high", "Upper"))
                 ),
                 column("sap", "float64", "Score of the best group minus that of the second best."),
             ],

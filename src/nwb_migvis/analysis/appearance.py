@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,7 @@ def describe_edits(latents: SessionLatents, edits: SessionEdits, scoring: EditSc
     )
     from nwb_migvis.evidence.readers.kernel import edge_features
     from nwb_migvis.evidence.selectivity import dose_response
+    from nwb_migvis.evidence.side_effects import side_effects
 
     synthesized, readers = edits.synthesized, scoring.readers
     if not edits.has_pairs:
@@ -58,8 +58,11 @@ def describe_edits(latents: SessionLatents, edits: SessionEdits, scoring: EditSc
             sources=sources,
         ),
         "feature_transfer": {
-            group: {name: asdict(cell) for name, cell in cells.items()} for group, cells in change.items()
+            group: {name: cell.record() for name, cell in cells.items()} for group, cells in change.items()
         },
+        "side_effects": side_effects(
+            main, images=edits.image, stimulus=scoring.stimulus, real=test, draws=scoring.draws
+        ),
         "start": start_dependence(traversals, components=components),
         "extremes": extreme_stimuli(
             edits.z, scoring.stimulus, directions=edits.directions, groups=latents.groups

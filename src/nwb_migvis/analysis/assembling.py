@@ -95,6 +95,8 @@ def assemble(
     }
     if evidence.appearance:
         provenance["appearance"] = evidence.appearance
+    if evidence.independence:
+        provenance["independence"] = list(evidence.independence)
     if evidence.shared_with:
         provenance["shared_with"] = list(evidence.shared_with)
     results = Results(

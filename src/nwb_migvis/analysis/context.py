@@ -116,6 +116,15 @@ def torch_settings(config: Config) -> Iterator[int]:
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
 
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let numpy use one thread: many small matrices wait longer for a second one than it helps."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield
+
+
 def digest_of(path: Path) -> dict[str, str]:
     """Return a file's name and the digest of its bytes, as the provenance lists inputs."""
     with path.open("rb") as file:

@@ -74,7 +74,7 @@ class SessionEdits:
     def with_further(self, edits: xr.Dataset, stimuli: EditStimuli) -> SessionEdits:
         """Return these edits followed by further ones."""
         if self.n_edits:
-            edits = xr.concat([self.synthesized, edits], dim="edit", combine_attrs="drop")
+            edits = joined_edits(self.synthesized, edits)
         return replace(self, synthesized=edits, image=stimuli.image, z=stimuli.z)
 
 
@@ -91,6 +91,7 @@ def planned_edits(
     """Make the edits that the settings plan, of held-out images towards the session's own latents."""
     from nwb_migvis.synthesis.editing.directions import direction_vectors
     from nwb_migvis.synthesis.editing.plan import plan_edits
+    from nwb_migvis.synthesis.editing.support import within_support
     from nwb_migvis.synthesis.editing.synthesize import synthesize
 
     config, groups = context.config, latents.groups
@@ -107,6 +108,8 @@ def planned_edits(
         plan = plan_edits(
             test, groups, labels=latents.labels, config=config.synthesis, rng=context.rng("pairs")
         )
+        if config.synthesis.limit_traversals and stimuli.support is not None:
+            plan = within_support(plan, stimuli.z, stimuli.support, groups=groups, directions=directions)
         synthesized = synthesize(
             plan, stimuli, networks, config=config.synthesis, seed=config.seed, directions=directions
         )
@@ -143,6 +146,20 @@ def requested_directions(
     train = latents["split"].values == "train"
     groups = LatentGroups.of(config.latents.groups)
     return direction_vectors(request.directions, z[train], groups=groups, labels=select(labels, train))
+
+
+def joined_edits(edits: xr.Dataset, further: xr.Dataset) -> xr.Dataset:
+    """Return edits with further ones behind them; a coordinate that one of both lacks is NaN there."""
+    both = [
+        each.assign_coords(
+            {
+                name: ("edit", np.full(each.sizes["edit"], np.nan))
+                for name in set(other.coords) - set(each.coords)
+            }
+        )
+        for each, other in ((edits, further), (further, edits))
+    ]
+    return xr.concat(both, dim="edit", combine_attrs="drop")
 
 
 def used_rows(plan: pd.DataFrame) -> np.ndarray:

@@ -12,17 +12,30 @@ import xarray as xr
 
 from nwb_migvis.analysis.agreement import Agreement
 from nwb_migvis.analysis.appearance import describe_edits
-from nwb_migvis.analysis.context import Context
+from nwb_migvis.analysis.context import Context, one_blas_thread
 from nwb_migvis.analysis.edits import SessionEdits
-from nwb_migvis.analysis.latents import SessionLatents, refit_sessions, seed_stability
+from nwb_migvis.analysis.judging import (
+    Setting,
+    Shown,
+    beyond_variables,
+    claims_of,
+    decode_specifically,
+    judge,
+    pool,
+    setting_of,
+    without_slow_change,
+)
+from nwb_migvis.analysis.latents import SessionLatents, fit_sessions, refit_sessions, seed_stability
 from nwb_migvis.analysis.scoring import edit_scoring, edit_selectivity, fit_edit_readers
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.analysis.units import unit_coords
 from nwb_migvis.labels import select
+from nwb_migvis.levels import Design
 from nwb_migvis.results import GROUP_COLUMNS, no_decoding, no_selectivity
 
 if TYPE_CHECKING:
     from nwb_migvis.evidence.halves import Halves
+    from nwb_migvis.evidence.readers.protocol import Reader
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +54,8 @@ class SessionEvidence:
         What the edits look like.
     shared_with : tuple of dict
         How well other sessions agree.
+    independence : tuple of dict
+        How well each pair of groups predict each other.
     notes : tuple of str
     """
 
@@ -52,6 +67,7 @@ class SessionEvidence:
     appearance: Mapping[str, Any] = field(default_factory=dict)
     shared_with: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    independence: tuple[Mapping[str, Any], ...] = ()
 
 
 def gather_evidence(
@@ -59,69 +75,112 @@ def gather_evidence(
 ) -> list[SessionEvidence]:
     """Gather the evidence of every session: each on its own, and how well they agree."""
     knows_responses = all(own.knows_responses for own in latents)
-    refits: list[list[np.ndarray]] = []
-    agreement = None
+    design, n = sessions.design(context.config), len(sessions)
     with context.clock.of("evidence"):
-        if knows_responses and len(sessions) > 1:
-            seed = context.seeds["evidence"]
-            agreement = Agreement(sessions, latents, context.config.evidence, seed=seed)
-        if knows_responses and (n_seeds := context.config.evidence.stability_seeds):
-            refits = list(refit_sessions(sessions, context, n_seeds=n_seeds))
-        return [
-            _of_session(
-                sessions.sessions[i],
-                latents[i],
-                edits[i],
-                context,
-                others=[refit[i] for refit in refits],
-                shared_with=tuple(agreement.records(i)) if agreement else (),
-            )
-            for i in range(len(sessions))
-        ]
+        readers = [fit_edit_readers(own, made, context) for own, made in zip(latents, edits, strict=True)]
+        refits, folds = _further_fits(sessions, context) if knows_responses else ([], [])
+        with one_blas_thread():
+            shared: list[tuple[Mapping[str, Any], ...]] = [()] * n
+            if knows_responses and n > 1:
+                seed = context.seeds["evidence"]
+                agreement = Agreement(sessions, latents, context.config.evidence, seed=seed)
+                shared = [tuple(agreement.records(i)) for i in range(n)]
+            return [
+                _of_session(
+                    sessions.sessions[i],
+                    Fits((latents[i], *(fold[i] for fold in folds)), [refit[i] for refit in refits]),
+                    edits[i],
+                    context,
+                    readers=readers[i],
+                    design=design[sessions.rows[i]],
+                    shared_with=shared[i],
+                )
+                for i in range(n)
+            ]
+
+
+@dataclass(frozen=True, eq=False)
+class Fits:
+    """The fits of one session.
+
+    Attributes
+    ----------
+    folds : sequence of SessionLatents
+        The one that is kept, and those that hold out other stimuli.
+    others : sequence of numpy.ndarray (stimulus, latent)
+        Its latents in fits from other seeds.
+    """
+
+    folds: Sequence[SessionLatents]
+    others: Sequence[np.ndarray]
+
+
+def _further_fits(
+    sessions: Sessions, context: Context
+) -> tuple[list[list[np.ndarray]], list[list[SessionLatents]]]:
+    """Fit again: from other seeds, and holding out other stimuli."""
+    n_seeds, n_folds = context.config.evidence.stability_seeds, context.config.split.folds
+    refits = list(refit_sessions(sessions, context, n_seeds=n_seeds)) if n_seeds else []
+    return refits, [fit_sessions(sessions, context, fold=k) for k in range(1, n_folds)]
 
 
 def _of_session(
     session: xr.Dataset,
-    latents: SessionLatents,
+    fits: Fits,
     edits: SessionEdits,
     context: Context,
     *,
-    others: Sequence[np.ndarray],
+    readers: Sequence[Reader],
+    design: Design,
     shared_with: tuple[Mapping[str, Any], ...],
 ) -> SessionEvidence:
-    """Return the evidence of one session; `others` are its latents in fits from other seeds."""
-    seed = context.seeds["evidence"]
-    halves = _halves(latents, seed) if latents.knows_responses else None
-    groups, units, n_units_left_out = _responses(session, latents, halves, context)
-    groups = groups.join(_information(latents, edits, context)).join(_dimensions(latents))
-    groups = groups.join(_beyond(latents, edits, halves, context))
+    """Return the evidence of one session."""
+    seed, raw, others = context.seeds["evidence"], fits.folds[0], fits.others
+    setting = setting_of(session, raw.labels, design, context)
+    measured = [without_slow_change(fit, setting.order) for fit in fits.folds]
+    latents, halves = measured[0], [_halves(fit, setting, seed) for fit in measured]
+    groups, units, n_units_left_out = _responses(session, latents, halves[0], context)
+    groups = groups.join(_information(raw, edits, context)).join(_dimensions(raw))
+    groups = groups.join(_beyond(latents, edits, halves[0], context))
     if others:
-        groups["stability"] = seed_stability(latents, others)
-    decoding, own = _decoding(latents, context)
-    groups = _judged(groups.join(own))
-    readers = fit_edit_readers(latents, edits, context)
-    scoring = edit_scoring(session["stimulus"].values.tolist(), latents, edits, readers, context=context)
+        groups["stability"] = seed_stability(raw, others)
+    decoding, own = _decoding(latents, design, context)
+    groups = _adjusted(groups.join(own))
+    scoring = edit_scoring(session["stimulus"].values.tolist(), raw, edits, readers, context=context)
+    selectivity = edit_selectivity(raw, edits, scoring)
+    appearance = describe_edits(raw, edits, scoring, seed=seed)
+    cells = pool([decode_specifically(fit, setting, context) for fit in measured])
+    decoding = decoding.assign(beyond_variables(cells, list(raw.groups), decoding["label"].values.tolist()))
+    claims = claims_of(
+        measured, halves, setting, Shown(selectivity, appearance), cells=cells, others=others, context=context
+    )
+    groups = groups.join(judge(claims))
+    independence = _independence(raw, design, context)
     return SessionEvidence(
         groups[[name for name in GROUP_COLUMNS if name in groups]],
         units,
         n_units_left_out,
         decoding,
-        edit_selectivity(latents, edits, scoring),
-        describe_edits(latents, edits, scoring, seed=seed),
+        selectivity,
+        appearance,
         shared_with,
-        _notes(latents, groups),
+        (*design.notes, *_notes(raw, groups), *_dependence_notes(independence)),
+        independence,
     )
 
 
-def _halves(latents: SessionLatents, seed: int) -> Halves:
+def _halves(latents: SessionLatents, setting: Setting, seed: int) -> Halves | None:
     from nwb_migvis.evidence.halves import Halves
 
+    if not latents.knows_responses:
+        return None
     return Halves.of(
         latents.model,
         latents.spike_count,
         stimulus_index=latents.stimulus_index,
         split=latents.split,
         seed=seed,
+        in_first=None if setting.order is None else setting.order.in_first_half,
     )
 
 
@@ -150,6 +209,10 @@ def _responses(
         r2, n_left_out = variance.r2, variance.n_units_left_out
         for name in names:
             table[name] = pd.Series(getattr(variance, name.removeprefix("variance_")))
+        for name in ("explained", "unique"):
+            bounds = getattr(variance, f"{name}_interval")
+            for i, end in enumerate(("low", "high")):
+                table[f"variance_{name}_{end}"] = pd.Series({g: bound[i] for g, bound in bounds.items()})
     else:
         table[names] = np.nan
     counts = (latents.spike_count, latents.stimulus_index)
@@ -259,7 +322,7 @@ def _beyond(
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _decoding(latents: SessionLatents, context: Context) -> tuple[xr.Dataset, pd.DataFrame]:
+def _decoding(latents: SessionLatents, design: Design, context: Context) -> tuple[xr.Dataset, pd.DataFrame]:
     """Decode every label from every group on the test stimuli."""
     from nwb_migvis.evidence.decoding import decode_labels, own_group_gap
     from nwb_migvis.evidence.disentanglement import group_mig, group_sap
@@ -273,6 +336,7 @@ def _decoding(latents: SessionLatents, context: Context) -> tuple[xr.Dataset, pd
         latents.mean[test],
         select(latents.labels, test),
         groups=latents.groups,
+        exchanges=design[test].by_label,
         n_permutations=context.config.evidence.n_permutations,
         seed=context.seeds["evidence"],
     )
@@ -280,23 +344,42 @@ def _decoding(latents: SessionLatents, context: Context) -> tuple[xr.Dataset, pd
     own["own_group_gap"] = pd.Series(
         own_group_gap(table["score"], supervised_by=latents.groups.supervised_by), dtype=float
     )
-    decoding = table[["score", "chance", "p_value", "q_value", "score_all"]].assign(
+    for end in ("low", "high"):
+        own[f"own_group_gap_{end}"] = table[f"gap_{end}"].values
+    decoding = table[["score", "chance", "p_value", "q_value", "score_all", "mig_low", "mig_high"]].assign(
         mig=group_mig(table["information"], table["entropy"]), sap=group_sap(table["score"], table["chance"])
     )
     return decoding, own
 
 
-def _judged(groups: pd.DataFrame) -> pd.DataFrame:
-    """Add p-values adjusted over the groups, and the verdict on each."""
-    from nwb_migvis.evidence.significance import benjamini_hochberg, verdict
+def _independence(latents: SessionLatents, design: Design, context: Context) -> tuple[Mapping[str, Any], ...]:
+    """Test on the test stimuli whether the groups are independent of each other."""
+    from nwb_migvis.evidence.decoding import Reading
+    from nwb_migvis.evidence.independence import dependence_records, group_dependence
+
+    test = latents.split == "test"
+    reading = Reading(
+        exchange=design.split[test],
+        seed=context.seeds["evidence"],
+        n_permutations=context.config.evidence.n_permutations,
+    )
+    return dependence_records(group_dependence(latents.mean[test], latents.groups, reading))
+
+
+def _dependence_notes(independence: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the pairs of groups that predict each other."""
+    from nwb_migvis.evidence.significance import LEVEL
+
+    pairs = [pair for pair in independence if pair["q_value"] < LEVEL]
+    names = ", ".join(f"{pair['group']} and {pair['other']} (R2 {pair['score']:.2f})" for pair in pairs)
+    return [f"groups that are not independent on the test images: {names}"] if pairs else []
+
+
+def _adjusted(groups: pd.DataFrame) -> pd.DataFrame:
+    """Add p-values adjusted over the groups."""
+    from nwb_migvis.evidence.significance import benjamini_hochberg
 
     groups = groups.copy()
     for name in ("variance_explained", "variance_unique", "mi", "decoding"):
         groups[f"{name}_q"] = benjamini_hochberg(groups[f"{name}_p"].to_numpy())
-    groups["verdict"] = [
-        verdict(supervised=bool(labels), decoding_q=decoding_q, variance_q=variance_q)
-        for labels, decoding_q, variance_q in zip(
-            groups["supervised_by"], groups["decoding_q"], groups["variance_explained_q"], strict=True
-        )
-    ]
     return groups

@@ -82,8 +82,16 @@ class SessionLatents:
         )
 
 
-def fit_sessions(sessions: Sessions, context: Context) -> list[SessionLatents]:
-    """Split the stimuli, fit one latent space to all sessions, and encode every stimulus of each."""
+def fit_sessions(sessions: Sessions, context: Context, *, fold: int = 0) -> list[SessionLatents]:
+    """Split the stimuli, fit one latent space to all sessions, and encode every stimulus of each.
+
+    Parameters
+    ----------
+    sessions : Sessions
+    context : Context
+    fold : int
+        Which of the parts of the split is for test.
+    """
     from nwb_migvis.latents import LatentTask, Recording, resolve_groups
     from nwb_migvis.latents.protocol import fit_models
 
@@ -91,7 +99,7 @@ def fit_sessions(sessions: Sessions, context: Context) -> list[SessionLatents]:
     pairs = sessions.pairs()
     labels = sessions.labels(config)
     groups = resolve_groups(labels, config.latents)
-    split = sessions.split(config, context.rng("split"))
+    split = sessions.split(config, context.rng("split"), fold=fold)
     recordings = [
         Recording(name, session["spike_count"].values, session["stimulus_index"].values, rows)
         for name, session, rows in zip(sessions.names, sessions.sessions, sessions.rows, strict=True)

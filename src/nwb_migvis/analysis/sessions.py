@@ -12,6 +12,7 @@ import xarray as xr
 from nwb_migvis.analysis.observed import with_missing_counts
 from nwb_migvis.config import Config
 from nwb_migvis.labels import Label, select
+from nwb_migvis.levels import Design, choose_design
 from nwb_migvis.read import shared_stimuli
 
 
@@ -77,13 +78,27 @@ class Sessions:
         own = {name for name, coord in self.sessions[i].coords.items() if coord.dims == ("stimulus",)}
         return select({name: label for name, label in labels.items() if name in own}, self.rows[i])
 
-    def split(self, config: Config, rng: np.random.Generator) -> np.ndarray:
+    def design(self, config: Config) -> Design:
+        """Return what is independent among all stimuli, as the settings or the labels say."""
+        from nwb_migvis.latents import resolve_groups
+
+        labels = self.labels(config)
+        groups = resolve_groups(labels, config.latents)
+        return choose_design(
+            labels,
+            n=self.stimuli.sizes["stimulus"],
+            supervising=[label for group in groups for label in group.labels],
+            by=config.split.by,
+        )
+
+    def split(self, config: Config, rng: np.random.Generator, *, fold: int = 0) -> np.ndarray:
         """Split all stimuli into training, validation and test, (stimulus,) of str."""
         from nwb_migvis.latents import split_shared_stimuli, split_stimuli
 
+        levels = self.design(config).split
         if len(self) == 1:
-            return split_stimuli(self.stimuli.sizes["stimulus"], config.split, rng=rng)
-        return split_shared_stimuli(self.shown, self.names, config.split, rng=rng)
+            return split_stimuli(len(levels), config.split, rng=rng, levels=levels, fold=fold)
+        return split_shared_stimuli(self.shown, self.names, config.split, rng=rng, levels=levels, fold=fold)
 
     def pairs(self) -> list[tuple[int, int]]:
         """Return the sessions that share enough stimuli to be held together."""

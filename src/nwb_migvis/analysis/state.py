@@ -150,13 +150,16 @@ class StudyState:
 
     def stimuli(self, i: int) -> EditStimuli:
         """Return what edits of a session start from and aim at."""
+        from nwb_migvis.synthesis.editing.support import Support
         from nwb_migvis.synthesis.editing.synthesize import EditStimuli
 
         pictures, latents = self.pictures(), self._made["latents"][i]
+        z = self._made["critic"].scale.standardise(latents.mean)
         return EditStimuli(
             self.sessions.sessions[i]["stimulus"].values,
             pictures.image[pictures.of_session[i]],
-            self._made["critic"].scale.standardise(latents.mean),
+            z,
+            Support.of(z, latents.split),
         )
 
     def edit_by_name(self, request: EditRequest, i: int) -> xr.Dataset:

@@ -18,6 +18,8 @@ from nwb_migvis.progress import progress
 
 FREE_GROUPS = (1, 2, 3)
 GROUP_SIZES = (3, 6, 9)
+N_PERMUTATIONS = 199
+"""Of the test of independence between groups."""
 
 
 def sweep(
@@ -42,9 +44,10 @@ def sweep(
     pandas.DataFrame
         One row per combination. All but the first three columns are measured on the *validation* stimuli, so
         that a choice made by them leaves the test stimuli unseen. The fits stop early on the same stimuli.
-        `bits_per_spike` is of one half of the repeats, predicted from the other. `total_correlation` between
-        groups is in nats, with its largest possible value. `stability` is the mean linear CKA of matched
-        groups between the two seeds. `decoding` is of each supervised group's labels from it, averaged.
+        `bits_per_spike` is of one half of the repeats, predicted from the other. `dependence` is the largest
+        R2 at which one group predicts another, and `dependence_q` the smallest q-value over the pairs.
+        `stability` is the mean linear CKA of matched groups between the two seeds. `decoding` is of each
+        supervised group's labels from it, averaged.
 
     Raises
     ------
@@ -108,7 +111,7 @@ def _scores(latents: SessionLatents, other: np.ndarray, seed: int) -> dict[str, 
         decoding = float(table["own_score"].mean())
     return {
         "bits_per_spike": _held_out_bits(latents, validation, seed),
-        **_total_correlation(latents, validation, seed),
+        **_dependence(latents, validation, seed),
         "stability": float(np.mean(list(match.similarity.values()))),
         "decoding": decoding,
     }
@@ -132,14 +135,15 @@ def _held_out_bits(latents: SessionLatents, validation: np.ndarray, seed: int) -
     return bits_per_spike(total, exposure, rate, base_rate=base)
 
 
-def _total_correlation(latents: SessionLatents, validation: np.ndarray, seed: int) -> dict[str, float]:
-    import torch
+def _dependence(latents: SessionLatents, validation: np.ndarray, seed: int) -> dict[str, float]:
+    """How well one group predicts another at most, and the smallest adjusted p-value; NaN for one group."""
+    from nwb_migvis.evidence.decoding import Reading
+    from nwb_migvis.evidence.independence import group_dependence
+    from nwb_migvis.levels import Exchange
 
-    from nwb_migvis.latents.total_correlation import total_correlation
-
-    mean, log_var = torch.as_tensor(latents.mean[validation]), torch.as_tensor(latents.log_var[validation])
-    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
-    z = mean + noise * torch.exp(0.5 * log_var)
-    sizes = latents.groups.sizes
-    tc = float(total_correlation(z, mean, log_var, sizes=sizes)) if len(sizes) > 1 else 0.0
-    return {"total_correlation": tc, "of_at_most": (len(sizes) - 1) * float(np.log(validation.sum()))}
+    exchange = Exchange.singles(int(validation.sum()))
+    reading = Reading(exchange=exchange, seed=seed, n_permutations=N_PERMUTATIONS)
+    pairs = group_dependence(latents.mean[validation], latents.groups, reading)
+    if not np.isfinite(pairs["score"].values).any():
+        return {"dependence": np.nan, "dependence_q": np.nan}
+    return {"dependence": float(pairs["score"].max()), "dependence_q": float(pairs["q_value"].min())}

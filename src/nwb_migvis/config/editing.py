@@ -41,7 +41,7 @@ class SynthesisConfig:
         Held-out source-target pairs per group (role `main`).
     methods : tuple of str
         Guidance methods for the pairs. "pmi": with preservation. "none": no guidance. "shuffled": guided by
-        another pair's target. "published": InfoNCE score, no preservation. "likelihood": regression on the
+        another draw of a target. "published": InfoNCE score, no preservation. "likelihood": regression on the
         target's latents, no preservation. "activation": gradient ascent from the source's pixels, without the
         prior. "wrong-group": guided through the next group; omitted where there is only one.
     dose : tuple of float
@@ -51,11 +51,14 @@ class SynthesisConfig:
     n_traversal : int
         Sources of the traversals.
     gammas : tuple of float
-        Traversal lengths, in standard deviations of the group's latents.
+        Traversal lengths, in standard deviations of the group's latents (see `limit_traversals`).
     directions : tuple of str
         Directions of the traversals: "ones" (all latents of the group alike), or "pc1", "pc2", ... (principal
         axes of the group). A numeric label, or "label=value" for a category, is the regression of the label
         on the group's latents.
+    limit_traversals : bool
+        Whether to shorten traversals that lead farther from the training latents than 95 % of the held-out
+        stimuli lie (or than their own source does).
     maps : bool
         Whether to store, for every edit, where it changed the image and where the critic looked.
     n_samples : int
@@ -80,6 +83,7 @@ class SynthesisConfig:
     n_traversal: int = 8
     gammas: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)
     directions: tuple[str, ...] = ("ones",)
+    limit_traversals: bool = True
     maps: bool = False
     n_samples: int = 64
     batch_size: int = 32

@@ -41,7 +41,7 @@ class EvidenceConfig:
     reader_steps: int = 1000
     min_reader_score: float = 0.3
     min_reliability: float = 0.1
-    stability_seeds: int = 0
+    stability_seeds: int = 2
     information_draws: int = 8
 
     def __post_init__(self) -> None:

@@ -38,13 +38,32 @@ class GroupConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """How stimuli are split, before any statistic is fitted (fractions of the stimuli)."""
+    """How stimuli are split, before any statistic is fitted.
+
+    Parameters
+    ----------
+    validation, test : float
+        Fractions of the stimuli, or of the levels of `by`.
+    by : str
+        A label whose levels (objects, scenes, films) stay whole in splits, folds, permutations and
+        resamples. Empty: what the labels show of it; "stimulus": every image is independent of the others.
+    folds : int
+        Fits, each with another part for test: for sessions with too few stimuli for one. The first is the one
+        that is kept; decoding and variance of all of them enter the verdict.
+    """
 
     validation: float = 0.1
     test: float = 0.2
+    by: str = ""
+    folds: int = 1
 
     def __post_init__(self) -> None:
-        check(self, "split", above={"validation": 0, "test": 0})
+        check(self, "split", above={"validation": 0, "test": 0}, at_least={"folds": 1})
+        if self.folds * self.test > 1 + 1e-9:
+            raise MigvisError(
+                f"split: found folds = {self.folds} and test = {self.test:g}; expected parts that do not "
+                f"overlap; set test to 1 / folds or less"
+            )
         if self.validation + self.test >= 1:
             raise MigvisError(
                 f"split: found validation = {self.validation:g} and test = {self.test:g}; "

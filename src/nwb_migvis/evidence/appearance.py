@@ -188,7 +188,11 @@ def feature_transfer(
     for group, method in dict.fromkeys(keys):
         rows = np.array([key == (group, method) for key in keys])
         by_group.setdefault(str(group), {})[str(method)] = numeric_transfer(
-            features_of_edits[rows], ends["target"][rows], source=ends["source"][rows], draws=draws
+            features_of_edits[rows],
+            ends["target"][rows],
+            source=ends["source"][rows],
+            draws=draws,
+            ends=(edits["source"].values[rows], edits["target"].values[rows]),
         )
     return by_group
 
@@ -199,7 +203,8 @@ def start_dependence(traversals: xr.Dataset, *, components: Features) -> dict[st
     Parameters
     ----------
     traversals : xarray.Dataset
-        Edits of role `traversal`: of every group, the same sources at the same lengths of each direction.
+        Edits of role `traversal`: of every group, the same sources at as many lengths of each direction,
+        which are steps in their order.
     components : callable
         From `feature_components`.
 
@@ -219,10 +224,19 @@ def start_dependence(traversals: xr.Dataset, *, components: Features) -> dict[st
         for direction in dict.fromkeys(traversals["direction"].values.tolist()):
             rows = ((traversals["group"] == group) & (traversals["direction"] == direction)).values
             source, gamma = (traversals[name].values[rows] for name in ("source", "gamma"))
-            shares.append(_shares(features_of_edits[rows], source, gamma))
+            shares.append(_shares(features_of_edits[rows], source, _rank_within(source, gamma)))
         names = ("between_sources", "between_steps", "within")
         by_group[str(group)] = dict(zip(names, np.mean(shares, axis=0).tolist(), strict=True))
     return by_group
+
+
+def _rank_within(source: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Rank values (edit,) among those of the same source, from 0; equal ones as they come."""
+    rank = np.empty(len(values), dtype=np.int64)
+    for each in np.unique(source):
+        rows = np.flatnonzero(source == each)
+        rank[rows[np.argsort(values[rows], kind="stable")]] = np.arange(len(rows))
+    return rank
 
 
 def _shares(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
 from nwb_migvis.evidence.disentanglement import bin_indices, mutual_information
-from nwb_migvis.evidence.exchange import Exchange
+from nwb_migvis.evidence.gaps import N_RESAMPLES, LabelReadings, gap_intervals, mig_interval
 from nwb_migvis.evidence.labels import by_presence
-from nwb_migvis.evidence.significance import benjamini_hochberg, permutation_p, permutations
+from nwb_migvis.evidence.significance import benjamini_hochberg, permutation_p
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import Label, LabelCode, code_labels, select
+from nwb_migvis.levels import Exchange
 
 N_FEATURES = 512
 """Random Fourier features."""
@@ -57,11 +58,46 @@ def read_folds(
     return np.concatenate(parts, axis=1)
 
 
+class Readings:
+    """Readings of labels from latents, fitted on some stimuli and applied to others.
+
+    Parameters
+    ----------
+    latents : array (stimulus, latent)
+    seed : int
+        Of the random Fourier features.
+    """
+
+    def __init__(self, latents: np.ndarray, *, seed: int) -> None:
+        self._latents, self._seed = latents, seed
+        self._folds: dict[bytes, _Fold] = {}
+
+    def read(
+        self, goal: np.ndarray, *, train: np.ndarray, new: np.ndarray, penalties: np.ndarray = PENALTIES
+    ) -> np.ndarray:
+        """Return the readings (new stimulus, column) of a goal (stimulus, column).
+
+        Parameters
+        ----------
+        goal : array (stimulus, column)
+        train, new : array of bool (stimulus,)
+        penalties : array
+            To choose from by generalised cross-validation.
+        """
+        rows = np.flatnonzero(train | new)
+        key = train.tobytes() + new.tobytes()
+        if key not in self._folds:
+            features = _fourier_features(self._latents[rows], rng=np.random.default_rng(self._seed))
+            self._folds[key] = _Fold(features, new[rows])
+        return self._folds[key].read(goal[rows], penalties)
+
+
 def decode_labels(
     latents: np.ndarray,
     labels: Mapping[str, Label],
     *,
     groups: LatentGroups,
+    exchanges: Mapping[str, Exchange] | None = None,
     n_folds: int = 5,
     n_permutations: int = 0,
     seed: int,
@@ -79,9 +115,12 @@ def decode_labels(
     labels : mapping of str to Label (stimulus,)
     groups : LatentGroups
         A group's own labels, those that supervise it, are tested together.
+    exchanges : mapping of str to Exchange, optional
+        Levels of the stimuli that stay together in the folds and permutations of each label; every stimulus
+        is on its own where it is None.
     n_folds : int
     n_permutations : int
-        B of the null in which whole stimuli are permuted against their labels and everything is fitted
+        B of the null in which whole levels are permuted against their labels and everything is fitted
         anew, p = (1 + k) / (1 + B); 0 makes no test.
     seed : int
 
@@ -89,25 +128,30 @@ def decode_labels(
     -------
     xarray.Dataset
         Over (group, label): `score`, `chance` (its mean over the permutations), `p_value`, `q_value` (of
-        Benjamini and Hochberg over the groups, for each label) and `information` (nats, see
-        `disentanglement.mutual_information`). Over label: `score_all` from all latents, `entropy` (nats).
-        Over group: `own_score` and `own_p`, the mean over the group's own labels and its p-value under the
-        same permutations. Labels that different stimuli have are tested apart, and the smallest p-value is
-        multiplied by the number of tests. Scores are R2 (over cosine and sine together for a label that
-        wraps) or accuracy; NaN where a label does not vary or fewer than twenty stimuli have one.
+        Benjamini and Hochberg over all cells) and `information` (nats, see
+        `disentanglement.mutual_information`). Over label: `score_all` from all latents, `entropy` (nats),
+        `mig_low` and `mig_high`, the ends of the interval of the information gap. Over group: `own_score` and
+        `own_p`, the mean over the group's own labels and its p-value under the same permutations; `gap_low`
+        and `gap_high`, the ends of the interval of `own_group_gap`. Intervals need permutations. Labels that
+        different stimuli have are tested apart, and the smallest p-value is multiplied by the number of
+        tests. Scores are R2 (over cosine and sine together for a label that wraps) or balanced accuracy (the
+        mean over classes of the share that is read right). They are NaN where a label does not vary or fewer
+        than twenty stimuli have one.
     """
     codes = {code.name: code for code in code_labels(labels)}
     encoded = {name: code.encode(labels[name].values) for name, code in codes.items()}
     table = _Table(groups, list(labels))
-    for present, names in by_presence(encoded):
-        if present.sum() < MIN_STIMULI:
+    for present, names, exchange in _tested_together(encoded, exchanges):
+        if present.sum() < MIN_STIMULI or exchange.n_levels < n_folds:
             continue
         rng = np.random.default_rng(seed)
-        fold = rng.permutation(np.arange(present.sum()) % n_folds)
-        orders = permutations(int(present.sum()), n_permutations, rng=rng)
+        fold = exchange.folds(n_folds, rng)
+        orders = exchange.permutations(n_permutations, rng)
         goals = {name: encoded[name][present] for name in names}
         values = {name: label.values for name, label in select(labels, present).items()}
         bins = {name: bin_indices(codes[name], values[name]) for name in names}
+        reads: dict[str, dict[str, np.ndarray]] = {name: {} for name in names}
+        binned: dict[str, dict[str, np.ndarray]] = {name: {} for name in names}
         for group, own in _subsets(groups).items():
             features = _fourier_features(latents[present][:, own], rng=np.random.default_rng(seed))
             folds = [_Fold(features, fold == k) for k in range(n_folds)]
@@ -118,10 +162,38 @@ def decode_labels(
                 table.put("score", group, name, _score(code, read, goal[:, None])[0])
                 read_bins = bin_indices(code, values[name], code.decode(read[:, 0]))
                 table.put_information(group, name, bins[name], read_bins)
+                if group is not None:
+                    reads[name][group], binned[name][group] = read[:, 0], read_bins
                 if n_permutations and group is not None:
                     null[name] = _null_scores(code, goal, orders, folds)
             table.put_tests(group, null)
+        for name in names:
+            table.readings[name] = LabelReadings.spread(
+                present,
+                goal=goals[name],
+                read=reads[name],
+                is_category=bool(codes[name].classes),
+                bins=bins[name],
+                read_bins=binned[name],
+            )
+    if n_permutations:
+        levels = next(iter(exchanges.values())) if exchanges else Exchange.singles(len(latents))
+        table.put_intervals(levels, seed)
     return table.dataset()
+
+
+def _tested_together(
+    encoded: Mapping[str, np.ndarray], exchanges: Mapping[str, Exchange] | None
+) -> Iterator[tuple[np.ndarray, list[str], Exchange]]:
+    """Yield the labels that the same stimuli have and that are exchanged alike, with what is exchanged."""
+    for present, names in by_presence(encoded):
+        if exchanges is None:
+            yield present, names, Exchange.singles(int(present.sum()))
+            continue
+        kinds = {exchanges[name].level.tobytes(): exchanges[name] for name in names}
+        for key, exchange in kinds.items():
+            own = [name for name in names if exchanges[name].level.tobytes() == key]
+            yield present, own, exchange[present]
 
 
 def _subsets(groups: LatentGroups) -> dict[str | None, np.ndarray]:
@@ -132,19 +204,24 @@ def _subsets(groups: LatentGroups) -> dict[str | None, np.ndarray]:
     return own
 
 
+_BY_LABEL = ("score_all", "entropy", "mig_low", "mig_high")
+_BY_GROUP = ("own_score", "own_p", "gap_low", "gap_high")
+
+
 class _Table:
     """Collects what `decode_labels` returns."""
 
     def __init__(self, groups: LatentGroups, labels: list[str]) -> None:
         self._own = {g: [name for name in its if name in labels] for g, its in groups.supervised_by.items()}
         self._own_tests: dict[str, list[float]] = {g: [] for g in groups}
+        self.readings: dict[str, LabelReadings] = {}
         both = ("group", "label")
         sizes = (len(groups), len(labels))
         self._table = xr.Dataset(
             {
                 **{n: (both, np.full(sizes, np.nan)) for n in ("score", "chance", "p_value", "information")},
-                **{n: (("label",), np.full(len(labels), np.nan)) for n in ("score_all", "entropy")},
-                **{n: (("group",), np.full(len(groups), np.nan)) for n in ("own_score", "own_p")},
+                **{n: (("label",), np.full(len(labels), np.nan)) for n in _BY_LABEL},
+                **{n: (("group",), np.full(len(groups), np.nan)) for n in _BY_GROUP},
             },
             coords={"group": np.array(groups.names, dtype=object), "label": np.array(labels, dtype=object)},
         )
@@ -175,6 +252,19 @@ class _Table:
             together = np.mean([null[label] for label in own], axis=0)
             self._own_tests[group].append(float(permutation_p(observed, together)))
 
+    def put_intervals(self, exchange: Exchange, seed: int) -> None:
+        """Resample whole levels of the stimuli for the intervals of the gaps between groups."""
+        weight = exchange.bootstrap(N_RESAMPLES, np.random.default_rng(seed))
+        rng = np.random.default_rng([seed, 1])
+        if len(self._own) > 1:
+            for label, readings in self.readings.items():
+                ends = mig_interval(readings, weight, rng)
+                for end, value in zip(("low", "high"), ends, strict=True):
+                    self._table[f"mig_{end}"].loc[{"label": label}] = value
+        for group, gap in gap_intervals(self.readings, weight, supervised_by=self._own).items():
+            for end, value in zip(("low", "high"), gap, strict=True):
+                self._table[f"gap_{end}"].loc[{"group": group}] = value
+
     def dataset(self) -> xr.Dataset:
         for group, own in self._own.items():
             scores = self._table["score"].sel(group=group, label=own).values
@@ -184,8 +274,7 @@ class _Table:
                 self._table["own_score"].loc[place] = np.nanmean(scores)
             if tests:
                 self._table["own_p"].loc[place] = min(1.0, len(tests) * min(tests))
-        p = self._table["p_value"].values
-        q = np.stack([benjamini_hochberg(column) for column in p.T], axis=1) if p.size else p
+        q = benjamini_hochberg(self._table["p_value"].values)
         return self._table.assign(q_value=(("group", "label"), q))
 
 
@@ -257,7 +346,9 @@ def _read(goals: np.ndarray, folds: list[_Fold], penalties: np.ndarray = PENALTI
 def _score(code: LabelCode, read: np.ndarray, goals: np.ndarray) -> np.ndarray:
     """Scores of one label under several assignments: goals (stimulus, assignment, column)."""
     if code.classes:
-        return (read.argmax(axis=2) == goals.argmax(axis=2)).mean(axis=0)
+        right = (read.argmax(axis=2) == goals.argmax(axis=2))[:, :, None] & (goals > 0)
+        n = (goals > 0).sum(axis=0)
+        return (right.sum(axis=0) / np.maximum(n, 1)).sum(axis=1) / (n > 0).sum(axis=1)
     error = ((read - goals) ** 2).sum(axis=(0, 2))
     return 1 - error / ((goals - goals.mean(axis=0)) ** 2).sum(axis=(0, 2))
 

@@ -46,8 +46,9 @@ class Halves:
         stimulus_index: np.ndarray,
         split: np.ndarray,
         seed: int,
+        in_first: np.ndarray | None = None,
     ) -> Halves:
-        """Split the repeats of each stimulus at random and encode both halves.
+        """Split the repeats of each stimulus and encode both halves.
 
         Parameters
         ----------
@@ -59,9 +60,11 @@ class Halves:
         split : numpy.ndarray of str, shape (n_stimuli,)
             "train", "validation" or "test".
         seed : int
+        in_first : numpy.ndarray of bool, shape (n_presentations,), optional
+            The first half (`Order.in_first_half`); at random where it is None.
         """
         half_a, half_b, _, _ = half_means(
-            spike_count, stimulus_index, split.size, rng=np.random.default_rng(seed)
+            spike_count, stimulus_index, split.size, rng=np.random.default_rng(seed), in_first=in_first
         )
         absent = np.isnan(half_a).all(axis=1, keepdims=True)
         latents_a, latents_b = (model.encode(np.where(absent, 0.0, half))[0] for half in (half_a, half_b))

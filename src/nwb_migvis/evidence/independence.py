@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from nwb_migvis.evidence.decoding import MIN_STIMULI, Reading
-from nwb_migvis.evidence.ridge import fit_ridge
+from nwb_migvis.evidence.ridge import PENALTIES
 from nwb_migvis.evidence.significance import benjamini_hochberg, permutation_p
 from nwb_migvis.groups import LatentGroups
+
+_AT_ONCE = 200
+"""Permutations whose regressions are solved together."""
 
 
 def group_dependence(latents: np.ndarray, groups: LatentGroups, reading: Reading) -> xr.Dataset:
@@ -49,6 +53,13 @@ def group_dependence(latents: np.ndarray, groups: LatentGroups, reading: Reading
     )
 
 
+def dependence_records(dependence: xr.Dataset) -> tuple[dict[str, Any], ...]:
+    """Return one plain record per pair of groups that was measured."""
+    names = ("group", "other", "score", "p_value", "q_value")
+    rows = zip(*(dependence[name].values.tolist() for name in names), strict=True)
+    return tuple(dict(zip(names, row, strict=True)) for row in rows if np.isfinite(row[2]))
+
+
 def _described(latents: np.ndarray) -> np.ndarray:
     z = (latents - latents.mean(axis=0)) / np.maximum(latents.std(axis=0), 1e-12)
     both = np.concatenate([z, z**2 - 1], axis=1)
@@ -60,18 +71,39 @@ def _pair(a: np.ndarray, b: np.ndarray, reading: Reading) -> tuple[float, float]
         return np.nan, np.nan
     rng = np.random.default_rng(reading.seed)
     fold = reading.exchange.folds(reading.n_folds, rng)
-    observed = _cross_r2(a, b, fold)
     orders = reading.exchange.permutations(reading.n_permutations, rng)
-    null = np.array([_cross_r2(a, b[order], fold) for order in orders])
-    return observed, float(permutation_p(observed, null))
+    every = np.concatenate([np.arange(len(a))[None], orders])
+    parts = np.array_split(every, -(-len(every) // _AT_ONCE))
+    scores = np.concatenate([_cross_r2(a, b[part], fold) for part in parts])
+    return float(scores[0]), float(permutation_p(scores[0], scores[1:]))
 
 
-def _cross_r2(a: np.ndarray, b: np.ndarray, fold: np.ndarray) -> float:
-    return float(np.mean([_held_out_r2(a, b, fold), _held_out_r2(b, a, fold)]))
+def _cross_r2(a: np.ndarray, b: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """R2 on held-out folds of a (stimulus, column) with b (order, stimulus, column), both ways, (order,)."""
+    a = a[None]
+    forth = np.concatenate([_held_out_r2(a, b, fold == k) for k in np.unique(fold)], axis=1)
+    back = np.concatenate([_held_out_r2(b, a, fold == k) for k in np.unique(fold)], axis=1)
+    return np.mean([1 - each.sum(axis=1) for each in (forth, back)], axis=0)
 
 
-def _held_out_r2(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> float:
-    read = np.empty_like(y)
-    for k in np.unique(fold):
-        read[fold == k] = fit_ridge(x[fold != k], y[fold != k]).predict(x[fold == k])
-    return float(1 - ((y - read) ** 2).sum() / ((y - y.mean(axis=0)) ** 2).sum())
+def _held_out_r2(x: np.ndarray, y: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Share of the variance of y that one fold's errors are, (order, 1); x or y has a row per order.
+
+    Ridge regression with, for each column, the penalty of least generalised cross-validation.
+    """
+    total = ((y - y.mean(axis=1, keepdims=True)) ** 2).sum(axis=(1, 2))
+    x_mean, y_mean = (it[:, ~held].mean(axis=1, keepdims=True) for it in (x, y))
+    x_train, y_train = x[:, ~held] - x_mean, y[:, ~held] - y_mean
+    n = x_train.shape[1]
+    squared, axes = np.linalg.eigh(x_train.transpose(0, 2, 1) @ x_train)
+    squared = np.maximum(squared, 1e-9 * n)
+    along = axes.transpose(0, 2, 1) @ (x_train.transpose(0, 2, 1) @ y_train)
+    share = along**2 / squared[..., None]
+    shrinkage = squared[:, None] / (squared[:, None] + PENALTIES[:, None] * n)
+    outside = (y_train**2).sum(axis=1) - share.sum(axis=1)
+    residual = outside[:, None] + (1 - shrinkage) ** 2 @ share
+    freedom = np.maximum(n - 1 - shrinkage.sum(axis=2), 1e-9)
+    best = PENALTIES[np.argmin(residual / freedom[..., None] ** 2, axis=1)]
+    weight = axes @ (along / (squared[..., None] + best[:, None] * n))
+    error = (y[:, held] - y_mean - (x[:, held] - x_mean) @ weight) ** 2
+    return (error.sum(axis=(1, 2)) / total)[:, None]

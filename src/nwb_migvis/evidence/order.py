@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nwb_migvis.evidence.exchange import Exchange
 from nwb_migvis.evidence.missing import mean_of_present
 from nwb_migvis.evidence.ridge import fit_ridge
 from nwb_migvis.evidence.significance import permutation_p
 from nwb_migvis.labels import Label
+from nwb_migvis.levels import Exchange
 
 WINDOW = 60
 """Standard deviation, in presentations, of the window that drift is smoothed with."""
@@ -20,6 +20,9 @@ MOST = 4.0
 """Largest factor by which a count is corrected."""
 CONFOUNDED = 0.5
 """Share of the variance of time between images above which an image cannot be separated from its time."""
+CONFOUNDED_CYCLE = 0.75
+"""The same of places within a cycle. Presentations in one random order have about a half by chance: the first
+of an image is early where its second is."""
 N_WAVES = 24
 """Cosines of time among the features that a label is read from."""
 MIN_READ = 0.15
@@ -56,6 +59,24 @@ class Order:
         rank = np.empty(len(order), dtype=np.int64)
         rank[order] = np.arange(len(order)) - first
         return rank
+
+    @property
+    def place_in_cycle(self) -> np.ndarray:
+        """Place among the presentations of the same rank, (n_presentations,) in [0, 1]."""
+        place, rank = np.empty(len(self.start_time_s)), self.rank
+        for value in np.unique(rank):
+            at = np.flatnonzero(rank == value)
+            place[at] = np.argsort(np.argsort(self.start_time_s[at], kind="stable")) / max(len(at) - 1, 1)
+        return place
+
+    @property
+    def in_first_half(self) -> np.ndarray:
+        """Whether a presentation is among the earlier half of its image's repeats, (n_presentations,) bool.
+
+        With an odd number of repeats the one in the middle goes to the earlier half of every other image.
+        """
+        n = np.bincount(self.stimulus_index, minlength=self.n_stimuli)
+        return self.rank < ((n + np.arange(self.n_stimuli) % 2) // 2)[self.stimulus_index]
 
     def mean_of(self, values: np.ndarray) -> np.ndarray:
         """Average values (n_presentations, ...) over the presentations of each image."""
@@ -133,25 +154,45 @@ def _rank_mean(counts: np.ndarray, order: Order, rank: np.ndarray) -> np.ndarray
     return local
 
 
-def time_between_images(order: Order) -> float:
+def time_between_images(order: Order, time: np.ndarray) -> float:
     """Share of the variance of presentation times that lies between images.
 
     The intraclass correlation of a one-way layout: about 0 (or below) where every repeat comes in another
-    order, 1 where the repeats of an image follow each other. Above `CONFOUNDED` a response to the image
-    cannot be separated from the state of the tissue at that time. NaN without repeats.
+    order, 1 where the repeats of an image follow each other. NaN without repeats.
+
+    Parameters
+    ----------
+    order : Order
+    time : array (n_presentations,)
+        `order.position`, or `order.place_in_cycle`.
     """
     n = np.bincount(order.stimulus_index, minlength=order.n_stimuli)
     repeated = n[order.stimulus_index] > 1
     if not repeated.any() or len(np.unique(order.stimulus_index[repeated])) < 2:
         return float("nan")
-    image, time = order.stimulus_index[repeated], order.position[repeated]
+    image, own = order.stimulus_index[repeated], time[repeated]
     k, n_rows = len(np.unique(image)), len(image)
-    within = ((time - order.mean_of(order.position)[image]) ** 2).sum() / (n_rows - k)
-    total = ((time - time.mean()) ** 2).sum()
+    within = ((own - order.mean_of(time)[image]) ** 2).sum() / (n_rows - k)
+    total = ((own - own.mean()) ** 2).sum()
     between = (total - within * (n_rows - k)) / (k - 1)
     size = (n_rows - (n[n > 1] ** 2).sum() / n_rows) / (k - 1)
     spread = max((between - within) / size, 0.0)
     return float(spread / (spread + within)) if spread + within > 0 else float("nan")
+
+
+def image_from_time(order: Order) -> str:
+    """Say how images cannot be told from the time at which they were shown; "" where they can.
+
+    What lasts for a while (drift, arousal, adaptation) looks like a response to the images that were shown
+    meanwhile, in every repeat, where the repeats of an image are close in time or at one place in a cycle.
+    """
+    share = time_between_images(order, order.position)
+    if share > CONFOUNDED:
+        return f"time: the repeats of an image follow each other ({share:.2f} of time lies between images)"
+    share = time_between_images(order, order.place_in_cycle)
+    if share > CONFOUNDED_CYCLE:
+        return f"time: every cycle has the same order ({share:.2f} of places in it lie between images)"
+    return ""
 
 
 def time_features(order: Order) -> np.ndarray:
@@ -168,6 +209,13 @@ def time_features(order: Order) -> np.ndarray:
     return np.column_stack([mean, first, order.mean_of(order.rank.astype(np.float64)), n, waves])
 
 
+def time_nuisances(order: Order) -> np.ndarray:
+    """Describe each image by its mean place, mean rank and number of presentations: (stimulus, feature)."""
+    n = np.log(np.maximum(np.bincount(order.stimulus_index, minlength=order.n_stimuli), 1))
+    features = (order.mean_of(order.position), order.mean_of(order.rank.astype(np.float64)), n)
+    return np.column_stack([column for column in features if np.ptp(column) > 0])
+
+
 def label_from_time(
     label: Label, order: Order, *, exchange: Exchange, n_permutations: int = 199, seed: int
 ) -> tuple[float, float]:
@@ -178,7 +226,8 @@ def label_from_time(
     score : float
         R2 of the coded label, 0 for a guess and 1 for a perfect reading. NaN where the label does not vary.
     p_value : float
-        Of the null that the label has nothing to do with time: it is permuted over the levels.
+        Of the null that the label has nothing to do with time: it is permuted over the levels. NaN where the
+        score is too small to matter (`MIN_READ`).
     """
     code = label.code()
     if code is None:
@@ -187,9 +236,11 @@ def label_from_time(
     goal, features, exchange = code.encode(label.values)[rows], time_features(order)[rows], exchange[rows]
     rng = np.random.default_rng(seed)
     fold = exchange.folds(5, rng)
-    scores = [_held_out(features, goal, fold)]
-    scores += [_held_out(features, goal[rows], fold) for rows in exchange.permutations(n_permutations, rng)]
-    return float(scores[0]), float(permutation_p(scores[0], np.array(scores[1:])))
+    score = _held_out(features, goal, fold)
+    if score <= MIN_READ:
+        return score, float("nan")
+    null = [_held_out(features, goal[rows], fold) for rows in exchange.permutations(n_permutations, rng)]
+    return score, float(permutation_p(score, np.array(null)))
 
 
 def _held_out(features: np.ndarray, goal: np.ndarray, fold: np.ndarray) -> float:

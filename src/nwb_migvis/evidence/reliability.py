@@ -14,8 +14,9 @@ def half_means(
     n_stimuli: int,
     *,
     rng: np.random.Generator,
+    in_first: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Split each stimulus's repeats at random into two halves and average the counts of each.
+    """Split each stimulus's repeats into two halves and average the counts of each.
 
     Parameters
     ----------
@@ -25,6 +26,8 @@ def half_means(
         Row of each presentation's stimulus, in [0, n_stimuli).
     n_stimuli : int
     rng : numpy.random.Generator
+    in_first : array of bool (presentation,), optional
+        The presentations of the first half; drawn at random where it is None.
 
     Returns
     -------
@@ -35,7 +38,7 @@ def half_means(
         Presentations in each half. With an odd number of repeats a coin decides which half is larger.
     """
     spike_count, stimulus_index = np.asarray(spike_count), np.asarray(stimulus_index)
-    in_a = _random_half(stimulus_index, n_stimuli, rng=rng)
+    in_a = _random_half(stimulus_index, n_stimuli, rng=rng) if in_first is None else in_first
     sum_a, n_a = _sums(spike_count, stimulus_index, n_stimuli, chosen=in_a)
     sum_b, n_b = _sums(spike_count, stimulus_index, n_stimuli, chosen=~in_a)
     return _means(sum_a, n_a, n_b), _means(sum_b, n_b, n_a), n_a, n_b

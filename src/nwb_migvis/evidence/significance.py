@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from nwb_migvis.levels import permutations
 from nwb_migvis.multiplicity import benjamini_hochberg
 
 __all__ = ["benjamini_hochberg", "permutation_p", "permutations", "verdict"]
@@ -14,11 +15,6 @@ LEVEL = 0.05
 """False discovery rate over the groups of a run."""
 
 ESTABLISHED, NOT_ESTABLISHED, NOT_MEASURED = "established", "not established", "not measured"
-
-
-def permutations(n: int, n_permutations: int, *, rng: np.random.Generator) -> np.ndarray:
-    """Draw random permutations of n rows, (permutation, n) int64."""
-    return rng.permuted(np.tile(np.arange(n), (n_permutations, 1)), axis=1)
 
 
 def permutation_p(observed: np.ndarray | float, null: np.ndarray) -> np.ndarray:

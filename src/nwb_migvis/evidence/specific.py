@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nwb_migvis.evidence.beyond import label_features
-from nwb_migvis.evidence.decoding import MIN_STIMULI, PENALTIES, Reading, read_folds
-from nwb_migvis.evidence.exchange import determined_by
+from nwb_migvis.evidence.decoding import PENALTIES, Readings
 from nwb_migvis.evidence.ridge import fit_ridge
 from nwb_migvis.evidence.significance import permutation_p
 from nwb_migvis.labels import Label
+from nwb_migvis.levels import Exchange, determined_by
 
 MIN_LEFT = 0.05
 """A label of which less than this share is left beyond the others cannot be separated from them."""
-
+MIN_LEVELS = 5
+"""Fewer independent test stimuli, or levels of them, are no test."""
 LEVEL_PENALTIES = np.array([1.0])
 """Of readings across levels: cross-validation within the training rows, which share levels, would choose less
 and read the level instead of the label."""
@@ -29,7 +30,8 @@ class Specific:
     Attributes
     ----------
     score : float
-        R2 of what the rest leaves over of the label: 0 for a guess, 1 for a perfect reading.
+        Signed square of the correlation of reading and label, over what the rest leaves over of it: 0 for a
+        guess, 1 for a perfect reading.
     interval : (float, float)
         95 %, of a bootstrap over whole levels of the test stimuli.
     p_value : float
@@ -41,6 +43,27 @@ class Specific:
     interval: tuple[float, float] = (np.nan, np.nan)
     p_value: float = np.nan
     left: float = np.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Where a reading is fitted, and where and how it is tested.
+
+    Parameters
+    ----------
+    train, test : numpy.ndarray of bool, shape (n_stimuli,)
+        The test stimuli, and their levels, had no part in anything that was fitted.
+    exchange : Exchange
+        Levels of all stimuli.
+    n_permutations, n_bootstrap, seed : int
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    exchange: Exchange
+    seed: int
+    n_permutations: int = 999
+    n_bootstrap: int = 1000
 
 
 def what_is_left(label: Label, features: np.ndarray) -> np.ndarray:
@@ -58,10 +81,8 @@ def what_is_left(label: Label, features: np.ndarray) -> np.ndarray:
     return goal - fit_ridge(features[rows], goal[rows]).predict(features)
 
 
-def other_features(
-    name: str, labels: Mapping[str, Label], *, nuisances: np.ndarray | None = None, seed: int
-) -> np.ndarray:
-    """Return what a label is judged beyond: the other labels, and nuisances of every image.
+def other_features(name: str, labels: Mapping[str, Label], *, seed: int) -> np.ndarray:
+    """Return the other labels as features that a label is judged beyond, (stimulus, feature).
 
     Categories that the label is constant in are omitted (every object has a known kind): they are levels to
     exchange, not rivals.
@@ -70,54 +91,106 @@ def other_features(
     ----------
     name : str
     labels : mapping of str to Label (n_stimuli,)
-    nuisances : array (stimulus, feature), optional
-        Low-level image features, times.
     seed : int
     """
     others = {other: label for other, label in labels.items() if other != name}
     for finer in determined_by(labels[name], others):
         del others[finer]
-    columns = {} if nuisances is None else {f"\0{i}": column for i, column in enumerate(nuisances.T)}
-    described = others | {key: Label.of(key, column) for key, column in columns.items()}
-    return label_features(described, train=np.ones(len(labels[name]), dtype=bool), seed=seed)
+    return label_features(others, train=np.ones(len(labels[name]), dtype=bool), seed=seed)
 
 
-def decode_beyond(
-    latents: np.ndarray, left: np.ndarray, reading: Reading, *, total: float, n_bootstrap: int = 1000
-) -> Specific:
-    """Decode what is left of a label from latents of held-out stimuli.
+def share_left(label: Label, left: np.ndarray) -> float:
+    """Share of a coded label's variance that is left, from 0 to 1; NaN where it does not vary."""
+    code = label.code()
+    if code is None:
+        return float("nan")
+    rows = label.present
+    total = code.encode(label.values)[rows].astype(np.float64).var(axis=0).sum()
+    return float(left[rows].var(axis=0).sum() / total) if total > 0 else float("nan")
 
-    Ridge regression on random Fourier features in folds of whole levels, as in `decoding.decode_labels`.
-    The null permutes what is left over the levels, everything being fitted anew.
+
+def read_beyond(
+    latents: Mapping[str, np.ndarray],
+    left: Mapping[str, np.ndarray],
+    *,
+    shares: Mapping[str, float],
+    held: HeldOut,
+) -> dict[tuple[str, str], Specific]:
+    """Read what is left of each label from each group's latents of held-out stimuli.
+
+    The reading (ridge regression on random Fourier features, as in `decoding.decode_labels`) is fitted on the
+    training stimuli. The test stimuli's labels were never seen. Where the latents say nothing of a label, any
+    assignment of these labels to the test stimuli (to whole levels of them) is as likely as the true one:
+    they are permuted, everything fitted staying as it is.
 
     Parameters
     ----------
-    latents : array (stimulus, latent)
-    left : array (stimulus, column)
+    latents : mapping of group to array (stimulus, latent)
+    left : mapping of label to array (stimulus, column)
         From `what_is_left`.
-    reading : Reading
-        What is exchanged, with the numbers of folds and permutations and the seed.
-    total : float
-        Variance of the coded label, summed over its columns.
-    n_bootstrap : int
+    shares : mapping of label to float
+        From `share_left`.
+    held : HeldOut
+
+    Returns
+    -------
+    dict of (group, label) to Specific
+        Scores are NaN with fewer than five levels for test, or where nothing is left of a label.
     """
-    present = np.isfinite(left).all(axis=1)
-    if present.sum() < MIN_STIMULI or not total > 0:
-        return Specific()
-    goal = left[present] - left[present].mean(axis=0)
-    share = float((goal**2).mean(axis=0).sum() / total)
-    if share < MIN_LEFT:
-        return Specific(left=share)
-    exchange = reading.exchange[present]
-    rng = np.random.default_rng(reading.seed)
-    fold, orders = exchange.folds(reading.n_folds, rng), exchange.permutations(reading.n_permutations, rng)
-    goals = np.stack([goal, *(goal[order] for order in orders)], axis=1)
-    penalties = PENALTIES if exchange.is_single else LEVEL_PENALTIES
-    read = read_folds(latents[present], goals, fold=fold, seed=reading.seed, penalties=penalties)
-    error, variance = ((goals - read) ** 2).sum(axis=2), (goals**2).sum(axis=2)
-    scores = 1 - error.sum(axis=0) / variance.sum(axis=0)
-    weight = exchange.bootstrap(n_bootstrap, rng)
-    resampled = 1 - weight @ error[:, 0] / np.maximum(weight @ variance[:, 0], 1e-12)
-    low, high = np.percentile(resampled, (2.5, 97.5))
-    p_value = float(permutation_p(scores[0], scores[1:]))
-    return Specific(float(scores[0]), (float(low), float(high)), p_value, share)
+    penalties = PENALTIES if held.exchange.is_single else LEVEL_PENALTIES
+    tests = {name: _Test(goal, held) for name, goal in left.items() if shares[name] >= MIN_LEFT}
+    cells = {(group, name): Specific(left=shares[name]) for group in latents for name in left}
+    for group, own in latents.items():
+        readings = Readings(own, seed=held.seed)
+        for name, test in tests.items():
+            if test.is_possible:
+                read = readings.read(left[name], train=test.train, new=test.test, penalties=penalties)
+                cells[group, name] = replace(test.score(read), left=shares[name])
+    return cells
+
+
+class _Test:
+    """The null of one label: its held-out values, permuted over levels."""
+
+    def __init__(self, left: np.ndarray, held: HeldOut) -> None:
+        present = np.isfinite(left).all(axis=1)
+        self.train, self.test = held.train & present, held.test & present
+        self._goal = left[self.test]
+        exchange = held.exchange[self.test]
+        varies = len(self._goal) > 0 and bool(self._goal.std(axis=0).any())
+        self.is_possible = bool(self.train.sum() > 1 and exchange.n_levels >= MIN_LEVELS and varies)
+        if self.is_possible:
+            rng = np.random.default_rng(held.seed)
+            self._orders = exchange.permutations(held.n_permutations, rng)
+            self._weight = exchange.bootstrap(held.n_bootstrap, rng)
+
+    def score(self, read: np.ndarray) -> Specific:
+        """Score a reading (test stimulus, column) against its null."""
+        score = _signed_square(*_moments(self._goal, read, np.ones((1, len(read)))))[0]
+        low, high = np.percentile(_signed_square(*_moments(self._goal, read, self._weight)), (2.5, 97.5))
+        p_value = float(permutation_p(score, self._permuted(read)))
+        return Specific(float(score), (float(low), float(high)), p_value)
+
+    def _permuted(self, read: np.ndarray) -> np.ndarray:
+        read = read - read.mean(axis=0)
+        both, variance = np.zeros((2, len(self._orders)))
+        for goal, column in zip(self._goal.T, read.T, strict=True):
+            drawn = goal[self._orders]
+            both += drawn @ column / len(read)
+            variance += drawn.var(axis=1)
+        return _signed_square(both, variance * (read**2).mean(axis=0).sum())
+
+
+def _moments(goal: np.ndarray, read: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Covariance, and product of variances, summed over columns, by weight (k, row): (k,) each."""
+    weight = weight / weight.sum(axis=1, keepdims=True)
+    means = [weight @ values for values in (goal, read, goal * read, goal**2, read**2)]
+    both = means[2] - means[0] * means[1]
+    variances = [
+        (square - mean**2).sum(axis=1) for square, mean in ((means[3], means[0]), (means[4], means[1]))
+    ]
+    return both.sum(axis=1), variances[0] * variances[1]
+
+
+def _signed_square(both: np.ndarray, norm: np.ndarray) -> np.ndarray:
+    return np.sign(both) * both**2 / np.maximum(norm, 1e-300)

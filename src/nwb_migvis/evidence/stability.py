@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,96 @@ def match_groups(
         partner={names_a[i]: names_b[j] for i, j in pairs},
         similarity={names_a[i]: float(table[i, j]) for i, j in pairs},
     )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How much more a group is like its namesake in other fits than like their other groups.
+
+    Attributes
+    ----------
+    difference : float
+        Linear CKA with the partner, minus that with the most similar other group; means over fits.
+    interval : (float, float)
+        95 %, of a bootstrap over whole levels of the stimuli.
+    p_value : float
+        Share of resamples in which the difference is not above 0, (1 + k) / (1 + B).
+    """
+
+    difference: float = np.nan
+    interval: tuple[float, float] = (np.nan, np.nan)
+    p_value: float = np.nan
+
+
+def beyond_strangers(
+    latents: np.ndarray, others: Sequence[np.ndarray], *, groups: LatentGroups, weight: np.ndarray
+) -> dict[str, Agreement]:
+    """Compare each group's similarity to its partner in other fits with that to all other groups there.
+
+    Supervised groups have the same name in every fit. Free groups are matched to each other, one to one, so
+    that the summed similarity is largest.
+
+    Parameters
+    ----------
+    latents : array (stimulus, latent)
+        Of stimuli held out from all fits.
+    others : sequence of array (stimulus, latent)
+        The same of other fits.
+    groups : LatentGroups
+    weight : array (resample, stimulus)
+        How often each stimulus is in each resample.
+    """
+    if len(groups) < 2:
+        return {name: Agreement() for name in groups}
+    weight = np.concatenate([np.ones((1, len(latents))), weight])
+    tables = np.mean([_matched_tables(latents, other, groups, weight) for other in others], axis=0)
+    strangers = np.maximum(_most_beside_diagonal(tables), _most_beside_diagonal(tables.transpose(0, 2, 1)))
+    difference = np.diagonal(tables, axis1=1, axis2=2) - strangers
+    low, high = np.percentile(difference[1:], (2.5, 97.5), axis=0)
+    p_value = (1 + (difference[1:] <= 0).sum(axis=0)) / len(difference)
+    return {
+        name: Agreement(float(difference[0, i]), (float(low[i]), float(high[i])), float(p_value[i]))
+        for i, name in enumerate(groups)
+    }
+
+
+def _matched_tables(a: np.ndarray, b: np.ndarray, groups: LatentGroups, weight: np.ndarray) -> np.ndarray:
+    """CKA of the groups of a with those of b, matched to be in order: (resample, group, group)."""
+    covariance = _weighted_covariance(np.concatenate([a, b], axis=1), weight)
+    n, places = groups.n_latents, list(groups.slices.values())
+    there = [slice(n + place.start, n + place.stop) for place in places]
+    within = [[_squares(covariance[:, p, p]) for p in side] for side in (places, there)]
+    table = np.empty((len(weight), len(places), len(places)))
+    for i, p in enumerate(places):
+        for j, q in enumerate(there):
+            norm = np.sqrt(within[0][i] * within[1][j])
+            table[:, i, j] = _squares(covariance[:, p, q]) / np.maximum(norm, 1e-300)
+    free = np.array([i for i, name in enumerate(groups) if not groups.supervised_by[name]], dtype=int)
+    order = np.arange(len(places))
+    rows, columns = linear_sum_assignment(-table[0][np.ix_(free, free)])
+    order[free[rows]] = free[columns]
+    return table[:, :, order]
+
+
+def _weighted_covariance(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Covariance of the columns of x under each row of weights, (resample, column, column)."""
+    weight = weight / weight.sum(axis=1, keepdims=True)
+    x = x - x.mean(axis=0)
+    i, j = np.triu_indices(x.shape[1])
+    mean = weight @ x
+    covariance = np.empty((len(weight), x.shape[1], x.shape[1]))
+    covariance[:, i, j] = weight @ (x[:, i] * x[:, j]) - mean[:, i] * mean[:, j]
+    covariance[:, j, i] = covariance[:, i, j]
+    return covariance
+
+
+def _squares(block: np.ndarray) -> np.ndarray:
+    return (block**2).sum(axis=(1, 2))
+
+
+def _most_beside_diagonal(tables: np.ndarray) -> np.ndarray:
+    """Largest entry of each row beside the diagonal, (resample, row)."""
+    return np.where(np.eye(tables.shape[1], dtype=bool), -np.inf, tables).max(axis=2)
 
 
 def linear_cka(a: np.ndarray, b: np.ndarray) -> float:

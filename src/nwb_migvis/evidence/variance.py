@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from nwb_migvis.evidence.halves import Halves
+from nwb_migvis.evidence.intervals import percentile_interval
 from nwb_migvis.evidence.missing import centred, residuals
 from nwb_migvis.evidence.reliability import column_correlation, spearman_brown
 from nwb_migvis.evidence.ridge import fit_ridge
+from nwb_migvis.evidence.signal import Pair, explained_terms, fit_signal, powers
 from nwb_migvis.evidence.significance import permutation_p, permutations
 from nwb_migvis.groups import LatentGroups
+from nwb_migvis.levels import Exchange
 
 MIN_STIMULI = 10
 """Fewer repeated stimuli than this on either side of the split give no estimate."""
@@ -28,6 +31,8 @@ class GroupVariance:
         when only the other groups predict. NaN where it cannot be measured.
     explained_p, unique_p : dict of str to float
         Permutation p-values.
+    explained_interval, unique_interval : dict of str to (float, float)
+        95 % intervals of a bootstrap over test stimuli.
     total : float
         Fraction of the repeatable variance that all latents predict.
     r2 : array (unit,)
@@ -40,6 +45,8 @@ class GroupVariance:
     explained_p: dict[str, float]
     unique: dict[str, float]
     unique_p: dict[str, float]
+    explained_interval: dict[str, tuple[float, float]]
+    unique_interval: dict[str, tuple[float, float]]
     total: float
     r2: np.ndarray
     n_units_left_out: int
@@ -51,23 +58,25 @@ def group_variance(
     *,
     min_reliability: float = 0.1,
     n_permutations: int = 999,
+    n_bootstrap: int = 1000,
+    levels: Exchange | None = None,
     seed: int,
 ) -> GroupVariance:
-    """Measure how much response variance each latent group explains across repeats.
+    """Measure how much of the repeatable response variance each latent group explains.
 
-    Latents of one half of the repeats predict the responses of the other half by ridge regression
-    fitted on the training stimuli; both directions are averaged. The R2 on the test stimuli, averaged
-    over reliable units, is divided by their mean half reliability (the correlation of the two halves on
-    the same stimuli): 1 is all that can be predicted. What is unique to a group is the same for all
-    latents minus that for all but the group's, with one penalty for both.
+    Expected responses are regressed on the expectations of latents and their squares over the training
+    stimuli, from covariances between halves of the repeats alone (`signal.fit_signal`). The share of the
+    variance of expected responses that is predicted on the test stimuli, over reliable units, depends neither
+    on the number of repeats nor on how noisily the latents are encoded: a population of one factor reads 1.
+    What is unique to a group is the same for all latents minus that for all but the group's.
 
-    P-values come from exchanging test stimuli, everything fitted staying as it is: the latents of half
-    a of each test stimulus are put together with the responses of half b of another. If the latents say
-    nothing about the responses of other repeats (presentations shuffled across stimuli), every such
-    pairing is as likely as the true one. For the unique part only the group's contribution to the
-    prediction is exchanged, against what the other groups leave over. The test statistic is the summed
-    R2 in the direction a to b alone: the two directions share both halves, and no exchange of stimuli
-    keeps the dependence between them.
+    P-values come from exchanging test stimuli, everything fitted staying as it is: what half a predicts for
+    each test stimulus is put together with the responses of half b to another. For the variance explained the
+    prediction is that of ridge regression from the group's latents, for the unique part that from what the
+    other groups' latents (with squares and cubes) leave over of the group's, of what they leave over of the
+    responses. Both leave nothing repeatable over where the group only repeats what the others say. The test
+    statistic is the summed R2 in the direction a to b alone: the two directions share both halves, and no
+    exchange of stimuli keeps the dependence between them.
 
     Parameters
     ----------
@@ -78,6 +87,9 @@ def group_variance(
         out. The test stimuli have no say in it, so that the choice cannot favour chance agreement.
     n_permutations : int
         B; p = (1 + k) / (1 + B).
+    n_bootstrap : int
+    levels : Exchange, optional
+        Of the repeated test stimuli, that resamples keep whole; each on its own where it is None.
     seed : int
 
     Returns
@@ -100,27 +112,85 @@ def group_variance(
     measured = reliable & np.isfinite(ceiling)
     rng = np.random.default_rng(seed)
     pairings = permutations(int(test.sum()), n_permutations, rng=rng)
+    levels = Exchange.singles(int(test.sum())) if levels is None else levels
+    weight = levels.bootstrap(n_bootstrap, rng)
     everything = np.arange(groups.n_latents)
+    signal = _Signal(halves, measured, weight)
     r2_all = np.mean([d.r2(everything) for d in directions], axis=0)
-    explained, explained_p, unique, unique_p = {}, {}, {}, {}
+    rows = {}
     for name, place in groups.slices.items():
         own = everything[place]
         others = np.setdiff1d(everything, own)
-        r2_own = np.mean([d.r2(own) for d in directions], axis=0)
-        r2_others = np.mean([d.r2(others) for d in directions], axis=0)
-        explained[name] = _over_ceiling(r2_own, ceiling, measured)
-        unique[name] = _over_ceiling(r2_all - r2_others, ceiling, measured)
-        explained_p[name] = _pairing_p(directions[0].agreement_alone(own, measured), pairings)
-        unique_p[name] = _pairing_p(directions[0].agreement_beyond(others, measured), pairings)
+        explained, unique = signal.explained(own), signal.explained(everything, beyond=others)
+        rows[name] = {
+            "explained": explained[0],
+            "explained_interval": explained[1],
+            "explained_p": _pairing_p(directions[0].agreement_alone(own, measured), pairings),
+            "unique": unique[0],
+            "unique_interval": unique[1],
+            "unique_p": _pairing_p(signal.agreement_beyond(own, others), pairings),
+        }
     return GroupVariance(
-        explained=explained,
-        explained_p=explained_p,
-        unique=unique,
-        unique_p=unique_p,
-        total=_over_ceiling(r2_all, ceiling, measured),
+        **{key: {name: row[key] for name, row in rows.items()} for key in _BY_GROUP},  # type: ignore[arg-type]
+        total=signal.explained(everything)[0],
         r2=r2_all,
         n_units_left_out=int((~reliable).sum()),
     )
+
+
+_BY_GROUP = ("explained", "explained_interval", "explained_p", "unique", "unique_interval", "unique_p")
+
+
+class _Signal:
+    """What expectations of latents predict of expected responses, over the units that are measured."""
+
+    def __init__(self, halves: Halves, measured: np.ndarray, weight: np.ndarray) -> None:
+        self._responses = Pair(halves.half_a, halves.half_b).of(measured)
+        self._latents = Pair(halves.latents_a, halves.latents_b)
+        self._train, self._test = halves.repeated_train, halves.repeated_test
+        self._weight, self._any = weight, bool(measured.any())
+        self._terms: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+
+    def explained(
+        self, latents: np.ndarray, *, beyond: np.ndarray | None = None
+    ) -> tuple[float, tuple[float, float]]:
+        """Share of the variance that latents predict, minus that of others, with its interval."""
+        if not self._any:
+            return np.nan, (np.nan, np.nan)
+        explained, expected = self._predicted(latents)
+        if beyond is not None and len(beyond):
+            explained = explained - self._predicted(beyond)[0]
+        if expected.sum() <= 0:
+            return np.nan, (np.nan, np.nan)
+        below = self._weight @ expected
+        resampled = np.where(below > 0, self._weight @ explained / np.where(below > 0, below, 1.0), np.nan)
+        return float(explained.sum() / expected.sum()), percentile_interval(resampled)
+
+    def agreement_beyond(self, own: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Inner product, summed over units, of what is left of response i with what latents j add to it.
+
+        Half b's responses minus what half b's other latents predict, and half a's own latents minus what half
+        a's other latents predict of them: neither has noise in common with the other.
+        """
+        if not self._any:
+            return np.zeros((int(self._test.sum()),) * 2)
+        train, test = self._train, self._test
+        left, rest = self._responses, powers(self._latents.of(own), train, degree=2)
+        if len(others):
+            known = powers(self._latents.of(others), train, degree=3)
+            left, rest = (it - fit_signal(known[train], it[train]).predict(known) for it in (left, rest))
+        added = fit_signal(rest[train], left[train]).predict(rest[test])
+        variance = (centred(self._responses.b[test]) ** 2).sum(axis=0)
+        return centred(left.b[test]) / np.maximum(variance, 1e-300) @ added.a.T
+
+    def _predicted(self, latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        key = latents.tobytes()
+        if key not in self._terms:
+            train, test = self._train, self._test
+            features = powers(self._latents.of(latents), train, degree=2)
+            fit = fit_signal(features[train], self._responses[train])
+            self._terms[key] = explained_terms(fit.predict(features[test]), self._responses[test])
+        return self._terms[key]
 
 
 class _Direction:
@@ -164,12 +234,6 @@ class _Direction:
         """
         return self._product(centred(self._y_test), self.predict(latents), measured)
 
-    def agreement_beyond(self, others: np.ndarray, measured: np.ndarray) -> np.ndarray:
-        """The same for what the other groups leave over and what the group adds to the prediction."""
-        rest = self.predict(others)
-        added = self.predict(np.arange(self._z_test.shape[1])) - rest
-        return self._product(centred(self._y_test - rest), added, measured)
-
     def _product(self, y: np.ndarray, prediction: np.ndarray, measured: np.ndarray) -> np.ndarray:
         return (y[:, measured] / self._variance[measured]) @ prediction[:, measured].T
 
@@ -182,19 +246,9 @@ def _pairing_p(agreement: np.ndarray, pairings: np.ndarray) -> float:
     return float(permutation_p(np.trace(agreement), null))
 
 
-def _over_ceiling(r2: np.ndarray, ceiling: np.ndarray, measured: np.ndarray) -> float:
-    reliability = ceiling[measured].mean() if measured.any() else 0.0
-    return float(r2[measured].mean() / reliability) if reliability > 0 else float("nan")
-
-
 def _without_repeats(groups: LatentGroups, n_units: int) -> GroupVariance:
-    nothing = dict.fromkeys(groups, float("nan"))
-    return GroupVariance(
-        explained=nothing,
-        explained_p=dict(nothing),
-        unique=dict(nothing),
-        unique_p=dict(nothing),
-        total=float("nan"),
-        r2=np.full(n_units, np.nan),
-        n_units_left_out=0,
-    )
+    rows = {
+        key: dict.fromkeys(groups, (np.nan, np.nan) if key.endswith("_interval") else np.nan)
+        for key in _BY_GROUP
+    }
+    return GroupVariance(**rows, total=np.nan, r2=np.full(n_units, np.nan), n_units_left_out=0)  # type: ignore[arg-type]

@@ -8,20 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from nwb_migvis.evidence.significance import ESTABLISHED, LEVEL, NOT_ESTABLISHED, NOT_MEASURED
+from nwb_migvis.results import PART_COLUMNS, PARTS
 
 CONFOUNDED_WITH = "confounded"
 
-PARTS = {
-    "repeatable": "repeatable",
-    "decoded": "decoded",
-    "beyond_labels": "beyond all labels",
-    "stable": "stable",
-    "shown": "shown by edits",
-}
+WORDS = dict(
+    zip(PARTS, ("repeatable", "decoded", "beyond all labels", "stable", "shown by edits"), strict=True)
+)
 """Parts of a verdict, with their words."""
-
-PART_COLUMNS = tuple(f"{part}{end}" for part in PARTS for end in ("", "_low", "_high", "_p", "_q"))
-"""Columns of the parts, all float64."""
 
 SUPERVISED_NEEDS = ("repeatable", "decoded", "shown")
 FREE_NEEDS = ("repeatable", "beyond_labels", "stable", "shown")
@@ -58,7 +52,9 @@ class Part:
         return self.is_measured and self.q < LEVEL and self.estimate > 0 and not self.interval[0] <= 0
 
 
-def verdict_in_parts(parts: Mapping[str, Part], *, supervised: bool, confounded_with: str = "") -> str:
+def verdict_in_parts(
+    parts: Mapping[str, Part], *, supervised: bool, confounded_with: str = "", unmeasured: str = ""
+) -> str:
     """Say whether a group's claim stands, and which parts of it hold.
 
     Parameters
@@ -70,6 +66,8 @@ def verdict_in_parts(parts: Mapping[str, Part], *, supervised: bool, confounded_
         group when it is repeatable, beyond all labels, stable and, where measured, shown.
     confounded_with : str
         What the design cannot separate the claim from ("time: ..."); nothing is established then.
+    unmeasured : str
+        Why a part that must be measured was not, and what to do.
 
     Returns
     -------
@@ -81,14 +79,14 @@ def verdict_in_parts(parts: Mapping[str, Part], *, supervised: bool, confounded_
     parts = {name: parts.get(name, Part()) for name in PARTS}
     must = MUST_BE_MEASURED["supervised" if supervised else "free"]
     needs = SUPERVISED_NEEDS if supervised else FREE_NEEDS
-    fail = [PARTS[name] for name in needs if parts[name].is_measured and not parts[name].holds]
-    hold = [PARTS[name] for name in PARTS if parts[name].holds]
-    absent = [PARTS[name] for name in must if not parts[name].is_measured]
+    fail = [WORDS[name] for name in needs if parts[name].is_measured and not parts[name].holds]
+    hold = [WORDS[name] for name in PARTS if parts[name].holds]
+    absent = [WORDS[name] for name in must if not parts[name].is_measured]
     so_far = f"; {', '.join(hold)}" if hold else ""
     if fail:
         return f"{NOT_ESTABLISHED}: not {', not '.join(fail)}{so_far}"
     if absent:
-        return f"{NOT_MEASURED}: {', '.join(absent)}{so_far}"
+        return f"{NOT_MEASURED}: {', '.join(absent)}{f' ({unmeasured})' if unmeasured else ''}{so_far}"
     return f"{ESTABLISHED}: {', '.join(hold)}"
 
 

@@ -11,20 +11,32 @@ import xarray as xr
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.labels import Label, as_labels
+from nwb_migvis.levels import Exchange
 from nwb_migvis.plain import free_name
 
 MIN_STIMULI = 20
 _ANGLE_WORDS = ("angle", "rotation", "orientation", "azimuth", "phase", "direction", "yaw", "pitch", "roll")
 
 
-def split_stimuli(n_stimuli: int, config: SplitConfig, *, rng: np.random.Generator) -> np.ndarray:
-    """Split stimuli at random into training, validation and test.
+def split_stimuli(
+    n_stimuli: int,
+    config: SplitConfig,
+    *,
+    rng: np.random.Generator,
+    levels: Exchange | None = None,
+    fold: int = 0,
+) -> np.ndarray:
+    """Split stimuli at random into training, validation and test, whole levels each.
 
     Parameters
     ----------
     n_stimuli : int
     config : SplitConfig
     rng : numpy.random.Generator
+    levels : Exchange, optional
+        Of the stimuli; each on its own where it is None.
+    fold : int
+        Which of the parts is for test: no stimulus is in two of them.
 
     Returns
     -------
@@ -36,12 +48,14 @@ def split_stimuli(n_stimuli: int, config: SplitConfig, *, rng: np.random.Generat
     MigvisError
         If a part would be empty, or there are too few stimuli to split at all.
     """
-    n_validation = round(n_stimuli * config.validation)
-    n_test = round(n_stimuli * config.test)
-    split = np.full(n_stimuli, "train", dtype="<U10")
-    order = rng.permutation(n_stimuli)
-    split[order[:n_test]] = "test"
-    split[order[n_test : n_test + n_validation]] = "validation"
+    levels = Exchange.singles(n_stimuli) if levels is None else levels
+    n = levels.n_levels
+    n_validation, n_test = round(n * config.validation), round(n * config.test)
+    of_level = np.full(n, "train", dtype="<U10")
+    order = np.roll(rng.permutation(n), -fold * n_test)
+    of_level[order[:n_test]] = "test"
+    of_level[order[n_test : n_test + n_validation]] = "validation"
+    split = of_level[levels.level]
     check_parts(split)
     return split
 

@@ -10,6 +10,7 @@ import numpy as np
 from nwb_migvis.config import SplitConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.latents.design import MIN_STIMULI, check_parts
+from nwb_migvis.levels import Exchange
 
 MIN_SHARED = MIN_STIMULI
 """Two sessions are linked in one latent space only if they share at least this many stimuli."""
@@ -46,12 +47,19 @@ def linked_pairs(shown: np.ndarray, names: Sequence[str]) -> list[tuple[int, int
 
 
 def split_shared_stimuli(
-    shown: np.ndarray, names: Sequence[str], config: SplitConfig, *, rng: np.random.Generator
+    shown: np.ndarray,
+    names: Sequence[str],
+    config: SplitConfig,
+    *,
+    rng: np.random.Generator,
+    levels: Exchange | None = None,
+    fold: int = 0,
 ) -> np.ndarray:
     """Split the stimuli of several sessions at random, each the same way wherever it was shown.
 
     Stimuli that the same sessions saw are split in the configured proportions (within one stimulus), so
-    that the shared ones, which may be few, are in every part.
+    that the shared ones, which may be few, are in every part. A level counts as shown where any of its
+    stimuli was, and stays whole.
 
     Parameters
     ----------
@@ -60,6 +68,8 @@ def split_shared_stimuli(
         The sessions, for messages.
     config : SplitConfig
     rng : numpy.random.Generator
+    levels, fold
+        As for `split_stimuli`.
 
     Returns
     -------
@@ -71,19 +81,22 @@ def split_shared_stimuli(
     MigvisError
         If a part of a session would be too small.
     """
-    order = rng.permutation(shown.shape[1])
-    _, kind = np.unique(shown, axis=1, return_inverse=True)
+    levels = Exchange.singles(shown.shape[1]) if levels is None else levels
+    by_level = np.stack([shown[:, rows].any(axis=1) for rows in levels.members], axis=1)
+    order = rng.permutation(levels.n_levels)
+    _, kind = np.unique(by_level, axis=1, return_inverse=True)
     order = order[np.argsort(kind.ravel()[order], kind="stable")]
-    split = np.full(order.size, "train", dtype="<U10")
-    test = _spread(order.size, config.test)
-    split[order[test]] = "test"
+    of_level = np.full(order.size, "train", dtype="<U10")
+    test = _spread(order.size, config.test, shift=fold)
+    of_level[order[test]] = "test"
     rest = order[~test]
-    split[rest[_spread(rest.size, config.validation / (1 - config.test))]] = "validation"
+    of_level[rest[_spread(rest.size, config.validation / (1 - config.test))]] = "validation"
+    split = of_level[levels.level]
     for name, saw in zip(names, shown, strict=True):
         check_parts(split[saw], where=f"{name}: ")
     return split
 
 
-def _spread(n: int, fraction: float) -> np.ndarray:
-    """Mark a fraction of n places, as evenly as they can lie."""
-    return np.diff(np.floor(np.arange(n + 1) * fraction + 0.5)) > 0
+def _spread(n: int, fraction: float, *, shift: int = 0) -> np.ndarray:
+    """Mark a fraction of n places, as evenly as they can lie, and the ones `shift` places before each."""
+    return np.roll(np.diff(np.floor(np.arange(n + 1) * fraction + 0.5)) > 0, -shift)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,11 @@ from nwb_migvis.read.session import Asked, load
 
 
 def inspect_session(
-    paths: str | Path | Sequence[str | Path], *, labels: str | Path | None = None, **reading: Any
+    paths: str | Path | Sequence[str | Path],
+    *,
+    labels: str | Path | None = None,
+    remark: Callable[[xr.Dataset], list[str]] | None = None,
+    **reading: Any,
 ) -> Json:
     """Return what one session or several hold; images without pixels are not an error here.
 
@@ -24,6 +28,8 @@ def inspect_session(
     paths : path or sequence of path
     labels : path, optional
         CSV with a `stimulus` column.
+    remark : callable, optional
+        Returns notes on a session, which become `notes` (`nwb_migvis.evidence.design.design_notes`).
     **reading
         As for `read_session`.
 
@@ -52,6 +58,9 @@ def inspect_session(
     names = {name for item in loaded for name in (*item.names, *item.session["stimulus"].values.tolist())}
     sessions = [item.labelled(labels, more_stimuli=names) for item in loaded]
     contents = [inspection(session) for session in sessions]
+    if remark is not None:
+        for session, one in zip(sessions, contents, strict=True):
+            one["notes"] = remark(session)
     if asked_for is not paths:
         return contents[0]
     stimuli = [set(session["stimulus"].values.tolist()) for session in sessions]
@@ -189,7 +198,8 @@ def _list(contents: Json) -> str:
         "reliability": _number(contents["reliability"]),
     }
     width = max(map(len, lines))
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+    text = [f"{name:<{width}}  {text}" for name, text in lines.items()]
+    return "\n".join([*text, *(f"note: {note}" for note in contents.get("notes", ()))])
 
 
 def _observed_text(contents: Json) -> str:
@@ -228,6 +238,9 @@ def _table(contents: Json) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    lines += [
+        f"note: {one['identifier']}: {note}" for one in contents["sessions"] for note in one.get("notes", ())
     ]
     lines.append(f"{contents['n_stimuli']} stimuli in all, {contents['n_shared_stimuli']} in every session")
     return "\n".join(lines)

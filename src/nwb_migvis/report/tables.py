@@ -12,18 +12,18 @@ __all__ = ["group_table", "sweep_table"]
 def sweep_table(measured: pd.DataFrame, *, title: str) -> str:
     """Return the table of a sweep as plain text."""
     table = measured.assign(
-        total_correlation=[
-            f"{tc:.2f} of {most:.2f}"
-            for tc, most in zip(measured["total_correlation"], measured["of_at_most"], strict=True)
+        dependence=[
+            f"{number(score)} (q {q:.3f})" if q == q else "-"
+            for score, q in zip(measured["dependence"], measured["dependence_q"], strict=True)
         ],
         **{name: measured[name].map(number) for name in ("bits_per_spike", "stability", "decoding")},
-    ).drop(columns="of_at_most")
+    ).drop(columns="dependence_q")
     table.columns = [
         "free groups",
         "latents per group",
         "latents",
         "bits/spike",
-        "total correlation",
+        "dependence",
         "stability",
         "own labels",
     ]
@@ -32,7 +32,7 @@ def sweep_table(measured: pd.DataFrame, *, title: str) -> str:
             f"{title}: numbers and sizes of groups, on validation stimuli (on which the fits stop early)",
             aligned(table.set_index(["free groups", "latents per group"]).reset_index()),
             "bits/spike: one half of the repeats from the other, beyond mean rates",
-            "total correlation: nats between groups, and the largest value of the estimate",
+            "dependence: largest R2 of one group predicted from another, and the smallest q over the pairs",
             "stability: linear CKA of matched groups between two seeds; own labels: R2 or accuracy, mean",
             "Nothing was chosen and nothing written: set latents.groups in a config to what you prefer.",
         ]

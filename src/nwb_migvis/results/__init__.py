@@ -1,10 +1,17 @@
 """The record of one run: what `run` returns, `write` stores and `read_results` reads back."""
 
 from nwb_migvis.results.record import (
+    BEYOND,
+    BY_CELL,
+    BY_LABEL,
+    BY_METHOD,
     EDIT_COORDS,
     EDIT_MAPS,
     GROUP_COLUMNS,
+    OPTIONAL_EDIT_COORDS,
     OPTIONAL_GROUP_COLUMNS,
+    PART_COLUMNS,
+    PARTS,
     ROLES,
     SPLITS,
     Results,
@@ -15,10 +22,17 @@ from nwb_migvis.results.record import (
 )
 
 __all__ = [
+    "BEYOND",
+    "BY_CELL",
+    "BY_LABEL",
+    "BY_METHOD",
     "EDIT_COORDS",
     "EDIT_MAPS",
     "GROUP_COLUMNS",
+    "OPTIONAL_EDIT_COORDS",
     "OPTIONAL_GROUP_COLUMNS",
+    "PARTS",
+    "PART_COLUMNS",
     "ROLES",
     "SPLITS",
     "Results",

@@ -16,6 +16,12 @@ from nwb_migvis.plain import Json, free_name
 from nwb_migvis.results.printing import results_html, results_lines
 from nwb_migvis.results.table import group_table
 
+PARTS = ("repeatable", "decoded", "beyond_labels", "stable", "shown")
+"""Parts of a verdict."""
+
+PART_COLUMNS = tuple(f"{part}{end}" for part in PARTS for end in ("", "_low", "_high", "_p", "_q"))
+"""Columns of the parts: estimate, 95 % interval, p-value, and the p-value adjusted over the groups."""
+
 GROUP_COLUMNS: dict[str, type] = {
     "first": np.int64,
     "size": np.int64,
@@ -43,6 +49,13 @@ GROUP_COLUMNS: dict[str, type] = {
     "own_group_gap": np.float64,
     "participation_ratio": np.float64,
     "twonn_dimension": np.float64,
+    "variance_explained_low": np.float64,
+    "variance_explained_high": np.float64,
+    "variance_unique_low": np.float64,
+    "variance_unique_high": np.float64,
+    "own_group_gap_low": np.float64,
+    "own_group_gap_high": np.float64,
+    **dict.fromkeys(PART_COLUMNS, np.float64),
     "verdict": str,
 }
 """Columns of `Results.groups` in order."""
@@ -63,8 +76,33 @@ EDIT_COORDS: dict[str, Any] = {
     "seed": np.int64,
     "score_before": np.float64,
     "score_after": np.float64,
+    "support": np.float64,
 }
 """Coordinates along `edit` of `Results.synthesized`, with their types."""
+
+OPTIONAL_EDIT_COORDS = ("support",)
+"""Coordinates that edits of earlier versions lack."""
+
+BY_CELL = (
+    "transfer",
+    "transfer_low",
+    "transfer_high",
+    "retention",
+    "retention_low",
+    "retention_high",
+    "p_value",
+    "q_value",
+)
+"""Variables (group, label, method, reader) of `Results.selectivity`."""
+
+BY_METHOD = tuple(f"{name}{end}" for name in ("si_transfer", "si_strict") for end in ("", "_low", "_high"))
+"""Variables (method, reader) of `Results.selectivity`."""
+
+BEYOND = tuple(f"beyond{end}" for end in ("", "_low", "_high", "_p", "_q", "_left"))
+"""Variables (group, label) of `Results.decoding` beyond all else that is known; new in 0.2."""
+
+BY_LABEL = ("score_all", "mig", "mig_low", "mig_high", "sap")
+"""Variables (label) of `Results.decoding`."""
 
 EDIT_MAPS = ("map", "critic_map")
 """Variables (edit, y, x) of `Results.synthesized` that are absent unless `synthesis.maps` is set."""
@@ -86,32 +124,21 @@ def no_edits() -> xr.Dataset:
 
 def no_selectivity() -> xr.Dataset:
     """Return the `selectivity` dataset of a run without edits or without labels."""
-    by_edit = (
-        "transfer",
-        "transfer_low",
-        "transfer_high",
-        "retention",
-        "retention_low",
-        "retention_high",
-        "p_value",
-    )
     empty = np.empty(0, dtype=object)
     coords = dict.fromkeys(("group", "label", "method", "reader"), empty)
     data: dict[str, Any] = {
-        name: (("group", "label", "method", "reader"), np.empty((0, 0, 0, 0))) for name in by_edit
+        name: (("group", "label", "method", "reader"), np.empty((0, 0, 0, 0))) for name in BY_CELL
     }
     data["reader_score"] = (("label", "reader"), np.empty((0, 0)))
-    data["si_transfer"] = (("method", "reader"), np.empty((0, 0)))
-    data["si_strict"] = (("method", "reader"), np.empty((0, 0)))
+    data |= {name: (("method", "reader"), np.empty((0, 0))) for name in BY_METHOD}
     return xr.Dataset(data, coords=coords)
 
 
 def no_decoding() -> xr.Dataset:
     """Return the `decoding` dataset of a run without labels."""
-    both = {
-        name: (("group", "label"), np.empty((0, 0))) for name in ("score", "chance", "p_value", "q_value")
-    }
-    each = {name: (("label",), np.empty(0)) for name in ("score_all", "mig", "sap")}
+    names = ("score", "chance", "p_value", "q_value", *BEYOND)
+    both = {name: (("group", "label"), np.empty((0, 0))) for name in names}
+    each = {name: (("label",), np.empty(0)) for name in BY_LABEL}
     return xr.Dataset({**both, **each}, coords=dict.fromkeys(("group", "label"), np.empty(0, dtype=object)))
 
 
@@ -134,7 +161,8 @@ class Results:
         response variance explained alone and uniquely on test stimuli, with p-values. Held-out InfoNCE bound
         and its cap in nats, with a p-value. Where measured: `stability`, p-values adjusted over the groups
         (`..._q`), and the information that a conditional prior estimates. Also variance beyond labels and
-        image features, decoding of the group's own labels, its dimension, and the `verdict` on it.
+        image features, decoding of the group's own labels, its dimension, 95 % intervals
+        (`..._low`, `..._high`), the parts of the verdict (`PART_COLUMNS`), and the `verdict` itself.
     latents : xarray.Dataset
         Dims (stimulus, latent): `mean`, `log_var` (log variance of the posterior). Coordinates
         `group` (latent), `split` (stimulus; "train", "validation" or "test") and `n_presentations`
@@ -149,13 +177,15 @@ class Results:
         `EDIT_COORDS`. Zero edits where the session holds no pixels.
     selectivity : xarray.Dataset
         Dims (group, label, method, reader): `transfer`, `retention` with the bounds of their 95 %
-        confidence intervals (`transfer_low`, ...) and `p_value`; (label, reader): `reader_score`
+        confidence intervals (`transfer_low`, ...), `p_value` and `q_value`; (label, reader): `reader_score`
         (held-out R2 or balanced accuracy above chance, scaled to 1); (method, reader): `si_transfer`,
-        `si_strict`. Zero labels where the session has none.
+        `si_strict` with the bounds of theirs. Zero labels where the session has none.
     decoding : xarray.Dataset
         Dims (group, label): `score` (cross-validated R2 or accuracy on the test stimuli), `chance`,
-        `p_value`, `q_value`; (label): `score_all` from all latents, `mig`, `sap` between groups. Zero labels
-        where the session has none.
+        `p_value`, `q_value`; beyond the other labels, low-level image features and time: `beyond` (signed
+        squared correlation, 0 for a guess) with interval, `beyond_p`, `beyond_q`, and the share of the label
+        that is left for it, `beyond_left`; (label): `score_all` from all latents, `mig` (with bounds), `sap`
+        between groups. Zero labels where the session has none.
     labels : xarray.Dataset
         Dim (stimulus,): a variable per label that the run knew of its stimuli, float64 (NaN where unknown) or
         text ("" where unknown); numbers that wrap have the attribute `period`. Empty without labels.

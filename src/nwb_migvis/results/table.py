@@ -58,7 +58,8 @@ def group_table(results: Results) -> str:
         )
     if "verdict" in groups:
         lines.append(
-            "established: own labels decoded and variance explained above the nulls (free groups: variance)"
+            "established: labels decoded beyond other labels, image features and time (free groups: variance "
+            "beyond all labels, stable), and what else was measured of it holds"
         )
     if np.isfinite(cap):
         lines.append(

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.analysis.context import torch_settings
-from nwb_migvis.analysis.edits import requested_directions, used_rows
+from nwb_migvis.analysis.edits import joined_edits, requested_directions, used_rows
 from nwb_migvis.config import Config
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.labels import Label, labels_in
@@ -168,7 +168,7 @@ def write_further(
         "batch_size": config.synthesis.batch_size,
         "versions": {package: version(package) for package in ("nwb-migvis", "torch", "diffusers")},
     }
-    together = xr.concat([results.synthesized, edits], dim="edit", combine_attrs="drop")
+    together = joined_edits(results.synthesized, edits)
     log = [*results.provenance.get("further_edits", ()), record]
     results = replace(results, synthesized=together, provenance=results.provenance | {"further_edits": log})
     written = write_results(
@@ -197,6 +197,7 @@ def make_further(
     `labels` are those of the run's stimuli; without any, those of the session are used.
     """
     from nwb_migvis.latents import stimulus_labels
+    from nwb_migvis.synthesis.editing.support import Support
     from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 
     prior, latents = networks.prior, results.latents
@@ -210,7 +211,7 @@ def make_further(
     images[used] = small_images(session["image"].isel(stimulus=used), max(prior.shape[:2]), like=prior.shape)
     return synthesize(
         plan,
-        EditStimuli(latents["stimulus"].values, images, z),
+        EditStimuli(latents["stimulus"].values, images, z, Support.of(z, latents["split"].values)),
         networks,
         config=config.synthesis,
         seed=config.seed if request.seed is None else request.seed,

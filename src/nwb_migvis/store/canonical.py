@@ -12,9 +12,14 @@ import xarray as xr
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.plain import plain
 from nwb_migvis.results import (
+    BEYOND,
+    BY_CELL,
+    BY_LABEL,
+    BY_METHOD,
     EDIT_COORDS,
     EDIT_MAPS,
     GROUP_COLUMNS,
+    OPTIONAL_EDIT_COORDS,
     OPTIONAL_GROUP_COLUMNS,
     Results,
     no_decoding,
@@ -63,23 +68,22 @@ UNITS = Form(
 EVIDENCE_DIMS = ("group", "label", "method", "reader")
 SELECTIVITY = Form(
     data={
-        **dict.fromkeys(("transfer", "transfer_low", "transfer_high"), (EVIDENCE_DIMS, np.float64)),
-        **dict.fromkeys(("retention", "retention_low", "retention_high"), (EVIDENCE_DIMS, np.float64)),
-        "p_value": (EVIDENCE_DIMS, np.float64),
+        **dict.fromkeys(BY_CELL, (EVIDENCE_DIMS, np.float64)),
         "reader_score": (("label", "reader"), np.float64),
-        "si_transfer": (("method", "reader"), np.float64),
-        "si_strict": (("method", "reader"), np.float64),
+        **dict.fromkeys(BY_METHOD, (("method", "reader"), np.float64)),
     },
     coords={name: ((name,), str) for name in EVIDENCE_DIMS},
+    optional=("q_value", *(name for name in BY_METHOD if name.endswith(("_low", "_high")))),
 )
 
 DECODING_DIMS = ("group", "label")
 DECODING = Form(
     data={
-        **dict.fromkeys(("score", "chance", "p_value", "q_value"), (DECODING_DIMS, np.float64)),
-        **dict.fromkeys(("score_all", "mig", "sap"), (("label",), np.float64)),
+        **dict.fromkeys(("score", "chance", "p_value", "q_value", *BEYOND), (DECODING_DIMS, np.float64)),
+        **dict.fromkeys(BY_LABEL, (("label",), np.float64)),
     },
     coords={name: ((name,), str) for name in DECODING_DIMS},
+    optional=(*BEYOND, "mig_low", "mig_high"),
 )
 
 
@@ -90,7 +94,7 @@ def edits_form(dataset: xr.Dataset) -> Form:
     return Form(
         data={"image": (dims, np.uint8), **dict.fromkeys(EDIT_MAPS, (("edit", "y", "x"), np.float32))},
         coords={name: (("edit",), kind) for name, kind in EDIT_COORDS.items()},
-        optional=EDIT_MAPS,
+        optional=(*EDIT_MAPS, *OPTIONAL_EDIT_COORDS),
     )
 
 

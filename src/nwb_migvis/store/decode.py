@@ -284,6 +284,7 @@ def _synthesized(table: h5py.Group) -> xr.Dataset:
     coords = {
         name: ("edit", read_text(table[name]) if kind is str else table[name][()])
         for name, kind in EDIT_COORDS.items()
+        if name in table
     }
     return xr.Dataset(data, coords=coords)
 
@@ -305,7 +306,7 @@ def _long(group: h5py.Group, form: Form, tables: tuple[str, ...]) -> xr.Dataset:
             coords = {d: np.array(list(dict.fromkeys(axis))) for d, axis in zip(dims, axes, strict=True)}
         full = pd.MultiIndex.from_product([coords[d] for d in dims])
         rows = pd.MultiIndex.from_arrays(axes)
-        for name in (n for n, (d, _) in form.data.items() if d == dims):
+        for name in (n for n, (d, _) in form.data.items() if d == dims and n in group[table]):
             values = pd.Series(group[table][name][()], index=rows).reindex(full).to_numpy()
             data[name] = (dims, values.reshape([len(coords[d]) for d in dims]))
     return xr.Dataset(data, coords=coords)

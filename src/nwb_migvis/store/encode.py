@@ -201,7 +201,7 @@ def _one_by_one(images: np.ndarray) -> H5DataIO:
 
 def _long(dataset: xr.Dataset, form: Form, dims: tuple[str, ...]) -> dict[str, Any]:
     """Return the columns of the variables with these dims, one row per combination of their values."""
-    names = [name for name, (d, _) in form.data.items() if d == dims]
+    names = [name for name, (d, _) in form.data.items() if d == dims and name in dataset]
     axes = np.meshgrid(*(dataset[d].values for d in dims), indexing="ij")
     return {d: _column(a.ravel()) for d, a in zip(dims, axes, strict=True)} | {
         name: dataset[name].values.ravel() for name in names

@@ -16,7 +16,13 @@ import numpy as np
 
 from nwb_migvis.memory import LEAST_BYTES, most_bytes
 from nwb_migvis.plain import Json
-from nwb_migvis.results import EDIT_COORDS, EDIT_MAPS, GROUP_COLUMNS, OPTIONAL_GROUP_COLUMNS
+from nwb_migvis.results import (
+    EDIT_COORDS,
+    EDIT_MAPS,
+    GROUP_COLUMNS,
+    OPTIONAL_EDIT_COORDS,
+    OPTIONAL_GROUP_COLUMNS,
+)
 from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, Form
 from nwb_migvis.tensors import parse_json
 
@@ -37,6 +43,9 @@ _TOGETHER = (
     ("variance_beyond_labels", "variance_beyond_labels_p"),
     ("variance_beyond_images", "variance_beyond_images_p"),
     ("decoding", "decoding_p", "decoding_q"),
+    ("variance_explained_low", "variance_explained_high"),
+    ("variance_unique_low", "variance_unique_high"),
+    ("own_group_gap_low", "own_group_gap_high"),
 )
 """Columns of the groups that are there together or not at all."""
 
@@ -202,6 +211,7 @@ _PROVENANCE: dict[str, tuple[type, ...]] = {
     "reading": (dict,),
     "further_edits": (list,),
     "appearance": (dict,),
+    "independence": (list,),
     "times": (dict,),
     "device": (str,),
 }
@@ -235,15 +245,22 @@ def _tables() -> dict[str, dict[str, Column]]:
             "electrode_group": Column(str, is_optional=True),
         },
         "synthesized_images": {
-            **{name: Column(str if kind is str else _family(kind)) for name, kind in EDIT_COORDS.items()},
+            **{
+                name: Column(str if kind is str else _family(kind), is_optional=name in OPTIONAL_EDIT_COORDS)
+                for name, kind in EDIT_COORDS.items()
+            },
             "image": Column(np.uint8, (3, 4)),
             **dict.fromkeys(EDIT_MAPS, Column(np.floating, (3,), is_optional=True)),
         },
     }
     for name, dims in LONG_TABLES.items():
         form: Form = DECODING if "decoding" in name else SELECTIVITY
-        values = [n for n, (d, _) in form.data.items() if d == dims]
-        tables[name] = {**dict.fromkeys(dims, Column(str)), **dict.fromkeys(values, number)}
+        values = {
+            n: Column(np.floating, is_optional=n in form.optional)
+            for n, (d, _) in form.data.items()
+            if d == dims
+        }
+        tables[name] = {**dict.fromkeys(dims, Column(str)), **values}
     return tables
 
 

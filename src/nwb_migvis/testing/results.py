@@ -15,6 +15,9 @@ import xarray as xr
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.plain import Json
 from nwb_migvis.results import (
+    BY_CELL,
+    BY_LABEL,
+    BY_METHOD,
     EDIT_COORDS,
     EDIT_MAPS,
     OPTIONAL_GROUP_COLUMNS,
@@ -210,6 +213,7 @@ def _mock_edits(rng: np.random.Generator, stimuli: Sequence[str], channels: bool
         "seed": rng.integers(0, 2**40, n),
         "score_before": rng.standard_normal(n),
         "score_after": rng.standard_normal(n),
+        "support": rng.uniform(0, 100, n),
     }
     data: dict[str, Any] = {"image": (dims, rng.integers(0, 256, shape, dtype=np.uint8))}
     if maps:
@@ -229,23 +233,21 @@ def _mock_selectivity(rng: np.random.Generator) -> xr.Dataset:
     def random(*dims: str) -> tuple[tuple[str, ...], np.ndarray]:
         return dims, rng.random([len(coords[dim]) for dim in dims])
 
-    bounds = [f"{score}{end}" for score in ("transfer", "retention") for end in ("", "_low", "_high")]
-    data = {name: random("group", "label", "method", "reader") for name in (*bounds, "p_value")}
+    data = {name: random("group", "label", "method", "reader") for name in BY_CELL}
     for score in ("transfer", "retention"):
         ends = ("_low", "", "_high")
         values = np.sort([data[f"{score}{end}"][1] for end in ends], axis=0)
         data |= {f"{score}{end}": (data[score][0], v) for end, v in zip(ends, values, strict=True)}
     data["p_value"][1][0, 1] = np.nan
     data["reader_score"] = random("label", "reader")
-    data["si_transfer"] = random("method", "reader")
-    data["si_strict"] = random("method", "reader")
+    data |= {name: random("method", "reader") for name in BY_METHOD}
     return xr.Dataset(data, coords=coords)
 
 
 def _mock_decoding(rng: np.random.Generator) -> xr.Dataset:
     """Return the decoding of three labels from three groups, one label not measured."""
     both = {name: rng.random((3, 3)) for name in ("score", "chance", "p_value", "q_value")}
-    each = {name: rng.random(3) for name in ("score_all", "mig", "sap")}
+    each = {name: rng.random(3) for name in BY_LABEL}
     for values in both.values():
         values[:, 2] = np.nan
     data: dict[str, Any] = {

@@ -153,7 +153,9 @@ def fit_readers(
     return readers
 
 
-def reader_scores(reader: Reader, examples: Examples) -> dict[str, float]:
+def reader_scores(
+    reader: Reader, examples: Examples, *, readings: Mapping[str, np.ndarray] | None = None
+) -> dict[str, float]:
     """Score a reader on real images that it was not trained on.
 
     Parameters
@@ -167,7 +169,8 @@ def reader_scores(reader: Reader, examples: Examples) -> dict[str, float]:
         By label, as in `label_score`: R2, or balanced accuracy above chance scaled to 1. NaN for a label
         that the reader does not read.
     """
-    readings = reader.read(examples.images)
+    if readings is None:
+        readings = reader.read(examples.images)
     codes = {code.name: code for code in reader.codes}
     return {
         name: label_score(codes[name], readings[name], label.values) if name in codes else float("nan")

@@ -24,7 +24,7 @@ class Method:
         Makes a batch of edits; None rebuilds the source without guidance. Methods that share it are batched
         together.
     other_target : bool
-        Guided by the target of another pair.
+        Guided by another draw of a target.
     other_group : bool
         Guided through another group: the next one in order, the first after the last.
     """

@@ -22,8 +22,8 @@ class PlannedEdit(NamedTuple):
     group : str
         The group that the edit is scored as.
     source, target, guiding_stimulus : int
-        Rows of stimuli: `guiding_stimulus` is the one whose latents actually guide (for `shuffled` that of
-        another pair). -1 where there is no target, or no stimulus guides.
+        Rows of stimuli: `guiding_stimulus` is the one whose latents actually guide (for `shuffled` another
+        draw). -1 where there is no target, or no stimulus guides.
     guiding_group : str
         The group that guides.
     method, role : str
@@ -71,7 +71,9 @@ def plan_edits(
     """Draw source-target pairs of held-out stimuli and lay out every edit.
 
     The pairs are the same for all groups, and sources are distinct while they last. A target differs from its
-    source in every categorical label where the test stimuli allow it.
+    source in every categorical label where the test stimuli allow it. What guides `shuffled` is drawn like a
+    target and independently of the target: with K categories that are equally frequent it has the target's in
+    1 / (K - 1) of pairs, with two in all of them.
 
     Parameters
     ----------
@@ -90,7 +92,7 @@ def plan_edits(
     classes = _classes(labels)
     source = draw_sources(test, config.n_pairs, rng)
     target = np.array([int(rng.choice(_partners(s, test, classes))) for s in source])
-    shuffled = np.array([_other_guide(i, target, classes, rng) for i in range(len(target))])
+    shuffled = np.array([int(rng.choice(_partners(s, test, classes))) for s in source])
     pairs = list(zip(source, target, strict=True))
     names = groups.names
     push = Push(config.strength, config.guidance)
@@ -162,12 +164,3 @@ def _partners(source: int, test: np.ndarray, classes: list[np.ndarray]) -> np.nd
         else others
     )
     return differ if differ.size else others
-
-
-def _other_guide(i: int, target: np.ndarray, classes: list[np.ndarray], rng: np.random.Generator) -> int:
-    """Return another pair's target, of other categories than this pair's where there are any."""
-    others = target[target != target[i]]
-    if others.size == 0:
-        return int(target[i])
-    differ = np.all([values[others] != values[target[i]] for values in classes], axis=0) if classes else None
-    return int(rng.choice(others[differ] if differ is not None and differ.any() else others))

@@ -18,6 +18,7 @@ from nwb_migvis.registry import METHODS
 from nwb_migvis.synthesis.editing.batch import EditBatch, EditNetworks
 from nwb_migvis.synthesis.editing.maps import change_maps, critic_maps
 from nwb_migvis.synthesis.editing.methods import Editor
+from nwb_migvis.synthesis.editing.support import Support
 from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
 
 _DECIDES = (
@@ -47,11 +48,14 @@ class EditStimuli:
         At the prior's size.
     z : numpy.ndarray of float32, shape (n_stimuli, n_latents)
         Standardised latents.
+    support : Support, optional
+        That the goals of edits are compared with.
     """
 
     name: np.ndarray
     image: np.ndarray
     z: np.ndarray
+    support: Support | None = None
 
 
 def goals(
@@ -132,6 +136,9 @@ def synthesize(
     )
     dataset = _dataset(plan, edited, stimuli.name, seed)
     dataset = dataset.assign_coords(score_before=("edit", before), score_after=("edit", after))
+    if stimuli.support is not None:
+        guiding = goals(plan, z, networks.groups, directions).cpu().numpy()
+        dataset = dataset.assign_coords(support=("edit", stimuli.support.percentile(guiding)))
     if config.maps:
         saliency = critic_maps(networks, source, goal, own, size=config.batch_size)
         dataset["map"] = (("edit", "y", "x"), change_maps(source, edited))
