@@ -110,7 +110,7 @@ def numeric_transfer(
     columns = (edit, target, source, *(truth or (target, source)))
     readings = (np.asarray(x, dtype=np.float64) for x in columns)
     stacked = np.stack([x[:, None] if x.ndim == 1 else x for x in readings])
-    usable = np.isfinite(stacked).all(axis=(0, 2))
+    usable: np.ndarray = np.isfinite(stacked).all(axis=(0, 2))
     stacked, n = stacked[:, usable], int(usable.sum())
     if n < MIN_PAIRS:
         return Transfer(n_pairs=n)
@@ -119,7 +119,7 @@ def numeric_transfer(
     if np.isnan(slopes).any():
         return Transfer(n_pairs=n)
     rng = np.random.default_rng(draws.seed)
-    times_drawn = _times_drawn(len(usable), ends, draws, rng)[:, usable]
+    times_drawn = _times_drawn(usable.size, ends, draws, rng)[:, usable]
     resampled = _joint_slopes(stacked, times_drawn)
     null = _permuted_slopes(stacked, permutations(n, draws.n_permutations, rng=rng))
     observed = slopes[0] if truth is None else _permuted_slopes(stacked, np.arange(n)[None])[0]
