@@ -83,9 +83,8 @@ def test_intervals_of_gaps_hold_planted_ones():
             name: np.where(rng.random(120) < share, truth, rng.integers(0, 4, 120))
             for name, share in (("a", 0.8), ("b", 0.4))
         }
-        label = LabelReadings(
-            np.eye(4)[truth], {n: np.eye(4)[r] for n, r in reads.items()}, True, truth, reads
-        )
+        coded = {name: np.eye(4)[read] for name, read in reads.items()}
+        label = LabelReadings(np.eye(4)[truth], coded, True, truth, reads)
         weight = Exchange.singles(120).bootstrap(200, rng)
         low, high = gap_intervals({"kind": label}, weight, supervised_by={"a": ("kind",)})["a"]
         tables = [(share * np.eye(4) + (1 - share) / 4) / 4 for share in (0.8, 0.4)]

@@ -52,14 +52,14 @@ def test_traversals_stay_within_the_support_and_in_order():
         goal = Z[row["source"]].copy()
         goal[GROUPS.slices[row["group"]]] += row["gamma"]
         start = support.distance(Z[row["source"]][None])[0]
-        assert support.distance(goal[None])[0] <= max(edge, start) * (1 + 1e-6)
+        assert support.distance(goal[None])[0] <= max(edge, 1.1 * start) * (1 + 1e-6)
     for _, rows in moved.groupby(["group", "source"]):
         longest = rows["gamma"].to_numpy()
         np.testing.assert_allclose(longest[[1, 2]], longest[[0, 3]] / 2)
 
 
 def test_nothing_is_shortened_that_stays_within():
-    support = Support(np.random.default_rng(2).uniform(-9, 9, (3000, 4)), Z)
+    support = Support(np.random.default_rng(2).normal(scale=2, size=(20_000, 4)), 2 * Z)
     before = plan()
     after = within_support(before, Z, support, groups=GROUPS, directions=DIRECTIONS)
     pd.testing.assert_frame_equal(after, before)
