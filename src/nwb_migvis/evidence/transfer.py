@@ -111,7 +111,7 @@ def numeric_transfer(
     columns = (edit, target, source, *(truth or (target, source)))
     readings = (np.asarray(x, dtype=np.float64) for x in columns)
     stacked = np.stack([x[:, None] if x.ndim == 1 else x for x in readings])
-    usable: np.ndarray = np.isfinite(stacked).all(axis=(0, 2))
+    usable = np.asarray(np.isfinite(stacked).all(axis=(0, 2)))
     stacked, n = stacked[:, usable], int(usable.sum())
     if n < MIN_PAIRS:
         return Transfer(n_pairs=n)
