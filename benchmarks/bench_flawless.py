@@ -92,15 +92,15 @@ def main() -> None:
             cells = []
             for method in ("pmi", "short") if group == "pose" else ("pmi",):
                 for reader in runs["reader"].values:
-                    cell = runs.sel(group=group, label=label, method=method, reader=reader)
-                    score = float(runs["reader_score"].sel(label=label, reader=reader))
+                    cell = runs.sel({"group": group, "label": label, "method": method, "reader": reader})
+                    score = float(runs["reader_score"].sel({"label": label, "reader": reader}))
                     values = f"{float(cell['transfer']):5.2f} / {float(cell['retention']):5.2f}"
                     mark = "*" if label in names and score >= MEASURABLE else " "
                     cells.append(f"{method} {reader} {values} ({score:.2f}){mark}")
             print(f"{group:9s}{label:12s}{'   '.join(cells)}")
-    index = runs.sel(method="pmi")
+    index = runs.sel({"method": "pmi"})
     for reader in runs["reader"].values:
-        si = index.sel(reader=reader)
+        si = index.sel({"reader": reader})
         print(f"{reader}: si_transfer {float(si['si_transfer']):.2f}, si_strict {float(si['si_strict']):.2f}")
 
 

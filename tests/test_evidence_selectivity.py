@@ -9,9 +9,10 @@ from nwb_migvis.evidence.selectivity import (
     measure_selectivity,
     selectivity_index,
 )
-from nwb_migvis.evidence.transfer import Draws, category_transfer, numeric_transfer
+from nwb_migvis.evidence.transfer import Confusion, Draws, category_transfer, numeric_transfer
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import LabelCode, as_labels
+from nwb_migvis.multiplicity import benjamini_hochberg
 from nwb_migvis.results import no_selectivity
 
 
@@ -288,3 +289,99 @@ def test_dose_response_follows_the_dose():
     transfer = found["transfer"].sel(group="pose", label="x", reader="pixel")
     np.testing.assert_allclose(transfer, [0.1, 0.3], atol=0.01)
     assert np.isnan(found["transfer"].sel(group="free_1")).all()
+
+
+def noisy(truth, rates, rng):
+    """Readings of classes by a reader that errs at the rates (class, class)."""
+    return (rates[truth].cumsum(axis=1) > rng.random((len(truth), 1))).argmax(axis=1)
+
+
+def test_flawless_edits_have_full_numeric_transfer_whatever_the_readers_noise():
+    rng = np.random.default_rng(20)
+    value = rng.normal(size=400)
+    source, target = rng.permutation(400), rng.permutation(400)
+    for noise in (0.3, 1.0):
+        reading = 0.7 * (value + noise * rng.normal(size=400))
+        edit = 0.7 * (value[target] + noise * rng.normal(size=400))
+        ends = {"source": reading[source], "ends": (source, target)}
+        truth = value[target], value[source]
+        biased = numeric_transfer(edit, reading[target], draws=Draws(0, 50, 19), **ends)
+        found = numeric_transfer(edit, reading[target], draws=Draws(0, 50, 19), truth=truth, **ends)
+        assert found.transfer == pytest.approx(1, abs=0.15) and abs(found.retention) < 0.15
+        assert biased.transfer == pytest.approx(1 / (1 + noise**2), abs=0.1)
+
+
+@pytest.mark.parametrize("k", [2, 3, 6])
+def test_category_transfer_corrects_the_readers_confusion(k):
+    rng = np.random.default_rng(21)
+    rates = 0.75 * np.eye(k) + 0.25 * rng.dirichlet(np.ones(k), size=k)
+    truth = rng.integers(0, k, 3000)
+    confusion = Confusion(truth, noisy(truth, rates, rng), k)
+    np.testing.assert_allclose(confusion.rates(), rates, atol=0.05)
+    source = rng.integers(0, k, 3000)
+    target = (source + rng.integers(1, k, 3000)) % k
+    for shown, expected in ((target, (1, 0)), (source, (0, 1))):
+        read = noisy(shown, rates, rng)
+        found = category_transfer(
+            read, target, source=source, draws=Draws(0, 20, 1), confusion=confusion, ends=None
+        )
+        np.testing.assert_allclose((found.transfer, found.retention), expected, atol=0.06)
+    perfect = category_transfer(target, target, source=source, draws=Draws(0, 20, 1))
+    assert (perfect.transfer, perfect.retention) == (1, 0)
+
+
+def test_nothing_can_be_permuted_with_two_categories():
+    source = np.arange(40) % 2
+    found = category_transfer(1 - source, 1 - source, source=source, draws=Draws(0, 20, 19))
+    assert found.transfer == 1 and np.isnan(found.p_value)
+
+
+def test_edits_that_depend_on_their_source_alone_pass_at_the_level():
+    p = []
+    for seed in range(300):
+        rng = np.random.default_rng([22, seed])
+        source = rng.integers(0, 3, 60)
+        target = (source + rng.integers(1, 3, 60)) % 3
+        # Cats become owls, whatever is asked for.
+        read = 0.6 * np.eye(3)[(source + 2) % 3] + 0.4 * rng.dirichlet(np.ones(3), size=60)
+        p.append(category_transfer(read, target, source=source, draws=Draws(seed, 2, 99)).p_value)
+    assert stats.kstest(p, "uniform").pvalue > 0.01
+
+
+def test_overshoot_of_one_label_does_not_pay_for_shortfall_of_another():
+    supervised = {"pose": ("x", "y"), "category": ("kind",)}
+    transfer = dict.fromkeys([(g, n) for g in supervised for n in ("x", "y", "kind")], 0.0)
+    transfer |= {("category", "kind"): 1.0, ("pose", "x"): 1.3, ("pose", "y"): 0.7}
+    retention = dict.fromkeys(transfer, 1.0)
+    si_transfer, si_strict = selectivity_index(transfer, retention, supervised_by=supervised)
+    assert si_transfer == pytest.approx((0.7 + 1) / 2) and si_strict == pytest.approx((0.7 + 1) / 2)
+    retention["category", "x"] = 1.2
+    _, si_strict = selectivity_index(transfer, retention, supervised_by=supervised)
+    assert si_strict == pytest.approx((0.7 + 1 - 0.1) / 2)
+
+
+def test_pairs_of_one_source_are_resampled_together():
+    rng = np.random.default_rng(23)
+    source = np.repeat(np.arange(10), 8)
+    target = np.arange(100, 180)
+    effect = rng.normal(size=10)[source]
+    value = rng.normal(size=180)
+    arguments = {"source": value[source], "draws": Draws(0, 400, 1)}
+    edit = value[target] * (1 + effect)
+    alone = numeric_transfer(edit, value[target], **arguments)
+    together = numeric_transfer(edit, value[target], ends=(source, target), **arguments)
+    assert together.transfer == alone.transfer
+    width = [np.subtract(*found.transfer_interval[::-1]) for found in (alone, together)]
+    assert width[1] > 1.2 * width[0]
+
+
+def test_q_values_are_adjusted_over_all_cells(measured):
+    np.testing.assert_allclose(
+        measured["q_value"].values, benjamini_hochberg(measured["p_value"].values), equal_nan=True
+    )
+
+
+def test_intervals_of_the_indices_hold_the_indices(measured):
+    for name in ("si_transfer", "si_strict"):
+        assert (measured[f"{name}_low"] <= measured[name] + 1e-9).all()
+        assert (measured[f"{name}_high"] >= measured[name] - 1e-9).all()

@@ -17,13 +17,28 @@ import xarray as xr
 from examples import STIMULI, UNIT_IDS, WEIGHTS, example_results, write_session
 from pynwb import NWBHDF5IO
 
-from nwb_migvis import MigvisError, read_results
+from nwb_migvis import MigvisError, Results, read_results
 from nwb_migvis.results import no_decoding, no_edits, no_selectivity
 from nwb_migvis.store import list_runs, read_weights, validate_file, write_results
 from nwb_migvis.store.canonical import canonical
 from nwb_migvis.store.encode import encode
 
+
+def earlier_results(name: str) -> Results:
+    """Results as version 0.1.0 made them, without what came later."""
+    results = example_results(name=name)
+    bounds = ("si_transfer_low", "si_transfer_high", "si_strict_low", "si_strict_high")
+    return dataclasses.replace(
+        results,
+        groups=results.groups[[c for c in results.groups if not c.endswith(("_low", "_high"))]],
+        synthesized=results.synthesized.drop_vars("support"),
+        selectivity=results.selectivity.drop_vars(["q_value", *bounds]),
+        decoding=results.decoding.drop_vars(["mig_low", "mig_high"]),
+    )
+
+
 VARIANTS = {
+    "earlier": earlier_results("earlier"),
     "all": example_results(name="all"),
     "colour and maps": example_results(name="colour and maps", channels=True, maps=True),
     "no stability": example_results(name="no stability", stability=False),

@@ -58,7 +58,7 @@ class SynthesisConfig:
         on the group's latents.
     limit_traversals : bool
         Whether to shorten traversals that lead farther from the training latents than 95 % of the held-out
-        stimuli lie (or than their own source does).
+        stimuli lie, and than 1.1 times their own source does.
     maps : bool
         Whether to store, for every edit, where it changed the image and where the critic looked.
     n_samples : int

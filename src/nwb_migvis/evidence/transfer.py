@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
+from scipy import stats
 
 from nwb_migvis.evidence.intervals import percentile_interval
 from nwb_migvis.evidence.significance import permutation_p, permutations
@@ -110,7 +111,7 @@ def numeric_transfer(
     columns = (edit, target, source, *(truth or (target, source)))
     readings = (np.asarray(x, dtype=np.float64) for x in columns)
     stacked = np.stack([x[:, None] if x.ndim == 1 else x for x in readings])
-    usable = np.isfinite(stacked).all(axis=(0, 2))
+    usable = np.asarray(np.isfinite(stacked).all(axis=(0, 2)))
     stacked, n = stacked[:, usable], int(usable.sum())
     if n < MIN_PAIRS:
         return Transfer(n_pairs=n)
@@ -119,7 +120,7 @@ def numeric_transfer(
     if np.isnan(slopes).any():
         return Transfer(n_pairs=n)
     rng = np.random.default_rng(draws.seed)
-    times_drawn = _times_drawn(usable.size, ends, draws, rng)[:, usable]
+    times_drawn = _times_drawn(ends or usable.size, draws, rng, n_fitted=3)[:, usable]
     resampled = _joint_slopes(stacked, times_drawn)
     null = _permuted_slopes(stacked, permutations(n, draws.n_permutations, rng=rng))
     observed = slopes[0] if truth is None else _permuted_slopes(stacked, np.arange(n)[None])[0]
@@ -217,7 +218,7 @@ def category_transfer(
     if n < MIN_PAIRS:
         return Transfer(n_pairs=n)
     rng = np.random.default_rng(draws.seed)
-    weight = _times_drawn(len(differ), ends, draws, rng)[:, differ]
+    weight = _times_drawn(ends or differ.size, draws, rng, n_fitted=1)[:, differ]
     drawn = rates[None]
     if confusion is not None:
         drawn = confusion.resampled_rates(draws.n_bootstrap, np.random.default_rng([draws.seed, 2]))
@@ -335,15 +336,16 @@ def _permuted_slopes(stacked: np.ndarray, pairings: np.ndarray) -> np.ndarray:
 
 
 def _times_drawn(
-    n: int, ends: tuple[np.ndarray, np.ndarray] | None, draws: Draws, rng: np.random.Generator
+    ends: tuple[np.ndarray, np.ndarray] | int, draws: Draws, rng: np.random.Generator, *, n_fitted: int
 ) -> np.ndarray:
-    """Weight of each of n pairs in each resample, (resample, n): 1 on average.
+    """Weight of each pair in each resample, (resample, pair): 1 on average.
 
-    Whole sources or whole targets are drawn with replacement, whichever are fewer. Deviations from 1 are
-    widened as for the degrees of freedom that slopes and intercept use.
+    Whole sources or whole targets are drawn with replacement, whichever are fewer; single pairs where only
+    their number is given. Deviations from 1 are widened by what a t interval of as many levels, minus the
+    parameters fitted, is wider than percentiles.
     """
-    whole = min(
-        (Exchange.of(end) for end in ends or ()), key=lambda it: it.n_levels, default=Exchange.singles(n)
-    )
-    deviation = whole.bootstrap(draws.n_bootstrap, rng) - 1
-    return 1 + deviation * np.sqrt(whole.n_levels / max(whole.n_levels - 3, 1))
+    designs = [Exchange.singles(ends)] if isinstance(ends, int) else [Exchange.of(end) for end in ends]
+    whole = min(designs, key=lambda design: design.n_levels)
+    freedom = max(whole.n_levels - n_fitted, 1)
+    wider = np.sqrt(whole.n_levels / freedom) * stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975)
+    return 1 + wider * (whole.bootstrap(draws.n_bootstrap, rng) - 1)

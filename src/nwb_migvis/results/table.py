@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,7 +71,7 @@ def group_table(results: Results) -> str:
             "estimated: the same information by the conditional prior's errors, nats: no bound, and rough "
             "(too little where the prior has learnt little of the group)"
         )
-    lines += ["", *_decoding_lines(results), *_selectivity_lines(results)]
+    lines += ["", *_decoding_lines(results), *_selectivity_lines(results), *_side_effect_lines(results)]
     lines += [printable(f"note: {note}") for note in results.provenance.get("notes", [])]
     text = "\n".join(lines).rstrip()
     return "\n".join(map(shown, text.split("\n")))
@@ -124,6 +125,32 @@ def _selectivity_lines(results: Results) -> list[str]:
             lines.append(f"not measurable by this reader: {', '.join(unreadable)}")
         lines.append("")
     return lines
+
+
+def _side_effect_lines(results: Results) -> list[str]:
+    """Return what edits do to low-level properties of images, a row per group, then the controls."""
+    table = results.provenance.get("appearance", {}).get("side_effects", {})
+    rows: list[list[str]] = []
+    for method, title in (("pmi", "{}"), ("none", "(no guidance)"), ("shuffled", "{} (shuffled targets)")):
+        for group, methods in table.items():
+            cells = methods.get(method, {})
+            title_of_row = title.format(group)
+            if cells and title_of_row not in [row[0] for row in rows]:
+                rows.append([title_of_row, *(_change(cell) for cell in cells.values())])
+    if not rows:
+        return []
+    names = [str(name).replace("_", " ") for name in next(iter(next(iter(table.values())).values()))]
+    return [
+        "What edits do to images (change from source to edit, standard deviations of real images)",
+        aligned(pd.DataFrame(rows, columns=["edits of", *names]).set_index("edits of")),
+        "stars: beyond the unguided reconstruction of the same source, adjusted over the table",
+        "",
+    ]
+
+
+def _change(cell: Mapping[str, float | None]) -> str:
+    change, q = cell.get("change"), cell.get("q_value")
+    return "-" if change is None else f"{change:+.2f}{_stars(q) if q is not None else ''}"
 
 
 def _cells(measured: xr.Dataset, families: dict[str, list[str]]) -> list[list[str]]:

@@ -15,6 +15,8 @@ N_NEIGHBOURS = 5
 """Training stimuli to which a distance is measured, and averaged."""
 LIMIT = 95.0
 """Percentile of the held-out stimuli's distances up to which latents are within the support."""
+BEYOND_START = 0.1
+"""Share by which the end of a traversal may lie farther out than its start."""
 _N_STEPS = 40
 
 
@@ -66,7 +68,8 @@ class Support:
     def reach(self, start: np.ndarray, move: np.ndarray) -> float:
         """Return the share of a move, in [0, 1], that stays within the support all the way.
 
-        The limit is the distance of the 95th percentile, or the start's own where that is larger.
+        The limit is the distance of the 95th percentile, or a tenth more than the start's own where that is
+        larger.
 
         Parameters
         ----------
@@ -75,7 +78,8 @@ class Support:
         distances: np.ndarray = self._distances  # type: ignore[attr-defined]
         shares = np.arange(_N_STEPS + 1) / _N_STEPS
         path = self.distance(start + shares[:, None] * move)
-        limit = max(float(np.percentile(distances, LIMIT)) if len(distances) else 0.0, float(path[0]))
+        edge = float(np.percentile(distances, LIMIT)) if len(distances) else 0.0
+        limit = max(edge, (1 + BEYOND_START) * float(path[0]))
         beyond = path > limit * (1 + 1e-9)
         return float(shares[int(np.argmax(beyond)) - 1]) if beyond.any() else 1.0
 
