@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -44,18 +45,19 @@ def group_table(results: Results) -> str:
     if "stability" in groups:
         table["stability"] = [number(value) for value in groups["stability"]]
     if "verdict" in groups:
-        table["verdict"] = groups["verdict"]
+        table["verdict"] = [re.split("[:(]", verdict)[0].strip() for verdict in groups["verdict"]]
     lines = [
         f"Run {results.name!r}: latent groups, on held-out stimuli",
         aligned(table),
+        *_verdict_lines(groups),
         "variance, unique: fraction of the repeatable response variance, alone and beyond the other groups",
         "stars: permutation p below 0.05 (*), 0.01 (**), 0.001 (***), "
         + ("adjusted over the groups (Benjamini-Hochberg)" if adjusted else "uncorrected"),
     ]
     if "decoding" in groups and groups["decoding"].notna().any():
         lines.append(
-            "own labels: decoding of the labels that supervise the group (R2 or accuracy); gap: beyond the "
-            "best other group"
+            "own labels: decoding of the labels that supervise the group (R2 or balanced accuracy); gap: beyond "
+            "the best other group"
         )
     if "verdict" in groups:
         lines.append(
@@ -77,6 +79,19 @@ def group_table(results: Results) -> str:
     return "\n".join(map(shown, text.split("\n")))
 
 
+def _verdict_lines(groups: pd.DataFrame) -> list[str]:
+    """Return a line per group that says which parts of its claim hold, and who is read as well elsewhere."""
+    if "verdict" not in groups:
+        return []
+    lines = [f"{group}: {verdict}" for group, verdict in groups["verdict"].items() if ":" in verdict]
+    if {"own_group_gap_low", "decoding_q"} <= set(groups):
+        unspecific = groups.index[(groups["decoding_q"] < 0.05) & (groups["own_group_gap_low"] <= 0)]
+        lines += [
+            f"{group}: decoded, not specific: another group tells its labels as well" for group in unspecific
+        ]
+    return lines
+
+
 def _decoding_lines(results: Results) -> list[str]:
     """Return one row per group, one column per family of labels: mean score, stars if all have them."""
     decoding = results.decoding
@@ -87,10 +102,22 @@ def _decoding_lines(results: Results) -> list[str]:
         scores = decoding["score"].sel(label=labels).mean("label").values
         q = decoding["q_value"].sel(label=labels).max("label").values
         alone = decoding["score_all"].sel(label=labels).mean("label").item()
-        cells[family] = [*_starred(pd.Series(scores), pd.Series(q)), number(alone)]
-    rows = [*decoding["group"].values.tolist(), "(all latents)"]
+        chance = decoding["chance"].sel(label=labels).mean().item()
+        cells[family] = [*_starred(pd.Series(scores), pd.Series(q)), number(alone), number(chance)]
+    rows = [*decoding["group"].values.tolist(), "(all latents)", "(chance)"]
     table = pd.DataFrame(cells, index=pd.Index(rows, name="group"))
-    return ["Labels decoded from each group (R2 or accuracy, cross-validated)", aligned(table), ""]
+    lines = ["Labels decoded from each group (R2 or balanced accuracy, cross-validated)", aligned(table), ""]
+    if "beyond" not in decoding or not np.isfinite(decoding["beyond"]).any():
+        return lines
+    cells = {}
+    for family, labels in _families(results, decoding).items():
+        own = decoding.sel(label=labels)
+        cells[family] = _starred(
+            pd.Series(own["beyond"].mean("label").values), pd.Series(own["beyond_q"].min("label").values)
+        )
+    table = pd.DataFrame(cells, index=pd.Index(decoding["group"].values.tolist(), name="group"))
+    title = "The same beyond other labels, low-level image features and time (chance 0, perfect 1; stars of the best)"
+    return [*lines, title, aligned(table), ""]
 
 
 def _selectivity_lines(results: Results) -> list[str]:
@@ -119,10 +146,14 @@ def _selectivity_lines(results: Results) -> list[str]:
                 f"strict {float(index['si_strict']):.2f}"
             )
         unreadable = [
-            str(label) for label in measured["label"].values if _blank(measured.sel({"label": label}))
+            f"{label} ({number(float(measured['reader_score'].sel({'label': label})))})"
+            for label in measured["label"].values
+            if _blank(measured.sel({"label": label}))
         ]
         if unreadable:
-            lines.append(f"not measurable by this reader: {', '.join(unreadable)}")
+            least = results.provenance.get("config", {}).get("evidence", {}).get("min_reader_score")
+            threshold = "" if least is None else f"; scores below {least:g}"
+            lines.append(f"not measurable by this reader: {', '.join(unreadable)}{threshold}")
         lines.append("")
     return lines
 
