@@ -187,7 +187,8 @@ def test_a_session_without_labels_is_described_by_edges():
     fitted = SimpleNamespace(split=split, labels={}, groups=LatentGroups(("a",), (2,), ((),)))
     scoring = edit_scoring(stimulus, fitted, made, [], context=Context(Config()))
     found = describe_edits(fitted, made, scoring, seed=0)
-    assert set(found) == {"memorisation", "frechet", "feature_transfer", "start", "extremes"}
+    names = {"memorisation", "frechet", "feature_transfer", "side_effects", "start", "extremes"}
+    assert set(found) == names
     assert set(found["frechet"]) == {"edges"}
     assert set(found["memorisation"]) == {"held_out", "pmi"}
     assert found["feature_transfer"]["a"]["pmi"]["retention"] == pytest.approx(1)
