@@ -56,8 +56,8 @@ def group_table(results: Results) -> str:
     ]
     if "decoding" in groups and groups["decoding"].notna().any():
         lines.append(
-            "own labels: decoding of the labels that supervise the group (R2 or balanced accuracy); gap: beyond "
-            "the best other group"
+            "own labels: decoding of the labels that supervise the group (R2 or balanced accuracy); gap: "
+            "beyond the best other group"
         )
     if "verdict" in groups:
         lines.append(
@@ -86,9 +86,7 @@ def _verdict_lines(groups: pd.DataFrame) -> list[str]:
     lines = [f"{group}: {verdict}" for group, verdict in groups["verdict"].items() if ":" in verdict]
     if {"own_group_gap_low", "decoding_q"} <= set(groups):
         unspecific = groups.index[(groups["decoding_q"] < 0.05) & (groups["own_group_gap_low"] <= 0)]
-        lines += [
-            f"{group}: decoded, not specific: another group tells its labels as well" for group in unspecific
-        ]
+        lines += [f"{group}: decoded, not specific: another group tells as much" for group in unspecific]
     return lines
 
 
@@ -116,7 +114,9 @@ def _decoding_lines(results: Results) -> list[str]:
             pd.Series(own["beyond"].mean("label").values), pd.Series(own["beyond_q"].min("label").values)
         )
     table = pd.DataFrame(cells, index=pd.Index(decoding["group"].values.tolist(), name="group"))
-    title = "The same beyond other labels, low-level image features and time (chance 0, perfect 1; stars of the best)"
+    title = (
+        "The same beyond other labels, low-level image features and time (0: chance; stars of the best label)"
+    )
     return [*lines, title, aligned(table), ""]
 
 
