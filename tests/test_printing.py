@@ -39,7 +39,7 @@ def test_results_print_in_a_dozen_lines(results):
         edits = results.synthesized.sizes["edit"]
         assert ("7 edits (5 main, 2 traversal) of 8 x 10 px" if edits else "no edits") in text
         if len(results.groups) > 6:
-            assert "and 21 more" in text
+            assert "and 22 more" in text
 
 
 def test_html_escapes_what_files_say():
@@ -96,7 +96,8 @@ def test_without_edits_a_group_has_none():
 
 def test_the_tree_holds_every_table_and_the_provenance():
     tree = RESULTS.to_datatree()
-    assert set(tree.children) == {"groups", "latents", "units", "synthesized", "selectivity", "decoding"}
+    tables = {"groups", "latents", "units", "synthesized", "selectivity", "decoding", "labels"}
+    assert set(tree.children) == tables
     for name in set(tree.children) - {"groups"}:
         assert tree[name].to_dataset().identical(getattr(RESULTS, name))
     groups = tree["groups"].to_dataset()

@@ -362,7 +362,7 @@ def test_labels_may_have_any_name(session, tmp_path):
     [
         (lambda labels: labels.isel(stimulus=slice(None, None, -1)), "not those of results.latents"),
         (lambda labels: labels.assign_coords(extra=("stimulus", np.arange(12))), "besides `stimulus`"),
-        (lambda labels: labels.assign(n=("stimulus", np.arange(12))), "no text"),
+        (lambda labels: labels.assign(n=("stimulus", np.arange(12))), "not text"),
         (lambda labels: labels.assign(n=("x", np.zeros(3))), "other dims"),
         (lambda labels: labels.assign(n=("stimulus", np.zeros(12), {"unit": "s"})), "other dims or attr"),
     ],

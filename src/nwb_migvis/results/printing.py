@@ -14,7 +14,7 @@ from nwb_migvis.results.table import number, shorten
 if TYPE_CHECKING:
     from nwb_migvis.results.record import Results
 
-_MAX_GROUPS = 6
+_MAX_GROUPS = 5
 _MAX_CHARACTERS = 110
 _COLUMNS = {"variance_explained": "variance", "decoding": "own labels", "verdict": "verdict"}
 
@@ -60,7 +60,7 @@ def _group_rows(results: Results) -> list[list[str]]:
         for column, title in _COLUMNS.items():
             if column in results.groups:
                 value = group[column]
-                row.append(str(value) if column == "verdict" else f"{title} {number(value)}")
+                row.append(shorten(str(value), 40) if column == "verdict" else f"{title} {number(value)}")
         rows.append(row)
     return rows
 
