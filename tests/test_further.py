@@ -27,6 +27,7 @@ TINY = tiny_config(
     prior={"n_steps": 3},
     critic={"n_steps": 5},
     synthesis={
+        "limit_traversals": False,
         "n_pairs": 8,
         "n_dose": 8,
         "n_samples": 5,

@@ -350,11 +350,11 @@ def test_counts_that_are_nan_without_a_mask_are_refused(session):
     counts = session["spike_count"].values.astype(float)
     counts[7, 3] = np.nan
     broken = session.assign(spike_count=(DIMS, counts))
-    with pytest.raises(MigvisError, match="no counts, the first nan at presentation 7, unit 3"):
+    with pytest.raises(MigvisError, match="not counts, the first nan at presentation 7, unit 3"):
         Study(broken, SHORT)
     observed = all_observed(session)
     observed[7, 4] = False
-    with pytest.raises(MigvisError, match="no counts, the first nan at presentation 7, unit 3"):
+    with pytest.raises(MigvisError, match="not counts, the first nan at presentation 7, unit 3"):
         Study(broken.assign(observed=(DIMS, observed)), SHORT)
 
 

@@ -193,7 +193,7 @@ def test_prior_and_critic_come_back_from_their_bytes(trained):
     torch.testing.assert_close(critic_again.pmi(x, 0.3, goal), critic.pmi(x, 0.3, goal), rtol=0, atol=0)
     with pytest.raises(MigvisError, match="expected a 'prior'"):
         load_prior(critic.to_bytes())
-    with pytest.raises(MigvisError, match="no prior"):
+    with pytest.raises(MigvisError, match="not a prior"):
         load_prior(b"nothing of the kind")
 
 

@@ -150,7 +150,9 @@ def _of_session(
     selectivity = edit_selectivity(raw, edits, scoring)
     appearance = describe_edits(raw, edits, scoring, seed=seed)
     cells = pool([decode_specifically(fit, setting, context) for fit in measured])
-    decoding = decoding.assign(beyond_variables(cells, list(raw.groups), decoding["label"].values.tolist()))
+    if raw.labels:
+        labels = decoding["label"].values.tolist()
+        decoding = decoding.assign(beyond_variables(cells, list(raw.groups), labels))
     claims = claims_of(
         measured, halves, setting, Shown(selectivity, appearance), cells=cells, others=others, context=context
     )
@@ -347,7 +349,8 @@ def _decoding(latents: SessionLatents, design: Design, context: Context) -> tupl
     for end in ("low", "high"):
         own[f"own_group_gap_{end}"] = table[f"gap_{end}"].values
     decoding = table[["score", "chance", "p_value", "q_value", "score_all", "mig_low", "mig_high"]].assign(
-        mig=group_mig(table["information"], table["entropy"]), sap=group_sap(table["score"], table["chance"])
+        mig=group_mig(table["information"], table["entropy"]),
+        sap=group_sap(table["score"], table["chance"].clip(min=0)),
     )
     return decoding, own
 

@@ -93,7 +93,9 @@ class Best:
         ValueError
         """
         counts = (training.n_taken, self.step, self.n_waited)
-        if not all(type(n) is int and 0 <= n <= n_steps for n in counts) or not isinstance(self.loss, float):
+        if not all(type(n) is int and 0 <= n <= n_steps for n in counts) or not isinstance(
+            self.loss, int | float
+        ):
             raise ValueError(f"steps {counts!r:.60} of {n_steps}, with the loss {self.loss!r:.40}")
         shapes = {name: tensor.shape for name, tensor in training.weights().items()}
         if self.weights is not None and shapes != {n: t.shape for n, t in self.weights.items()}:
