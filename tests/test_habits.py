@@ -18,7 +18,7 @@ MAX_PARAMETERS = 7
 MAX_POSITIONAL = 4
 MAX_LINES = 450
 
-PUBLIC = ("run", "read_session", "session_from_sorting", "simulate_session", "synthesize_more")
+PUBLIC = ("run", "read_session", "simulate_session", "synthesize_more")
 """Functions whose many keywords are what a user writes."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -40,6 +40,17 @@ NAME = "sorting"
 PLACE = "presentations"
 
 
+@dataclass(frozen=True, kw_only=True)
+class SortedReading:
+    """How presentations of sorted units are read: see `session_from_sorting`."""
+
+    labels: str | Path | None = None
+    where: str | None = None
+    resize_px: tuple[int, int] | None = None
+    t_start: float | None = None
+    allow_long_window: bool = False
+
+
 def session_from_sorting(
     sorting: BaseSorting | SortingAnalyzer,
     presentations: pd.DataFrame,
@@ -47,11 +58,7 @@ def session_from_sorting(
     *,
     window_s: tuple[float, float] = (0.07, 0.17),
     unit_query: str | None = None,
-    labels: str | Path | None = None,
-    where: str | None = None,
-    resize_px: tuple[int, int] | None = None,
-    t_start: float | None = None,
-    allow_long_window: bool = False,
+    **reading: Any,
 ) -> xr.Dataset:
     """Make a session dataset of SpikeInterface units and a table of presentations.
 
@@ -69,11 +76,10 @@ def session_from_sorting(
     unit_query : str, optional
         pandas query on the units' properties and, of an analyzer, its quality and template metrics, e.g.
         `"snr > 5 and isi_violations_ratio < 0.5"`.
-    t_start : float, optional
-        When the recording of an analyzer began on the clock of the presentations, seconds; needed where the
-        recording is out of reach.
-    labels, where, resize_px, allow_long_window
-        As for `read_session`.
+    **reading
+        `t_start` : float, when the recording of an analyzer began on the clock of the presentations, seconds;
+        needed where the recording is out of reach. `labels`, `where`, `resize_px` and `allow_long_window` as
+        for `read_session`.
 
     Returns
     -------
@@ -85,8 +91,9 @@ def session_from_sorting(
     MigvisError
         If the presentations, images, or query do not fit.
     """
-    window_s = check_window(window_s, allow_long=allow_long_window)
-    units = SortedUnits.of(sorting, t_start=t_start)
+    asked = SortedReading(**reading)
+    window_s = check_window(window_s, allow_long=asked.allow_long_window)
+    units = SortedUnits.of(sorting, t_start=asked.t_start)
     unit_ids = units.ids
     if unit_query is not None:
         columns = {"id": unit_ids, **units.columns()}
@@ -96,15 +103,15 @@ def session_from_sorting(
         raise MigvisError(
             f"the sorting has {len(trains)} units and no spike; expected spikes of at least one unit"
         )
-    reading = table_reading(presentation_table(presentations), "stimulus", NoImages(), layout=NAME)
-    shown = shown_presentations(reading, Excluded(where))
-    check_starts(shown.reading, window_s=window_s, allow_long_window=allow_long_window)
-    reading = with_pixels(shown.reading, images, need=Need.ALL if images is not None else Need.NOTHING)
-    stimuli = session_stimuli(reading, resize_px=resize_px, channel_order="rgb")
+    shows = table_reading(presentation_table(presentations), "stimulus", NoImages(), layout=NAME)
+    shown = shown_presentations(shows, Excluded(asked.where))
+    check_starts(shown.reading, window_s=window_s, allow_long_window=asked.allow_long_window)
+    shows = with_pixels(shown.reading, images, need=Need.ALL if images is not None else Need.NOTHING)
+    stimuli = session_stimuli(shows, resize_px=asked.resize_px, channel_order="rgb")
     ends = np.cumsum([len(train) for train in trains])
     rows = np.arange(len(trains))
     table = SpikeTable("the sorting", unit_ids, rows, np.concatenate(trains), ends)
-    counts = table.count(reading, window_s=window_s, max_bytes=2**27)
+    counts = table.count(shows, window_s=window_s, max_bytes=2**27)
     counted = Counted(counts, unit_ids, np.flatnonzero(np.isin(units.ids, unit_ids)))
     attrs = {
         "source": type(units.analyzer or units.sorting).__name__,
@@ -122,13 +129,17 @@ def session_from_sorting(
             "window_s": list(window_s),
             **{
                 key: plain(value)
-                for key, value in (("unit_query", unit_query), ("where", where), ("t_start", t_start))
+                for key, value in (
+                    ("unit_query", unit_query),
+                    ("where", asked.where),
+                    ("t_start", asked.t_start),
+                )
                 if value is not None
             },
         },
     }
-    session = session_dataset(reading, stimuli, counted, attrs=attrs)
-    return session if labels is None else with_labels(session, labels)
+    session = session_dataset(shows, stimuli, counted, attrs=attrs)
+    return session if asked.labels is None else with_labels(session, asked.labels)
 
 
 @dataclass(frozen=True)
