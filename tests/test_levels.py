@@ -136,7 +136,7 @@ def held(n, *, exchange=None, n_permutations=99, seed=0):
 def read(z, label, features, **options):
     left = what_is_left(label, features)
     cells = read_beyond(
-        {"g": z}, {"x": left}, shares={"x": share_left(label, left)}, held=held(len(z), **options)
+        {"g": z}, {"x": left}, shares={"x": share_left(label, left)}, held_out=held(len(z), **options)
     )
     return cells["g", "x"]
 
@@ -168,7 +168,9 @@ def test_a_label_of_levels_is_not_read_from_latents_that_know_levels():
             train=~whole, test=whole, exchange=Exchange(level), seed=seed, n_permutations=39, n_bootstrap=9
         )
         left = what_is_left(label, np.zeros((96, 0)))
-        p_values.append(read_beyond({"g": z}, {"x": left}, shares={"x": 1.0}, held=design)["g", "x"].p_value)
+        p_values.append(
+            read_beyond({"g": z}, {"x": left}, shares={"x": 1.0}, held_out=design)["g", "x"].p_value
+        )
     assert np.mean(np.array(p_values) <= 0.05) <= 0.15
 
 

@@ -184,10 +184,10 @@ def choose_design(
     if free:
         finer = max(free, key=lambda name: len(labels[name].classes))
         levels = Exchange.of(labels[finer].values)
-        held = [name for name in nested if levels.holds(labels[name])]
+        constant = [name for name in nested if levels.holds(labels[name])]
         note = (
-            f"{', '.join(held)} {'is' if len(held) == 1 else 'are'} the same for all images of one {finer}: "
-            f"they were kept together, as with split.by = {finer!r}"
+            f"{', '.join(constant)} {'is' if len(constant) == 1 else 'are'} the same for all images of one "
+            f"{finer}: they were kept together, as with split.by = {finer!r}"
         )
         return Design(split=levels, by_label=dict.fromkeys(labels, levels), notes=(note,))
     by_label = {

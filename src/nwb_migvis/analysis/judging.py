@@ -108,7 +108,7 @@ def decode_specifically(
     by_label = setting.design.by_label
     for exchange in {id(levels): levels for levels in by_label.values()}.values():
         names = [name for name in left if by_label[name] is exchange]
-        held = HeldOut(
+        held_out = HeldOut(
             train=latents.split != "test",
             test=latents.split == "test",
             exchange=exchange,
@@ -117,7 +117,7 @@ def decode_specifically(
             n_bootstrap=config.n_bootstrap,
         )
         some = {name: left[name] for name in names}
-        cells |= read_beyond(latents.groups.split(latents.mean), some, shares=shares, held=held)
+        cells |= read_beyond(latents.groups.split(latents.mean), some, shares=shares, held_out=held_out)
     return cells
 
 

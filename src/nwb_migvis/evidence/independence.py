@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,6 +11,7 @@ from nwb_migvis.evidence.decoding import MIN_STIMULI, Reading
 from nwb_migvis.evidence.ridge import PENALTIES
 from nwb_migvis.evidence.significance import benjamini_hochberg, permutation_p
 from nwb_migvis.groups import LatentGroups
+from nwb_migvis.plain import Json
 
 _AT_ONCE = 200
 """Permutations whose regressions are solved together."""
@@ -53,7 +53,7 @@ def group_dependence(latents: np.ndarray, groups: LatentGroups, reading: Reading
     )
 
 
-def dependence_records(dependence: xr.Dataset) -> tuple[dict[str, Any], ...]:
+def dependence_records(dependence: xr.Dataset) -> tuple[Json, ...]:
     """Return one plain record per pair of groups that was measured."""
     names = ("group", "other", "score", "p_value", "q_value")
     rows = zip(*(dependence[name].values.tolist() for name in names), strict=True)

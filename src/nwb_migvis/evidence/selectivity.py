@@ -296,7 +296,7 @@ def _indices(
     estimates = np.stack([selectivity[name].values for name in ("transfer", "retention")], axis=-1)
     cells = [(str(g), str(name)) for g in selectivity["group"].values for name in selectivity["label"].values]
     names = [f"{name}{end}" for name in ("si_transfer", "si_strict") for end in ("", "_low", "_high")]
-    found = {name: np.full(estimates.shape[2:4], np.nan) for name in names}
+    columns = {name: np.full(estimates.shape[2:4], np.nan) for name in names}
 
     def indices(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Both indices of values (group, label, ..., 2)."""
@@ -307,6 +307,8 @@ def _indices(
     for m, r in np.ndindex(*estimates.shape[2:4]):
         pairs = zip(indices(estimates[:, :, m, r]), indices(resampled[:, :, m, r]), strict=True)
         for name, (estimate, draws) in zip(("si_transfer", "si_strict"), pairs, strict=True):
-            found[name][m, r] = estimate
-            found[f"{name}_low"][m, r], found[f"{name}_high"][m, r] = kinked_interval(float(estimate), draws)
-    return {name: (("method", "reader"), values) for name, values in found.items()}
+            columns[name][m, r] = estimate
+            columns[f"{name}_low"][m, r], columns[f"{name}_high"][m, r] = kinked_interval(
+                float(estimate), draws
+            )
+    return {name: (("method", "reader"), values) for name, values in columns.items()}

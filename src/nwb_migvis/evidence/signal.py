@@ -121,10 +121,10 @@ def fit_signal(features: Pair, responses: Pair) -> SignalMap:
     fold = np.arange(len(features)) % N_FOLDS
     gains = np.zeros(len(SHRINKAGES))
     for k in range(N_FOLDS):
-        held = fold == k
-        fit = _Fit(features[~held], scaled[~held])
+        in_fold = fold == k
+        fit = _Fit(features[~in_fold], scaled[~in_fold])
         for i, shrinkage in enumerate(SHRINKAGES):
-            gains[i] += _explained(fit.map(shrinkage).predict(features[held]), scaled[held]).sum()
+            gains[i] += _explained(fit.map(shrinkage).predict(features[in_fold]), scaled[in_fold]).sum()
     chosen = _Fit(features, scaled).map(SHRINKAGES[int(np.argmax(gains))])
     return SignalMap(chosen.mean, chosen.weight * scale, chosen.intercept * scale)
 

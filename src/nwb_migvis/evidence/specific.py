@@ -114,7 +114,7 @@ def read_beyond(
     left: Mapping[str, np.ndarray],
     *,
     shares: Mapping[str, float],
-    held: HeldOut,
+    held_out: HeldOut,
 ) -> dict[tuple[str, str], Specific]:
     """Read what is left of each label from each group's latents of held-out stimuli.
 
@@ -130,18 +130,18 @@ def read_beyond(
         From `what_is_left`.
     shares : mapping of label to float
         From `share_left`.
-    held : HeldOut
+    held_out : HeldOut
 
     Returns
     -------
     dict of (group, label) to Specific
         Scores are NaN with fewer than five levels for test, or where nothing is left of a label.
     """
-    penalties = PENALTIES if held.exchange.is_single else LEVEL_PENALTIES
-    tests = {name: _Test(goal, held) for name, goal in left.items() if shares[name] >= MIN_LEFT}
+    penalties = PENALTIES if held_out.exchange.is_single else LEVEL_PENALTIES
+    tests = {name: _Test(goal, held_out) for name, goal in left.items() if shares[name] >= MIN_LEFT}
     cells = {(group, name): Specific(left=shares[name]) for group in latents for name in left}
     for group, own in latents.items():
-        readings = Readings(own, seed=held.seed)
+        readings = Readings(own, seed=held_out.seed)
         for name, test in tests.items():
             if test.is_possible:
                 read = readings.read(left[name], train=test.train, new=test.test, penalties=penalties)
@@ -152,17 +152,17 @@ def read_beyond(
 class _Test:
     """The null of one label: its held-out values, permuted over levels."""
 
-    def __init__(self, left: np.ndarray, held: HeldOut) -> None:
+    def __init__(self, left: np.ndarray, held_out: HeldOut) -> None:
         present = np.isfinite(left).all(axis=1)
-        self.train, self.test = held.train & present, held.test & present
+        self.train, self.test = held_out.train & present, held_out.test & present
         self._goal = left[self.test]
-        exchange = held.exchange[self.test]
+        exchange = held_out.exchange[self.test]
         varies = len(self._goal) > 0 and bool(self._goal.std(axis=0).any())
         self.is_possible = bool(self.train.sum() > 1 and exchange.n_levels >= MIN_LEVELS and varies)
         if self.is_possible:
-            rng = np.random.default_rng(held.seed)
-            self._orders = exchange.permutations(held.n_permutations, rng)
-            self._weight = exchange.bootstrap(held.n_bootstrap, rng)
+            rng = np.random.default_rng(held_out.seed)
+            self._orders = exchange.permutations(held_out.n_permutations, rng)
+            self._weight = exchange.bootstrap(held_out.n_bootstrap, rng)
 
     def score(self, read: np.ndarray) -> Specific:
         """Score a reading (test stimulus, column) against its null."""

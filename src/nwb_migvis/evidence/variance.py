@@ -177,8 +177,8 @@ class _Signal:
         train, test = self._train, self._test
         left, rest = self._responses, powers(self._latents.of(own), train, degree=2)
         if len(others):
-            known = powers(self._latents.of(others), train, degree=3)
-            left, rest = (it - fit_signal(known[train], it[train]).predict(known) for it in (left, rest))
+            given = powers(self._latents.of(others), train, degree=3)
+            left, rest = (it - fit_signal(given[train], it[train]).predict(given) for it in (left, rest))
         added = fit_signal(rest[train], left[train]).predict(rest[test])
         variance = (centred(self._responses.b[test]) ** 2).sum(axis=0)
         return centred(left.b[test]) / np.maximum(variance, 1e-300) @ added.a.T

@@ -135,9 +135,9 @@ def recalled(runs: Sequence[EarlierRun], given: Mapping[str, Any]) -> Recalled:
     """
     notes = {run.name: f"cannot be read: {run.problem}" for run in runs if run.problem}
     for key in _CHOICES:
-        told = {run.name: run.reading[key] for run in runs if isinstance(run.reading.get(key), str)}
-        if told and given.get(key) is None:
-            of_runs = "; ".join(f"{value!r} in run {name!r}" for name, value in told.items())
+        queries = {run.name: run.reading[key] for run in runs if isinstance(run.reading.get(key), str)}
+        if queries and given.get(key) is None:
+            of_runs = "; ".join(f"{value!r} in run {name!r}" for name, value in queries.items())
             notes[key] = f"{of_runs}, and not here; give it again to read the same"
     if given.get("window_s") is not None:
         return Recalled(given["window_s"], notes=_shown(notes))

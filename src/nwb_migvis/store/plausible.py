@@ -130,8 +130,8 @@ def _contradictions(results: Results) -> Iterator[Fault]:
 
 def _provenance(provenance: Mapping[str, Any]) -> Iterator[Fault]:
     where = "model@provenance"
-    told = {key: value for key, value in provenance.items() if key != "reading"}  # a user's own words
-    for place, text in _texts_in(told):
+    records = {key: value for key, value in provenance.items() if key != "reading"}  # a user's own words
+    for place, text in _texts_in(records):
         if not text.isprintable() or len(text) > MOST_TEXT:
             yield where, f"{place} is {text!r:.60}"
     for key, kinds in _KINDS.items():
