@@ -105,9 +105,9 @@ def decode_specifically(
         left[name] = what_is_left(label, np.concatenate(features, axis=1))
         shares[name] = share_left(label, left[name])
     cells: dict[tuple[str, str], Specific] = {}
-    by_label = setting.design.by_label
-    for exchange in {id(levels): levels for levels in by_label.values()}.values():
-        names = [name for name in left if by_label[name] is exchange]
+    by_label = {name: setting.design.by_label[name] for name in left}
+    for key, exchange in {levels.level.tobytes(): levels for levels in by_label.values()}.items():
+        names = [name for name, levels in by_label.items() if levels.level.tobytes() == key]
         held_out = HeldOut(
             train=latents.split != "test",
             test=latents.split == "test",
