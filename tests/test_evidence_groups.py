@@ -11,7 +11,6 @@ from nwb_migvis.evidence.dimension import participation_ratio, twonn_dimension
 from nwb_migvis.evidence.disentanglement import group_mig, group_sap, mutual_information
 from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.likelihood import bits_per_spike
-from nwb_migvis.evidence.significance import verdict
 from nwb_migvis.evidence.stability import beyond_strangers, linear_cka, match_groups, mean_cca
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import as_labels
@@ -191,23 +190,6 @@ def test_bits_per_spike_of_the_true_rate():
     flat = np.broadcast_to(base, rate.shape)
     assert bits_per_spike(total, np.full(4000, 3), flat, base_rate=base) == pytest.approx(0)
     assert np.isnan(bits_per_spike(0 * total, np.full(4000, 3), rate, base_rate=base))
-
-
-@pytest.mark.parametrize(
-    ("supervised", "decoding_q", "variance_q", "said"),
-    [
-        (True, 0.01, 0.01, "established"),
-        (True, 0.20, 0.01, "not established"),
-        (True, 0.01, 0.20, "not established"),
-        (True, 0.01, np.nan, "established"),
-        (True, np.nan, 0.01, "not measured"),
-        (False, np.nan, 0.01, "established"),
-        (False, np.nan, 0.05, "not established"),
-        (False, np.nan, np.nan, "not measured"),
-    ],
-)
-def test_verdicts(supervised, decoding_q, variance_q, said):
-    assert verdict(supervised=supervised, decoding_q=decoding_q, variance_q=variance_q) == said
 
 
 def test_a_group_is_stable_beyond_strangers_only_if_its_fits_agree():

@@ -8,6 +8,7 @@ from nwb_migvis.evidence.order import (
     image_from_time,
     label_from_time,
     time_between_images,
+    time_nuisances,
     without_drift,
 )
 from nwb_migvis.labels import Label
@@ -114,3 +115,9 @@ def test_a_silent_unit_stays_silent():
     order = shuffled_order(np.random.default_rng(5))
     counts = np.zeros((N * REPEATS, 2), dtype=np.uint16)
     assert (without_drift(counts, order) == 0).all()
+
+
+def test_an_order_and_its_mirror_leave_no_time_to_judge_beyond():
+    once = np.random.default_rng(6).permutation(N)
+    assert time_nuisances(order_of(np.concatenate([once, once[::-1]]))).shape == (N, 0)
+    assert time_nuisances(shuffled_order(np.random.default_rng(6))).shape == (N, 1)

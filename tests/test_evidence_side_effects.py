@@ -5,7 +5,8 @@ import xarray as xr
 from nwb_migvis.evidence.decoding import Reading
 from nwb_migvis.evidence.gaps import LabelReadings, gap_intervals, mig_interval
 from nwb_migvis.evidence.independence import dependence_records, group_dependence
-from nwb_migvis.evidence.side_effects import QUANTITIES, image_quantities, side_effects
+from nwb_migvis.evidence.low_level import low_level_features
+from nwb_migvis.evidence.side_effects import QUANTITIES, side_effects
 from nwb_migvis.evidence.transfer import Draws
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.levels import Exchange
@@ -14,12 +15,12 @@ from nwb_migvis.levels import Exchange
 def test_quantities_by_hand():
     step = np.zeros((1, 4, 4), np.uint8)
     step[:, :, 2:] = 100
-    luminance, contrast, edges, fine = image_quantities(step)[0]
+    luminance, contrast, edges, fine = low_level_features(step)[0, :4]
     assert luminance == 50 and contrast == 50
     # One of three steps along x is 100, none along y.
     assert edges == pytest.approx(100 * np.sqrt(4 / 24))
     assert fine == pytest.approx(100 * np.sqrt(8 / 16))
-    flat = image_quantities(np.full((1, 4, 4, 3), 7, np.uint8))[0]
+    flat = low_level_features(np.full((1, 4, 4, 3), 7, np.uint8))[0, :4]
     np.testing.assert_allclose(flat, [7, 0, 0, 0])
 
 
@@ -41,7 +42,7 @@ def test_brighter_edits_are_named_and_others_are_not():
     table = side_effects(edits, images=images, stimulus=ids, real=images[40:], draws=Draws(0, 20, 199))
     assert list(table["pose"]["pmi"]) == list(QUANTITIES)
     brighter = table["pose"]["pmi"]["luminance"]
-    unit = image_quantities(images[40:])[:, 0].std()
+    unit = low_level_features(images[40:])[:, 0].std()
     assert brighter["change"] == pytest.approx(40 / unit)
     assert brighter["beyond_none"] == pytest.approx(39.5 / unit, rel=0.01)
     assert brighter["p_value"] == 0.005 <= brighter["q_value"] < 0.05

@@ -55,6 +55,19 @@ def test_combinations_that_repeat_are_kept_together_and_noted():
     assert alone.split.is_single and not alone.notes
 
 
+def test_images_without_labels_are_not_taken_for_one_object():
+    x = np.where(np.arange(200) < 20, np.random.default_rng(0).normal(size=200), np.nan)
+    design = choose_design(as_labels({"x": x}), n=200, supervising=["x"])
+    assert design.split.is_single and not design.notes
+
+
+def test_a_category_that_names_the_combinations_is_not_tested():
+    objects = np.repeat(np.arange(24), 10)
+    labels = as_labels({"x": np.random.default_rng(0).normal(size=24)[objects], "object": names(objects)})
+    design = choose_design(labels, n=240, supervising=["x", "object"])
+    assert design.split.n_levels == 24 and set(design.unmeasured) == {"object"}
+
+
 def test_few_combinations_are_not_tested():
     size = np.repeat([1.0, 2.0, 3.0], 40)
     design = choose_design(as_labels({"size": size}), n=120, supervising=["size"])

@@ -106,8 +106,10 @@ class Exchange:
 
 
 def combined_values(labels: Mapping[str, Label]) -> Exchange:
-    """Return the combinations of labels' values as levels."""
+    """Return the combinations of labels' values as levels; a row that lacks a value is a level of its own."""
     columns = [[text(value) for value in label.values] for label in labels.values()]
+    is_whole = np.all([label.present for label in labels.values()], axis=0)
+    columns.append(["" if whole else str(row) for row, whole in enumerate(is_whole)])
     _, level = np.unique(np.array(columns, dtype=str), axis=1, return_inverse=True)
     return Exchange(level.ravel())
 
@@ -218,7 +220,14 @@ def _combined_design(together: Exchange, labels: Mapping[str, Label]) -> Design:
         f"{finding}: images of one object, scene or film are not independent, so that combinations were kept "
         f"together and exchanged; {way_out}"
     )
-    return Design(split=together, by_label=dict.fromkeys(labels, together), notes=(note,))
+    why = "images that share all their labels are kept together, so that none that is tested was learned"
+    unmeasured = {
+        name: f"{why}; {way_out}"
+        for name, label in labels.items()
+        if label.is_categorical and len(label.classes) >= together.n_levels
+    }
+    by_label = dict.fromkeys(labels, together)
+    return Design(split=together, by_label=by_label, unmeasured=unmeasured, notes=(note,))
 
 
 def _named_design(by: str, labels: Mapping[str, Label], supervising: Collection[str]) -> Design:

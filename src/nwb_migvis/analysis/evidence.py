@@ -15,26 +15,23 @@ from nwb_migvis.analysis.appearance import describe_edits
 from nwb_migvis.analysis.context import Context, one_blas_thread
 from nwb_migvis.analysis.edits import SessionEdits
 from nwb_migvis.analysis.judging import (
-    Setting,
     Shown,
     beyond_variables,
     claims_of,
     decode_specifically,
     judge,
     pool,
-    setting_of,
-    without_slow_change,
 )
 from nwb_migvis.analysis.latents import SessionLatents, fit_sessions, refit_sessions, seed_stability
 from nwb_migvis.analysis.scoring import edit_scoring, edit_selectivity, fit_edit_readers
 from nwb_migvis.analysis.sessions import Sessions
+from nwb_migvis.analysis.setting import Repeats, repeats_of, setting_of, without_slow_change
 from nwb_migvis.analysis.units import unit_coords
 from nwb_migvis.labels import select
 from nwb_migvis.levels import Design
 from nwb_migvis.results import GROUP_COLUMNS, no_decoding, no_selectivity
 
 if TYPE_CHECKING:
-    from nwb_migvis.evidence.halves import Halves
     from nwb_migvis.evidence.readers.protocol import Reader
 
 
@@ -138,10 +135,10 @@ def _of_session(
     seed, raw, others = context.seeds["evidence"], fits.folds[0], fits.others
     setting = setting_of(session, raw.labels, design, context)
     measured = [without_slow_change(fit, setting.order) for fit in fits.folds]
-    latents, halves = measured[0], [_halves(fit, setting, seed) for fit in measured]
-    groups, units, n_units_left_out = _responses(session, latents, halves[0], context)
+    latents, repeats = measured[0], [repeats_of(fit, setting, context) for fit in measured]
+    groups, units, n_units_left_out = _responses(session, latents, repeats[0], context)
     groups = groups.join(_information(raw, edits, context)).join(_dimensions(raw))
-    groups = groups.join(_beyond(latents, edits, halves[0], context))
+    groups = groups.join(_beyond(latents, edits, repeats[0], context))
     if others:
         groups["stability"] = seed_stability(raw, others)
     decoding, own = _decoding(latents, design, context)
@@ -154,7 +151,13 @@ def _of_session(
         labels = decoding["label"].values.tolist()
         decoding = decoding.assign(beyond_variables(cells, list(raw.groups), labels))
     claims = claims_of(
-        measured, halves, setting, Shown(selectivity, appearance), cells=cells, others=others, context=context
+        measured,
+        repeats,
+        setting,
+        Shown(selectivity, appearance),
+        cells=cells,
+        others=others,
+        context=context,
     )
     groups = groups.join(judge(claims))
     independence = _independence(raw, design, context)
@@ -171,43 +174,21 @@ def _of_session(
     )
 
 
-def _halves(latents: SessionLatents, setting: Setting, seed: int) -> Halves | None:
-    from nwb_migvis.evidence.halves import Halves
-
-    if not latents.knows_responses:
-        return None
-    return Halves.of(
-        latents.model,
-        latents.spike_count,
-        stimulus_index=latents.stimulus_index,
-        split=latents.split,
-        seed=seed,
-        in_first=None if setting.order is None else setting.order.in_first_half,
-    )
-
-
 def _responses(
-    session: xr.Dataset, latents: SessionLatents, halves: Halves | None, context: Context
+    session: xr.Dataset, latents: SessionLatents, repeats: Repeats | None, context: Context
 ) -> tuple[pd.DataFrame, xr.Dataset, int]:
     """Measure what the groups explain of responses, and how reliable the units are."""
     from nwb_migvis.evidence.reliability import split_half_correlation, split_half_reliability
-    from nwb_migvis.evidence.variance import group_variance
 
-    config, seed, groups = context.config.evidence, context.seeds["evidence"], latents.groups
+    seed, groups = context.seeds["evidence"], latents.groups
     table = pd.DataFrame(index=pd.Index(groups.names, name="group"))
     table["first"] = [place.start for place in groups.slices.values()]
     table["size"] = groups.sizes
     table["supervised_by"] = [",".join(labels) for labels in groups.labels]
     r2, n_left_out = np.full(session.sizes["unit"], np.nan), 0
     names = [f"variance_{name}" for name in ("explained", "explained_p", "unique", "unique_p")]
-    if halves is not None:
-        variance = group_variance(
-            halves,
-            groups,
-            min_reliability=config.min_reliability,
-            n_permutations=config.n_permutations,
-            seed=seed,
-        )
+    if repeats is not None:
+        variance = repeats.variance
         r2, n_left_out = variance.r2, variance.n_units_left_out
         for name in names:
             table[name] = pd.Series(getattr(variance, name.removeprefix("variance_")))
@@ -294,7 +275,7 @@ def _dimensions(latents: SessionLatents) -> pd.DataFrame:
 
 
 def _beyond(
-    latents: SessionLatents, edits: SessionEdits, halves: Halves | None, context: Context
+    latents: SessionLatents, edits: SessionEdits, repeats: Repeats | None, context: Context
 ) -> pd.DataFrame:
     """Measure the variance of each group beyond its own labels and beyond low-level image features."""
     from nwb_migvis.evidence.beyond import image_features, label_features, variance_beyond
@@ -311,9 +292,9 @@ def _beyond(
         row = rows[group] = {}
         for what in ("labels", "images"):
             added, p_value = np.nan, np.nan
-            if halves is not None and (features := described.get(what)) is not None:
+            if repeats is not None and (features := described.get(what)) is not None:
                 beyond = variance_beyond(
-                    halves.of_latents(latents.groups.slices[group]),
+                    repeats.halves.of_latents(latents.groups.slices[group]),
                     features,
                     min_reliability=config.min_reliability,
                     n_permutations=config.n_permutations,

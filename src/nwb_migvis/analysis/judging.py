@@ -1,4 +1,4 @@
-"""The verdict on each group: what the design allows, and which parts of the claim hold."""
+"""The verdict on each group: which parts of its claim were measured, and which hold."""
 
 from __future__ import annotations
 
@@ -11,78 +11,13 @@ import pandas as pd
 import xarray as xr
 
 from nwb_migvis.analysis.context import Context
-from nwb_migvis.analysis.latents import SessionLatents, average_counts
-from nwb_migvis.labels import Label
-from nwb_migvis.levels import Design
+from nwb_migvis.analysis.latents import SessionLatents
+from nwb_migvis.analysis.setting import Repeats, Setting
 from nwb_migvis.results import BEYOND
 
 if TYPE_CHECKING:
-    from nwb_migvis.evidence.halves import Halves
-    from nwb_migvis.evidence.order import Order
     from nwb_migvis.evidence.specific import Specific
     from nwb_migvis.evidence.verdict import Part
-
-LOW_LEVEL_PX = 64
-"""Longest side of the images that low-level features are taken of."""
-
-
-@dataclass(frozen=True, eq=False)
-class Setting:
-    """What a session's design allows to be said.
-
-    Attributes
-    ----------
-    design : Design
-        Of the session's stimuli.
-    order : Order or None
-        When images were shown; None where the session does not say.
-    time_of_images : str
-        How images cannot be told from their time, "" where they can.
-    time_of_labels : mapping of str to str
-        Labels that cannot be told from time, with how.
-    nuisances : numpy.ndarray, shape (n_stimuli, n_columns)
-        Functions of low-level image features and times of presentation, that labels are judged beyond.
-    """
-
-    design: Design
-    order: Order | None
-    time_of_images: str
-    time_of_labels: Mapping[str, str]
-    nuisances: np.ndarray
-
-
-def setting_of(session: xr.Dataset, labels: Mapping[str, Label], design: Design, context: Context) -> Setting:
-    """Look at a session's design: what is independent, and what cannot be told from time."""
-    from nwb_migvis.evidence.design import labels_from_time, order_of
-    from nwb_migvis.evidence.order import image_from_time, time_nuisances
-
-    order, images = order_of(session), _image_nuisances(session)
-    if order is None:
-        return Setting(design, None, "", {}, images)
-    from_time = labels_from_time(labels, order, design, seed=context.seeds["evidence"])
-    nuisances = np.concatenate([images, time_nuisances(order)], axis=1)
-    return Setting(design, order, image_from_time(order), from_time, nuisances)
-
-
-def _image_nuisances(session: xr.Dataset) -> np.ndarray:
-    """Describe a session's images by their low-level features, (stimulus, column); none without pixels."""
-    from nwb_migvis.evidence.low_level import low_level_features, nuisance_basis
-    from nwb_migvis.read.recorded import small_images
-
-    if "image" not in session:
-        return np.zeros((session.sizes["stimulus"], 0))
-    return nuisance_basis(low_level_features(small_images(session["image"], LOW_LEVEL_PX)))
-
-
-def without_slow_change(latents: SessionLatents, order: Order | None) -> SessionLatents:
-    """Return latents of counts from which drift and repetition suppression are taken out."""
-    from nwb_migvis.evidence.order import without_drift
-
-    if order is None or not latents.knows_responses:
-        return latents
-    counts = without_drift(latents.spike_count, order)
-    mean, log_var = latents.model.encode(average_counts(counts, latents.stimulus_index, latents.split.size))
-    return replace(latents, spike_count=counts, mean=mean, log_var=log_var)
 
 
 def decode_specifically(
@@ -276,7 +211,7 @@ class Claim:
 
 def claims_of(
     fits: Sequence[SessionLatents],
-    halves: Sequence[Halves | None],
+    repeats: Sequence[Repeats | None],
     setting: Setting,
     shown: Shown,
     *,
@@ -288,8 +223,8 @@ def claims_of(
     config, latents = context.config.evidence, fits[0]
     groups = latents.groups
     responses = [
-        _response_parts(fit, own, setting, context) if own is not None else {}
-        for fit, own in zip(fits, halves, strict=True)
+        _response_parts(fit, own, context) if own is not None else {}
+        for fit, own in zip(fits, repeats, strict=True)
     ]
     stable = _stable_parts(latents, others, setting, context)
     claims = {}
@@ -308,21 +243,13 @@ def claims_of(
 
 
 def _response_parts(
-    latents: SessionLatents, halves: Halves, setting: Setting, context: Context
+    latents: SessionLatents, repeats: Repeats, context: Context
 ) -> dict[str, dict[str, Part]]:
     """Return, by group, whether it explains responses of other repeats, alone and beyond all labels."""
     from nwb_migvis.evidence.beyond import label_features, variance_beyond
-    from nwb_migvis.evidence.variance import group_variance
     from nwb_migvis.evidence.verdict import Part
 
-    config, seed = context.config.evidence, context.seeds["evidence"]
-    options: dict[str, Any] = {
-        "min_reliability": config.min_reliability,
-        "n_permutations": config.n_permutations,
-        "seed": seed,
-    }
-    levels = setting.design.split[halves.repeated_test]
-    variance = group_variance(halves, latents.groups, **options, levels=levels)
+    config, seed, variance = context.config.evidence, context.seeds["evidence"], repeats.variance
     features = label_features(latents.labels, train=latents.split == "train", seed=seed)
     parts = {}
     for group, place in latents.groups.slices.items():
@@ -331,7 +258,13 @@ def _response_parts(
         )
         beyond = alone
         if features.shape[1]:
-            added = variance_beyond(halves.of_latents(place), features, **options)
+            added = variance_beyond(
+                repeats.halves.of_latents(place),
+                features,
+                min_reliability=config.min_reliability,
+                n_permutations=config.n_permutations,
+                seed=seed,
+            )
             beyond = Part(added.added, p=added.p_value)
         parts[group] = {"repeatable": alone, "beyond_labels": beyond}
     return parts

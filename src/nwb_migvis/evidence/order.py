@@ -213,7 +213,8 @@ def time_nuisances(order: Order) -> np.ndarray:
     """Describe each image by its mean place, mean rank and number of presentations: (stimulus, feature)."""
     n = np.log(np.maximum(np.bincount(order.stimulus_index, minlength=order.n_stimuli), 1))
     features = (order.mean_of(order.position), order.mean_of(order.rank.astype(np.float64)), n)
-    return np.column_stack([column for column in features if np.ptp(column) > 0])
+    varying = [column for column in features if np.ptp(column) > 0]
+    return np.array(varying).reshape(len(varying), order.n_stimuli).T
 
 
 def label_from_time(

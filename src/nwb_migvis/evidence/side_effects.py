@@ -7,32 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from nwb_migvis.evidence.low_level import LOW_LEVEL, low_level_features
 from nwb_migvis.evidence.significance import benjamini_hochberg, permutation_p
 from nwb_migvis.evidence.transfer import MIN_PAIRS, Draws, numeric_transfer
 from nwb_migvis.levels import Exchange
 
-QUANTITIES = ("luminance", "contrast", "edge_energy", "high_frequencies")
+QUANTITIES = LOW_LEVEL[:4]
+"""What is measured: all but the extent, which edits of an object's size are asked to change."""
 NONE = "none"
 """Method without guidance: what the prior alone does to images."""
-
-
-def image_quantities(images: np.ndarray) -> np.ndarray:
-    """Return mean, standard deviation, and roughness of first and second order of gray values, (image, 4).
-
-    The roughness is the root mean square of first and of second differences between neighbouring pixels.
-
-    Parameters
-    ----------
-    images : array of uint8 (image, y, x) or (image, y, x, channel)
-    """
-    gray = np.asarray(images, dtype=np.float64)
-    gray = gray.mean(axis=3) if gray.ndim == 4 else gray
-    flat = gray.reshape(len(gray), -1)
-    roughness = []
-    for order in (1, 2):
-        parts = [np.diff(gray, n=order, axis=axis).reshape(len(gray), -1) for axis in (1, 2)]
-        roughness.append(np.sqrt((np.concatenate(parts, axis=1) ** 2).mean(axis=1)))
-    return np.column_stack([flat.mean(axis=1), flat.std(axis=1), *roughness])
 
 
 def side_effects(
@@ -66,8 +49,8 @@ def side_effects(
     row = {str(name): i for i, name in enumerate(stimulus)}
     ends = (np.array([row[str(name)] for name in edits[end].values]) for end in ("source", "target"))
     source, target = ends
-    scale = np.maximum(image_quantities(real).std(axis=0), 1e-12)
-    on_edits, on_images = (image_quantities(x) / scale for x in (edits["image"].values, images))
+    scale = np.maximum(_quantities(real).std(axis=0), 1e-12)
+    on_edits, on_images = (_quantities(x) / scale for x in (edits["image"].values, images))
     group, method = edits["group"].values.astype(str), edits["method"].values.astype(str)
     unguided = {
         (g, s): on_edits[i]
@@ -100,6 +83,10 @@ def side_effects(
                 "retention": moved.retention,
             }
     return _adjusted(table)
+
+
+def _quantities(images: np.ndarray) -> np.ndarray:
+    return low_level_features(images)[:, : len(QUANTITIES)]
 
 
 def _sign_flip_p(change: np.ndarray, source: np.ndarray, draws: Draws) -> np.ndarray:
