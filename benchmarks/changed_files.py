@@ -91,16 +91,33 @@ def change_dataset(file: h5py.File, rng: np.random.Generator) -> None:
     file[name].attrs.update(attributes)
 
 
-def change_size(file: h5py.File, rng: np.random.Generator) -> None:
+def change_tensor(arrays: dict[str, np.ndarray], name: str, kind: int, rng: np.random.Generator) -> bool:
+    """Remove, cast, cut or fill a tensor (kinds 0 to 3); return whether the kind was one of these."""
+    if kind == 0:
+        del arrays[name]
+    elif kind == 1:
+        arrays[name] = arrays[name].astype(np.float64)
+    elif kind == 2:
+        arrays[name] = arrays[name].ravel()[: rng.integers(arrays[name].size + 1)]
+    elif kind == 3:
+        arrays[name] = np.full_like(arrays[name], [np.nan, np.inf, 0, -1][rng.integers(4)])
+    return kind < 4
+
+
+def inflate(file: h5py.File, name: str, rng: np.random.Generator) -> None:
     """Say that a dataset is far larger than its bytes."""
-    names = [name for name in objects(file) if isinstance(file[name], h5py.Dataset)]
-    name = pick([name for name in names if file[name].ndim], rng)
     old = file[name]
     attributes, dtype, rest = dict(old.attrs), old.dtype, old.shape[1:]
     del file[name]
     shape = (int(10 ** rng.uniform(6, 12)), *rest)
     file.create_dataset(name, shape, dtype, chunks=(min(shape[0], 4096), *rest), compression="gzip")
     file[name].attrs.update(attributes)
+
+
+def change_size(file: h5py.File, rng: np.random.Generator) -> None:
+    """Inflate one of the datasets."""
+    names = [name for name in objects(file) if isinstance(file[name], h5py.Dataset)]
+    inflate(file, pick([name for name in names if file[name].ndim], rng), rng)
 
 
 def move(file: h5py.File, rng: np.random.Generator) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from changed_files import change_tensor
 from fuzz_reading import endings
 from hostile import LIMIT_S, Watch, ending_of, judge, say
 
@@ -109,16 +110,7 @@ def change_tensors(path: Path, rng: np.random.Generator) -> None:
         arrays, metadata = read_tensors(data)
         arrays = dict(arrays)
         name = list(arrays)[rng.integers(len(arrays))]
-        kind = rng.integers(5)
-        if kind == 0:
-            del arrays[name]
-        elif kind == 1:
-            arrays[name] = arrays[name].astype(np.float64)
-        elif kind == 2:
-            arrays[name] = arrays[name].ravel()[: rng.integers(arrays[name].size + 1)]
-        elif kind == 3:
-            arrays[name] = np.full_like(arrays[name], [np.nan, np.inf, 0, -1][rng.integers(4)])
-        else:
+        if not change_tensor(arrays, name, rng.integers(5), rng):
             arrays[f"more.{name}"] = arrays[name]
         data = write_tensors(arrays, metadata)
     elif rng.random() < 0.5:

@@ -34,6 +34,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fuzz_priors
+from changed_files import change_tensor, inflate
 from fuzz_reading import endings
 from hostile import LIMIT_S, Watch, ending_of, judge, say
 
@@ -110,15 +111,7 @@ def change_weights(file: h5py.File, rng: np.random.Generator) -> str:
     arrays = dict(arrays)
     name = list(arrays)[rng.integers(len(arrays))]
     kind = rng.integers(6)
-    if kind == 0:
-        del arrays[name]
-    elif kind == 1:
-        arrays[name] = arrays[name].astype(np.float64)
-    elif kind == 2:
-        arrays[name] = arrays[name].ravel()[: rng.integers(arrays[name].size + 1)]
-    elif kind == 3:
-        arrays[name] = np.full_like(arrays[name], [np.nan, np.inf, 0, -1][rng.integers(4)])
-    else:
+    if not change_tensor(arrays, name, kind, rng):
         metadata["nwb-migvis"] = json.dumps(odd_place(json.loads(metadata["nwb-migvis"]), rng))
     data = write_tensors(arrays, metadata)
     if rng.random() < 0.1:
@@ -165,12 +158,7 @@ def change_size(file: h5py.File, rng: np.random.Generator) -> str:
     names = [f"{RUN}/{n}" for n in datasets_of(file) if file[f"{RUN}/{n}"].dtype.kind != "O"]
     names = [*names, *SESSION] if rng.random() < 0.3 else names
     name = names[rng.integers(len(names))]
-    old = file[name]
-    attributes, dtype, rest = dict(old.attrs), old.dtype, old.shape[1:]
-    del file[name]
-    shape = (int(10 ** rng.uniform(6, 12)), *rest)
-    file.create_dataset(name, shape, dtype, chunks=(min(shape[0], 4096), *rest), compression="gzip")
-    file[name].attrs.update(attributes)
+    inflate(file, name, rng)
     return f"size of {name.removeprefix(RUN)}"
 
 

@@ -1,6 +1,8 @@
-"""What test files share: settings of the shortest run, the command line, threads of parallel workers."""
+"""What test files share: the shortest run, a small session, the command line, threads of workers."""
 
 import os
+import shutil
+from pathlib import Path
 
 # Workers share the cores, so each keeps to one thread. These are read when numpy and torch are imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -8,6 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ[name] = "1"
 
 import pytest
+from examples import write_session
 
 from nwb_migvis.cli import main
 from nwb_migvis.config import EvidenceConfig
@@ -24,6 +27,18 @@ def least_config():
         synthesis={"n_pairs": 6, "n_traversal": 1},
         evidence={"min_reader_score": EvidenceConfig().min_reader_score},
     )
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory) -> Path:
+    """A small session that no test changes."""
+    return write_session(tmp_path_factory.mktemp("pristine") / "session.nwb")
+
+
+@pytest.fixture
+def session(pristine, tmp_path) -> Path:
+    """A copy of it for one test; some files define sessions of their own."""
+    return Path(shutil.copy(pristine, tmp_path / "session.nwb"))
 
 
 @pytest.fixture

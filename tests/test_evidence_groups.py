@@ -205,3 +205,20 @@ def test_a_group_is_stable_beyond_strangers_only_if_its_fits_agree():
     same = np.hstack([held[:, :2]] * 3)
     alike = beyond_strangers(same, [same], groups=groups, weight=weight)
     assert all(own.p_value == 1 and own.difference == pytest.approx(0) for own in alike.values())
+
+
+@pytest.mark.parametrize("labels", [("x", "y", "z"), ()], ids=["supervised", "free"])
+def test_groups_that_all_share_one_factor_are_not_stable_beyond_strangers(labels):
+    own = tuple((label,) for label in labels) or ((), (), ())
+    groups, called = LatentGroups(("a", "b", "c"), (2, 2, 2), own), []
+    for seed in range(40):
+        rng = np.random.default_rng([11, seed])
+        factor = rng.normal(size=(64, 2))
+
+        def fit(rng=rng, factor=factor):
+            return np.hstack([factor + 0.8 * rng.normal(size=(64, 2)) for _ in range(3)])
+
+        weight = Exchange.singles(64).bootstrap(99, rng)
+        agreement = beyond_strangers(fit(), [fit(), fit()], groups=groups, weight=weight)
+        called += [each.p_value < 0.05 for each in agreement.values()]
+    assert np.mean(called) <= 0.05  # matching free groups picks the most similar: the test must allow for it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import zlib
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from examples import example_results, write_session
+from examples import example_results
 from layouts import index_series, optical_series
 
 from nwb_migvis import MigvisError, inspect_session, memory, memory_limit, read_results, read_session
@@ -22,16 +21,6 @@ from nwb_migvis.report import figures
 from nwb_migvis.store import validate_file, write_results
 
 GIB = 2**30
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory) -> Path:
-    return write_session(tmp_path_factory.mktemp("pristine") / "session.nwb")
-
-
-@pytest.fixture
-def session(pristine, tmp_path) -> Path:
-    return Path(shutil.copy(pristine, tmp_path / "session.nwb"))
 
 
 def claim(path: Path, place: str, shape: tuple[int, ...]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -18,16 +17,6 @@ from pynwb.image import ImageSeries
 
 from nwb_migvis import MigvisError
 from nwb_migvis.store import check_destination, destination, list_runs, write_results
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory) -> Path:
-    return write_session(tmp_path_factory.mktemp("pristine") / "session.nwb")
-
-
-@pytest.fixture
-def session(pristine, tmp_path) -> Path:
-    return Path(shutil.copy(pristine, tmp_path / "session.nwb"))
 
 
 @pytest.fixture(autouse=True)

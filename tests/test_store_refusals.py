@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -36,16 +35,6 @@ from nwb_migvis.store.canonical import canonical, differences
 from nwb_migvis.store.dates import is_same_time
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="processes of their own are forked on Linux")
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory) -> Path:
-    return write_session(tmp_path_factory.mktemp("pristine") / "session.nwb")
-
-
-@pytest.fixture
-def session(pristine, tmp_path) -> Path:
-    return Path(shutil.copy(pristine, tmp_path / "session.nwb"))
 
 
 def names(folder: Path) -> set[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from examples import WEIGHTS, example_results, with_unit_rows, write_session
+from examples import WEIGHTS, example_results, with_unit_rows
 
 from nwb_migvis import MigvisError, read_results
 from nwb_migvis.store import check_destination, copying, list_runs, write, write_results
@@ -23,16 +23,6 @@ from nwb_migvis.store.private import temporary_path
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 REAL = ("nwb_dicarlo_layout/session_with_images.nwb", "nwb_dicarlo_layout/aggregated.nwb")
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory) -> Path:
-    return write_session(tmp_path_factory.mktemp("pristine") / "session.nwb")
-
-
-@pytest.fixture
-def session(pristine, tmp_path) -> Path:
-    return Path(shutil.copy(pristine, tmp_path / "session.nwb"))
 
 
 def differing(source: Path, copy: Path, skip: tuple[str, ...] = ()) -> list[str]:
