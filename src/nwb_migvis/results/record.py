@@ -13,6 +13,7 @@ import xarray as xr
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.plain import Json, free_name
+from nwb_migvis.results.plots import Plots
 from nwb_migvis.results.printing import results_html, results_lines
 from nwb_migvis.results.table import group_table
 
@@ -210,6 +211,11 @@ class Results:
 
     def _repr_html_(self) -> str:
         return results_html(self)
+
+    @property
+    def plot(self) -> Plots:
+        """Figures of these results: `results.plot.NAME(...)` is `nwb_migvis.plot.NAME(results, ...)`."""
+        return Plots(self)
 
     def table(self) -> str:
         """Return the latent groups with their evidence as plain text, as the command line prints them."""
