@@ -21,6 +21,7 @@ from nwb_migvis.plot.axes import (
     set_title,
     short_name,
 )
+from nwb_migvis.plot.recorded import doses
 from nwb_migvis.results import PARTS, Results
 
 if TYPE_CHECKING:
@@ -218,16 +219,14 @@ def dose(
     matplotlib.axes.Axes
         One line per reader and score. There are few pairs at each strength.
     """
-    record = results.provenance.get("appearance", {}).get("dose", {})
-    cells = record.get("cells", {})
+    strength, cells = doses(results)
     group = one_of(group, list(cells), "group", hint="no edits at rising strengths were measured")
     label = one_of(label, list(cells[group]), "label")
     ax = own_axes(ax)
     for i, (reader, measured) in enumerate(cells[group][label].items()):
         for score, line in (("transfer", "o-"), ("retention", "s--")):
-            values = [np.nan if value is None else value for value in measured[score]]
             words = f"{score} ({short_name(reader, 12)})"
-            ax.plot(record["strength"], values, line, ms=3, color=COLOURS[i % len(COLOURS)], label=words)
+            ax.plot(strength, measured[score], line, ms=3, color=COLOURS[i % len(COLOURS)], label=words)
     ax.axhline(0, color=GRAY, lw=0.8)
     set_label(ax, "x", "start step / T")
     set_title(ax, f"{short_name(group)}: {short_name(label)}")

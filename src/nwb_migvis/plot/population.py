@@ -18,6 +18,7 @@ from nwb_migvis.plot.axes import (
     set_title,
     short_name,
 )
+from nwb_migvis.plot.recorded import curves
 from nwb_migvis.results import Results
 
 if TYPE_CHECKING:
@@ -113,12 +114,14 @@ def _scatter(ax: Any, places: np.ndarray, values: np.ndarray | None, *, name: st
         legend(ax, loc="center left", bbox_to_anchor=(1, 0.5), title=title, markerscale=1.4)
 
 
-def loadings(results: Results, *, ax: Axes | None = None) -> Axes:
-    """Draw the loading of each unit on each latent, units by electrode group where the file has them.
+def loadings(results: Results, *, places: np.ndarray | None = None, ax: Axes | None = None) -> Axes:
+    """Draw the loading of each unit on each latent, units sorted by place.
 
     Parameters
     ----------
     results : Results
+    places : numpy.ndarray of str, shape (unit,), optional
+        Where each unit is, to sort them by; the electrode group where the file has it with the results.
     ax : matplotlib.axes.Axes, optional
 
     Returns
@@ -127,9 +130,10 @@ def loadings(results: Results, *, ax: Axes | None = None) -> Axes:
         Loadings are parameters, not held-out numbers. Colours span the 99th percentile of their sizes.
     """
     values = results.units["loading"].transpose("unit", "latent").values
-    places = None
-    if "electrode_group" in results.units.coords:
-        places = results.units["electrode_group"].values.astype(str)
+    if places is None and "electrode_group" in results.units.coords:
+        places = results.units["electrode_group"].values
+    if places is not None:
+        places = np.asarray(places).astype(str)
         values = values[np.argsort(places, kind="stable")]
     ax = own_axes(ax, width_in=COLUMN_IN, height_in=COLUMN_IN)
     finite = np.abs(values[np.isfinite(values)])
@@ -149,7 +153,7 @@ def loadings(results: Results, *, ax: Axes | None = None) -> Axes:
             ax.axhline(edge, color="black", lw=0.6)
         middles = (np.concatenate([[-0.5], edges]) + np.concatenate([edges, [len(values) - 0.5]])) / 2
         ax.set_yticks(middles, labels=[short_name(p, 14) for p in sorted(set(places))], parse_math=False)
-    set_label(ax, "y", "unit" if places is None else "unit, by electrode group")
+    set_label(ax, "y", "unit" if places is None else "unit, by place")
     return ax
 
 
@@ -197,20 +201,16 @@ def training(results: Results, *, what: str | None = None, ax: Axes | None = Non
     MigvisError
         If the file holds no curves: those of earlier versions do not.
     """
-    curves = {
-        str(name): (np.asarray(one["step"], float), np.asarray(one["loss"], float))
-        for name, one in results.provenance.get("training", {}).items()
-        if len(one["step"]) > 1
-    }
-    if not curves:
+    trained = curves(results)
+    if not trained:
         raise MigvisError("found no training curves in the results; expected a run of version 0.2 or later")
     ax = own_axes(ax)
     if what is not None:
-        curves = {one_of(what, list(curves), "training"): curves[what]}
-    for i, (name, (step, loss)) in enumerate(curves.items()):
+        trained = {one_of(what, list(trained), "training"): trained[what]}
+    for i, (name, (step, loss)) in enumerate(trained.items()):
         if what is None:
-            step, span = step / step[-1], max(loss[0] - loss.min(), 1e-12)
-            loss = (loss - loss.min()) / span
+            step, span = step / max(step[-1], 1), max(float(loss[0] - np.nanmin(loss)), 1e-12)
+            loss = (loss - np.nanmin(loss)) / span
         ax.plot(step, loss, color=COLOURS[i % len(COLOURS)], label=short_name(name))
     set_label(ax, "x", "step" if what else "share of the steps")
     set_label(ax, "y", "loss on validation stimuli" + ("" if what else ", 1: first, 0: least"))
