@@ -64,13 +64,14 @@ def cli() -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--train-prior", is_flag=True, help="Train the prior from scratch; do not use the shipped one.")
+@click.option("--no-report", is_flag=True, help="Do not write a page about the results.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
-def demo(out: str, seed: int, train_prior: bool, quiet: bool) -> None:
+def demo(out: str, seed: int, train_prior: bool, no_report: bool, quiet: bool) -> None:
     """Simulate a session with known answers, run everything on it, and show what was found."""
     from nwb_migvis.demo import run_demo
 
     _set_quiet(quiet)
-    run_demo(Path(out), seed=seed, train_prior=train_prior, say=click.echo)
+    run_demo(Path(out), seed=seed, train_prior=train_prior, report=not no_report, say=click.echo)
 
 
 @cli.command()
@@ -141,6 +142,7 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     is_flag=True,
     help="Only compare numbers and sizes of groups; write nothing.",
 )
+@click.option("--no-report", is_flag=True, help="Do not write a page about the results beside them.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @memory_option
 def run(paths: tuple[str, ...], **options: Any) -> None:
@@ -175,6 +177,19 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
     for written, results in done:
         click.echo(group_table(results))
         click.echo(f"wrote {written}")
+        if not options["no_report"]:
+            _report_on(written, name, images=reading.get("images"))
+
+
+def _report_on(written: Path, name: str, *, images: str | None) -> None:
+    """Write the page of a finished run; what keeps it from being written does not undo the run."""
+    from nwb_migvis.report import report_path, write_report
+
+    folder = images if images and Path(images).is_dir() else None
+    try:
+        click.echo(f"wrote {write_report(written, name, out=report_path(written, name), images=folder)}")
+    except MigvisError as error:
+        click.echo(f"no report: {error}")
 
 
 def _print_sweep(paths: tuple[str, ...], config: Any, reading: dict[str, Any]) -> None:
@@ -247,28 +262,51 @@ def synthesize(path: str, **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("path", type=click.Path())
-@click.option("--name", help="The run, where the file holds several.")
-@click.option("--out", type=click.Path(), metavar="PNG", help="Figure to write; default: beside PATH.")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
+@click.option("--name", help="The run, where a file holds several.")
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(),
+    metavar="HTML|PNG",
+    help="Page to write; or, as PNG, only the figure of its edits. Default: NAME_report.html beside FILE.",
+)
+@click.option("--csv", type=click.Path(), metavar="CSV", help="Write the table of groups here, too.")
 @click.option(
     "--images", type=click.Path(), metavar="DIR", help="Folder of the images, where the file has none."
 )
 @memory_option
-def report(path: str, name: str | None, out: str | None, images: str | None) -> None:
-    """Print the groups of a written file with their evidence, and draw its edits."""
-    from nwb_migvis.extras import FIGURES, require
-    from nwb_migvis.report import draw_edits, group_table
+def report(
+    paths: tuple[str, ...], name: str | None, out: str | None, csv: str | None, images: str | None
+) -> None:
+    """Write a page about the results in FILE: what holds, pictures, figures. Print the groups too.
+
+    The page stands alone and is made from the file alone. Several files make one page with a row per session.
+    """
+    from nwb_migvis.report import group_table, write_groups, write_report
     from nwb_migvis.store import read_results
 
+    read = [read_results(path, name) for path in paths]
+    if csv is not None:
+        click.echo(f"wrote {write_groups(read, csv)}")
+    for results in read:
+        click.echo(group_table(results))
+    if out is not None and out.endswith(".png"):
+        _draw(paths, name, out=out, images=images)
+        return
+    click.echo(f"wrote {write_report(paths, name, out=out, images=images)}")
+
+
+def _draw(paths: tuple[str, ...], name: str | None, *, out: str, images: str | None) -> None:
+    from nwb_migvis.extras import FIGURES, require
+    from nwb_migvis.report import draw_edits
+
     require(FIGURES, what="a figure")
-    results = read_results(path, name)
-    click.echo(group_table(results))
-    figure = draw_edits(path, name, out=out, images=images)
-    click.echo(
-        f"drew {figure}"
-        if figure
-        else "no figure: the run holds no edits at rising strengths (synthesis.dose)"
-    )
+    if len(paths) != 1:
+        raise MigvisError(f"found {len(paths)} files; expected one for a figure; give --out a page (.html)")
+    figure = draw_edits(paths[0], name, out=out, images=images)
+    absent = "no figure: the run holds no edits at rising strengths (synthesis.dose)"
+    click.echo(f"drew {figure}" if figure else absent)
 
 
 @cli.command()

@@ -74,11 +74,7 @@ def evidence_charts(results: Results) -> list[Chart]:
             "Parts of each verdict with 95 % intervals. Filled marks: the part holds.",
             size_in=tall,
         ),
-        chart(
-            results.plot.variance,
-            "Variance of the responses that each group explains.",
-            size_in=tall,
-        ),
+        variance_chart(results),
         chart(
             results.plot.decoding,
             "Labels decoded from each group, beyond other labels, image features and time where that was "
@@ -113,6 +109,14 @@ def evidence_charts(results: Results) -> list[Chart]:
         for group, label in _doses(results)
     ]
     return [one for one in made if one is not None]
+
+
+def variance_chart(results: Results) -> Chart | None:
+    """Return the chart of the variance that each group explains."""
+    size_in = (5.4, min(8.0, 1.6 + 0.4 * len(results.groups)))
+    return chart(
+        results.plot.variance, "Variance of the responses that each group explains.", size_in=size_in
+    )
 
 
 def population_charts(results: Results, places: np.ndarray | None) -> list[Chart]:

@@ -1,11 +1,10 @@
-"""A page that stands alone: what was recorded, what holds of each group, its pictures, and how it was made."""
+"""A page that stands alone: what was recorded, what holds of each group, pictures, and how it was made."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -19,11 +18,11 @@ from nwb_migvis.errors import MigvisError, printable
 from nwb_migvis.extras import REPORT, require
 from nwb_migvis.files import as_path
 from nwb_migvis.plot.axes import short_name
-from nwb_migvis.plot.recorded import table
+from nwb_migvis.plot.recorded import extremes, numbers, table
 from nwb_migvis.read.places import Recording, read_recording
 from nwb_migvis.read.recorded import read_shown, small_images
 from nwb_migvis.report.again import command, settings
-from nwb_migvis.report.charts import evidence_charts, latent_chart, population_charts
+from nwb_migvis.report.charts import evidence_charts, latent_chart, population_charts, variance_chart
 from nwb_migvis.report.gallery import MOST_BYTES, gallery
 from nwb_migvis.report.sentences import claims, part_rows
 from nwb_migvis.results import Results
@@ -136,7 +135,7 @@ def page(source: Source) -> str:
         )
     return _render(
         "page.html",
-        title=f"{short_name(source.recording.identifier or source.path.stem, 60)}: {short_name(results.name)}",
+        title=f"{_session_name(source)}: {short_name(results.name)}",
         file=printable(source.path.name),
         run=printable(results.name),
         facts=facts(source),
@@ -159,7 +158,7 @@ def sessions_page(sources: Sequence[Source]) -> str:
         told = claims(source.results)
         rows.append(
             {
-                "title": short_name(source.recording.identifier or source.path.stem, 60),
+                "title": _session_name(source),
                 "file": printable(source.path.name),
                 "run": printable(source.results.name),
                 "facts": facts(source),
@@ -167,7 +166,7 @@ def sessions_page(sources: Sequence[Source]) -> str:
                 "claims": [{"name": short_name(c.group, 60), "state": c.state, "text": c.text} for c in told],
                 "n_established": sum(c.state == "established" for c in told),
                 "notes": [printable(note) for note in _list(source.results.provenance.get("notes"))],
-                "variance": _with_chart(source.results),
+                "variance": variance_chart(source.results),
             }
         )
     return _render("sessions.html", title=f"{len(rows)} sessions", rows=rows)
@@ -180,6 +179,7 @@ def facts(source: Source) -> dict[str, str]:
     repeats = results.latents["n_presentations"].values
     reliability = results.units["reliability"].values
     reliability = reliability[np.isfinite(reliability)]
+    parts = [f"{split.count(part)} {part}" for part in dict.fromkeys(split)]
     areas = [short_name(area, 60) for area in recording.areas]
     said = {
         "Session": recording.identifier,
@@ -188,33 +188,21 @@ def facts(source: Source) -> dict[str, str]:
         "Subject": recording.subject,
         "Area": ", ".join(areas[:6]) + (f" and {len(areas) - 6} more" if len(areas) > 6 else ""),
         "Units": str(results.units.sizes["unit"]),
-        "Images": f"{len(split)} ({', '.join(f'{split.count(part)} {part}' for part in dict.fromkeys(split))})",
-        "Repeats": f"{repeats.min()} to {repeats.max()}, median {np.median(repeats):g}"
-        if len(repeats)
-        else "",
-        "Reliability": f"median {np.median(reliability):.2f} over units"
-        if reliability.size
-        else "not defined",
+        "Images": f"{len(split)} ({', '.join(parts)})",
+        "Repeats": f"{repeats.min()} to {repeats.max()}, median {np.median(repeats):g}" if split else "",
+        "Reliability": f"median {np.median(reliability):.2f} of units" if reliability.size else "not defined",
         "Counting window": _window(results),
     }
     return {key: value for key, value in said.items() if value}
 
 
+def _session_name(source: Source) -> str:
+    return short_name(source.recording.identifier or source.path.stem, 60)
+
+
 def _window(results: Results) -> str:
-    window = table(results.provenance, "reading").get("window_s")
-    if not (
-        isinstance(window, list) and len(window) == 2 and all(isinstance(x, int | float) for x in window)
-    ):
-        return ""
-    return f"{window[0]:g} to {window[1]:g} s after onset"
-
-
-def _with_chart(results: Results) -> Any:
-    from nwb_migvis.report.charts import chart
-
-    return chart(
-        results.plot.variance, "Variance of the responses that each group explains.", size_in=(4.6, 2.6)
-    )
+    window = numbers(table(results.provenance, "reading").get("window_s"))
+    return "" if window is None or len(window) != 2 else f"{window[0]:g} to {window[1]:g} s after onset"
 
 
 def _made(results: Results) -> dict[str, str]:
@@ -256,8 +244,6 @@ def _source(path: Path, results: Results, images: str | Path | None) -> Source:
 
 def _small(session: Any, results: Results) -> dict[str, np.ndarray] | None:
     """Return the images that a page can show, at the size of the edits."""
-    from nwb_migvis.plot.recorded import extremes
-
     edits = results.synthesized
     names = {*edits["source"].values.tolist(), *edits["target"].values.tolist()}
     for group in results.groups.index:
@@ -340,7 +326,7 @@ def _write(out: Path, text: str) -> None:
         try:
             with temporary.open("x", encoding="utf-8", newline="\n") as file:
                 file.write(text)
-            os.replace(temporary, out)
+            temporary.replace(out)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:

@@ -15,6 +15,8 @@ STATES = ("not established", "established", "confounded", "not measured")
 """Beginnings of verdicts; what begins otherwise is "unknown"."""
 
 _MOST_LABELS = 4
+_ORDER = ("decoded", "shown", "stable", "beyond_labels", "repeatable")
+"""Parts as a sentence names them."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,15 @@ def _claim(results: Results, i: int) -> Claim:
     if not any(part.is_measured for part in parts.values()):
         return Claim(group, state, _without_parts(verdict, row), parts)
     said = {name: _said(results, group, row, name) for name in PARTS}
-    hold = [said[name] for name in PARTS if parts[name].holds]
-    fail = [f"not {said[name]}" for name in PARTS if parts[name].is_measured and not parts[name].holds]
+    hold = [said[name] for name in _ORDER if parts[name].holds]
+    fail = [f"not {said[name]}" for name in _ORDER if parts[name].is_measured and not parts[name].holds]
     listed = "; ".join([*hold, *fail])
     if state == "established":
         labels = _labels(str(row["supervised_by"]))
         head = f"encodes {labels}" if labels else "holds what no label of the session names"
         return Claim(group, state, f"{head}: {listed}.", parts)
     if state == "not established":
-        return Claim(group, state, f"not established: {'; '.join([*fail, *hold])}.", parts)
+        return Claim(group, state, f"{'; '.join([*fail, *hold])}.", parts)
     head = verdict if state != "unknown" else "no verdict"
     return Claim(group, state, f"{_shorten(head)}. Measured all the same: {listed}.", parts)
 
