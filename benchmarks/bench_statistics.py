@@ -229,7 +229,7 @@ def gaps_covered(rng: np.random.Generator, k: int, n: int, right: tuple[float, f
     low, high = mig_interval(label, weight, rng)
     gap = gap_intervals({"kind": label}, weight, supervised_by={"first": ("kind",)})["first"]
     mig = (information[0] - information[1]) / np.log(k)
-    return low <= mig <= high, gap[0] <= (right[0] - right[1]) * (1 - 1 / k) <= gap[1]
+    return low <= mig <= high, gap[0] <= right[0] - right[1] <= gap[1]
 
 
 def independence(n: int) -> None:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import xarray as xr
 from scipy import stats
 
 from nwb_migvis.evidence.beyond import gabor_energies, image_features, label_features, variance_beyond
@@ -57,10 +56,12 @@ def test_gaps_are_one_for_a_label_held_alone_and_zero_for_one_held_twice():
     labels = {"alone": z[:, 0], "twice": z[:, 1], "kind": kind}
     found = decode_labels(z, as_labels(labels), groups=LatentGroups(("x", "y"), (2, 2), ((), ())), seed=0)
     mig = group_mig(found["information"], found["entropy"])
-    sap = group_sap(found["score"], xr.full_like(found["score"], 1 / 3).where(found["label"] == "kind", 0.0))
+    sap = group_sap(found["scaled"])
+    right = found["score"].sel(label="kind")
+    np.testing.assert_allclose(found["scaled"].sel(label="kind"), (right - 1 / 3) / (2 / 3))
     assert mig.sel(label="alone") > 0.85 and sap.sel(label="alone") > 0.95
     assert mig.sel(label="twice") < 0.1 and sap.sel(label="twice") < 0.02
-    assert mig.sel(label="kind") > 0.9 and 0.55 < sap.sel(label="kind") < 2 / 3 + 1e-9
+    assert mig.sel(label="kind") > 0.9 and 0.8 < sap.sel(label="kind") < 1 + 1e-9
     alone = found.isel(group=[0])
     assert np.isnan(group_mig(alone["information"], alone["entropy"])).all()
 

@@ -325,13 +325,13 @@ def _decoding(latents: SessionLatents, design: Design, context: Context) -> tupl
     )
     own["decoding"], own["decoding_p"] = table["own_score"].values, table["own_p"].values
     own["own_group_gap"] = pd.Series(
-        own_group_gap(table["score"], supervised_by=latents.groups.supervised_by), dtype=float
+        own_group_gap(table["scaled"], supervised_by=latents.groups.supervised_by), dtype=float
     )
     for end in ("low", "high"):
         own[f"own_group_gap_{end}"] = table[f"gap_{end}"].values
     decoding = table[["score", "chance", "p_value", "q_value", "score_all", "mig_low", "mig_high"]].assign(
         mig=group_mig(table["information"], table["entropy"]),
-        sap=group_sap(table["score"], table["chance"].clip(min=0)),
+        sap=group_sap(table["scaled"]),
     )
     return decoding, own
 
