@@ -5,8 +5,8 @@
 Groups "pose" (the number x) and "kind" (the category) of two latents each, one free group of two; 24 units;
 `calibration_kinds.py` says what each kind is. Each is made in two sizes. Printed per group: how often it was
 established, confounded and not measured; for groups that are not encoded, those established beyond .05 (by
-more than the binomial error of so many fits) are marked "!". A free group can only be named where it is stable:
-a second fit is made for the kinds that say whether it should be.
+more than the binomial error of so many fits) are marked "!". A free group can only be named where it is
+stable: a second fit is made for the kinds that say whether it should be.
 """
 
 from __future__ import annotations
