@@ -7,7 +7,7 @@ Kinds:
 - variance: a population of one factor, read out by one noisy latent. Variance explained (should be 1), and
   how often its interval holds the value on 2000 further stimuli.
 - unique: two noisy read-outs of one factor. How often p of the unique part is at most 0.05.
-- drift_taken_out: the same population in random order, with slow drift of every unit's gain, corrected or not;
+- drift_taken_out: the same population in random order, with slow drift of units' gain, corrected or not;
   the change from what is explained without either.
 - category: edits that depend on their source alone. How often p of transfer is at most 0.05, with 2, 3 and 8
   categories; with two, targets are drawn from both, since otherwise nothing can be permuted.
