@@ -129,14 +129,14 @@ def decode_labels(
     xarray.Dataset
         Over (group, label): `score`, `scaled` (the same with 0 for guesses and 1 for perfect), `chance` (the
         score's mean over the permutations), `p_value`, `q_value` (of Benjamini and Hochberg over all cells)
-        and `information` (nats, see `disentanglement.mutual_information`). Over label: `score_all` from all latents, `entropy` (nats),
-        `mig_low` and `mig_high`, the ends of the interval of the information gap. Over group: `own_score` and
-        `own_p`, the mean over the group's own labels and its p-value under the same permutations; `gap_low`
-        and `gap_high`, the ends of the interval of `own_group_gap`. Intervals need permutations. Labels that
-        different stimuli have are tested apart, and the smallest p-value is multiplied by the number of
-        tests. Scores are R2 (over cosine and sine together for a label that wraps) or balanced accuracy (the
-        mean over classes of the share that is read right). They are NaN where a label does not vary or fewer
-        than twenty stimuli have one.
+        and `information` (nats, see `disentanglement.mutual_information`). Over label: `score_all` from all
+        latents, `entropy` (nats), `mig_low` and `mig_high`, the ends of the interval of the information gap.
+        Over group: `own_score` and `own_p`, the mean over the group's own labels and its p-value under the
+        same permutations; `gap_low` and `gap_high`, the ends of the interval of `own_group_gap`. Intervals
+        need permutations. Labels that different stimuli have are tested apart, and the smallest p-value is
+        multiplied by the number of tests. Scores are R2 (over cosine and sine together for a label that
+        wraps) or balanced accuracy (the mean over classes of the share that is read right). They are NaN
+        where a label does not vary or fewer than twenty stimuli have one.
     """
     codes = {code.name: code for code in code_labels(labels)}
     encoded = {name: code.encode(labels[name].values) for name, code in codes.items()}
@@ -163,7 +163,9 @@ def decode_labels(
                 table.put("score", group, name, score)
                 if group is not None:
                     n_classes = int((goal > 0).any(axis=0).sum()) if code.classes else 0
-                    table.put("scaled", group, name, float(above_chance(score, n_classes)) if n_classes else score)
+                    table.put(
+                        "scaled", group, name, float(above_chance(score, n_classes)) if n_classes else score
+                    )
                 read_bins = bin_indices(code, values[name], code.decode(read[:, 0]))
                 table.put_information(group, name, bins[name], read_bins)
                 if group is not None:

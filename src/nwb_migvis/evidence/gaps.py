@@ -71,7 +71,7 @@ class LabelReadings:
             for group, read in self.read.items():
                 right = weight @ (goal * (read[present].argmax(axis=1) == goal.argmax(axis=1))[:, None])
                 balanced = (right / np.maximum(of_class, 1e-12)).sum(axis=1) / n_classes
-                scores[group] = above_chance(balanced, np.maximum(n_classes, 2))
+                scores[group] = np.asarray(above_chance(balanced, np.maximum(n_classes, 2)))
             return scores
         variance = (weight @ goal**2 - (weight @ goal) ** 2 / total[:, None]).sum(axis=1)
         errors = {group: ((read[present] - goal) ** 2).sum(axis=1) for group, read in self.read.items()}

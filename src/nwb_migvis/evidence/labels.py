@@ -67,5 +67,5 @@ def _balanced_accuracy(truth: np.ndarray, read: np.ndarray) -> float:
 
 
 def above_chance(accuracy: np.ndarray | float, n_classes: np.ndarray | int) -> np.ndarray | float:
-    """Scale balanced accuracy over K classes to 0 for guesses and 1 for perfect: (accuracy - 1/K) / (1 - 1/K)."""
+    """Scale balanced accuracy over K classes: 0 for guesses, 1 for perfect. (accuracy - 1/K) / (1 - 1/K)."""
     return (accuracy - 1 / n_classes) / (1 - 1 / n_classes)
