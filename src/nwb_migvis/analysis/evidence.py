@@ -73,9 +73,10 @@ def gather_evidence(
     """Gather the evidence of every session: each on its own, and how well they agree."""
     knows_responses = all(own.knows_responses for own in latents)
     design, n = sessions.design(context.config), len(sessions)
+    with context.clock.of("further fits"):
+        refits, folds = _further_fits(sessions, context) if knows_responses else ([], [])
     with context.clock.of("evidence"):
         readers = [fit_edit_readers(own, made, context) for own, made in zip(latents, edits, strict=True)]
-        refits, folds = _further_fits(sessions, context) if knows_responses else ([], [])
         with one_blas_thread():
             shared: list[tuple[Mapping[str, Any], ...]] = [()] * n
             if knows_responses and n > 1:
