@@ -74,7 +74,7 @@ def model() -> NWBGroupSpec:
             ),
             NWBAttributeSpec(
                 "digests",
-                "SHA-256 digests of the `inputs` and of the `weights` (JSON object).",
+                "SHA-256 digests of the `inputs`, the `weights` and what the `tables` say (JSON object).",
                 "text",
                 required=False,
             ),
