@@ -68,7 +68,7 @@ class Agreement:
     Attributes
     ----------
     difference : float
-        Linear CKA with the partner, minus that with the most similar other group, in the fit where it is least.
+        Linear CKA with the partner minus that with the most similar other group, where it is least.
     interval : (float, float)
         95 % of it, of a bootstrap over whole levels of the stimuli.
     p_value : float
