@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import click
 
 from nwb_migvis.cli_options import (
     config_of,
+    log_option,
     memory_option,
     reading_arguments,
     reading_options,
@@ -22,6 +24,7 @@ from nwb_migvis.cli_options import (
     sorting_options,
 )
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.first_steps import FIRST, Commands, completion_command, config_command
 from nwb_migvis.recovering import recover
 
 
@@ -33,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         cli.main(args=arguments, prog_name="nwb-migvis", standalone_mode=False)
     except click.exceptions.Abort:
-        _fail("interrupted", code=130)
+        _fail(_interrupted(arguments), code=130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -47,15 +50,30 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(0)
 
 
+def _interrupted(arguments: list[str] | None) -> str:
+    """Return what to say after Ctrl-C: how to go on."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not {"run", "demo"} & set(words[:1]):
+        return "interrupted"
+    if any(word == "--cache" or word.startswith("--cache=") for word in words):
+        return "interrupted; nothing was written; the same command goes on from the state in the cache"
+    return "interrupted; nothing was written; with --cache DIR a run goes on where it was interrupted"
+
+
 def _fail(message: str, *, code: int = 1) -> None:
     click.echo(f"nwb-migvis: {message}", err=True)
     sys.exit(code)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="nwb-migvis")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """What does each part of a visual population encode? Latent groups and guided diffusion for NWB."""
+    if context.invoked_subcommand is None:
+        click.echo(FIRST)
 
 
 @cli.command()
@@ -65,6 +83,7 @@ def cli() -> None:
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--train-prior", is_flag=True, help="Train the prior from scratch; do not use the shipped one.")
 @click.option("--no-report", is_flag=True, help="Do not write a page about the results.")
+@log_option
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def demo(out: str, seed: int, train_prior: bool, no_report: bool, quiet: bool) -> None:
     """Simulate a session with known answers, run everything on it, and show what was found."""
@@ -143,6 +162,7 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     help="Only compare numbers and sizes of groups; write nothing.",
 )
 @click.option("--no-report", is_flag=True, help="Do not write a page about the results beside them.")
+@log_option
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @memory_option
 def run(paths: tuple[str, ...], **options: Any) -> None:
@@ -314,12 +334,12 @@ def _draw(paths: tuple[str, ...], name: str | None, *, out: str, images: str | N
 @memory_option
 def validate(path: str) -> None:
     """Check a file against the NWB schema, this package's own rules, and nwbinspector where installed."""
-    from nwb_migvis.runs import validate_written
+    from nwb_migvis.runs import finding_lines, validate_written
     from nwb_migvis.store import list_runs
 
     findings = validate_written(path)
-    for finding in findings:
-        click.echo(f"{finding.importance}: {finding.location}: {finding.message}")
+    for line in finding_lines(findings):
+        click.echo(line)
     serious = [finding for finding in findings if finding.importance == "error"]
     if serious:
         raise MigvisError(
@@ -328,9 +348,12 @@ def validate(path: str) -> None:
     runs = ", ".join(list_runs(path))
     holding = f"results of {runs}" if runs else "no results: `nwb-migvis run` writes them"
     click.echo(f"{path}: valid" + (f" ({len(findings)} remarks)" if findings else "") + f"; holds {holding}")
+    if find_spec("nwbinspector") is None:
+        click.echo("not checked: best practices of the archive; pip install nwbinspector")
 
 
-cli.add_command(recover)
+for command in (recover, config_command, completion_command):
+    cli.add_command(command)
 
 
 def _set_quiet(quiet: bool) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.plain import Json, free_name
+from nwb_migvis.plain import Json, free_name, nearest
 from nwb_migvis.results.plots import Plots
 from nwb_migvis.results.printing import results_html, results_lines
 from nwb_migvis.results.table import group_table
@@ -255,7 +255,7 @@ class Results:
                 if value not in choices[name]:
                     raise MigvisError(
                         f"edits: found {name} = {value!r}; expected some of "
-                        f"{', '.join(choices[name]) or 'none: the run made no edits'}"
+                        f"{nearest(str(value), choices[name]) or 'none: the run made no edits'}"
                     )
             fits &= np.isin(edits[name].values.astype(str), accepted)
         return edits.isel(edit=np.flatnonzero(fits))
