@@ -17,6 +17,7 @@ import xarray as xr
 from examples import STIMULI, UNIT_IDS, WEIGHTS, example_results, write_session
 from pynwb import NWBHDF5IO
 
+import nwb_migvis
 from nwb_migvis import MigvisError, Results, read_results
 from nwb_migvis.results import no_decoding, no_edits, no_selectivity
 from nwb_migvis.store import list_runs, read_weights, validate_file, write_results
@@ -110,6 +111,28 @@ def test_the_file_goes_beside_the_source_and_the_source_stays(session):
     assert out == session.with_name("session_migvis.nwb")
     assert session.read_bytes() == before
     assert {p.name for p in session.parent.iterdir()} == {"session.nwb", "session_migvis.nwb"}
+
+
+def test_software_that_made_the_session_is_named_before_ours(session, tmp_path):
+    source = tmp_path / "converted.nwb"
+    rows = [["neuroconv", "0.7.0"], ["nwb-migvis", "0.0.1"]]
+    with NWBHDF5IO(session, "r") as reading, NWBHDF5IO(source, "w") as writing:
+        nwbfile = reading.read()
+        nwbfile.was_generated_by = rows
+        nwbfile.set_modified()
+        writing.export(src_io=reading, nwbfile=nwbfile)
+    out = tmp_path / "out.nwb"
+    write_results(example_results(), source=source, out=out, weights=WEIGHTS)
+    write_results(example_results(name="second"), source=out, in_place=True, backup=False)
+    with h5py.File(out) as file:
+        named = file["general/was_generated_by"].asstr()[()].tolist()
+    assert named == [*rows, ["nwb-migvis", nwb_migvis.__version__]]
+
+
+def test_files_are_valid_by_an_io_that_is_open(session, written):
+    for path in (session, written):
+        with NWBHDF5IO(path, "r") as io:
+            assert pynwb.validate(io=io) == []
 
 
 def test_parts_without_rows_become_the_empty_datasets():
