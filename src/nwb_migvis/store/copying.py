@@ -15,8 +15,8 @@ from hdmf.build import GroupBuilder
 from hdmf.build.errors import ConstructError
 from pynwb import NWBHDF5IO, NWBFile, get_manager
 
+from ndx_migvis import NAMESPACE
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.extension import NAMESPACE
 from nwb_migvis.results import Results
 from nwb_migvis.store.apart import reason_of, run_apart
 from nwb_migvis.store.canonical import differences
