@@ -162,7 +162,9 @@ def _required(type_name: str, rng: np.random.Generator) -> dict[str, Any]:
     n_latents, n = 2 * len(GROUPS), len(STIMULI)
     if type_name in _AXES:
         axes = np.meshgrid(*(_VALUES[axis] for axis in _AXES[type_name]), indexing="ij")
-        data = {axis: values.ravel().tolist() for axis, values in zip(_AXES[type_name], axes, strict=True)}
+        data: dict[str, Any] = {
+            axis: values.ravel().tolist() for axis, values in zip(_AXES[type_name], axes, strict=True)
+        }
         n_rows = axes[0].size
     else:
         data, n_rows = _special(type_name, n_latents, n, rng)
