@@ -319,6 +319,21 @@ def dandi(paths: tuple[str, ...], folder: str, results_only: bool, overwrite: bo
 
 
 @cli.command()
+@click.argument("path", type=click.Path(), metavar="FILE")
+@click.argument("folder", type=click.Path(), metavar="DIR")
+@click.option("--name", help="The run, where the file holds several.")
+@memory_option
+def export(path: str, folder: str, name: str | None) -> None:
+    """Write the results in FILE into a new DIR: tables as CSV, edits as PNG with a CSV."""
+    from nwb_migvis.store import read_results
+
+    results = read_results(path, name)
+    tables = results.to_tables(folder)
+    images = results.to_images(Path(folder) / "edits") if results.synthesized.sizes["edit"] else []
+    click.echo(f"wrote {len(tables)} tables and {len(images)} images into {folder}")
+
+
+@cli.command()
 @click.argument("path", type=click.Path())
 @memory_option
 def validate(path: str) -> None:

@@ -237,9 +237,16 @@ def _wrong_gallery(group: h5py.Group, results: Results) -> Iterator[Finding]:
         elif not np.array_equal(image[()], expected[name]):
             yield Finding("error", "other pixels than the edit in synthesized_images", image.name)
     order = gallery.get("order_of_images")
-    names = [gallery.file[r].name.rpartition("/")[2] if r else "" for r in order[()]] if order else []
-    if names != list(expected):
+    if order is None or [_name_of(gallery.file, reference) for reference in order[()]] != list(expected):
         yield Finding("error", "another order than that of the edits", f"{gallery.name}/order_of_images")
+
+
+def _name_of(file: h5py.File, reference: h5py.Reference) -> str:
+    """Return the name of what a reference leads to, "" where that is gone."""
+    try:
+        return (file[reference].name or "").rpartition("/")[2]
+    except (ValueError, RuntimeError):
+        return ""
 
 
 def _without_description(group: h5py.Group) -> Iterator[Finding]:
