@@ -51,7 +51,7 @@ def change_subject(path: Path, **fields) -> Path:
 def test_results_alone_are_small_whole_and_valid(session, tmp_path):
     with NWBHDF5IO(session, "a") as io:
         file = io.read()
-        file.add_acquisition(pynwb.TimeSeries("raw", data=np.arange(2e6), unit="V", rate=1.0))
+        file.add_acquisition(pynwb.TimeSeries(name="raw", data=np.arange(2e6), unit="V", rate=1.0))
         io.write(file)
     out = write_results(
         example_results(), source=session, out=tmp_path / "alone.nwb", weights=WEIGHTS, results_only=True
