@@ -163,6 +163,12 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
 )
 @click.option("--no-report", is_flag=True, help="Do not write a page about the results beside them.")
 @log_option
+@click.option(
+    "--results-only",
+    is_flag=True,
+    help="Write a small file of results, with subject and session and without the recording.",
+)
+@click.option("--remove", metavar="NAME", help="Only remove the run of this name from PATH, or from a copy.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @memory_option
 def run(paths: tuple[str, ...], **options: Any) -> None:
@@ -176,12 +182,20 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
     from nwb_migvis.store import Destination
 
     _set_quiet(options["quiet"])
+    if options["remove"] is not None:
+        _remove(paths, options)
+        return
     sorting = sorting_arguments(paths, options)
     reading, config = reading_arguments(options), config_of(options)
     if options["sweep"]:
         _print_sweep(paths, config, reading)
         return
     out, overwrite, name = (options[key] for key in ("out", "overwrite", "name"))
+    if sorting and options["results_only"]:
+        raise MigvisError(
+            "found --results-only with a sorting; expected an NWB session; omit it, and use "
+            "`nwb-migvis dandi --results-only` on the file that is written"
+        )
     if sorting:
         source = SortedSource(
             paths[0], **sorting, images=reading.pop("images", None), resize_px=reading.pop("resize_px", None)
@@ -192,8 +206,9 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
             )
         ]
     else:
-        where = {"out": out, "in_place": options["in_place"], "overwrite": overwrite}
-        done = run_files(paths, **where, name=name, config=config, **reading)
+        keys = ("out", "in_place", "overwrite", "results_only")
+        destination = Destination(**{key: options[key] for key in keys})
+        done = run_files(paths, destination, name=name, config=config, **reading)
     for written, results in done:
         click.echo(group_table(results))
         click.echo(f"wrote {written}")
@@ -210,6 +225,16 @@ def _report_on(written: Path, name: str, *, images: str | None) -> None:
         click.echo(f"wrote {write_report(written, name, out=report_path(written, name), images=folder)}")
     except MigvisError as error:
         click.echo(f"no report: {error}")
+
+
+def _remove(paths: tuple[str, ...], options: dict[str, Any]) -> None:
+    from nwb_migvis.store import remove_run
+
+    where = {key: options[key] for key in ("out", "in_place", "overwrite")}
+    if len(paths) > 1 and options["out"] is not None:
+        raise MigvisError(f"found {len(paths)} files and one --out; expected one of each; omit --out")
+    for path in paths:
+        click.echo(f"wrote {remove_run(path, options['remove'], **where)}")
 
 
 def _print_sweep(paths: tuple[str, ...], config: Any, reading: dict[str, Any]) -> None:
@@ -327,6 +352,43 @@ def _draw(paths: tuple[str, ...], name: str | None, *, out: str, images: str | N
     figure = draw_edits(paths[0], name, out=out, images=images)
     absent = "no figure: the run holds no edits at rising strengths (synthesis.dose)"
     click.echo(f"drew {figure}" if figure else absent)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
+@click.argument("folder", type=click.Path(), metavar="DIR")
+@click.option("--results-only", is_flag=True, help="Publish the results without the recordings.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+def dandi(paths: tuple[str, ...], folder: str, results_only: bool, overwrite: bool) -> None:
+    """Lay FILE out in DIR as the DANDI archive wants it, and validate DIR where dandi is installed."""
+    from nwb_migvis.runs import archive_findings, lay_out
+
+    for place in lay_out(paths, folder, results_only=results_only, overwrite=overwrite):
+        click.echo(f"wrote {place}")
+    findings = archive_findings(folder)
+    if findings is None:
+        click.echo(f"not validated: dandi is not installed; pip install dandi, then: dandi validate {folder}")
+        return
+    for finding in findings:
+        click.echo(finding)
+    if findings:
+        raise MigvisError(f"{folder}: dandi validate found faults; expected none; correct them and run again")
+    click.echo(f"{folder}: valid by dandi validate")
+
+
+@cli.command()
+@click.argument("path", type=click.Path(), metavar="FILE")
+@click.argument("folder", type=click.Path(), metavar="DIR")
+@click.option("--name", help="The run, where the file holds several.")
+@memory_option
+def export(path: str, folder: str, name: str | None) -> None:
+    """Write the results in FILE into a new DIR: tables as CSV, edits as PNG with a CSV."""
+    from nwb_migvis.store import read_results
+
+    results = read_results(path, name)
+    tables = results.to_tables(folder)
+    images = results.to_images(Path(folder) / "edits") if results.synthesized.sizes["edit"] else []
+    click.echo(f"wrote {len(tables)} tables and {len(images)} images into {folder}")
 
 
 @cli.command()

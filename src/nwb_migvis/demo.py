@@ -12,7 +12,7 @@ from nwb_migvis.extras import MODELS, REPORT, SIMULATION, require
 from nwb_migvis.report import draw_edits, group_table, write_report
 from nwb_migvis.runs import run_files
 from nwb_migvis.simulate import simulate_session
-from nwb_migvis.store import validate_file
+from nwb_migvis.store import Destination, validate_file
 
 POSE = ("rotation_x", "rotation_y", "rotation_z", "position_x", "position_y", "size")
 
@@ -97,7 +97,9 @@ def run_demo(
     simulate_session(session, seed=seed)
     minutes = "20" if train_prior else "10"
     say(f"2/4 learning latent groups, training, editing (some {minutes} minutes on two cores) ...")
-    ((_, results),) = run_files([session], out=out, config=demo_config(seed, train_prior=train_prior))
+    ((_, results),) = run_files(
+        [session], Destination(out=out), config=demo_config(seed, train_prior=train_prior)
+    )
     say("3/4 validating the file ...")
     findings = [f for f in validate_file(out, schema=False) if f.importance != "best_practice_suggestion"]
     if findings:

@@ -87,10 +87,19 @@ class StudyState:
             self._made.pop("pictures", None)
         self._made[step] = value
 
-    def take_analysis(self, name: str, dataset: xr.Dataset) -> None:
-        """Keep what a further analysis gave, for the results of every session."""
-        self._analyses[name] = dataset
+    def analyse(self, name: str, study: Any) -> xr.Dataset:
+        """Compute a further analysis of a study, and keep it for the results of every session."""
+        from nwb_migvis.registry import ANALYSES
+        from nwb_migvis.results.analyses import canonical_analysis
+
+        analysis = ANALYSES[name]
+        for step in analysis.needs:
+            self.need(step, to=f"compute {name!r}")
+        with self.step():
+            dataset: xr.Dataset = analysis.compute(study)
+        self._analyses[name] = canonical_analysis(name, dataset)
         self._made.pop("assembled", None)
+        return dataset
 
     def take_prior(self, prior: Prior, pictures: Pictures) -> None:
         """Keep a prior with the images at its size."""

@@ -347,8 +347,7 @@ class Study:
     def compute(self, name: str) -> Any:
         """Compute a further analysis, by the name that it is registered under.
 
-        It is also in `results.analyses`, and `write` stores it, until an earlier step
-        is done again.
+        `results.analyses` has it too, until an earlier step is done again.
 
         Returns
         -------
@@ -357,19 +356,9 @@ class Study:
         Raises
         ------
         MigvisError
-            If there is no analysis of that name, a step that it needs is missing, or it gives what no table
-            can hold.
+            If there is no analysis of that name, a step is missing, or no table can hold what it gives.
         """
-        from nwb_migvis.registry import ANALYSES
-        from nwb_migvis.results.analyses import canonical_analysis
-
-        analysis = ANALYSES[name]
-        for step in analysis.needs:
-            self._state.need(step, to=f"compute {name!r}")
-        with self._state.step():
-            dataset = analysis.compute(self)
-        self._state.take_analysis(name, canonical_analysis(name, dataset))
-        return dataset
+        return self._state.analyse(name, self)
 
     # Results
 

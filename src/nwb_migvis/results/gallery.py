@@ -36,8 +36,15 @@ def gallery_of(edits: xr.Dataset, provenance: Mapping[str, Any]) -> xr.Dataset:
     """
     rows = _rows(edits, _seed(provenance))
     chosen = edits.isel(edit=rows)
-    names = [_name(chosen.isel(edit=i), int(row)) for i, row in enumerate(rows)]
-    return chosen.assign_coords(row=("edit", rows), name=("edit", np.array(names, dtype=str)))
+    names = np.array(edit_names(edits, rows), dtype=str)
+    return chosen.assign_coords(row=("edit", rows), name=("edit", names))
+
+
+def edit_names(edits: xr.Dataset, rows: np.ndarray) -> list[str]:
+    """Return names of edits that say row, group, source, target and strength, and sort by row."""
+    columns = ("group", "source", "target", "direction", "gamma", "strength")
+    made = zip(*(edits[name].values[rows].tolist() for name in columns), strict=True)
+    return [_name(int(row), *how) for row, how in zip(rows, made, strict=True)]
 
 
 def _seed(provenance: Mapping[str, Any]) -> int:
@@ -58,13 +65,11 @@ def _rows(edits: xr.Dataset, seed: int) -> np.ndarray:
     return np.sort(np.array([row for _, row in turns[:MOST_IMAGES]], dtype=np.int64))
 
 
-def _name(edit: xr.Dataset, row: int) -> str:
-    """Return a name that says group, source, target and strength of an edit, and sorts by its row."""
-    group, source, target, direction = (
-        _word(edit[name].item()) for name in ("group", "source", "target", "direction")
-    )
-    goal = f"to_{target}" if target else f"along_{direction}_{edit['gamma'].item():+g}"
-    return f"{row:06d}_{group}_{source}_{goal}_{edit['strength'].item():.2f}"
+def _name(row: int, *how: Any) -> str:
+    group, source, target, direction = map(_word, how[:4])
+    gamma, strength = how[4:]
+    goal = f"to_{target}" if target else f"along_{direction}_{gamma:+g}"
+    return f"{row:06d}_{group}_{source}_{goal}_{strength:.2f}"
 
 
 def _word(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import xarray as xr
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.plain import Json, free_name, nearest
+from nwb_migvis.results.export import write_images, write_netcdf, write_tables
 from nwb_migvis.results.gallery import gallery_of
 from nwb_migvis.results.plots import Plots
 from nwb_migvis.results.printing import results_html, results_lines
@@ -288,6 +290,18 @@ class Results:
         record = json.dumps(self.provenance, sort_keys=True, ensure_ascii=False)
         root = xr.Dataset(attrs={"name": self.name, "provenance": record})
         return xr.DataTree.from_dict({"/": root, **nodes}, name=self.name)
+
+    def to_netcdf(self, path: str | Path) -> Path:
+        """Write all tables into a new netCDF file; see `results.export.write_netcdf`."""
+        return write_netcdf(self, Path(path))
+
+    def to_tables(self, folder: str | Path) -> list[Path]:
+        """Write all tables into a new folder as CSV files; see `results.export.write_tables`."""
+        return write_tables(self, Path(folder))
+
+    def to_images(self, folder: str | Path) -> list[Path]:
+        """Write the edits into a new folder as PNG files, with a CSV; see `results.export.write_images`."""
+        return write_images(self, Path(folder))
 
 
 def _as_dataset(groups: pd.DataFrame) -> xr.Dataset:

@@ -33,7 +33,11 @@ def choose_destinations(
         written to one file, or one over another's source. And as `check_destination`.
     """
     out = destination.out
-    how: dict[str, Any] = {"in_place": destination.in_place, "overwrite": destination.overwrite}
+    how: dict[str, Any] = {
+        "in_place": destination.in_place,
+        "overwrite": destination.overwrite,
+        "results_only": destination.results_only,
+    }
     if not sources:
         raise MigvisError("found 0 sessions; expected one or more; give the path of an NWB file")
     if len(sources) > 1:

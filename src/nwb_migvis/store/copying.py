@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ndx_migvis import NAMESPACE
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
 from nwb_migvis.store.apart import reason_of, run_apart
+from nwb_migvis.store.apart_file import file_apart
 from nwb_migvis.store.canonical import differences
 from nwb_migvis.store.compare import Rules, lost_or_altered
 from nwb_migvis.store.dates import keep_spelling
@@ -36,12 +37,18 @@ _BULK_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Job:
-    """One file to write: the session, and, unless it is a trial, results and weights to add."""
+    """One file to write: the session, and, unless it is a trial, results and weights to add.
+
+    With `without_recording` the results are all that is written of the session. `removed` is a run that the
+    copy omits.
+    """
 
     source: Path
     output: Path
     results: Results | None = None
     weights: Mapping[str, bytes] = field(default_factory=dict)
+    without_recording: bool = False
+    removed: str | None = None
 
 
 def check_writable(source: str | Path, *, beside: Path) -> None:
@@ -74,7 +81,7 @@ def make_file(job: Job, finish: Callable[[Path], None]) -> None:
     temporary = temporary_path(path)
     try:
         sweep_temporary_files(path.parent)
-        new = Job(job.source, temporary, job.results, job.weights)
+        new = replace(job, output=temporary)
         run_apart(lambda: _export_and_verify(new))
         finish(temporary)
     except OSError as error:
@@ -104,13 +111,18 @@ def _export(job: Job) -> None:
                 f"{NAMESPACE} is not registered with pynwb: the results would be written empty"
             )
         nwbfile = _by_pynwb(reading.read, "read", job.source)
+        if job.without_recording:
+            _by_pynwb(lambda: _write_apart(job, nwbfile), "read", job.source)
+            return
+        if job.removed is not None:
+            nwbfile.analysis.pop(job.removed)
         if job.results is not None:
             if job.results.name in nwbfile.analysis:
                 nwbfile.analysis.pop(job.results.name)
             nwbfile.add_analysis(encode(job.results, nwbfile=nwbfile, weights=job.weights))
             _say_by_what(nwbfile)
         nwbfile.set_modified()
-        if job.results is None:
+        if job.results is None and job.removed is None:
             builder = _by_pynwb(lambda: _built(reading.manager, nwbfile, job.source), "copy", job.source)
             _check_built(builder, job.source)
 
@@ -120,6 +132,15 @@ def _export(job: Job) -> None:
                 keep_spelling(job.source, file)
 
         _by_pynwb(export, "copy", job.source)
+
+
+def _write_apart(job: Job, source: NWBFile) -> None:
+    nwbfile = file_apart(source, results_of=job.source.name)
+    assert job.results is not None
+    nwbfile.add_analysis(encode(job.results, nwbfile=nwbfile, weights=job.weights))
+    _say_by_what(nwbfile)
+    with h5py.File(job.output, "x") as file, NWBHDF5IO(file=file, mode="w") as writing:
+        writing.write(nwbfile)
 
 
 def _built(manager: Any, nwbfile: NWBFile, source: Path) -> GroupBuilder:
@@ -193,7 +214,7 @@ def _verify(job: Job) -> None:
     """Check that a new file is valid, lost nothing of the source, and holds the results."""
     source, copy, results = job.source, job.output, job.results
     where = f"/analysis/{results.name}" if results else None
-    for finding in schema_findings(copy, unlike=source):
+    for finding in schema_findings(copy, unlike=None if job.without_recording else source):
         if where and finding.location.startswith(where):
             raise RuntimeError(f"written otherwise than the schema says: {finding}")
         raise MigvisError(
@@ -201,9 +222,13 @@ def _verify(job: Job) -> None:
             "expected a file of a schema that pynwb can bring up to date; nothing was written"
         )
     if results is None:
-        check_nothing_lost(source, copy, most_bytes=_BULK_BYTES)
+        if job.removed is None:
+            check_nothing_lost(source, copy, most_bytes=_BULK_BYTES)
+        else:
+            check_nothing_lost(source, copy, skip={f"/analysis/{job.removed}"})
         return
-    check_nothing_lost(source, copy, skip={str(where)}, may_grow={GENERATED_BY})
+    if not job.without_recording:
+        check_nothing_lost(source, copy, skip={str(where)}, may_grow={GENERATED_BY})
     with h5py.File(copy, "r") as new:
         wrong = differences(results, decode(new[where]))
         if {n: d[()].tobytes() for n, d in weights_in(new[where])} != dict(job.weights):

@@ -114,6 +114,11 @@ def _contradictions(results: Results) -> Iterator[Fault]:
         yield "stimulus_latents/split", "no stimulus was held out"
     if edits.sizes["edit"] and not edits["image"].size:
         yield "synthesized_images/image", "images without pixels"
+    elif edits.sizes["edit"]:
+        pixels = edits["image"].values.reshape(edits.sizes["edit"], -1)
+        blank = np.flatnonzero((pixels == pixels[:, :1]).all(axis=1))
+        if len(blank):
+            yield "synthesized_images/image", f"{len(blank)} blank images, the first in row {blank[0]}"
     if ("map" in edits) != ("critic_map" in edits):
         yield "synthesized_images", "only one of map and critic_map"
     n_latents = int(results.groups["size"].sum())
