@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from nwb_migvis.errors import MigvisError, printable
 
@@ -57,12 +57,28 @@ def telling(say: Callable[[str], None] | None, *, log: str | Path | None = None)
     _say, _log = say, None if log is None else Path(log)
     try:
         note(f"nwb-migvis: {printable(' '.join(sys.argv[1:]))}")
-        yield
+        with warnings.catch_warnings():
+            if log is not None:
+                warnings.simplefilter("default")
+                warnings.showwarning = _note_warning
+            yield
     except BaseException as error:
         note(f"ended: {type(error).__name__}: {printable(str(error))}")
         raise
     finally:
         _say, _log = before
+
+
+def _note_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Note a warning; the parameters are those of `warnings.showwarning`."""
+    note(f"warning: {category.__name__}: {printable(str(message))}")
 
 
 def note(text: str) -> None:
