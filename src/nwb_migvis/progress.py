@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from nwb_migvis.errors import MigvisError, printable
 
@@ -60,25 +60,15 @@ def telling(say: Callable[[str], None] | None, *, log: str | Path | None = None)
         with warnings.catch_warnings():
             if log is not None:
                 warnings.simplefilter("default")
-                warnings.showwarning = _note_warning
+                warnings.showwarning = lambda message, category, *_, **__: note(  # type: ignore[assignment]
+                    f"warning: {category.__name__}: {printable(str(message))}"
+                )
             yield
     except BaseException as error:
         note(f"ended: {type(error).__name__}: {printable(str(error))}")
         raise
     finally:
         _say, _log = before
-
-
-def _note_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Note a warning; the parameters are those of `warnings.showwarning`."""
-    note(f"warning: {category.__name__}: {printable(str(message))}")
 
 
 def note(text: str) -> None:
