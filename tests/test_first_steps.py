@@ -134,3 +134,19 @@ def test_ctrl_c_says_how_to_go_on(call, monkeypatch):
     assert code == 130 and "with --cache DIR" in errors
     code, _, errors = call("run", "x.nwb", "--cache", "c")
     assert code == 130 and "the same command goes on" in errors
+
+
+def test_an_inspection_ends_with_the_command_to_type(call, session):
+    code, printed, errors = call("inspect", session, "--window", "0.1", "0.2", "--allow-long-window")
+    assert (code, errors) == (0, "")
+    command = f"next: nwb-migvis run {session} --window 0.1 0.2 --allow-long-window"
+    assert printed.splitlines()[-1] == command
+
+
+def test_a_quoted_date_says_what_to_remove(tmp_path):
+    from nwb_migvis.sorting.metadata import SessionMetadata
+
+    path = tmp_path / "meta.toml"
+    path.write_text('[session]\nsession_start_time = "2026-01-31T09:30:00+01:00"\n')
+    with pytest.raises(MigvisError, match="remove the quotes"):
+        SessionMetadata.from_toml(path)
