@@ -82,6 +82,11 @@ def page(written) -> Path:
     return write_report(written)
 
 
+@pytest.fixture(scope="module")
+def both(written, tmp_path_factory) -> Path:
+    return write_report([written, written], out=tmp_path_factory.mktemp("both") / "both.html")
+
+
 def test_a_page_holds_everything_and_loads_nothing(page, written):
     text = page.read_text(encoding="utf-8")
     assert page == written.with_name("results_report.html")
@@ -228,9 +233,8 @@ def test_an_earlier_version_has_a_page(tmp_path):
     assert "does not say which parts of the claim hold" in out.read_text(encoding="utf-8")
 
 
-def test_several_files_make_one_page_with_a_row_per_session(written, tmp_path):
-    out = write_report([written, written], out=tmp_path / "both.html")
-    text = out.read_text(encoding="utf-8")
+def test_several_files_make_one_page_with_a_row_per_session(both):
+    text = both.read_text(encoding="utf-8")
     assert text.count('<th scope="row">') == 2 and "<h1>2 sessions</h1>" in text
 
 
@@ -307,10 +311,9 @@ def test_a_browser_shows_the_page(page):
         assert faults == []
 
 
-def test_a_page_fits_small_screens_and_everyone_can_use_it(page, written, tmp_path):
+def test_a_page_fits_small_screens_and_everyone_can_use_it(page, both):
     needs_browser()
     axe = axe_script()
-    both = write_report([written, written], out=tmp_path / "both.html")
     for one in (page, both):
         with opened(one, width=390, bypass_csp=True) as (view, faults):
             assert view.evaluate("document.documentElement.scrollWidth") <= 390
