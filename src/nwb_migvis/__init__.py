@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
-import nwb_migvis.extension as _extension  # noqa: F401
+import ndx_migvis as _ndx_migvis  # noqa: F401
 
 __version__ = _version("nwb-migvis")
 

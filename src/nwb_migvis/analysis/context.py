@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from nwb_migvis import progress
@@ -130,6 +132,12 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def digest_of(path: Path) -> dict[str, str]:
-    """Return a file's name and the digest of its bytes, as the provenance lists inputs."""
+    """Return a file's name and the digest of its bytes, with the object id of an NWB file.
+
+    The provenance lists inputs so.
+    """
     with path.open("rb") as file:
-        return {"path": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        record = {"path": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    with contextlib.suppress(OSError), h5py.File(path, "r") as session:
+        record["object_id"] = str(session.attrs.get("object_id", ""))
+    return record

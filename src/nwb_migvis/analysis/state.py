@@ -49,6 +49,7 @@ class StudyState:
     def __init__(self, sessions: Sessions, context: Context):
         self.sessions, self.context = sessions, context
         self._made: dict[str, Any] = {}
+        self._analyses: dict[str, xr.Dataset] = {}
 
     @property
     def config(self) -> Config:
@@ -80,10 +81,16 @@ class StudyState:
         for later in STEPS[STEPS.index(step) :]:
             self._made.pop(later, None)
         self._made.pop("assembled", None)
+        self._analyses.clear()
         if step in ("latents", "prior"):
             self._made.pop("samples", None)
             self._made.pop("pictures", None)
         self._made[step] = value
+
+    def take_analysis(self, name: str, dataset: xr.Dataset) -> None:
+        """Keep what a further analysis gave, for the results of every session."""
+        self._analyses[name] = dataset
+        self._made.pop("assembled", None)
 
     def take_prior(self, prior: Prior, pictures: Pictures) -> None:
         """Keep a prior with the images at its size."""
@@ -198,9 +205,17 @@ class StudyState:
                 key: self._made[key].to_bytes() for key in ("critic", "prior") if key in self._made
             }
             self._made["assembled"] = [
-                assemble(name, session, latents, edits, evidence=own, networks=networks, context=self.context)
+                self._with_analyses(
+                    assemble(
+                        name, session, latents, edits, evidence=own, networks=networks, context=self.context
+                    )
+                )
                 for session, latents, edits, own in zip(
                     self.sessions.sessions, self._made["latents"], self.edits, evidence, strict=True
                 )
             ]
         return self._made["assembled"]
+
+    def _with_analyses(self, one: tuple[Results, dict[str, bytes]]) -> tuple[Results, dict[str, bytes]]:
+        results, weights = one
+        return replace(results, analyses=dict(self._analyses)), weights

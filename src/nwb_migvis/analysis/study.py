@@ -347,6 +347,9 @@ class Study:
     def compute(self, name: str) -> Any:
         """Compute a further analysis, by the name that it is registered under.
 
+        It is also in `results.analyses`, and `write` stores it, until an earlier step
+        is done again.
+
         Returns
         -------
         xarray.Dataset
@@ -354,15 +357,19 @@ class Study:
         Raises
         ------
         MigvisError
-            If there is no analysis of that name, or a step that it needs is missing.
+            If there is no analysis of that name, a step that it needs is missing, or it gives what no table
+            can hold.
         """
         from nwb_migvis.registry import ANALYSES
+        from nwb_migvis.results.analyses import canonical_analysis
 
         analysis = ANALYSES[name]
         for step in analysis.needs:
             self._state.need(step, to=f"compute {name!r}")
         with self._state.step():
-            return analysis.compute(self)
+            dataset = analysis.compute(self)
+        self._state.take_analysis(name, canonical_analysis(name, dataset))
+        return dataset
 
     # Results
 

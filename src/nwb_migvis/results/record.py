@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -13,6 +13,7 @@ import xarray as xr
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.plain import Json, free_name, nearest
+from nwb_migvis.results.gallery import gallery_of
 from nwb_migvis.results.plots import Plots
 from nwb_migvis.results.printing import results_html, results_lines
 from nwb_migvis.results.table import group_table
@@ -194,6 +195,8 @@ class Results:
         JSON-serialisable: `config`, `versions`, `seeds`, `n_threads`, `device`, `inputs` (with sha256),
         `weights` (sha256 by name), `reading`, `times`; `appearance` (what edits look like; see
         docs/evidence.md) where there are edits, and `further_edits`, which rows were added later.
+    analyses : mapping of str to xarray.Dataset
+        What further analyses (`Study.compute`) gave, by the name of the analysis.
     """
 
     name: str
@@ -205,6 +208,7 @@ class Results:
     provenance: Json = field(default_factory=dict)
     decoding: xr.Dataset = field(default_factory=no_decoding)
     labels: xr.Dataset = field(default_factory=no_labels)
+    analyses: Mapping[str, xr.Dataset] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return "\n".join(results_lines(self))
@@ -220,6 +224,11 @@ class Results:
     def table(self) -> str:
         """Return the latent groups with their evidence as plain text, as the command line prints them."""
         return group_table(self)
+
+    @property
+    def gallery(self) -> xr.Dataset:
+        """At most 40 of the edits, drawn by the run's seed; see `results.gallery.gallery_of`."""
+        return gallery_of(self.synthesized, self.provenance)
 
     def edits(
         self,
@@ -274,6 +283,8 @@ class Results:
             value = getattr(self, each.name)
             if isinstance(value, xr.Dataset):
                 nodes[each.name] = _without_slashes(value)
+        for name, analysis in self.analyses.items():
+            nodes[f"analyses/{name}"] = _without_slashes(analysis)
         record = json.dumps(self.provenance, sort_keys=True, ensure_ascii=False)
         root = xr.Dataset(attrs={"name": self.name, "provenance": record})
         return xr.DataTree.from_dict({"/": root, **nodes}, name=self.name)

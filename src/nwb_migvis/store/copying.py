@@ -10,21 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 from hdmf.build import GroupBuilder
 from hdmf.build.errors import ConstructError
 from pynwb import NWBHDF5IO, NWBFile, get_manager
 
+from ndx_migvis import NAMESPACE
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.extension import NAMESPACE
 from nwb_migvis.results import Results
 from nwb_migvis.store.apart import reason_of, run_apart
 from nwb_migvis.store.canonical import differences
-from nwb_migvis.store.compare import lost_or_altered
+from nwb_migvis.store.compare import Rules, lost_or_altered
 from nwb_migvis.store.dates import keep_spelling
 from nwb_migvis.store.decode import decode, weights_in
 from nwb_migvis.store.encode import encode
 from nwb_migvis.store.private import sweep_temporary_files, temporary_path
 from nwb_migvis.store.validate import quiet_libraries, schema_findings
+
+GENERATED_BY = "/general/was_generated_by"
+"""Names and versions of the software that made a file; ours is added."""
 
 _BULK_BYTES = 2**20
 """On trial, larger datasets of numbers are copied but not compared: HDF5 copies them as they are."""
@@ -177,9 +181,12 @@ def _why_not(what: str, source: Path, error: Exception) -> str:
 
 
 def _say_by_what(nwbfile: NWBFile) -> None:
-    """Name this software in the file, where it names none: what is there already stays as it is."""
-    if nwbfile.was_generated_by is None:
-        nwbfile.was_generated_by = [["nwb-migvis", version("nwb-migvis")]]
+    """Name this software in the file, after any that it names already."""
+    own = ["nwb-migvis", version("nwb-migvis")]
+    present = nwbfile.was_generated_by
+    rows = [] if present is None else np.asarray(present[:]).tolist()
+    if own not in rows:
+        nwbfile.fields["was_generated_by"] = [*rows, own]
 
 
 def _verify(job: Job) -> None:
@@ -196,7 +203,7 @@ def _verify(job: Job) -> None:
     if results is None:
         check_nothing_lost(source, copy, most_bytes=_BULK_BYTES)
         return
-    check_nothing_lost(source, copy, skip={str(where)})
+    check_nothing_lost(source, copy, skip={str(where)}, may_grow={GENERATED_BY})
     with h5py.File(copy, "r") as new:
         wrong = differences(results, decode(new[where]))
         if {n: d[()].tobytes() for n, d in weights_in(new[where])} != dict(job.weights):
@@ -206,7 +213,12 @@ def _verify(job: Job) -> None:
 
 
 def check_nothing_lost(
-    source: Path, copy: Path, *, skip: Collection[str] = (), most_bytes: int | None = None
+    source: Path,
+    copy: Path,
+    *,
+    skip: Collection[str] = (),
+    may_grow: Collection[str] = (),
+    most_bytes: int | None = None,
 ) -> None:
     """Check that a copy of an NWB file holds everything that the file does.
 
@@ -215,6 +227,8 @@ def check_nothing_lost(
     source, copy : Path
     skip : collection of str
         Paths in the file that are not compared.
+    may_grow : collection of str
+        Datasets to which the copy may add rows.
     most_bytes : int, optional
         Of larger datasets of numbers only shape and type are compared.
 
@@ -224,7 +238,8 @@ def check_nothing_lost(
         Naming the first object that is absent or differs.
     """
     with h5py.File(source, "r") as old, h5py.File(copy, "r") as new:
-        lines = list(lost_or_altered(old, new, skip=skip, is_subtype=_is_subtype, most_bytes=most_bytes))
+        rules = Rules(_is_subtype, skip=skip, may_grow=may_grow, most_bytes=most_bytes)
+        lines = list(lost_or_altered(old, new, rules))
     if lines:
         raise MigvisError(_not_kept(source, lines))
 

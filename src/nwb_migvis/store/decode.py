@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ndx_migvis import NAMESPACE
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.extension import NAMESPACE
 from nwb_migvis.files import check_regular
 from nwb_migvis.plain import Json, nearest
 from nwb_migvis.results import (
@@ -27,6 +27,7 @@ from nwb_migvis.results import (
     no_labels,
     no_selectivity,
 )
+from nwb_migvis.store.analyses import decode_analyses
 from nwb_migvis.store.canonical import DECODING, SELECTIVITY, Form
 from nwb_migvis.store.gate import (
     LONG_TABLES,
@@ -197,6 +198,7 @@ def decode(group: h5py.Group) -> Results:
         if "decoding" in group
         else no_decoding(),
         labels=_labels(group["stimulus_labels"]) if "stimulus_labels" in group else no_labels(),
+        analyses=decode_analyses(group["analyses"]) if "analyses" in group else {},
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.files import results_name
 from nwb_migvis.store.canonical import check_name
 from nwb_migvis.store.content import check_content
 from nwb_migvis.store.copying import check_writable
@@ -28,7 +29,8 @@ class Destination:
     Parameters
     ----------
     out : path-like, optional
-        The file to write; a sibling `NAME_migvis.nwb` of the source where it is None.
+        The file to write; where it is None, a sibling of the source: `NAME_migvis.nwb`, or with
+        `desc-migvis` in a name that the DANDI archive gave (`results_name`).
     in_place : bool
         Write the results back under the source's own path.
     overwrite : bool
@@ -70,7 +72,7 @@ class Destination:
         """Return the file that is written for a source."""
         if self.in_place:
             return source
-        return source.with_name(f"{source.stem}_migvis.nwb") if self.out is None else Path(self.out)
+        return source.with_name(results_name(source)) if self.out is None else Path(self.out)
 
 
 def check_destination(

@@ -33,7 +33,7 @@ def part_digests(results: Results) -> dict[str, str]:
         dataset = xr.Dataset.from_dataframe(held) if part == "groups" else held
         if any(variable.size for variable in dataset.variables.values()):
             digests[part] = _digest(dataset)
-    return digests
+    return digests | {f"analyses/{name}": _digest(data) for name, data in results.analyses.items()}
 
 
 def changed_parts(group: h5py.Group, results: Results) -> list[str]:
@@ -52,8 +52,8 @@ def changed_parts(group: h5py.Group, results: Results) -> list[str]:
         return []
     if not isinstance(recorded, dict):
         return ["digests"]
-    found = part_digests(results)
-    return [part for part in PARTS if recorded.get(part) != found.get(part)]
+    held = part_digests(results)
+    return [part for part in sorted(recorded.keys() | held.keys()) if recorded.get(part) != held.get(part)]
 
 
 def _digest(dataset: xr.Dataset) -> str:

@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 import pynwb
 
+from ndx_migvis import NAMESPACE
 from nwb_migvis.errors import MigvisError, printable
-from nwb_migvis.extension import NAMESPACE
 from nwb_migvis.memory import most_bytes
 from nwb_migvis.results import Results
 from nwb_migvis.store.canonical import canonical, differences
