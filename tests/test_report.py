@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from browser import axe_script, needs_browser, opened
 from examples import example_results, with_unit_rows
 
 from nwb_migvis import Config, MigvisError, Study, read_results
 from nwb_migvis.config import EvidenceConfig, GroupConfig, LatentsConfig
+from nwb_migvis.read.places import Recording
 from nwb_migvis.report import page as report_page
 from nwb_migvis.report import write_groups, write_report
 from nwb_migvis.report.again import command, settings
+from nwb_migvis.report.page import Source
 from nwb_migvis.report.sentences import claims
 from nwb_migvis.results import OPTIONAL_GROUP_COLUMNS, PART_COLUMNS, PARTS
 from nwb_migvis.store import write_results
@@ -226,6 +229,14 @@ def test_many_groups_with_long_names_have_a_page(pristine, tmp_path, monkeypatch
     path = write_results(with_unit_rows(few), source=pristine, out=tmp_path / "many.nwb")
     text = write_report(path).read_text(encoding="utf-8")
     assert text.count('class="group"') == 80 and len(text) < 15_000_000
+
+
+def test_further_analyses_are_listed(tmp_path):
+    rates = xr.Dataset({"rate<b>": ("unit", np.arange(3.0))})
+    results = replace(mock_results(without=["edits", "labels"]), analyses={"encoding": rates})
+    source = Source(tmp_path / "x.nwb", results, Recording(), None, None)
+    text = report_page.page(source)
+    assert "<dt>encoding</dt>" in text and "rate&lt;b&gt; (unit)" in text
 
 
 def test_an_earlier_version_has_a_page(tmp_path):
