@@ -19,6 +19,9 @@ T = TypeVar("T")
 _quiet = False
 _say: Callable[[str], None] | None = None
 _log: Path | None = None
+_UNSAID = ("reading",)
+"""A file that cannot be read is said in one line and nothing else."""
+
 _curves: list[dict[str, Any]] = []
 
 
@@ -92,7 +95,7 @@ def note(text: str) -> None:
 def stage(name: str) -> Iterator[None]:
     """Say that a stage of the work begins, and note how long it took."""
     note(f"{name} begins")
-    if _say is not None and not _quiet and not is_watched():
+    if _say is not None and name not in _UNSAID and not _quiet and not is_watched():
         _say(f"{name} ...")
     start = time.perf_counter()
     yield
