@@ -95,6 +95,8 @@ def assemble(
     }
     if evidence.appearance:
         provenance["appearance"] = evidence.appearance
+    if evidence.encoding.record:
+        provenance["encoding"] = dict(evidence.encoding.record)
     if evidence.independence:
         provenance["independence"] = list(evidence.independence)
     if evidence.shared_with:
@@ -104,7 +106,7 @@ def assemble(
         evidence.groups,
         latents.to_dataset(session["stimulus"].values),
         evidence.units,
-        edits.synthesized,
+        evidence.encoding.with_rates(edits.synthesized),
         evidence.selectivity,
         provenance,
         evidence.decoding,
