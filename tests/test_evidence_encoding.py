@@ -1,5 +1,6 @@
 """The encoding check: statistics against known edits, size and power, and a whole run with its file."""
 
+import h5py
 import numpy as np
 import pytest
 
@@ -238,3 +239,11 @@ def test_a_run_stores_predicted_rates_and_its_record(tmp_path, least_config):
     assert set(record["transfer"]) == set(edits["method"].values[edits["role"].values == "main"])
     assert results.provenance["config"]["evidence"]["encoder"] == "edges"
     assert "Edits in predicted responses" in results.table()
+    with h5py.File(tmp_path / "out.nwb", "a") as file:
+        table = file["analysis/migvis/synthesized_images"]
+        values, attributes = table["predicted_rate"][:, 1:], dict(table["predicted_rate"].attrs)
+        del table["predicted_rate"]
+        table["predicted_rate"] = values
+        table["predicted_rate"].attrs.update(attributes)
+    with pytest.raises(MigvisError, match=r"predicted_rate has \d+ units; expected \d+, as"):
+        read_results(tmp_path / "out.nwb")

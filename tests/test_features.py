@@ -257,6 +257,7 @@ def test_the_efficientnet_takes_the_weights_of_its_package(monkeypatch, tmp_path
         features = network.module.eval()(x)
         assert features.shape == (1, 5120)
         assert torch.equal(features, own(x))
+        assert network.module.sixth_stage(x[..., :112, :112]).shape == (1, 3072)
 
 
 def _as_stored(name):

@@ -150,12 +150,9 @@ def requested_directions(
 
 def joined_edits(edits: xr.Dataset, further: xr.Dataset) -> xr.Dataset:
     """Return edits with further ones behind them; what one of both lacks is NaN there."""
-    both = edits, further
     if "predicted_rate" in edits:
         shape = further.sizes["edit"], edits.sizes["unit"]
-        rates = ("edit", "unit"), np.full(shape, np.nan, np.float32)
-        both = edits, further.assign(predicted_rate=rates)
-    edits, further = both
+        further = further.assign(predicted_rate=(("edit", "unit"), np.full(shape, np.nan, np.float32)))
     both = [
         each.assign_coords(
             {
