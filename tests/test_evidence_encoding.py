@@ -15,6 +15,7 @@ from nwb_migvis.evidence.encoding import (
     encoding_gain,
     fit_encoding_model,
     latent_transfer,
+    training_sample,
     unit_correlations,
 )
 from nwb_migvis.evidence.transfer import Draws
@@ -70,9 +71,7 @@ def test_the_regression_predicts_what_is_linear_and_counts_stay_above_0():
     counts[:, 2] -= 40  # would be negative
     counts[5:60, 1] = np.nan
     split = np.arange(200)
-    model = fit_encoding_model(
-        features, counts, train=split < 120, validation=(split >= 120) & (split < 160), seed=0
-    )
+    model = fit_encoding_model(features, counts, train=split < 120, validation=(split >= 120) & (split < 160))
     predicted = model.counts(features[160:])
     np.testing.assert_allclose(predicted[:, :2], counts[160:, :2], rtol=1e-3)
     assert (predicted[:, 2] > 0).all() and (predicted[:, 2] < 1e-3).all()
@@ -82,8 +81,15 @@ def test_the_penalty_is_chosen_on_the_validation_stimuli():
     rng = np.random.default_rng(1)
     features, counts = rng.standard_normal((90, 200)), rng.poisson(4.0, (90, 5)).astype(float)
     split = np.arange(90)
-    model = fit_encoding_model(features, counts, train=split < 60, validation=split >= 60, seed=0)
+    model = fit_encoding_model(features, counts, train=split < 60, validation=split >= 60)
     assert model.counts(features[60:]).std(axis=0).max() < 0.5  # nothing to learn: close to the mean
+
+
+def test_large_sessions_are_sampled():
+    train = np.arange(4000) % 4 > 0
+    sample = training_sample(train, seed=0)
+    assert sample.sum() == 1500 and not sample[~train].any()
+    assert training_sample(train[:90], seed=0).sum() == train[:90].sum()
 
 
 def test_units_are_compared_with_their_ceiling():

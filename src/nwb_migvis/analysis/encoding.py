@@ -73,7 +73,7 @@ def check_by_encoding(
     levels : Exchange
         Of all stimuli: whole levels of the test images are resampled.
     """
-    from nwb_migvis.evidence.encoding import Latents, fit_encoding_model
+    from nwb_migvis.evidence.encoding import Latents, fit_encoding_model, training_sample
 
     encoder = chosen_judges(context.config).encoder
     if encoder == NONE or not edits.n_edits:
@@ -86,18 +86,21 @@ def check_by_encoding(
     seed = context.seeds["evidence"]
     mean_count = average_counts(latents.spike_count, latents.stimulus_index, latents.split.size)
     train, validation, test = (latents.split == part for part in ("train", "validation", "test"))
-    real = describe(edits.image)
-    model = fit_encoding_model(real, mean_count, train=train, validation=validation, seed=seed)
-    rates = model.counts(describe(edits.synthesized["image"].values))
-    predicted = model.counts(real)
+    fitted = training_sample(train, seed=seed)
+    of_edits = describe(edits.synthesized["image"].values)
+    used = fitted | validation | test
+    real = np.zeros((len(used), of_edits.shape[1]))
+    real[used] = describe(edits.image[used])
+    model = fit_encoding_model(real, mean_count, train=fitted, validation=validation)
+    rates, predicted = model.counts(of_edits), model.counts(real)
     scale = np.maximum(latents.mean[train].std(axis=0), 1e-12)
     encoded = _split(latents, latents.model.encode(predicted)[0] / scale)
     pairs = {g: Latents(own, encoded[g]) for g, own in _split(latents, latents.mean / scale).items()}
     gains = _gains({g: own[test] for g, own in pairs.items()}, levels[test], context)
     transfers: dict[tuple[str, str, str], Transfer] = {}
     if edits.has_pairs:
-        of_edits = _split(latents, latents.model.encode(rates)[0] / scale)
-        transfers = _transfers(edits.synthesized, of_edits, pairs, stimulus, gains=gains, context=context)
+        moved = _split(latents, latents.model.encode(rates)[0] / scale)
+        transfers = _transfers(edits.synthesized, moved, pairs, stimulus, gains=gains, context=context)
     digest = judges[encoder].sha256 if encoder in judges else ""
     record = {
         "network": encoder,

@@ -45,8 +45,18 @@ class EncodingModel:
         return np.maximum(features @ self.weight + self.intercept, LEAST_COUNT)
 
 
+def training_sample(train: np.ndarray, *, seed: int) -> np.ndarray:
+    """Choose the training stimuli that an encoding model is fitted to, (stimulus,) bool."""
+    used = np.flatnonzero(train)
+    if len(used) > MAX_TRAIN:
+        used = np.random.default_rng(seed).choice(used, MAX_TRAIN, replace=False)
+    sample = np.zeros(len(train), dtype=bool)
+    sample[used] = True
+    return sample
+
+
 def fit_encoding_model(
-    features: np.ndarray, mean_count: np.ndarray, *, train: np.ndarray, validation: np.ndarray, seed: int
+    features: np.ndarray, mean_count: np.ndarray, *, train: np.ndarray, validation: np.ndarray
 ) -> EncodingModel:
     """Fit ridge regressions of mean counts on features, the penalty chosen on the validation stimuli.
 
@@ -56,8 +66,6 @@ def fit_encoding_model(
     mean_count : array (stimulus, unit)
         Mean spikes per presentation; NaN where a unit was not observed.
     train, validation : array of bool (stimulus,)
-    seed : int
-        Of the choice of training stimuli where there are more than `MAX_TRAIN`.
 
     Returns
     -------
@@ -66,8 +74,6 @@ def fit_encoding_model(
         unit scaled to variance 1. A unit without counts has a constant prediction of 0.
     """
     used = np.flatnonzero(train)
-    if len(used) > MAX_TRAIN:
-        used = np.sort(np.random.default_rng(seed).choice(used, MAX_TRAIN, replace=False))
     weight, intercept = np.zeros((features.shape[1], mean_count.shape[1])), np.zeros(mean_count.shape[1])
     held = np.flatnonzero(validation)
     for units, has_count in same_rows(~np.isnan(mean_count[np.concatenate([used, held])])):
