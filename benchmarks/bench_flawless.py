@@ -6,6 +6,8 @@ Each seed draws stimuli, trains both readers on those of the training split, and
 as a run does. A flawless edit of a group is the source's object with the target's pose or category. Its
 transfer should be 1, and its retention 0, for every label of the group that the reader reads with a score of
 0.5 or more (*); other labels should have 0 and 1. `short` are edits that stop half way in pose: 0.5.
+
+Pairs are many because a transfer errs by about ``sqrt(2 (1 - R2) / (n R2))`` of n test stimuli read with R2.
 """
 
 from __future__ import annotations
@@ -51,12 +53,13 @@ def flawless_edits(factors: pd.DataFrame, pairs: np.ndarray, *, shares: dict[str
     return xr.Dataset({"image": (("edit", "y", "x"), np.concatenate(images))}, coords=coords)
 
 
-def measured(seed: int, *, n_stimuli: int, n_pairs: int, n_steps: int) -> xr.Dataset:
+def measured(seed: int, *, n_train: int, n_test: int, n_pairs: int, n_steps: int) -> xr.Dataset:
     """Return the selectivity of the flawless edits of one seed."""
+    n_stimuli = n_train + n_test
     factors = draw_factors(n_stimuli, seed=seed)
     images = render_stimuli(factors, size_px=32, seed=seed)
     labels = as_labels({name: factors[name].to_numpy() for name in (*POSE, "category")})
-    train, validation, test = np.split(np.arange(n_stimuli), [n_stimuli * 7 // 10, n_stimuli * 8 // 10])
+    train, validation, test = np.split(np.arange(n_stimuli), [n_train * 7 // 8, n_train])
     examples = (Examples(images[rows], select(labels, rows)) for rows in (train, validation))
     readers = fit_readers(*examples, seed=seed, n_steps=n_steps)
     rng = np.random.default_rng(seed)
@@ -79,12 +82,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--stimuli", type=int, default=1200)
-    parser.add_argument("--pairs", type=int, default=400)
+    parser.add_argument("--train", type=int, default=2000, help="stimuli that readers are trained on")
+    parser.add_argument("--test", type=int, default=3000, help="stimuli that pairs are drawn from")
+    parser.add_argument("--pairs", type=int, default=3000)
     parser.add_argument("--steps", type=int, default=1000, help="of the convolutional reader")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    sizes = {"n_stimuli": asked.stimuli, "n_pairs": asked.pairs, "n_steps": asked.steps}
+    sizes = {"n_train": asked.train, "n_test": asked.test, "n_pairs": asked.pairs, "n_steps": asked.steps}
     runs = xr.concat([measured(seed, **sizes) for seed in asked.seeds], dim="seed").mean("seed")
     print("transfer / retention, mean over seeds (reader score)")
     for group, names in SWAPPED.items():

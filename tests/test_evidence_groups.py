@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-import xarray as xr
 from scipy import stats
 
-from nwb_migvis.evidence.beyond import gabor_energies, image_features, label_features, variance_beyond
+from nwb_migvis.evidence.beyond import Given, gabor_energies, image_features, label_features, variance_beyond
 from nwb_migvis.evidence.decoding import decode_labels
 from nwb_migvis.evidence.dimension import participation_ratio, twonn_dimension
 from nwb_migvis.evidence.disentanglement import group_mig, group_sap, mutual_information
@@ -57,10 +56,12 @@ def test_gaps_are_one_for_a_label_held_alone_and_zero_for_one_held_twice():
     labels = {"alone": z[:, 0], "twice": z[:, 1], "kind": kind}
     found = decode_labels(z, as_labels(labels), groups=LatentGroups(("x", "y"), (2, 2), ((), ())), seed=0)
     mig = group_mig(found["information"], found["entropy"])
-    sap = group_sap(found["score"], xr.full_like(found["score"], 1 / 3).where(found["label"] == "kind", 0.0))
+    sap = group_sap(found["scaled"])
+    right = found["score"].sel(label="kind")
+    np.testing.assert_allclose(found["scaled"].sel(label="kind"), (right - 1 / 3) / (2 / 3))
     assert mig.sel(label="alone") > 0.85 and sap.sel(label="alone") > 0.95
     assert mig.sel(label="twice") < 0.1 and sap.sel(label="twice") < 0.02
-    assert mig.sel(label="kind") > 0.9 and 0.55 < sap.sel(label="kind") < 2 / 3 + 1e-9
+    assert mig.sel(label="kind") > 0.9 and 0.8 < sap.sel(label="kind") < 1 + 1e-9
     alone = found.isel(group=[0])
     assert np.isnan(group_mig(alone["information"], alone["entropy"])).all()
 
@@ -121,11 +122,12 @@ def test_variance_beyond_labels_is_what_was_planted():
     z = np.stack([hidden, label**2], axis=1)
     features = label_features(as_labels({"label": label}), train=train, seed=0)
     halves = Halves(a, b, z, z, train=train, test=~train)
-    found = variance_beyond(halves, features, n_permutations=199, seed=0)
+    given = Given(features, train=train, seed=0)
+    found = variance_beyond(halves, given, n_permutations=199, seed=0)
     assert found.added == pytest.approx(0.3, abs=0.04)
     assert found.features == pytest.approx(0.7, abs=0.05)
     assert found.p_value == 1 / 200
-    only = variance_beyond(halves.of_latents(slice(1, None)), features, n_permutations=199, seed=0)
+    only = variance_beyond(halves.of_latents(slice(1, None)), given, n_permutations=199, seed=0)
     assert only.added == pytest.approx(0, abs=0.01)
 
 
@@ -139,9 +141,27 @@ def test_nothing_beyond_is_not_called():
         train = np.arange(120) < 80
         features = np.stack([label, label**2], axis=1)
         halves = Halves(a, b, z, z, train=train, test=~train)
-        found = variance_beyond(halves, features, n_permutations=49, seed=seed)
+        given = Given(features, train=train, seed=seed)
+        found = variance_beyond(halves, given, n_permutations=49, seed=seed)
         p.append(found.p_value)
     assert stats.kstest(p, "uniform", alternative="greater").pvalue > 0.01
+
+
+def test_labels_that_name_every_training_object_leave_a_share_over_and_not_hundreds():
+    rng = np.random.default_rng(8)
+    which = np.repeat(np.arange(24), 10)
+    z = rng.normal(size=(24, 2))[which]
+    a, b = (z @ np.ones((2, 12)) + 0.7 * rng.normal(size=(240, 12)) for _ in range(2))
+    train = which < 18
+    x = rng.uniform(-1.7, 1.7, 24)[which]
+    features = label_features(as_labels({"x": x}), train=train, seed=0)
+    halves = Halves(a, b, z, z, train=train, test=~train)
+    given = Given(features, train=train, levels=Exchange(which), seed=0)
+    found = variance_beyond(halves, given, n_permutations=99, seed=0)
+    assert 0.5 < found.added < 2 and found.p_value == 0.01
+    # Labels tell training objects apart, and yet as much is left of them as of others.
+    left = given.left_over(a)
+    assert left[train].std() == pytest.approx(left[~train].std(), rel=0.5)
 
 
 def test_missing_labels_have_a_column_of_their_own():
@@ -202,6 +222,10 @@ def test_a_group_is_stable_beyond_strangers_only_if_its_fits_agree():
     assert agreement["own"].difference > 0.8 and agreement["own"].p_value < 0.01
     assert agreement["free_2"].difference > 0.8 and agreement["free_2"].interval[0] > 0
     assert agreement["free_1"].difference < 0.1 and agreement["free_1"].p_value > 0.05
+    # One fit that finds a group does not make up for another that loses it.
+    lost = np.hstack([noise[:, 4:], held[:, 2:]])
+    once = beyond_strangers(held, [held, lost], groups=groups, weight=weight)
+    assert once["own"].difference < 0.1 and once["own"].p_value > 0.05 and once["free_2"].p_value < 0.01
     same = np.hstack([held[:, :2]] * 3)
     alike = beyond_strangers(same, [same], groups=groups, weight=weight)
     assert all(own.p_value == 1 and own.difference == pytest.approx(0) for own in alike.values())

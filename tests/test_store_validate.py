@@ -258,6 +258,13 @@ DAMAGES = {
         "",
         "does not describe columns and axes",
     ),
+    "a plausible share": (put(f"{RUN}/latent_groups/variance_explained", 0.25), "", "groups: not what"),
+    "a plausible latent": (put(f"{RUN}/stimulus_latents/mean", 0.25), "", "latents: not what"),
+    "a plausible transfer": (put(f"{RUN}/selectivity/transfer", 0.25), "", "selectivity: not what"),
+    "another label": (put(f"{RUN}/stimulus_labels/category", "x"), "", "labels: not what"),
+    "a pixel": (put(f"{RUN}/synthesized_images/image", 7), "", "synthesized: not what"),
+    "another seed": (json_of("provenance", note="x"), "", "provenance: not what"),
+    "digests of no tables": (json_of("digests", tables=3), "", "digests: not what"),
 }
 
 

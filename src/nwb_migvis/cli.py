@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import click
 
 from nwb_migvis.cli_options import (
     config_of,
+    log_option,
     memory_option,
     reading_arguments,
     reading_options,
@@ -22,6 +24,7 @@ from nwb_migvis.cli_options import (
     sorting_options,
 )
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.first_steps import FIRST, Commands, completion_command, config_command
 from nwb_migvis.recovering import recover
 
 
@@ -33,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         cli.main(args=arguments, prog_name="nwb-migvis", standalone_mode=False)
     except click.exceptions.Abort:
-        _fail("interrupted", code=130)
+        _fail(_interrupted(arguments), code=130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -47,15 +50,30 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(0)
 
 
+def _interrupted(arguments: list[str] | None) -> str:
+    """Return what to say after Ctrl-C: how to go on."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not {"run", "demo"} & set(words[:1]):
+        return "interrupted"
+    if any(word == "--cache" or word.startswith("--cache=") for word in words):
+        return "interrupted; nothing was written; the same command goes on from the state in the cache"
+    return "interrupted; nothing was written; with --cache DIR a run goes on where it was interrupted"
+
+
 def _fail(message: str, *, code: int = 1) -> None:
     click.echo(f"nwb-migvis: {message}", err=True)
     sys.exit(code)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="nwb-migvis")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """What does each part of a visual population encode? Latent groups and guided diffusion for NWB."""
+    if context.invoked_subcommand is None:
+        click.echo(FIRST)
 
 
 @cli.command()
@@ -64,13 +82,15 @@ def cli() -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--train-prior", is_flag=True, help="Train the prior from scratch; do not use the shipped one.")
+@click.option("--no-report", is_flag=True, help="Do not write a page about the results.")
+@log_option
 @click.option("--quiet", is_flag=True, help="No progress bars.")
-def demo(out: str, seed: int, train_prior: bool, quiet: bool) -> None:
+def demo(out: str, seed: int, train_prior: bool, no_report: bool, quiet: bool) -> None:
     """Simulate a session with known answers, run everything on it, and show what was found."""
     from nwb_migvis.demo import run_demo
 
     _set_quiet(quiet)
-    run_demo(Path(out), seed=seed, train_prior=train_prior, say=click.echo)
+    run_demo(Path(out), seed=seed, train_prior=train_prior, report=not no_report, say=click.echo)
 
 
 @cli.command()
@@ -147,6 +167,8 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     help="Write a small file of results, with subject and session and without the recording.",
 )
 @click.option("--remove", metavar="NAME", help="Only remove the run of this name from PATH, or from a copy.")
+@click.option("--no-report", is_flag=True, help="Do not write a page about the results beside them.")
+@log_option
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @memory_option
 def run(paths: tuple[str, ...], **options: Any) -> None:
@@ -190,6 +212,19 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
     for written, results in done:
         click.echo(group_table(results))
         click.echo(f"wrote {written}")
+        if not options["no_report"]:
+            _report_on(written, name, images=reading.get("images"))
+
+
+def _report_on(written: Path, name: str, *, images: str | None) -> None:
+    """Write the page of a finished run; what keeps it from being written does not undo the run."""
+    from nwb_migvis.report import report_path, write_report
+
+    folder = images if images and Path(images).is_dir() else None
+    try:
+        click.echo(f"wrote {write_report(written, name, out=report_path(written, name), images=folder)}")
+    except MigvisError as error:
+        click.echo(f"no report: {error}")
 
 
 def _remove(paths: tuple[str, ...], options: dict[str, Any]) -> None:
@@ -272,28 +307,51 @@ def synthesize(path: str, **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("path", type=click.Path())
-@click.option("--name", help="The run, where the file holds several.")
-@click.option("--out", type=click.Path(), metavar="PNG", help="Figure to write; default: beside PATH.")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
+@click.option("--name", help="The run, where a file holds several.")
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(),
+    metavar="HTML|PNG",
+    help="Page to write; or, as PNG, only the figure of its edits. Default: NAME_report.html beside FILE.",
+)
+@click.option("--csv", type=click.Path(), metavar="CSV", help="Write the table of groups here, too.")
 @click.option(
     "--images", type=click.Path(), metavar="DIR", help="Folder of the images, where the file has none."
 )
 @memory_option
-def report(path: str, name: str | None, out: str | None, images: str | None) -> None:
-    """Print the groups of a written file with their evidence, and draw its edits."""
-    from nwb_migvis.extras import FIGURES, require
-    from nwb_migvis.report import draw_edits, group_table
+def report(
+    paths: tuple[str, ...], name: str | None, out: str | None, csv: str | None, images: str | None
+) -> None:
+    """Write a page about the results in FILE: what holds, pictures, figures. Print the groups too.
+
+    The page stands alone and is made from the file alone. Several files make one page with a row per session.
+    """
+    from nwb_migvis.report import group_table, write_groups, write_report
     from nwb_migvis.store import read_results
 
+    read = [read_results(path, name) for path in paths]
+    if csv is not None:
+        click.echo(f"wrote {write_groups(read, csv)}")
+    for results in read:
+        click.echo(group_table(results))
+    if out is not None and out.endswith(".png"):
+        _draw(paths, name, out=out, images=images)
+        return
+    click.echo(f"wrote {write_report(paths, name, out=out, images=images)}")
+
+
+def _draw(paths: tuple[str, ...], name: str | None, *, out: str, images: str | None) -> None:
+    from nwb_migvis.extras import FIGURES, require
+    from nwb_migvis.report import draw_edits
+
     require(FIGURES, what="a figure")
-    results = read_results(path, name)
-    click.echo(group_table(results))
-    figure = draw_edits(path, name, out=out, images=images)
-    click.echo(
-        f"drew {figure}"
-        if figure
-        else "no figure: the run holds no edits at rising strengths (synthesis.dose)"
-    )
+    if len(paths) != 1:
+        raise MigvisError(f"found {len(paths)} files; expected one for a figure; give --out a page (.html)")
+    figure = draw_edits(paths[0], name, out=out, images=images)
+    absent = "no figure: the run holds no edits at rising strengths (synthesis.dose)"
+    click.echo(f"drew {figure}" if figure else absent)
 
 
 @cli.command()
@@ -338,12 +396,12 @@ def export(path: str, folder: str, name: str | None) -> None:
 @memory_option
 def validate(path: str) -> None:
     """Check a file against the NWB schema, this package's own rules, and nwbinspector where installed."""
-    from nwb_migvis.runs import validate_written
+    from nwb_migvis.runs import finding_lines, validate_written
     from nwb_migvis.store import list_runs
 
     findings = validate_written(path)
-    for finding in findings:
-        click.echo(f"{finding.importance}: {finding.location}: {finding.message}")
+    for line in finding_lines(findings):
+        click.echo(line)
     serious = [finding for finding in findings if finding.importance == "error"]
     if serious:
         raise MigvisError(
@@ -352,9 +410,12 @@ def validate(path: str) -> None:
     runs = ", ".join(list_runs(path))
     holding = f"results of {runs}" if runs else "no results: `nwb-migvis run` writes them"
     click.echo(f"{path}: valid" + (f" ({len(findings)} remarks)" if findings else "") + f"; holds {holding}")
+    if find_spec("nwbinspector") is None:
+        click.echo("not checked: best practices of the archive; pip install nwbinspector")
 
 
-cli.add_command(recover)
+for command in (recover, config_command, completion_command):
+    cli.add_command(command)
 
 
 def _set_quiet(quiet: bool) -> None:

@@ -11,6 +11,7 @@ import click
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.memory import memory_limit
+from nwb_migvis.progress import telling
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,6 +96,23 @@ def memory_option(command: F) -> F:
             return command(*arguments, **options)
 
     return limited  # type: ignore[return-value]
+
+
+def log_option(command: F) -> F:
+    """Add the option of a dated log; where nobody watches bars, the command says a line per stage."""
+
+    @click.option(
+        "--log",
+        type=click.Path(),
+        metavar="FILE",
+        help="Add stages, seconds, losses and warnings to this file, each with its date.",
+    )
+    @functools.wraps(command)
+    def logged(*arguments: Any, log: str | None, **options: Any) -> Any:
+        with telling(click.echo, log=log):
+            return command(*arguments, **options)
+
+    return logged  # type: ignore[return-value]
 
 
 def sorting_options(command: F) -> F:

@@ -74,7 +74,7 @@ def model() -> NWBGroupSpec:
             ),
             NWBAttributeSpec(
                 "digests",
-                "SHA-256 digests of the `inputs` and of the `weights` (JSON object).",
+                "SHA-256 digests of the `inputs`, the `weights` and what the `tables` say (JSON object).",
                 "text",
                 required=False,
             ),
@@ -199,7 +199,11 @@ def group_evidence(held_out: str) -> list[tuple[str, str, str]]:
         ),
         ("decoding_p", "P-value of `decoding`: whole stimuli permuted against their labels."),
         ("decoding_q", f"`decoding_p` {adjusted}"),
-        ("own_group_gap", "`decoding` minus the same labels' mean score from the best other group."),
+        (
+            "own_group_gap",
+            "Mean score of the group's own labels minus that from the best other group; scores are scaled to "
+            "0 for guesses and 1 for perfect.",
+        ),
         ("participation_ratio", "Linear dimensions that the group's latents use on the test stimuli."),
         ("twonn_dimension", "Dimension of the manifold of the group's latents on the test stimuli (TwoNN)."),
         *(

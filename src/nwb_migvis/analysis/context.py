@@ -14,23 +14,27 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from nwb_migvis import progress
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.plain import Json
 
 STAGES = ("split", "latents", "prior", "critic", "pairs", "evidence")
 
 
 class Clock:
-    """Seconds by stage."""
+    """Seconds by stage, and the losses of each training."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.curves: dict[str, Json] = {}
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        """Add the time of what is done inside to a stage."""
+        """Add the time of what is done inside to a stage, and keep the curves of its trainings."""
         start = time.perf_counter()
-        yield
+        with progress.stage(stage), progress.keeping_curves(self.curves):
+            yield
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
 
 

@@ -28,7 +28,7 @@ from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.analysis.setting import Repeats, repeats_of, setting_of, without_slow_change
 from nwb_migvis.analysis.units import unit_coords
 from nwb_migvis.labels import select
-from nwb_migvis.levels import Design
+from nwb_migvis.levels import Design, Exchange
 from nwb_migvis.results import GROUP_COLUMNS, no_decoding, no_selectivity
 
 if TYPE_CHECKING:
@@ -73,9 +73,10 @@ def gather_evidence(
     """Gather the evidence of every session: each on its own, and how well they agree."""
     knows_responses = all(own.knows_responses for own in latents)
     design, n = sessions.design(context.config), len(sessions)
+    with context.clock.of("further fits"):
+        refits, folds = _further_fits(sessions, context) if knows_responses else ([], [])
     with context.clock.of("evidence"):
         readers = [fit_edit_readers(own, made, context) for own, made in zip(latents, edits, strict=True)]
-        refits, folds = _further_fits(sessions, context) if knows_responses else ([], [])
         with one_blas_thread():
             shared: list[tuple[Mapping[str, Any], ...]] = [()] * n
             if knows_responses and n > 1:
@@ -138,7 +139,7 @@ def _of_session(
     latents, repeats = measured[0], [repeats_of(fit, setting, context) for fit in measured]
     groups, units, n_units_left_out = _responses(session, latents, repeats[0], context)
     groups = groups.join(_information(raw, edits, context)).join(_dimensions(raw))
-    groups = groups.join(_beyond(latents, edits, repeats[0], context))
+    groups = groups.join(_beyond(latents, edits, repeats[0], context, levels=design.split))
     if others:
         groups["stability"] = seed_stability(raw, others)
     decoding, own = _decoding(latents, design, context)
@@ -275,31 +276,34 @@ def _dimensions(latents: SessionLatents) -> pd.DataFrame:
 
 
 def _beyond(
-    latents: SessionLatents, edits: SessionEdits, repeats: Repeats | None, context: Context
+    latents: SessionLatents,
+    edits: SessionEdits,
+    repeats: Repeats | None,
+    context: Context,
+    *,
+    levels: Exchange,
 ) -> pd.DataFrame:
     """Measure the variance of each group beyond its own labels and beyond low-level image features."""
-    from nwb_migvis.evidence.beyond import image_features, label_features, variance_beyond
+    from nwb_migvis.evidence.beyond import image_features, label_features
 
-    config, seed = context.config.evidence, context.seeds["evidence"]
-    train, labels = latents.split == "train", latents.labels
-    low_level = image_features(edits.image, train=train) if edits.image.size else None
+    seed, train, labels = context.seeds["evidence"], latents.split == "train", latents.labels
+    sources: dict[tuple[str, ...], np.ndarray] = {}
+    for names in latents.groups.labels:
+        own = {name: labels[name] for name in names if name in labels}
+        if own:
+            sources[tuple(own)] = label_features(own, train=train, seed=seed)
+    if edits.image.size:
+        sources[()] = image_features(edits.image, train=train)
+    given = {} if repeats is None else {key: repeats.given(x, levels, seed) for key, x in sources.items()}
     rows: dict[str, dict[str, float]] = {}
     for group, supervised_by in latents.groups.supervised_by.items():
-        described = {"images": low_level}
-        own = {name: labels[name] for name in supervised_by if name in labels}
-        if own:
-            described["labels"] = label_features(own, train=train, seed=seed)
         row = rows[group] = {}
-        for what in ("labels", "images"):
+        own_labels = tuple(name for name in supervised_by if name in labels)
+        described = {"labels": given.get(own_labels) if own_labels else None, "images": given.get(())}
+        for what, features in described.items():
             added, p_value = np.nan, np.nan
-            if repeats is not None and (features := described.get(what)) is not None:
-                beyond = variance_beyond(
-                    repeats.halves.of_latents(latents.groups.slices[group]),
-                    features,
-                    min_reliability=config.min_reliability,
-                    n_permutations=config.n_permutations,
-                    seed=seed,
-                )
+            if repeats is not None and features is not None:
+                beyond = repeats.beyond(latents.groups.slices[group], features, context)
                 added, p_value = beyond.added, beyond.p_value
             row[f"variance_beyond_{what}"], row[f"variance_beyond_{what}_p"] = added, p_value
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -325,13 +329,13 @@ def _decoding(latents: SessionLatents, design: Design, context: Context) -> tupl
     )
     own["decoding"], own["decoding_p"] = table["own_score"].values, table["own_p"].values
     own["own_group_gap"] = pd.Series(
-        own_group_gap(table["score"], supervised_by=latents.groups.supervised_by), dtype=float
+        own_group_gap(table["scaled"], supervised_by=latents.groups.supervised_by), dtype=float
     )
     for end in ("low", "high"):
         own[f"own_group_gap_{end}"] = table[f"gap_{end}"].values
     decoding = table[["score", "chance", "p_value", "q_value", "score_all", "mig_low", "mig_high"]].assign(
         mig=group_mig(table["information"], table["entropy"]),
-        sap=group_sap(table["score"], table["chance"].clip(min=0)),
+        sap=group_sap(table["scaled"]),
     )
     return decoding, own
 

@@ -223,7 +223,7 @@ def claims_of(
     config, latents = context.config.evidence, fits[0]
     groups = latents.groups
     responses = [
-        _response_parts(fit, own, context) if own is not None else {}
+        _response_parts(fit, own, setting, context) if own is not None else {}
         for fit, own in zip(fits, repeats, strict=True)
     ]
     stable = _stable_parts(latents, others, setting, context)
@@ -243,28 +243,23 @@ def claims_of(
 
 
 def _response_parts(
-    latents: SessionLatents, repeats: Repeats, context: Context
+    latents: SessionLatents, repeats: Repeats, setting: Setting, context: Context
 ) -> dict[str, dict[str, Part]]:
     """Return, by group, whether it explains responses of other repeats, alone and beyond all labels."""
-    from nwb_migvis.evidence.beyond import label_features, variance_beyond
+    from nwb_migvis.evidence.beyond import label_features
     from nwb_migvis.evidence.verdict import Part
 
-    config, seed, variance = context.config.evidence, context.seeds["evidence"], repeats.variance
+    seed, variance = context.seeds["evidence"], repeats.variance
     features = label_features(latents.labels, train=latents.split == "train", seed=seed)
+    given = repeats.given(features, setting.design.split, seed) if features.shape[1] else None
     parts = {}
     for group, place in latents.groups.slices.items():
         alone = Part(
             variance.explained[group], variance.explained_interval[group], variance.explained_p[group]
         )
         beyond = alone
-        if features.shape[1]:
-            added = variance_beyond(
-                repeats.halves.of_latents(place),
-                features,
-                min_reliability=config.min_reliability,
-                n_permutations=config.n_permutations,
-                seed=seed,
-            )
+        if given is not None:
+            added = repeats.beyond(place, given, context)
             beyond = Part(added.added, p=added.p_value)
         parts[group] = {"repeatable": alone, "beyond_labels": beyond}
     return parts

@@ -12,9 +12,10 @@ import xarray as xr
 from nwb_migvis.analysis.context import Context
 from nwb_migvis.analysis.latents import SessionLatents, average_counts
 from nwb_migvis.labels import Label
-from nwb_migvis.levels import Design
+from nwb_migvis.levels import Design, Exchange
 
 if TYPE_CHECKING:
+    from nwb_migvis.evidence.beyond import Beyond, Given
     from nwb_migvis.evidence.halves import Halves
     from nwb_migvis.evidence.order import Order
     from nwb_migvis.evidence.variance import GroupVariance
@@ -88,6 +89,25 @@ class Repeats:
 
     halves: Halves
     variance: GroupVariance
+
+    def given(self, features: np.ndarray, levels: Exchange, seed: int) -> Given:
+        """Return features (stimulus, feature) that groups are judged beyond."""
+        from nwb_migvis.evidence.beyond import Given
+
+        return Given(features, train=self.halves.repeated_train, levels=levels, seed=seed)
+
+    def beyond(self, latents: slice, given: Given, context: Context) -> Beyond:
+        """Measure what a group's latents explain beyond features."""
+        from nwb_migvis.evidence.beyond import variance_beyond
+
+        config = context.config.evidence
+        return variance_beyond(
+            self.halves.of_latents(latents),
+            given,
+            min_reliability=config.min_reliability,
+            n_permutations=config.n_permutations,
+            seed=context.seeds["evidence"],
+        )
 
 
 def repeats_of(latents: SessionLatents, setting: Setting, context: Context) -> Repeats | None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from nwb_migvis.evidence.halves import Halves
-from nwb_migvis.evidence.missing import centred, residuals
+from nwb_migvis.evidence.missing import centred, mean_of_present, residuals
 from nwb_migvis.evidence.reliability import column_correlation, spearman_brown
-from nwb_migvis.evidence.ridge import Ridge, fit_ridge
+from nwb_migvis.evidence.ridge import PENALTIES, RidgeBasis, fit_ridge
 from nwb_migvis.evidence.significance import permutation_p, permutations
 from nwb_migvis.evidence.variance import MIN_STIMULI
 from nwb_migvis.labels import Label, code_labels, select
+from nwb_migvis.levels import Exchange
 
+N_FOLDS = 5
 N_FOURIER = 200
 """Random Fourier features of labels."""
 N_COMPONENTS = 32
@@ -40,9 +43,73 @@ class Beyond:
     p_value: float
 
 
+class Given:
+    """Features of the stimuli that responses and latents are judged beyond.
+
+    What they leave over of a training stimulus is told by fits that saw other stimuli, in folds of whole
+    levels, and so is the penalty. It is then alike on training and on test stimuli: many features that tell
+    the training objects apart say little about others.
+
+    Parameters
+    ----------
+    features : array (stimulus, feature)
+    train : array of bool (stimulus,)
+        Stimuli to fit on.
+    levels : Exchange, optional
+        Levels of the stimuli that folds keep whole; each on its own where it is None.
+    seed : int
+        Of the folds.
+    """
+
+    def __init__(
+        self, features: np.ndarray, *, train: np.ndarray, levels: Exchange | None = None, seed: int
+    ) -> None:
+        self._features, self._rows, self._new = features, np.flatnonzero(train), np.flatnonzero(~train)
+        self._levels = (Exchange.singles(len(train)) if levels is None else levels)[self._rows]
+        self._seed = seed
+
+    @cached_property
+    def _whole(self) -> _Part:
+        return _Part(self._features, self._rows, self._new)
+
+    @cached_property
+    def _folds(self) -> list[_Part]:
+        n_folds = min(N_FOLDS, self._levels.n_levels)
+        fold = self._levels.folds(n_folds, np.random.default_rng(self._seed))
+        parts = [(self._rows[fold != k], self._rows[fold == k]) for k in range(n_folds) if n_folds > 1]
+        return [_Part(self._features, fitted, new) for fitted, new in parts]
+
+    def left_over(self, y: np.ndarray) -> np.ndarray:
+        """Return what the features do not predict of y (stimulus, column), NaN where y is."""
+        scale = centred(y[self._rows]).std(axis=0)
+        filled = np.where(np.isnan(y), np.nan_to_num(mean_of_present(y)), y) / np.where(scale > 0, scale, 1.0)
+        errors = [part.errors(self._features, filled) for part in self._folds]
+        penalty = PENALTIES[int(np.argmin(np.sum(errors, axis=0)))] if errors else None
+        left = np.array(y, dtype=np.float64)
+        for part in (self._whole, *self._folds):
+            left[part.new] -= part.predict(self._features, y, penalty)
+        return left
+
+
+class _Part:
+    """Stimuli to fit on, and others to predict."""
+
+    def __init__(self, features: np.ndarray, fitted: np.ndarray, new: np.ndarray) -> None:
+        self.fitted, self.new, self._basis = fitted, new, RidgeBasis(features[fitted])
+
+    def errors(self, features: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return self._basis.errors(y[self.fitted], x_new=features[self.new], y_new=y[self.new])
+
+    def predict(self, features: np.ndarray, y: np.ndarray, penalty: float | None) -> np.ndarray:
+        own = y[self.fitted]
+        is_whole = not np.isnan(own).any()
+        fit = self._basis.fit(own, penalty=penalty) if is_whole else None
+        return (fit or fit_ridge(features[self.fitted], own, penalty=penalty)).predict(features[self.new])
+
+
 def variance_beyond(
     halves: Halves,
-    features: np.ndarray,
+    given: Given,
     *,
     min_reliability: float = 0.1,
     n_permutations: int = 999,
@@ -50,8 +117,8 @@ def variance_beyond(
 ) -> Beyond:
     """Measure the response variance that latents explain beyond features of the stimuli.
 
-    Responses and latents are first predicted from the features by ridge regression. The residual of the
-    latents of one half of the repeats then predicts the residual of the responses of the other half. All of
+    Responses and latents are first predicted from the features by ridge regression. What is left of the
+    latents of one half of the repeats then predicts what is left of the responses of the other half. All of
     it is fitted on the training stimuli and measured on the test stimuli. It is averaged over both directions
     and reliable units as in `variance.group_variance`. The p-value exchanges test stimuli between the
     prediction from the latents and what the features leave over, in the direction a to b.
@@ -60,7 +127,8 @@ def variance_beyond(
     ----------
     halves : Halves
         With the latents of one group.
-    features : array (stimulus, feature)
+    given : Given
+        Fitted on the repeated training stimuli of `halves`.
     min_reliability, n_permutations, seed
         As in `variance.group_variance`.
 
@@ -83,9 +151,8 @@ def variance_beyond(
     alone, added, agreements = [], [], []
     for latents, responses in ((halves.latents_a, half_b), (halves.latents_b, half_a)):
         y = responses[:, reliable]
-        left = y - _fit(features, y, train).predict(features)
-        rest = latents - _fit(features, latents, train).predict(features)
-        gain = _fit(rest, left, train).predict(rest)
+        left, rest = given.left_over(y), given.left_over(latents)
+        gain = fit_ridge(rest[train], left[train]).predict(rest)
         variance = (centred(y[test]) ** 2).sum(axis=0)
         before, after = (
             (residuals(left[test], x) ** 2).sum(axis=0) / variance for x in (np.zeros(1), gain[test])
@@ -99,10 +166,6 @@ def variance_beyond(
     scale = ceiling[reliable].mean()
     p = float(permutation_p(np.trace(agreement), null))
     return Beyond(float(np.mean(added) / scale), float(np.mean(alone) / scale), p)
-
-
-def _fit(x: np.ndarray, y: np.ndarray, train: np.ndarray) -> Ridge:
-    return fit_ridge(x[train], y[train])
 
 
 def label_features(

@@ -10,7 +10,7 @@ import xarray as xr
 
 from nwb_migvis.evidence.disentanglement import bin_indices, mutual_information
 from nwb_migvis.evidence.gaps import N_RESAMPLES, LabelReadings, gap_intervals, mig_interval
-from nwb_migvis.evidence.labels import by_presence
+from nwb_migvis.evidence.labels import above_chance, by_presence
 from nwb_migvis.evidence.significance import benjamini_hochberg, permutation_p
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import Label, LabelCode, code_labels, select
@@ -127,16 +127,16 @@ def decode_labels(
     Returns
     -------
     xarray.Dataset
-        Over (group, label): `score`, `chance` (its mean over the permutations), `p_value`, `q_value` (of
-        Benjamini and Hochberg over all cells) and `information` (nats, see
-        `disentanglement.mutual_information`). Over label: `score_all` from all latents, `entropy` (nats),
-        `mig_low` and `mig_high`, the ends of the interval of the information gap. Over group: `own_score` and
-        `own_p`, the mean over the group's own labels and its p-value under the same permutations; `gap_low`
-        and `gap_high`, the ends of the interval of `own_group_gap`. Intervals need permutations. Labels that
-        different stimuli have are tested apart, and the smallest p-value is multiplied by the number of
-        tests. Scores are R2 (over cosine and sine together for a label that wraps) or balanced accuracy (the
-        mean over classes of the share that is read right). They are NaN where a label does not vary or fewer
-        than twenty stimuli have one.
+        Over (group, label): `score`, `scaled` (the same with 0 for guesses and 1 for perfect), `chance` (the
+        score's mean over the permutations), `p_value`, `q_value` (of Benjamini and Hochberg over all cells)
+        and `information` (nats, see `disentanglement.mutual_information`). Over label: `score_all` from all
+        latents, `entropy` (nats), `mig_low` and `mig_high`, the ends of the interval of the information gap.
+        Over group: `own_score` and `own_p`, the mean over the group's own labels and its p-value under the
+        same permutations; `gap_low` and `gap_high`, the ends of the interval of `own_group_gap`. Intervals
+        need permutations. Labels that different stimuli have are tested apart, and the smallest p-value is
+        multiplied by the number of tests. Scores are R2 (over cosine and sine together for a label that
+        wraps) or balanced accuracy (the mean over classes of the share that is read right). They are NaN
+        where a label does not vary or fewer than twenty stimuli have one.
     """
     codes = {code.name: code for code in code_labels(labels)}
     encoded = {name: code.encode(labels[name].values) for name, code in codes.items()}
@@ -159,7 +159,13 @@ def decode_labels(
             for name in names:
                 code, goal = codes[name], goals[name]
                 read = _read(goal[:, None], folds)
-                table.put("score", group, name, _score(code, read, goal[:, None])[0])
+                score = float(_score(code, read, goal[:, None])[0])
+                table.put("score", group, name, score)
+                if group is not None:
+                    n_classes = int((goal > 0).any(axis=0).sum()) if code.classes else 0
+                    table.put(
+                        "scaled", group, name, float(above_chance(score, n_classes)) if n_classes else score
+                    )
                 read_bins = bin_indices(code, values[name], code.decode(read[:, 0]))
                 table.put_information(group, name, bins[name], read_bins)
                 if group is not None:
@@ -204,6 +210,7 @@ def _subsets(groups: LatentGroups) -> dict[str | None, np.ndarray]:
     return own
 
 
+_BY_CELL = ("score", "scaled", "chance", "p_value", "information")
 _BY_LABEL = ("score_all", "entropy", "mig_low", "mig_high")
 _BY_GROUP = ("own_score", "own_p", "gap_low", "gap_high")
 
@@ -219,7 +226,7 @@ class _Table:
         sizes = (len(groups), len(labels))
         self._table = xr.Dataset(
             {
-                **{n: (both, np.full(sizes, np.nan)) for n in ("score", "chance", "p_value", "information")},
+                **{n: (both, np.full(sizes, np.nan)) for n in _BY_CELL},
                 **{n: (("label",), np.full(len(labels), np.nan)) for n in _BY_LABEL},
                 **{n: (("group",), np.full(len(groups), np.nan)) for n in _BY_GROUP},
             },
@@ -284,6 +291,7 @@ def own_group_gap(score: xr.DataArray, *, supervised_by: Mapping[str, Sequence[s
     Parameters
     ----------
     score : xarray.DataArray (group, label)
+        On one scale: 0 for guesses, 1 for perfect.
     supervised_by : mapping of str to sequence of str
 
     Returns

@@ -83,22 +83,22 @@ def group_mig(information: xr.DataArray, entropy: xr.DataArray) -> xr.DataArray:
     return _best_two(information) / entropy
 
 
-def group_sap(score: xr.DataArray, chance: xr.DataArray | float = 0.0) -> xr.DataArray:
+def group_sap(score: xr.DataArray) -> xr.DataArray:
     """Separated predictability of each label between groups (after Kumar et al. 2018, arXiv 1711.00848).
 
     The score of the best group minus that of the second best, scores under chance counted as chance.
 
     Parameters
     ----------
-    score, chance : xarray.DataArray (group, label)
-        R2 or accuracy, and what permuted labels give.
+    score : xarray.DataArray (group, label)
+        On one scale: 0 for guesses, 1 for perfect.
 
     Returns
     -------
     xarray.DataArray (label)
         NaN with fewer than two groups.
     """
-    return _best_two(score.where(score > chance, chance))
+    return _best_two(score.clip(min=0))
 
 
 def _best_two(values: xr.DataArray) -> xr.DataArray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nwb_migvis.evidence.intervals import percentile_interval
+from nwb_migvis.evidence.labels import above_chance
 
 N_RESAMPLES = 1000
 PSEUDO_COUNT = 0.3
@@ -25,7 +26,7 @@ class LabelReadings:
     read : dict of str to numpy.ndarray, shape (n_stimuli, n_columns)
         Cross-validated readings of it by group.
     is_category : bool
-        Whether the score is an accuracy; else an R2.
+        Whether the score is a balanced accuracy above chance; else an R2.
     bins : numpy.ndarray of int, shape (n_stimuli,)
         Class or bin of the label.
     read_bins : dict of str to numpy.ndarray of int, shape (n_stimuli,)
@@ -56,13 +57,22 @@ class LabelReadings:
         return cls(**{name: spread(part) for name, part in values.items()})  # type: ignore[arg-type]
 
     def scores(self, weight: np.ndarray) -> dict[str, np.ndarray]:
-        """Score of each group in every resample, (resample,), given how often each stimulus is in it."""
+        """Score of each group in every resample, (resample,), given how often each stimulus is in it.
+
+        R2, or balanced accuracy above chance as in `labels.above_chance`, of the classes in the resample.
+        """
         present = np.isfinite(self.goal).all(axis=1)
         goal, weight = self.goal[present], weight[:, present]
         total = weight.sum(axis=1)
         if self.is_category:
-            hits = {g: read[present].argmax(axis=1) == goal.argmax(axis=1) for g, read in self.read.items()}
-            return {group: weight @ hit / total for group, hit in hits.items()}
+            of_class = weight @ goal
+            n_classes = (of_class > 0).sum(axis=1)
+            scores = {}
+            for group, read in self.read.items():
+                right = weight @ (goal * (read[present].argmax(axis=1) == goal.argmax(axis=1))[:, None])
+                balanced = (right / np.maximum(of_class, 1e-12)).sum(axis=1) / n_classes
+                scores[group] = np.asarray(above_chance(balanced, np.maximum(n_classes, 2)))
+            return scores
         variance = (weight @ goal**2 - (weight @ goal) ** 2 / total[:, None]).sum(axis=1)
         errors = {group: ((read[present] - goal) ** 2).sum(axis=1) for group, read in self.read.items()}
         return {group: 1 - weight @ error / np.maximum(variance, 1e-12) for group, error in errors.items()}

@@ -16,12 +16,21 @@ def percentile_interval(resampled: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def basic_interval(estimate: float, resampled: np.ndarray) -> tuple[float, float]:
+    """95 % basic interval: twice the estimate minus percentiles (Davison and Hinkley 1997, section 5.2).
+
+    A share of variance is a ratio whose resamples are skewed as its errors are, towards low values: the far
+    end of the resamples belongs on the other side of the estimate.
+    """
+    low, high = percentile_interval(resampled)
+    return 2 * estimate - high, 2 * estimate - low
+
+
 def kinked_interval(estimate: float, resampled: np.ndarray) -> tuple[float, float]:
     """95 % interval of resamples (n,) of a statistic that has a kink, such as 1 - |1 - a| at 1.
 
-    Resampling biases it downwards at the kink, where percentiles miss the truth; twice the estimate minus
-    percentiles (the basic interval; Davison and Hinkley 1997, section 5.2) misses it beside the kink. The
-    interval spans both.
+    Resampling biases it downwards at the kink, where percentiles miss the truth; the basic interval misses it
+    beside the kink. This one spans both.
     """
-    low, high = percentile_interval(resampled)
-    return min(low, 2 * estimate - high), max(high, 2 * estimate - low)
+    ends = (*percentile_interval(resampled), *basic_interval(estimate, resampled))
+    return min(ends), max(ends)

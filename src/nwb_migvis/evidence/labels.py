@@ -62,6 +62,10 @@ def _balanced_accuracy(truth: np.ndarray, read: np.ndarray) -> float:
     classes = np.unique(truth[truth >= 0])
     if len(classes) < 2:
         return float("nan")
-    accuracy = np.mean([(read[truth == c] == c).mean() for c in classes])
-    chance = 1 / len(classes)
-    return float((accuracy - chance) / (1 - chance))
+    accuracy = float(np.mean([(read[truth == c] == c).mean() for c in classes]))
+    return float(above_chance(accuracy, len(classes)))
+
+
+def above_chance(accuracy: np.ndarray | float, n_classes: np.ndarray | int) -> np.ndarray | float:
+    """Scale balanced accuracy over K classes: 0 for guesses, 1 for perfect. (accuracy - 1/K) / (1 - 1/K)."""
+    return (accuracy - 1 / n_classes) / (1 - 1 / n_classes)

@@ -57,15 +57,14 @@ def fit_ridge(x: np.ndarray, y: np.ndarray, *, penalty: float | None = None) -> 
     present = ~np.isnan(y)
     if not present.all():
         return _fit_by_rows(x, y, present, penalty=penalty)
-    whole = _Decomposition(x, y)
-    return whole.ridge(_least(whole.gcv_errors()) if penalty is None else penalty)
+    return RidgeBasis(x).fit(y, penalty=penalty)
 
 
 def _fit_by_rows(x: np.ndarray, y: np.ndarray, present: np.ndarray, *, penalty: float | None) -> Ridge:
     """Fit the outputs that have the same rows together, all with one penalty; NaN for one without rows."""
     weight, intercept = np.zeros((x.shape[1], y.shape[1])), np.full(y.shape[1], np.nan)
     parts = [
-        (columns, _Decomposition(x[rows], y[np.ix_(rows, columns)]))
+        (columns, RidgeBasis(x[rows]).outputs(y[np.ix_(rows, columns)]))
         for columns, rows in same_rows(present)
         if rows.any()
     ]
@@ -78,25 +77,70 @@ def _fit_by_rows(x: np.ndarray, y: np.ndarray, present: np.ndarray, *, penalty: 
     return Ridge(np.zeros(x.shape[1]), np.ones(x.shape[1]), weight, intercept, penalty)
 
 
-class _Decomposition:
-    """Standardised features in singular vectors, with the outputs along these."""
+class RidgeBasis:
+    """Features of some rows, decomposed once for fits of any outputs of the same rows.
 
-    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
+    Parameters
+    ----------
+    x : array (row, feature)
+    """
+
+    def __init__(self, x: np.ndarray) -> None:
         mean, scale = x.mean(axis=0), x.std(axis=0)
-        self.mean, self.scale = mean, np.where(scale > 1e-12 * (1 + np.abs(mean)), scale, np.inf)
-        self.centre = y.mean(axis=0)
-        u, self.s, self.vt = np.linalg.svd((x - mean) / self.scale, full_matrices=False)
-        self.y = y - self.centre
-        self.projected = u.T @ self.y
+        self._mean, self._scale = mean, np.where(scale > 1e-12 * (1 + np.abs(mean)), scale, np.inf)
+        self._u, self._s, self._vt = np.linalg.svd((x - mean) / self._scale, full_matrices=False)
+
+    def fit(self, y: np.ndarray, *, penalty: float | None = None) -> Ridge:
+        """Fit outputs (row, output) of which none is missing, as `fit_ridge` does."""
+        outputs = self.outputs(y)
+        return outputs.ridge(_least(outputs.gcv_errors()) if penalty is None else penalty)
+
+    def errors(self, y: np.ndarray, *, x_new: np.ndarray, y_new: np.ndarray) -> np.ndarray:
+        """Return the squared error on other rows with each of `PENALTIES`, (penalty,), summed over outputs.
+
+        Parameters
+        ----------
+        y : array (row, output)
+        x_new, y_new : array (new row, feature), array (new row, output)
+        """
+        outputs = self.outputs(y)
+        along = (x_new - self._mean) / self._scale @ self._vt.T
+        goal = y_new - outputs.centre
+        shrunk = self._s / (self._s**2 + PENALTIES[:, None] * len(y))
+        return np.array([((goal - along @ (own[:, None] * outputs.projected)) ** 2).sum() for own in shrunk])
+
+    def outputs(self, y: np.ndarray) -> _Outputs:
+        """Return outputs along the singular vectors."""
+        centre = y.mean(axis=0)
+        return _Outputs(self, y - centre, centre, self._u.T @ (y - centre))
+
+    def ridge(self, outputs: _Outputs, penalty: float) -> Ridge:
+        """Solve for one penalty."""
+        shrunk = self._s / (self._s**2 + penalty * len(outputs.y))
+        weight = self._vt.T @ (shrunk[:, None] * outputs.projected)
+        return Ridge(self._mean, self._scale, weight, outputs.centre, penalty)
+
+    @property
+    def singular_values(self) -> np.ndarray:
+        """Of the standardised features."""
+        return self._s
+
+
+@dataclass(frozen=True, eq=False)
+class _Outputs:
+    """Centred outputs, also along the singular vectors of the features."""
+
+    basis: RidgeBasis
+    y: np.ndarray
+    centre: np.ndarray
+    projected: np.ndarray
 
     def ridge(self, penalty: float) -> Ridge:
-        shrunk = self.s / (self.s**2 + penalty * len(self.y))
-        weight = self.vt.T @ (shrunk[:, None] * self.projected)
-        return Ridge(self.mean, self.scale, weight, self.centre, penalty)
+        return self.basis.ridge(self, penalty)
 
     def gcv_errors(self) -> np.ndarray:
         """Return the generalised cross-validation error of each candidate penalty."""
-        return _gcv_errors(self.s, self.projected, self.y)
+        return _gcv_errors(self.basis.singular_values, self.projected, self.y)
 
 
 def _least(errors: np.ndarray) -> float:

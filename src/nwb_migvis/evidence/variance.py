@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nwb_migvis.evidence.halves import Halves
-from nwb_migvis.evidence.intervals import percentile_interval
+from nwb_migvis.evidence.intervals import basic_interval
 from nwb_migvis.evidence.missing import centred, residuals
 from nwb_migvis.evidence.reliability import column_correlation, spearman_brown
 from nwb_migvis.evidence.ridge import fit_ridge
@@ -32,7 +32,7 @@ class GroupVariance:
     explained_p, unique_p : dict of str to float
         Permutation p-values.
     explained_interval, unique_interval : dict of str to (float, float)
-        95 % intervals of a bootstrap over test stimuli.
+        95 % basic intervals of a bootstrap over test stimuli.
     total : float
         Fraction of the repeatable variance that all latents predict.
     r2 : array (unit,)
@@ -164,7 +164,8 @@ class _Signal:
             return np.nan, (np.nan, np.nan)
         below = self._weight @ expected
         resampled = np.where(below > 0, self._weight @ explained / np.where(below > 0, below, 1.0), np.nan)
-        return float(explained.sum() / expected.sum()), percentile_interval(resampled)
+        share = float(explained.sum() / expected.sum())
+        return share, basic_interval(share, resampled)
 
     def agreement_beyond(self, own: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Inner product, summed over units, of what is left of response i with what latents j add to it.

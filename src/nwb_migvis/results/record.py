@@ -13,9 +13,10 @@ import pandas as pd
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.plain import Json, free_name
+from nwb_migvis.plain import Json, free_name, nearest
 from nwb_migvis.results.export import write_images, write_netcdf, write_tables
 from nwb_migvis.results.gallery import gallery_of
+from nwb_migvis.results.plots import Plots
 from nwb_migvis.results.printing import results_html, results_lines
 from nwb_migvis.results.table import group_table
 
@@ -217,6 +218,11 @@ class Results:
     def _repr_html_(self) -> str:
         return results_html(self)
 
+    @property
+    def plot(self) -> Plots:
+        """Figures of these results: `results.plot.NAME(...)` is `nwb_migvis.plot.NAME(results, ...)`."""
+        return Plots(self)
+
     def table(self) -> str:
         """Return the latent groups with their evidence as plain text, as the command line prints them."""
         return group_table(self)
@@ -260,7 +266,7 @@ class Results:
                 if value not in choices[name]:
                     raise MigvisError(
                         f"edits: found {name} = {value!r}; expected some of "
-                        f"{', '.join(choices[name]) or 'none: the run made no edits'}"
+                        f"{nearest(str(value), choices[name]) or 'none: the run made no edits'}"
                     )
             fits &= np.isin(edits[name].values.astype(str), accepted)
         return edits.isel(edit=np.flatnonzero(fits))

@@ -6,13 +6,14 @@ from nwb_migvis.runs.models import Models, load_models
 from nwb_migvis.runs.more_edits import Changes, synthesize_more, write_further
 from nwb_migvis.runs.running import run, run_files
 from nwb_migvis.runs.sweeping import sweep_file
-from nwb_migvis.runs.validating import validate_written
+from nwb_migvis.runs.validating import finding_lines, validate_written
 
 __all__ = [
     "Changes",
     "Models",
     "SortedSource",
     "archive_findings",
+    "finding_lines",
     "lay_out",
     "load_models",
     "run",

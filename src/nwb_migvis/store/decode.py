@@ -16,7 +16,7 @@ import xarray as xr
 from ndx_migvis import NAMESPACE
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import check_regular
-from nwb_migvis.plain import Json
+from nwb_migvis.plain import Json, nearest
 from nwb_migvis.results import (
     EDIT_COORDS,
     EDIT_MAPS,
@@ -220,7 +220,7 @@ def _run_group(file: h5py.File, path: Path, name: str | None) -> h5py.Group:
         )
     if name is not None and name not in names:
         raise MigvisError(
-            f"{path}: found no run {name!r}; expected one of {', '.join(names)}; name one of "
+            f"{path}: found no run {name!r}; expected one of {nearest(name, names)}; name one of "
             "them with name= (--name)"
         )
     group = file["analysis"][names[0] if name is None else name]

@@ -37,6 +37,7 @@ from nwb_migvis.plain import free_name
 from nwb_migvis.results import Results
 from nwb_migvis.store.analyses import encode_analyses
 from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, UNITS, Form
+from nwb_migvis.store.digests import TABLES, part_digests
 
 NETWORKS = {
     "vae": "Group-wise variational autoencoder: spike counts to latents and back.",
@@ -63,7 +64,7 @@ def encode(results: Results, *, nwbfile: NWBFile, weights: Mapping[str, bytes]) 
         If a digest in the provenance is not that of the weights.
     """
     parts: dict[str, Any] = {
-        "model": _model(results.provenance, weights),
+        "model": _model(results, weights),
         "latent_groups": _latent_groups(results),
         "stimulus_latents": _stimulus_latents(results.latents),
         "unit_loadings": _unit_loadings(results.units, nwbfile),
@@ -87,8 +88,8 @@ def encode(results: Results, *, nwbfile: NWBFile, weights: Mapping[str, bytes]) 
     )
 
 
-def _model(provenance: Mapping[str, Any], weights: Mapping[str, bytes]) -> MigvisModel:
-    stored = []
+def _model(results: Results, weights: Mapping[str, bytes]) -> MigvisModel:
+    stored, provenance = [], results.provenance
     recorded = provenance.get("weights", {})
     for name, data in weights.items():
         digest = hashlib.sha256(data).hexdigest()
@@ -112,7 +113,7 @@ def _model(provenance: Mapping[str, Any], weights: Mapping[str, bytes]) -> Migvi
         provenance=_json(rest),
         network_weights=stored,
         **{key: _json(value) for key, value in apart.items()},
-        **({"digests": _json(digests)} if digests else {}),
+        digests=_json({**digests, TABLES: part_digests(results)}),
     )
 
 

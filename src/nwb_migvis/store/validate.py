@@ -21,6 +21,7 @@ from nwb_migvis.results import Results
 from nwb_migvis.store.canonical import canonical, differences
 from nwb_migvis.store.content import objects_in
 from nwb_migvis.store.decode import FAULTS, decode, open_file, runs_in, weights_in
+from nwb_migvis.store.digests import changed_parts
 from nwb_migvis.store.gate import check_run
 from nwb_migvis.store.plausible import faults_of
 from nwb_migvis.store.weights import check_settings, check_weights
@@ -175,6 +176,8 @@ def own_findings(file: h5py.File) -> Iterator[Finding]:
             yield Finding("error", f"{part} holds other dtypes than {NAMESPACE} describes", group.name)
         for place, message in faults_of(results):
             yield Finding("error", message, f"{group.name}/{place}")
+        for part in changed_parts(group, results):
+            yield Finding("error", f"{part}: not what the run wrote (its digest is another)", group.name)
         yield from _damaged_weights(group, results)
         yield from _wrong_unit_rows(group)
         yield from _wrong_gallery(group, results)

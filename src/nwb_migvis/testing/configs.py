@@ -21,7 +21,12 @@ _TINY = Config(
     critic=CriticConfig(channels=(8, 8), n_steps=10, batch_size=16, n_negatives=16),
     synthesis=SynthesisConfig(n_steps=3, n_pairs=10, n_dose=2, n_traversal=2, dose=(0.5, 0.9)),
     evidence=EvidenceConfig(
-        n_permutations=19, n_bootstrap=19, reader_steps=5, min_reader_score=-1e9, stability_seeds=0
+        n_permutations=19,
+        n_bootstrap=19,
+        reader_steps=5,
+        min_reader_score=-1e9,
+        stability_seeds=0,
+        information_draws=1,
     ),
 )
 
