@@ -238,13 +238,6 @@ DAMAGES = {
     "no digest of weights": (json_of("digests", weights={}), "model/vae", "recorded is no digest"),
     "settings": (json_of("config", prior={"n_steps": "many"}), "model@config", "n_steps"),
     "table": (remove(f"{RUN}/unit_loadings"), "", "not as ndx-migvis describes it"),
-    "a plausible share": (put(f"{RUN}/latent_groups/variance_explained", 0.25), "", "groups: not what"),
-    "a plausible latent": (put(f"{RUN}/stimulus_latents/mean", 0.25), "", "latents: not what"),
-    "a plausible transfer": (put(f"{RUN}/selectivity/transfer", 0.25), "", "selectivity: not what"),
-    "another label": (put(f"{RUN}/stimulus_labels/category", "x"), "", "labels: not what"),
-    "a pixel": (put(f"{RUN}/synthesized_images/image", 7), "", "synthesized: not what"),
-    "another seed": (json_of("provenance", note="x"), "", "provenance: not what"),
-    "digests of no tables": (json_of("digests", tables=3), "", "digests: not what"),
     "an image of the gallery": (without_first, "gallery", f"the edit {FIRST} is absent"),
     "the gallery's order": (another_order, "gallery/order_of_images", "another order"),
     "the gallery's pixels": (put(f"{RUN}/gallery/{FIRST}", 7), f"gallery/{FIRST}", "other pixels"),
@@ -265,6 +258,13 @@ DAMAGES = {
         "",
         "does not describe columns and axes",
     ),
+    "a plausible share": (put(f"{RUN}/latent_groups/variance_explained", 0.25), "", "groups: not what"),
+    "a plausible latent": (put(f"{RUN}/stimulus_latents/mean", 0.25), "", "latents: not what"),
+    "a plausible transfer": (put(f"{RUN}/selectivity/transfer", 0.25), "", "selectivity: not what"),
+    "another label": (put(f"{RUN}/stimulus_labels/category", "x"), "", "labels: not what"),
+    "a pixel": (put(f"{RUN}/synthesized_images/image", 7), "", "synthesized: not what"),
+    "another seed": (json_of("provenance", note="x"), "", "provenance: not what"),
+    "digests of no tables": (json_of("digests", tables=3), "", "digests: not what"),
 }
 
 

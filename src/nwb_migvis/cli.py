@@ -18,7 +18,6 @@ from nwb_migvis.cli_options import (
     config_of,
     log_option,
     memory_option,
-    next_command,
     reading_arguments,
     reading_options,
     sorting_arguments,
@@ -124,11 +123,7 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     contents = inspect_session(
         paths[0] if len(paths) == 1 else list(paths), remark=design_notes, **reading_arguments(options)
     )
-    if as_json:
-        click.echo(json.dumps(contents, indent=2))
-        return
-    click.echo(describe(contents))
-    click.echo(f"next: {next_command(paths, options)}")
+    click.echo(json.dumps(contents, indent=2) if as_json else describe(contents))
 
 
 @cli.command()
@@ -166,14 +161,14 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     is_flag=True,
     help="Only compare numbers and sizes of groups; write nothing.",
 )
-@click.option("--no-report", is_flag=True, help="Do not write a page about the results beside them.")
-@log_option
 @click.option(
     "--results-only",
     is_flag=True,
     help="Write a small file of results, with subject and session and without the recording.",
 )
 @click.option("--remove", metavar="NAME", help="Only remove the run of this name from PATH, or from a copy.")
+@click.option("--no-report", is_flag=True, help="Do not write a page about the results beside them.")
+@log_option
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @memory_option
 def run(paths: tuple[str, ...], **options: Any) -> None:
