@@ -33,10 +33,32 @@ def with_dose(results):
     return replace(results, provenance={**results.provenance, "appearance": appearance})
 
 
+def with_rates(results):
+    """Return results whose edits are guided ones and reconstructions of pairs, with predicted rates."""
+    edits = results.synthesized.copy()
+    for name, values in (("group", ["pose"] * 7), ("method", ["pmi", "none"] * 3 + ["pmi"])):
+        edits[name] = ("edit", values)
+    edits["source"] = ("edit", np.repeat(list(STIMULI)[:4], 2)[:7])
+    edits["target"] = ("edit", [list(STIMULI)[5]] * 7)
+    rate = np.arange(7.0 * results.units.sizes["unit"]).reshape(7, -1)
+    edits["predicted_rate"] = (("edit", "unit"), rate)
+    return replace(results, synthesized=edits)
+
+
+def test_predicted_changes_are_those_from_the_unguided_reconstruction():
+    ax = plot.predicted(with_rates(RESULTS))
+    drawn = ax.images[0].get_array()
+    n_units = RESULTS.units.sizes["unit"]
+    np.testing.assert_allclose(drawn[0], np.full(n_units, -float(n_units)))
+    assert np.ma.getmaskarray(drawn)[1:].all() or np.isnan(np.asarray(drawn)[1:]).all()
+    with pytest.raises(MigvisError, match="no predicted responses"):
+        plot.predicted(UNLABELLED)
+
+
 @pytest.mark.parametrize("name", plot.FIGURES)
 def test_every_figure_draws_into_the_axes_it_is_given(name, monkeypatch):
     monkeypatch.setattr(plt, "show", lambda: pytest.fail("shown"))
-    results = with_dose(TRAINED)
+    results = with_dose(with_rates(TRAINED) if name == "predicted" else TRAINED)
     with plot.style():
         figure, ax = plt.subplots()
         assert getattr(results.plot, name)(ax=ax) is ax
@@ -118,7 +140,7 @@ def test_names_of_files_are_not_mathematics(tmp_path):
         RESULTS, groups=groups, latents=latents, synthesized=edits, selectivity=table, decoding=decoding
     )
     results = replace(results, labels=labels, provenance=provenance)
-    for name in plot.FIGURES:
+    for name in (name for name in plot.FIGURES if name != "predicted"):
         ax = getattr(results.plot, name)(**({"label": evil} if name == "latents" else {}))
         ax.figure.savefig(tmp_path / f"{name}.svg")
         assert r"<b>" not in (tmp_path / f"{name}.svg").read_text()

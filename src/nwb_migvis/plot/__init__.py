@@ -7,7 +7,7 @@ Each takes `Results` first and draws into `ax`, or into a figure of its own. `re
 from nwb_migvis.plot.axes import COLUMN_IN, PAGE_IN, style
 from nwb_migvis.plot.evidence import decoding, dose, selectivity, transfer, variance, verdicts
 from nwb_migvis.plot.images import Pair, edit, edits, pairs, traversal
-from nwb_migvis.plot.population import latents, loadings, reliability, training
+from nwb_migvis.plot.population import latents, loadings, predicted, reliability, training
 
 FIGURES = (
     "decoding",
@@ -16,6 +16,7 @@ FIGURES = (
     "edits",
     "latents",
     "loadings",
+    "predicted",
     "reliability",
     "selectivity",
     "training",
@@ -38,6 +39,7 @@ __all__ = [
     "latents",
     "loadings",
     "pairs",
+    "predicted",
     "reliability",
     "selectivity",
     "style",

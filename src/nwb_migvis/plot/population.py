@@ -12,6 +12,7 @@ from nwb_migvis.plot.axes import (
     COLUMN_IN,
     GRAY,
     legend,
+    name_ticks,
     one_of,
     own_axes,
     set_label,
@@ -218,3 +219,59 @@ def training(results: Results, *, what: str | None = None, ax: Axes | None = Non
         ax.set_ylim(-0.05, 1.5)
         legend(ax)
     return ax
+
+
+def predicted(results: Results, *, ax: Axes | None = None) -> Axes:
+    """Draw what an encoding model predicts of the edits: the change of each unit's spike count, by group.
+
+    Parameters
+    ----------
+    results : Results
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Mean over the pairs, guided edit minus unguided reconstruction of the same source; spikes per
+        presentation.
+
+    Raises
+    ------
+    MigvisError
+        If the file holds no predicted responses of edits with their reconstructions.
+    """
+    change = _predicted_change(results)
+    if not np.isfinite(change).any():
+        raise MigvisError(
+            "found no predicted responses of edits; expected a run of version 0.2 or later with images"
+        )
+    ax = own_axes(ax, width_in=1.6 * COLUMN_IN, height_in=1.2 + 0.3 * len(change))
+    most = float(np.nanmax(np.abs(change))) or 1.0
+    ax.set_facecolor("#dddddd")
+    picture = ax.imshow(change, cmap="PuOr_r", vmin=-most, vmax=most, aspect="auto", interpolation="nearest")
+    ax.figure.colorbar(picture, ax=ax, label="change, spikes", shrink=0.9)
+    name_ticks(ax, "y", list(results.groups.index))
+    set_label(ax, "x", "unit")
+    return ax
+
+
+def _predicted_change(results: Results) -> np.ndarray:
+    """Return the mean change of predicted counts, (group, unit); NaN where there are no pairs."""
+    groups = [str(name) for name in results.groups.index]
+    change = np.full((len(groups), results.units.sizes["unit"]), np.nan)
+    edits = results.synthesized
+    if "predicted_rate" not in edits:
+        return change
+    rate = edits["predicted_rate"].transpose("edit", "unit").values
+    columns = ("group", "source", "target", "role", "method")
+    keys = list(zip(*(edits[name].values.tolist() for name in columns), strict=True))
+    unguided = {key[:3]: rate[i] for i, key in enumerate(keys) if key[3:] == ("main", "none")}
+    for row, group in enumerate(groups):
+        pairs = [
+            rate[i] - unguided[key[:3]]
+            for i, key in enumerate(keys)
+            if key[0] == group and key[3:] == ("main", "pmi") and key[:3] in unguided
+        ]
+        if pairs:
+            change[row] = np.mean(pairs, axis=0)
+    return change

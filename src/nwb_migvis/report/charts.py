@@ -132,6 +132,11 @@ def population_charts(results: Results, places: np.ndarray | None) -> list[Chart
             f"Loadings of the units{where} on the latents: parameters of the model, not held-out numbers.",
             size_in=(5.4, 5.0),
         ),
+        chart(
+            results.plot.predicted,
+            "Change of each unit's spike count that an encoding model predicts of the edits, beside "
+            "reconstructions without guidance.",
+        ),
         chart(results.plot.training, "Losses on the validation stimuli while the networks were trained."),
     ]
     return [one for one in made if one is not None]
