@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -6,9 +8,10 @@ from nwb_migvis.evidence.appearance import frechet_distance
 from nwb_migvis.evidence.labels import label_score
 from nwb_migvis.evidence.readers import convolutional as conv_reader
 from nwb_migvis.evidence.readers.kernel import edge_features
+from nwb_migvis.evidence.readers.pretrained import fit_pretrained_reader
 from nwb_migvis.evidence.readers.protocol import Examples, fit_readers, reader_scores
 from nwb_migvis.evidence.readers.resolution import SIZE_PX, reduced
-from nwb_migvis.labels import LabelCode, as_labels, code_labels, select
+from nwb_migvis.labels import Label, LabelCode, as_labels, code_labels, select
 from nwb_migvis.registry import READERS
 
 SHAPES = ("bar", "disk", "ring")
@@ -233,3 +236,31 @@ def test_large_images_are_averaged_over_areas_that_cover_them(side):
     np.testing.assert_allclose(found, expected, atol=1e-6)
     gray = images[:, :20, :20, 0]
     np.testing.assert_array_equal(reduced(gray)[..., 0], gray.astype(np.float32) / 255)
+
+
+class _Corner:
+    """Describes images by the mean of each quarter: a network that knows enough."""
+
+    kind = "corner"
+
+    def __call__(self, images):
+        quarters = images.reshape(len(images), 2, 8, 2, 8).mean(axis=(2, 4))
+        return quarters.reshape(len(images), 4) / 255
+
+
+def test_a_reader_on_a_network_reads_numbers_and_categories():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (120, 16, 16)).astype(np.uint8)
+    level = rng.uniform(0, 200, 120)
+    images[:, :8, :8] = level[:, None, None]
+    labels = {
+        "level": Label.of("level", np.where(np.arange(120) % 7 == 0, np.nan, level)),
+        "side": Label.of("side", np.where(level > 100, "bright", "dark").astype(object)),
+    }
+    parts = [Examples(images[rows], select(labels, rows)) for rows in (np.s_[:60], np.s_[60:90], np.s_[90:])]
+    (reader,) = fit_readers(
+        *parts[:2], seed=0, kinds=["corner"], further={"corner": partial(fit_pretrained_reader, _Corner())}
+    )
+    scores = reader_scores(reader, parts[2])
+    assert reader.kind == "corner" and scores["level"] > 0.99 and scores["side"] > 0.6
+    assert reader.features(images).shape == (120, 4)

@@ -16,9 +16,9 @@ from nwb_migvis import MigvisError, read_results, read_session
 from nwb_migvis.config import CriticConfig, EvidenceConfig, LatentsConfig, SynthesisConfig
 from nwb_migvis.evidence.readers.protocol import Examples, fit_readers
 from nwb_migvis.labels import Label
+from nwb_migvis.networks.image_networks import open_image_network
 from nwb_migvis.registry import ANALYSES, IMAGE_NETWORKS, LATENT_MODELS, LAYOUTS, METHODS, READERS
 from nwb_migvis.store import validate_file
-from nwb_migvis.synthesis.critic.backbones import open_image_network
 from nwb_migvis.testing import tiny_config, write_tiny_session
 
 FOLDER = Path(__file__).parent / "third_party"
@@ -183,7 +183,7 @@ def test_what_wrong_entries_make_is_refused_with_what_it_lacks(session, installe
     with pytest.raises(MigvisError, match="reader 'wrong': it trains a SimpleNamespace without read, feat"):
         fit_readers(examples, examples, seed=0, kinds=["wrong"])
     installed(IMAGE_NETWORKS, lambda **about: SimpleNamespace(size_px=8, module=None))
-    with pytest.raises(MigvisError, match=r"critic.features = 'wrong': it opens a .* without mean, std"):
+    with pytest.raises(MigvisError, match=r"image network 'wrong': it opens a .* without mean, std"):
         open_image_network("wrong", model="", path="", sha256="")
 
 

@@ -14,9 +14,9 @@ from torch import nn
 
 from nwb_migvis import MigvisError, run, simulate_session, synthesize_more
 from nwb_migvis.config import CriticConfig, PriorConfig, SynthesisConfig
-from nwb_migvis.synthesis.critic import backbones as image_networks
-from nwb_migvis.synthesis.critic.backbones import ImageNetwork, open_image_network
-from nwb_migvis.synthesis.critic.efficientnet_lite import EfficientNetLite0
+from nwb_migvis.networks import image_networks
+from nwb_migvis.networks.efficientnet_lite import EfficientNetLite0
+from nwb_migvis.networks.image_networks import ImageNetwork, open_image_network
 from nwb_migvis.synthesis.critic.features import ImageBody, PriorBody, check_features
 from nwb_migvis.synthesis.critic.model import load_critic
 from nwb_migvis.synthesis.critic.training import train_critic
@@ -257,6 +257,7 @@ def test_the_efficientnet_takes_the_weights_of_its_package(monkeypatch, tmp_path
         features = network.module.eval()(x)
         assert features.shape == (1, 5120)
         assert torch.equal(features, own(x))
+        assert network.module.sixth_stage(x[..., :112, :112]).shape == (1, 3072)
 
 
 def _as_stored(name):
@@ -304,6 +305,6 @@ def test_a_run_and_its_further_edits(timm, weights, tmp_path):
         more = synthesize_more(out, group=group, **pair, in_place=True).synthesized
         np.testing.assert_array_equal(more["image"].values[-1], made["image"].values[0])
     weights.unlink()
-    with pytest.raises(MigvisError, match=r"weights of the critic's features .*No such file"):
+    with pytest.raises(MigvisError, match=r"weights of an image network .*No such file"):
         synthesize_more(out, group=group, **pair, out=tmp_path / "new.nwb")
     assert not (tmp_path / "new.nwb").exists()

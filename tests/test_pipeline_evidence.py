@@ -23,7 +23,9 @@ GROUPS = (
 SMALL = Config(
     n_threads=1,
     latents=LatentsConfig(groups=GROUPS, n_steps=300, n_hidden=16, n_layers=1, batch_size=64, patience=4),
-    evidence=EvidenceConfig(n_permutations=99, n_bootstrap=99, stability_seeds=0),
+    evidence=EvidenceConfig(
+        n_permutations=99, n_bootstrap=99, stability_seeds=0, readers=("conv", "kernel"), encoder="edges"
+    ),
 )
 
 

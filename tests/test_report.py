@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from browser import axe_script, needs_browser, opened
 from examples import example_results, with_unit_rows
 
 from nwb_migvis import Config, MigvisError, Study, read_results
 from nwb_migvis.config import EvidenceConfig, GroupConfig, LatentsConfig
+from nwb_migvis.read.places import Recording
 from nwb_migvis.report import page as report_page
 from nwb_migvis.report import write_groups, write_report
 from nwb_migvis.report.again import command, settings
+from nwb_migvis.report.page import Source
 from nwb_migvis.report.sentences import claims
 from nwb_migvis.results import OPTIONAL_GROUP_COLUMNS, PART_COLUMNS, PARTS
 from nwb_migvis.store import write_results
@@ -80,6 +83,11 @@ def written(pristine, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def page(written) -> Path:
     return write_report(written)
+
+
+@pytest.fixture(scope="module")
+def both(written, tmp_path_factory) -> Path:
+    return write_report([written, written], out=tmp_path_factory.mktemp("both") / "both.html")
 
 
 def test_a_page_holds_everything_and_loads_nothing(page, written):
@@ -223,14 +231,21 @@ def test_many_groups_with_long_names_have_a_page(pristine, tmp_path, monkeypatch
     assert text.count('class="group"') == 80 and len(text) < 15_000_000
 
 
+def test_further_analyses_are_listed(tmp_path):
+    rates = xr.Dataset({"rate<b>": ("unit", np.arange(3.0))})
+    results = replace(mock_results(without=["edits", "labels"]), analyses={"encoding": rates})
+    source = Source(tmp_path / "x.nwb", results, Recording(), None, None)
+    text = report_page.page(source)
+    assert "<dt>encoding</dt>" in text and "rate&lt;b&gt; (unit)" in text
+
+
 def test_an_earlier_version_has_a_page(tmp_path):
     out = write_report(FROZEN, "migvis", out=tmp_path / "frozen.html")
     assert "does not say which parts of the claim hold" in out.read_text(encoding="utf-8")
 
 
-def test_several_files_make_one_page_with_a_row_per_session(written, tmp_path):
-    out = write_report([written, written], out=tmp_path / "both.html")
-    text = out.read_text(encoding="utf-8")
+def test_several_files_make_one_page_with_a_row_per_session(both):
+    text = both.read_text(encoding="utf-8")
     assert text.count('<th scope="row">') == 2 and "<h1>2 sessions</h1>" in text
 
 
@@ -307,10 +322,9 @@ def test_a_browser_shows_the_page(page):
         assert faults == []
 
 
-def test_a_page_fits_small_screens_and_everyone_can_use_it(page, written, tmp_path):
+def test_a_page_fits_small_screens_and_everyone_can_use_it(page, both):
     needs_browser()
     axe = axe_script()
-    both = write_report([written, written], out=tmp_path / "both.html")
     for one in (page, both):
         with opened(one, width=390, bypass_csp=True) as (view, faults):
             assert view.evaluate("document.documentElement.scrollWidth") <= 390

@@ -18,6 +18,7 @@ from nwb_migvis.cli_options import (
     config_of,
     log_option,
     memory_option,
+    next_command,
     reading_arguments,
     reading_options,
     sorting_arguments,
@@ -123,7 +124,11 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     contents = inspect_session(
         paths[0] if len(paths) == 1 else list(paths), remark=design_notes, **reading_arguments(options)
     )
-    click.echo(json.dumps(contents, indent=2) if as_json else describe(contents))
+    if as_json:
+        click.echo(json.dumps(contents, indent=2))
+        return
+    click.echo(describe(contents))
+    click.echo(f"next: {next_command(paths, options)}")
 
 
 @cli.command()

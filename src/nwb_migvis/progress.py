@@ -19,6 +19,9 @@ T = TypeVar("T")
 _quiet = False
 _say: Callable[[str], None] | None = None
 _log: Path | None = None
+_UNSAID = ("reading",)
+"""A file that cannot be read is said in one line and nothing else."""
+
 _curves: list[dict[str, Any]] = []
 
 
@@ -57,7 +60,13 @@ def telling(say: Callable[[str], None] | None, *, log: str | Path | None = None)
     _say, _log = say, None if log is None else Path(log)
     try:
         note(f"nwb-migvis: {printable(' '.join(sys.argv[1:]))}")
-        yield
+        with warnings.catch_warnings():
+            if log is not None:
+                warnings.simplefilter("default")
+                warnings.showwarning = lambda message, category, *_, **__: note(  # type: ignore[assignment]
+                    f"warning: {category.__name__}: {printable(str(message))}"
+                )
+            yield
     except BaseException as error:
         note(f"ended: {type(error).__name__}: {printable(str(error))}")
         raise
@@ -86,7 +95,7 @@ def note(text: str) -> None:
 def stage(name: str) -> Iterator[None]:
     """Say that a stage of the work begins, and note how long it took."""
     note(f"{name} begins")
-    if _say is not None and not _quiet and not is_watched():
+    if _say is not None and name not in _UNSAID and not _quiet and not is_watched():
         _say(f"{name} ...")
     start = time.perf_counter()
     yield

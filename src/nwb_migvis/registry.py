@@ -143,11 +143,11 @@ IMAGE_NETWORKS: Registry[Any] = Registry(
     "nwb_migvis.image_networks",
     needs=("__call__",),
     builtin={
-        "timm": "nwb_migvis.synthesis.critic.backbones:open_timm",
-        "efficientnet-lite0": "nwb_migvis.synthesis.critic.backbones:open_efficientnet",
+        "timm": "nwb_migvis.networks.image_networks:open_timm",
+        "efficientnet-lite0": "nwb_migvis.networks.image_networks:open_efficientnet",
     },
 )
-"""Networks for the critic's features: `nwb_migvis.synthesis.critic.backbones.OpenNetwork`."""
+"""Networks for photographs: `nwb_migvis.networks.image_networks.OpenNetwork`."""
 
 LATENT_MODELS: Registry[Any] = Registry(
     "latent model",

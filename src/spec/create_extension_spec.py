@@ -357,6 +357,14 @@ def synthesized_images() -> NWBGroupSpec:
                 optional=True,
             ),
             column(
+                "predicted_rate",
+                "float32",
+                "Spike count per presentation that an encoding model from images to responses expects of the "
+                "edit, per unit of `unit_loadings`. NaN where it was not predicted.",
+                dims=("unit",),
+                optional=True,
+            ),
+            column(
                 "map",
                 "float32",
                 "Where the edit changed the image: absolute difference from the source, as a fraction of the "

@@ -97,6 +97,8 @@ def assemble(
         provenance["training"] = context.clock.curves
     if evidence.appearance:
         provenance["appearance"] = evidence.appearance
+    if evidence.encoding.record:
+        provenance["encoding"] = dict(evidence.encoding.record)
     if evidence.independence:
         provenance["independence"] = list(evidence.independence)
     if evidence.shared_with:
@@ -106,7 +108,7 @@ def assemble(
         evidence.groups,
         latents.to_dataset(session["stimulus"].values),
         evidence.units,
-        edits.synthesized,
+        evidence.encoding.with_rates(edits.synthesized),
         evidence.selectivity,
         provenance,
         evidence.decoding,

@@ -149,7 +149,10 @@ def requested_directions(
 
 
 def joined_edits(edits: xr.Dataset, further: xr.Dataset) -> xr.Dataset:
-    """Return edits with further ones behind them; a coordinate that one of both lacks is NaN there."""
+    """Return edits with further ones behind them; what one of both lacks is NaN there."""
+    if "predicted_rate" in edits:
+        shape = further.sizes["edit"], edits.sizes["unit"]
+        further = further.assign(predicted_rate=(("edit", "unit"), np.full(shape, np.nan, np.float32)))
     both = [
         each.assign_coords(
             {

@@ -14,6 +14,8 @@ from nwb_migvis.analysis.agreement import Agreement
 from nwb_migvis.analysis.appearance import describe_edits
 from nwb_migvis.analysis.context import Context, one_blas_thread
 from nwb_migvis.analysis.edits import SessionEdits
+from nwb_migvis.analysis.encoding import EncodingCheck, check_by_encoding
+from nwb_migvis.analysis.judges import open_judges
 from nwb_migvis.analysis.judging import (
     Shown,
     beyond_variables,
@@ -54,6 +56,8 @@ class SessionEvidence:
     independence : tuple of dict
         How well each pair of groups predict each other.
     notes : tuple of str
+    encoding : EncodingCheck
+        What an encoding model says of the edits.
     """
 
     groups: pd.DataFrame
@@ -65,18 +69,49 @@ class SessionEvidence:
     shared_with: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     independence: tuple[Mapping[str, Any], ...] = ()
+    encoding: EncodingCheck = field(default_factory=EncodingCheck)
 
 
 def gather_evidence(
-    sessions: Sessions, latents: Sequence[SessionLatents], edits: Sequence[SessionEdits], context: Context
+    sessions: Sessions,
+    latents: Sequence[SessionLatents],
+    edits: Sequence[SessionEdits],
+    context: Context,
+    *,
+    seen: Mapping[str, Any] | None = None,
 ) -> list[SessionEvidence]:
-    """Gather the evidence of every session: each on its own, and how well they agree."""
+    """Gather the evidence of every session: each on its own, and how well they agree.
+
+    Parameters
+    ----------
+    sessions : Sessions
+    latents, edits : sequence
+        Of each session.
+    context : Context
+    seen : mapping, optional
+        What the critic's features are, as they record it: no judge may be the same network.
+    """
     knows_responses = all(own.knows_responses for own in latents)
     design, n = sessions.design(context.config), len(sessions)
     with context.clock.of("further fits"):
         refits, folds = _further_fits(sessions, context) if knows_responses else ([], [])
     with context.clock.of("evidence"):
-        readers = [fit_edit_readers(own, made, context) for own, made in zip(latents, edits, strict=True)]
+        judges = open_judges(context.config, seen) if any(made.n_edits for made in edits) else {}
+        readers = [
+            fit_edit_readers(own, made, context, judges=judges)
+            for own, made in zip(latents, edits, strict=True)
+        ]
+        encoding = [
+            check_by_encoding(
+                latents[i],
+                edits[i],
+                sessions.sessions[i]["stimulus"].values,
+                context,
+                judges=judges,
+                levels=design[sessions.rows[i]].split,
+            )
+            for i in range(n)
+        ]
         with one_blas_thread():
             shared: list[tuple[Mapping[str, Any], ...]] = [()] * n
             if knows_responses and n > 1:
@@ -89,7 +124,7 @@ def gather_evidence(
                     Fits((latents[i], *(fold[i] for fold in folds)), [refit[i] for refit in refits]),
                     edits[i],
                     context,
-                    readers=readers[i],
+                    judged=(readers[i], encoding[i]),
                     design=design[sessions.rows[i]],
                     shared_with=shared[i],
                 )
@@ -128,12 +163,13 @@ def _of_session(
     edits: SessionEdits,
     context: Context,
     *,
-    readers: Sequence[Reader],
+    judged: tuple[Sequence[Reader], EncodingCheck],
     design: Design,
     shared_with: tuple[Mapping[str, Any], ...],
 ) -> SessionEvidence:
     """Return the evidence of one session."""
     seed, raw, others = context.seeds["evidence"], fits.folds[0], fits.others
+    readers, encoding = judged
     setting = setting_of(session, raw.labels, design, context)
     measured = [without_slow_change(fit, setting.order) for fit in fits.folds]
     latents, repeats = measured[0], [repeats_of(fit, setting, context) for fit in measured]
@@ -155,7 +191,7 @@ def _of_session(
         measured,
         repeats,
         setting,
-        Shown(selectivity, appearance),
+        Shown(selectivity, appearance, encoding.transfers),
         cells=cells,
         others=others,
         context=context,
@@ -170,8 +206,9 @@ def _of_session(
         selectivity,
         appearance,
         shared_with,
-        (*design.notes, *_notes(raw, groups), *_dependence_notes(independence)),
+        (*design.notes, *_notes(raw, groups), *_dependence_notes(independence), *encoding.notes),
         independence,
+        encoding,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from nwb_migvis.results import BEYOND
 
 if TYPE_CHECKING:
     from nwb_migvis.evidence.specific import Specific
+    from nwb_migvis.evidence.transfer import Transfer
     from nwb_migvis.evidence.verdict import Part
 
 
@@ -167,16 +168,36 @@ class Shown:
         As `Results.selectivity`.
     appearance : mapping
         From `describe_edits`.
+    encoded : mapping of (method, edited group, measured group) to Transfer
+        Of the encoding check; empty where there was none.
     """
 
     selectivity: xr.Dataset
     appearance: Mapping[str, Any]
+    encoded: Mapping[tuple[str, str, str], Transfer] = field(default_factory=dict)
 
     def part(self, group: str, own: Sequence[str], *, min_score: float) -> Part:
-        """Return whether edits of a group move its own labels, or, of a free one, what images look like."""
+        """Return whether edits of a group move what it encodes, on images or in predicted responses.
+
+        On images: its own labels, or, of a free group, what images look like. Where both were tested, either
+        shows it: the smaller p-value counts, times two.
+        """
+        from nwb_migvis.evidence.verdict import either
+
         if own:
-            return _shown_by_labels(group, own, self.selectivity, min_score=min_score)
-        return _shown_by_features(self.appearance.get("feature_transfer", {}).get(group, {}))
+            on_images = _shown_by_labels(group, own, self.selectivity, min_score=min_score)
+        else:
+            on_images = _shown_by_features(self.appearance.get("feature_transfer", {}).get(group, {}))
+        return either(on_images, _shown_by_encoding(self.encoded.get(("pmi", group, group))))
+
+
+def _shown_by_encoding(cell: Transfer | None) -> Part:
+    """Return whether edits move the group's own latents, as predicted responses have them."""
+    from nwb_migvis.evidence.verdict import Part
+
+    if cell is None or not np.isfinite(cell.p_value):
+        return Part()
+    return Part(cell.transfer, cell.transfer_interval, cell.p_value)
 
 
 def _shown_by_features(of_methods: Mapping[str, Mapping[str, Any]]) -> Part:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import xarray as xr
 
 from nwb_migvis.analysis.context import Context
 from nwb_migvis.analysis.edits import SessionEdits
+from nwb_migvis.analysis.judges import chosen_judges, open_judges
 from nwb_migvis.analysis.latents import SessionLatents
 from nwb_migvis.labels import select
 from nwb_migvis.results import no_selectivity
@@ -16,10 +18,27 @@ from nwb_migvis.results import no_selectivity
 if TYPE_CHECKING:
     from nwb_migvis.evidence.readers.protocol import Reader
     from nwb_migvis.evidence.selectivity import EditScoring
+    from nwb_migvis.networks.describing import ImageDescriber
 
 
-def fit_edit_readers(latents: SessionLatents, edits: SessionEdits, context: Context) -> list[Reader]:
-    """Train readers on real images; none where there are no pairs or no labels to read from them."""
+def fit_edit_readers(
+    latents: SessionLatents,
+    edits: SessionEdits,
+    context: Context,
+    *,
+    judges: Mapping[str, ImageDescriber] | None = None,
+) -> list[Reader]:
+    """Train readers on real images; none where there are no pairs or no labels to read from them.
+
+    Parameters
+    ----------
+    latents : SessionLatents
+    edits : SessionEdits
+    context : Context
+    judges : mapping of str to ImageDescriber, optional
+        Networks for photographs, from `open_judges`; opened where it is None.
+    """
+    from nwb_migvis.evidence.readers.pretrained import fit_pretrained_reader
     from nwb_migvis.evidence.readers.protocol import Examples, fit_readers
 
     if not (latents.labels and edits.has_pairs):
@@ -28,12 +47,14 @@ def fit_edit_readers(latents: SessionLatents, edits: SessionEdits, context: Cont
         Examples(edits.image[part], select(latents.labels, part))
         for part in (latents.split == "train", latents.split == "validation")
     )
+    judges = open_judges(context.config) if judges is None else judges
     return fit_readers(
         train,
         validation,
         seed=context.seeds["evidence"],
         n_steps=context.config.evidence.reader_steps,
-        kinds=context.config.evidence.readers,
+        kinds=chosen_judges(context.config).readers,
+        further={name: partial(fit_pretrained_reader, judge) for name, judge in judges.items()},
         checkpoints=context.config.checkpoints,
     )
 

@@ -15,6 +15,7 @@ from nwb_migvis.analysis.edits import SessionEdits, check_config_directions, req
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.plain import Json
 from nwb_migvis.results import Results
 
 if TYPE_CHECKING:
@@ -134,6 +135,12 @@ class StudyState:
     def edits(self) -> list[SessionEdits]:
         """The edits of each session; none before they are made."""
         return list(self._made.get("edits") or [SessionEdits() for _ in self.sessions.sessions])
+
+    @property
+    def seen(self) -> Json | None:
+        """What the critic's features are, as they record it; None before there is a critic."""
+        critic = self._made.get("critic")
+        return None if critic is None else critic.network.features.record()
 
     def pictures(self, prior: Prior | None = None) -> Pictures:
         """Return the images of all sessions: at a prior's size, as before, or at the settings' size."""

@@ -336,10 +336,13 @@ class Study:
             If there are no latents yet.
         """
         from nwb_migvis.analysis.evidence import gather_evidence
+        from nwb_migvis.analysis.judges import chosen_judges
 
-        latents = self._state.need("latents", to="measure")
+        latents, seen = self._state.need("latents", to="measure"), self._state.seen
+        if any(own.n_edits for own in self._state.edits):
+            self._state.set_config(evidence=chosen_judges(self.config, seen))
         with self._state.step() as context:
-            evidence = gather_evidence(self._state.sessions, latents, self._state.edits, context)
+            evidence = gather_evidence(self._state.sessions, latents, self._state.edits, context, seen=seen)
         self._state.take("evidence", evidence)
         tables: list[pd.DataFrame] = [own.groups for own in evidence]
         return self._each(tables)

@@ -18,7 +18,8 @@ _HEADS = {
     "synthesis": "Edits of shown images.",
     "evidence": "Statistics.",
 }
-_GROUP = """# [[latents.groups]]          # omit them all for the default: numbers, each category, two free groups
+_GROUP = """# Without groups of your own: one of all numbers, one per category, two free ones.
+# [[latents.groups]]
 # name = "pose"
 # labels = ["rotation_x", "rotation_y"]
 # size = 6"""
@@ -42,23 +43,39 @@ def commented_toml(config: Any) -> str:
         if is_dataclass(record):
             lines += ["", *_comment(_HEADS.get(field.name, "")), f"[{field.name}]", *_settings(record)]
             if field.name == "latents":
-                lines += ["", _GROUP]
+                lines += _groups(record)
     return "\n".join(lines) + "\n"
 
 
 def _settings(record: Any) -> list[str]:
     """Return the lines of one table."""
-    import tomli_w
-
     said = _documented(type(record))
     lines = []
     for field in fields(record):
         value = getattr(record, field.name)
-        if is_dataclass(value) or (field.name == "groups" and not value):
-            continue
-        text = " ".join(tomli_w.dumps({field.name: plain(value)}).split())
-        lines += [*_comment(said.get(field.name, "")), text.replace("[ ", "[").replace(", ]", "]")]
+        if not is_dataclass(value) and field.name != "groups":
+            lines += [*_comment(said.get(field.name, "")), _line(field.name, plain(value))]
     return lines
+
+
+def _line(name: str, value: Any) -> str:
+    """Return one setting on one line, a table in braces."""
+    import tomli_w
+
+    if isinstance(value, dict):
+        inside = ", ".join(_line(key, item) for key, item in value.items())
+        return f"{name if name.isidentifier() else repr(name)} = {{{inside}}}"
+    text = " ".join(tomli_w.dumps({name: value}).split())
+    return text.replace("[ ", "[").replace(", ]", "]")
+
+
+def _groups(record: Any) -> list[str]:
+    """Return the groups as tables; where there are none, what one would look like."""
+    import tomli_w
+
+    if not record.groups:
+        return ["", _GROUP]
+    return ["", tomli_w.dumps({"latents": {"groups": plain(record.groups)}}).split("[latents]\n")[-1].strip()]
 
 
 def _comment(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,6 +50,18 @@ class Part:
     def holds(self) -> bool:
         """Whether it is above zero, beyond chance, and its interval (where there is one) agrees."""
         return self.is_measured and self.q < LEVEL and self.estimate > 0 and not self.interval[0] <= 0
+
+
+def either(*tests: Part) -> Part:
+    """Return the test that speaks most for a part which any of several tests shows.
+
+    Tests that were not possible do not count. The p-value is the smallest times their number (Bonferroni).
+    """
+    possible = [test for test in tests if np.isfinite(test.p)]
+    if not possible:
+        return Part()
+    best = min(possible, key=lambda test: test.p)
+    return replace(best, p=min(1.0, best.p * len(possible)))
 
 
 def verdict_in_parts(

@@ -138,9 +138,10 @@ def resolve_groups(labels: Mapping[str, Label], config: LatentsConfig) -> tuple[
             raise MigvisError(f"latents.groups: name {group.name!r} is used twice; give each group its own")
         missing = [label for label in group.labels if label not in labels]
         if missing:
+            known = nearest(missing[0], labels, most=40) or "no labels"
             raise MigvisError(
                 f"latents.groups: group {group.name!r} names the label {missing[0]!r}; the session has "
-                f"{nearest(missing[0], labels, most=40) or 'no labels'}; fix the config or give a CSV with that label"
+                f"{known}; fix the config or give a CSV with that label"
             )
     return config.groups
 

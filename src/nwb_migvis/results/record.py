@@ -108,6 +108,9 @@ BEYOND = tuple(f"beyond{end}" for end in ("", "_low", "_high", "_p", "_q", "_lef
 BY_LABEL = ("score_all", "mig", "mig_low", "mig_high", "sap")
 """Variables (label) of `Results.decoding`."""
 
+EDIT_RATES = ("predicted_rate",)
+"""Variables (edit, unit) of `Results.synthesized` that are absent without an encoding model; new in 0.2."""
+
 EDIT_MAPS = ("map", "critic_map")
 """Variables (edit, y, x) of `Results.synthesized` that are absent unless `synthesis.maps` is set."""
 
@@ -177,8 +180,10 @@ class Results:
         `electrode_group`.
     synthesized : xarray.Dataset
         Dims (edit, y, x (, channel)): `image` (uint8), optionally, (edit, y, x; float32), `map` (where
-        the edit changed the image) and `critic_map` (where the critic looked). Coordinates as in
-        `EDIT_COORDS`. Zero edits where the session holds no pixels.
+        the edit changed the image) and `critic_map` (where the critic looked). Optionally, (edit, unit),
+        `predicted_rate`: the spike count per presentation that an encoding model expects, in the order of
+        `units`; NaN for edits that were added later. Coordinates as in `EDIT_COORDS`. Zero edits where the
+        session holds no pixels.
     selectivity : xarray.Dataset
         Dims (group, label, method, reader): `transfer`, `retention` with the bounds of their 95 %
         confidence intervals (`transfer_low`, ...), `p_value` and `q_value`; (label, reader): `reader_score`
@@ -196,7 +201,8 @@ class Results:
     provenance : dict
         JSON-serialisable: `config`, `versions`, `seeds`, `n_threads`, `device`, `inputs` (with sha256),
         `weights` (sha256 by name), `reading`, `times`; `appearance` (what edits look like; see
-        docs/evidence.md) where there are edits, and `further_edits`, which rows were added later.
+        docs/evidence.md) and `encoding` (the encoding check) where there are edits, and `further_edits`,
+        which rows were added later.
     analyses : mapping of str to xarray.Dataset
         What further analyses (`Study.compute`) gave, by the name of the analysis.
     """

@@ -73,7 +73,8 @@ def group_table(results: Results) -> str:
             "estimated: the same information by the conditional prior's errors, nats: no bound, and rough "
             "(too little where the prior has learnt little of the group)"
         )
-    lines += ["", *_decoding_lines(results), *_selectivity_lines(results), *_side_effect_lines(results)]
+    lines += ["", *_decoding_lines(results), *_selectivity_lines(results), *_encoding_lines(results)]
+    lines += _side_effect_lines(results)
     lines += [printable(f"note: {note}") for note in results.provenance.get("notes", [])]
     text = "\n".join(lines).rstrip()
     return "\n".join(map(shown, text.split("\n")))
@@ -156,6 +157,45 @@ def _selectivity_lines(results: Results) -> list[str]:
             lines.append(f"not measurable by this reader: {', '.join(unreadable)}{threshold}")
         lines.append("")
     return lines
+
+
+def _encoding_lines(results: Results) -> list[str]:
+    """Return what edits do to the latents of predicted responses: a row per group, then the controls."""
+    record = results.provenance.get("encoding", {})
+    table, measured = record.get("transfer", {}), list(record.get("reading", {}))
+    rows: list[list[str]] = []
+    for method, title in (("pmi", "{}"), ("none", "{} (no guidance)"), ("shuffled", "{} (shuffled targets)")):
+        for group, cells in table.get(method, {}).items():
+            shown_cells = [_encoded(cells.get(of, {}), starred=group == of) for of in measured]
+            rows.append([title.format(group), *shown_cells])
+    if not rows:
+        return []
+    read = ", ".join(
+        f"{group} {number(_number(own.get('correlation')))}" for group, own in record["reading"].items()
+    )
+    units = [value for value in record.get("units", {}).get("correlation", []) if value is not None]
+    median = f"; median correlation of a unit {np.median(units):.2f}" if units else ""
+    return [
+        "Edits in predicted responses: transfer / retention of each group's latents",
+        aligned(pd.DataFrame(rows, columns=["edits of", *measured]).set_index("edits of")),
+        f"predicted by {record.get('network')!r} from images that it was not fitted to{median}",
+        f"correlation of predicted and measured latents: {read}",
+        "stars: the edited group's own latents follow the targets', adjusted over the table",
+        "",
+    ]
+
+
+def _encoded(cell: Mapping[str, float | None], *, starred: bool) -> str:
+    transfer, retention = cell.get("transfer"), cell.get("retention")
+    if transfer is None or retention is None:
+        return "-"
+    q = cell.get("q_value")
+    stars = _stars(q) if starred and q is not None and transfer > 0 else ""
+    return f"{transfer:.2f}{stars} / {retention:.2f}"
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _side_effect_lines(results: Results) -> list[str]:

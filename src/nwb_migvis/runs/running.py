@@ -147,6 +147,7 @@ def run_sources(
         The files that were written, and what they hold.
     """
     require(MODELS, what="fitting")
+    from nwb_migvis.analysis.judges import open_judges
     from nwb_migvis.synthesis.critic.features import check_features
 
     started = datetime.now(UTC)
@@ -155,6 +156,7 @@ def run_sources(
     check_device(config)
     check_prior(config)
     check_features(config.critic)
+    open_judges(config)
     fingerprints = [fingerprint(source) for source in sources]
     with clock.of("reading"):
         alone = len(sources) == 1

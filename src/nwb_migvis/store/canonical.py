@@ -18,6 +18,7 @@ from nwb_migvis.results import (
     BY_METHOD,
     EDIT_COORDS,
     EDIT_MAPS,
+    EDIT_RATES,
     GROUP_COLUMNS,
     OPTIONAL_EDIT_COORDS,
     OPTIONAL_GROUP_COLUMNS,
@@ -93,9 +94,13 @@ def edits_form(dataset: xr.Dataset) -> Form:
     colour = "image" in dataset and "channel" in dataset["image"].dims
     dims: Dims = ("edit", "y", "x", "channel") if colour else ("edit", "y", "x")
     return Form(
-        data={"image": (dims, np.uint8), **dict.fromkeys(EDIT_MAPS, (("edit", "y", "x"), np.float32))},
+        data={
+            "image": (dims, np.uint8),
+            **dict.fromkeys(EDIT_MAPS, (("edit", "y", "x"), np.float32)),
+            **dict.fromkeys(EDIT_RATES, (("edit", "unit"), np.float32)),
+        },
         coords={name: (("edit",), kind) for name, kind in EDIT_COORDS.items()},
-        optional=(*EDIT_MAPS, *OPTIONAL_EDIT_COORDS),
+        optional=(*EDIT_MAPS, *EDIT_RATES, *OPTIONAL_EDIT_COORDS),
     )
 
 

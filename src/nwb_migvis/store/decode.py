@@ -20,6 +20,7 @@ from nwb_migvis.plain import Json, nearest
 from nwb_migvis.results import (
     EDIT_COORDS,
     EDIT_MAPS,
+    EDIT_RATES,
     GROUP_COLUMNS,
     Results,
     no_decoding,
@@ -283,6 +284,7 @@ def _synthesized(table: h5py.Group) -> xr.Dataset:
     dims = ("edit", "y", "x", "channel")
     data = {"image": (dims[: table["image"].ndim], table["image"][()])}
     data |= {name: (dims[:3], table[name][()]) for name in EDIT_MAPS if name in table}
+    data |= {name: (("edit", "unit"), table[name][()]) for name in EDIT_RATES if name in table}
     coords = {
         name: ("edit", read_text(table[name]) if kind is str else table[name][()])
         for name, kind in EDIT_COORDS.items()

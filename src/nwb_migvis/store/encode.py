@@ -34,7 +34,7 @@ from ndx_migvis import (
 )
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.plain import free_name
-from nwb_migvis.results import Results
+from nwb_migvis.results import EDIT_RATES, Results
 from nwb_migvis.store.analyses import encode_analyses
 from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, UNITS, Form
 from nwb_migvis.store.digests import TABLES, part_digests
@@ -193,7 +193,10 @@ def _check_rows(units: xr.Dataset, nwbfile: NWBFile) -> None:
 
 def _synthesized_images(edits: xr.Dataset) -> SynthesizedImagesTable:
     data: dict[str, Any] = {str(name): _column(edits[name].values) for name in edits.coords}
-    data |= {str(name): _one_by_one(variable.values) for name, variable in edits.data_vars.items()}
+    data |= {
+        str(name): variable.values if name in EDIT_RATES else _one_by_one(variable.values)
+        for name, variable in edits.data_vars.items()
+    }
     return SynthesizedImagesTable.from_columns(
         name="synthesized_images", description="Edits of shown images, one row per edit.", data=data
     )

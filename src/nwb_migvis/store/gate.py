@@ -19,6 +19,7 @@ from nwb_migvis.plain import Json
 from nwb_migvis.results import (
     EDIT_COORDS,
     EDIT_MAPS,
+    EDIT_RATES,
     GROUP_COLUMNS,
     OPTIONAL_EDIT_COORDS,
     OPTIONAL_GROUP_COLUMNS,
@@ -99,6 +100,7 @@ def check_run(group: h5py.Group) -> None:
     for name in ("model", "latent_groups", "stimulus_latents", "unit_loadings"):
         if name not in group:
             raise ValueError(f"{group.name}/{name} is absent")
+    _check_rates(group)
     for parts in (("selectivity", "reader_scores", "selectivity_index"), ("decoding", "label_decoding")):
         if any(p in group for p in parts) and not all(p in group for p in parts):
             raise ValueError(f"{group.name} holds only some of {', '.join(parts)}; expected all or none")
@@ -258,6 +260,7 @@ _PROVENANCE: dict[str, tuple[type, ...]] = {
     "reading": (dict,),
     "further_edits": (list,),
     "appearance": (dict,),
+    "encoding": (dict,),
     "independence": (list,),
     "times": (dict,),
     "device": (str,),
@@ -298,6 +301,7 @@ def _tables() -> dict[str, dict[str, Column]]:
             },
             "image": Column(np.uint8, (3, 4)),
             **dict.fromkeys(EDIT_MAPS, Column(np.floating, (3,), is_optional=True)),
+            **dict.fromkeys(EDIT_RATES, Column(np.floating, (2,), is_optional=True)),
         },
     }
     for name, dims in LONG_TABLES.items():
@@ -331,6 +335,17 @@ def _bytes_below(item: h5py.Group) -> int:
             raise ValueError(f"{item.name}/{place} is a group; expected a dataset")
         total += _stored_bytes(dataset)
     return total
+
+
+def _check_rates(group: h5py.Group) -> None:
+    """Check that what is predicted of edits is of the run's units."""
+    for name in EDIT_RATES:
+        place = f"synthesized_images/{name}"
+        if place in group and group[place].shape[1] != len(group["unit_loadings/unit"]):
+            raise ValueError(
+                f"{group.name}/{place} has {group[place].shape[1]} units; expected "
+                f"{len(group['unit_loadings/unit'])}, as {group.name}/unit_loadings"
+            )
 
 
 def _check_labels(table: h5py.Group) -> None:

@@ -18,7 +18,8 @@ _AT_MOST_1 = re.compile(
     r"stability|decoding|score|score_all|reader_score|r2|noise_ceiling|reliability|mig|sap"
 )
 _NOT_NEGATIVE = re.compile(
-    r"stability|participation_ratio|twonn_dimension|mi_cap_nats|n_presentations|guidance|seed|mig|sap"
+    r"stability|participation_ratio|twonn_dimension|mi_cap_nats|n_presentations|guidance|seed|mig|sap|"
+    r"predicted_rate"
 )
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ROUNDING = 1e-6
@@ -119,6 +120,9 @@ def _contradictions(results: Results) -> Iterator[Fault]:
         blank = np.flatnonzero((pixels == pixels[:, :1]).all(axis=1))
         if len(blank):
             yield "synthesized_images/image", f"{len(blank)} blank images, the first in row {blank[0]}"
+    if "predicted_rate" in edits and edits.sizes["unit"] != results.units.sizes["unit"]:
+        message = f"{edits.sizes['unit']} units; unit_loadings has {results.units.sizes['unit']}"
+        yield "synthesized_images/predicted_rate", message
     if ("map" in edits) != ("critic_map" in edits):
         yield "synthesized_images", "only one of map and critic_map"
     n_latents = int(results.groups["size"].sum())
@@ -175,6 +179,7 @@ _KINDS: dict[str, Any] = {
     "notes": [str],
     "session": dict,
     "appearance": dict,
+    "encoding": dict,
     "reading": dict,
     "shared_with": list,
 }

