@@ -14,6 +14,7 @@ from nwb_migvis.config import (
     METHODS,
 )
 from nwb_migvis.read.recorded import read_shown
+from nwb_migvis.runs import Reproduction, reproduce
 from nwb_migvis.runs.models import edit_networks
 from nwb_migvis.runs.more_edits import make_further
 from nwb_migvis.store import read_weights, validate_file
@@ -258,3 +259,16 @@ def test_a_direction_that_the_session_has_not_is_refused_before_training(home, t
     config = replace(TINY, synthesis=replace(TINY.synthesis, directions=("sise",)))
     with pytest.raises(MigvisError, match="direction 'sise'"):
         run(home[0] / "session.nwb", out=tmp_path / "o.nwb", config=config)
+
+
+def test_all_edits_of_a_run_are_made_again_from_its_file(home, written, call):
+    n = home[1].synthesized.sizes["edit"]
+    assert reproduce(written) == Reproduction(n, n, 0, 0)
+    with h5py.File(written, "r+") as file:
+        image = file["analysis/migvis/synthesized_images/image"]
+        image[3, 0, 0] = image[3, 0, 0] ^ 5
+    done = reproduce(written)
+    assert done.n_different == 1 and 3 <= done.largest_difference <= 5
+    code, printed, errors = call("reproduce", written)
+    assert code == 0, errors
+    assert f"{n} of {n} edits made again: 1 differ, by at most " in printed

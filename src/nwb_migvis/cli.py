@@ -381,6 +381,23 @@ def dandi(paths: tuple[str, ...], folder: str, results_only: bool, overwrite: bo
     click.echo(f"{folder}: valid by dandi validate")
 
 
+@cli.command(name="reproduce")
+@click.argument("path", type=click.Path(), metavar="FILE")
+@click.option("--name", help="The run, where the file holds several.")
+@click.option("--images", type=click.Path(), metavar="DIR", help="Folder of the images, where FILE has none.")
+@memory_option
+def reproduce_edits(path: str, name: str | None, images: str | None) -> None:
+    """Make the stored edits again from FILE alone, and say how far they differ."""
+    from nwb_migvis.runs import reproduce
+
+    done = reproduce(path, name, images=images)
+    click.echo(
+        f"{done.n_made} of {done.n_edits} edits made again: {done.n_different} differ, by at most "
+        f"{done.largest_difference} of 255 gray levels"
+        + (f" ({', '.join(done.different_methods)})" if done.different_methods else "")
+    )
+
+
 @cli.command()
 @click.argument("path", type=click.Path(), metavar="FILE")
 @click.argument("folder", type=click.Path(), metavar="DIR")

@@ -4,6 +4,7 @@ from nwb_migvis.runs.archive import archive_findings, lay_out
 from nwb_migvis.runs.from_sorting import SortedSource, run_sorting
 from nwb_migvis.runs.models import Models, load_models
 from nwb_migvis.runs.more_edits import Changes, synthesize_more, write_further
+from nwb_migvis.runs.reproducing import Reproduction, reproduce
 from nwb_migvis.runs.running import run, run_files
 from nwb_migvis.runs.sweeping import sweep_file
 from nwb_migvis.runs.validating import finding_lines, validate_written
@@ -11,11 +12,13 @@ from nwb_migvis.runs.validating import finding_lines, validate_written
 __all__ = [
     "Changes",
     "Models",
+    "Reproduction",
     "SortedSource",
     "archive_findings",
     "finding_lines",
     "lay_out",
     "load_models",
+    "reproduce",
     "run",
     "run_files",
     "run_sorting",
