@@ -27,6 +27,7 @@ from nwb_migvis.config import METHODS
 from nwb_migvis.demo import POSE, demo_config
 from nwb_migvis.report import group_table
 from nwb_migvis.runs import run_files
+from nwb_migvis.store import Destination
 
 BLIND = {"category": 60, "content": 60}
 COLUMNS = ("pose transfer", "category kept", "category transfer", "pose kept", "SI_t", "SI_strict")
@@ -47,7 +48,7 @@ def results_of(folder: Path, seed: int, *, methods: Sequence[str], blind: bool, 
         synthesis=replace(config.synthesis, **only_pairs),
         evidence=replace(config.evidence, information_draws=0),
     )
-    ((_, results),) = run_files([session], out=out, config=config)
+    ((_, results),) = run_files([session], Destination(out=out), config=config)
     print(group_table(results))
     return results
 

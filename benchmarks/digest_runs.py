@@ -176,7 +176,14 @@ def sorted_units(folder: Path) -> list[Results]:
         "--out": folder / "sorted.nwb",
     }
     try:
-        main(["run", str(folder / "sorting"), *(str(part) for pair in words.items() for part in pair)])
+        main(
+            [
+                "run",
+                "--no-report",
+                str(folder / "sorting"),
+                *(str(part) for pair in words.items() for part in pair),
+            ]
+        )
     except SystemExit as stopped:
         if stopped.code:
             raise

@@ -41,7 +41,11 @@ def blocks(path: Path) -> list[Block]:
     lines = path.read_text(encoding="utf-8").splitlines()
     out, i = [], 0
     while i < len(lines):
+        directive = re.fullmatch(r"```\{[\w-]+\}", lines[i])
         fence = re.fullmatch(r"```(\w*)", lines[i])
+        if directive:  # of the site, which runs or renders it
+            i = lines.index("```", i + 1) + 1
+            continue
         if fence:
             end = lines.index("```", i + 1)
             code, first, language = lines[i + 1 : end], i + 1, fence[1]

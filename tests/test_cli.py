@@ -40,6 +40,8 @@ def test_simulate_inspect_run_report_validate(home, call, tmp_path):
     assert (code, errors) == (0, "")
     assert "free_2" in printed
     assert str(out) in printed
+    assert printed.rstrip().endswith(f"wrote {tmp_path / 'o_report.html'}")
+    assert (tmp_path / "o_report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     code, printed, errors = call("report", out, "--out", tmp_path / "edits.png")
     assert (code, errors) == (0, "")
     assert "category" in printed
@@ -74,6 +76,7 @@ def written(home):
     with pytest.raises(SystemExit) as stopped:
         arguments = [
             "run",
+            "--no-report",
             home / "session.nwb",
             "--out",
             out,
@@ -181,7 +184,9 @@ def test_no_stimuli(home, call, tmp_path):
 def test_an_output_that_exists_already(home, call, tmp_path):
     out = tmp_path / "o.nwb"
     out.write_bytes(b"mine")
-    code, _, errors = call("run", home / "session.nwb", "--out", out, "--config", home / "tiny.toml")
+    code, _, errors = call(
+        "run", home / "session.nwb", "--no-report", "--out", out, "--config", home / "tiny.toml"
+    )
     assert code == 1
     assert "--overwrite" in errors
     assert out.read_bytes() == b"mine"

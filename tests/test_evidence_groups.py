@@ -222,6 +222,10 @@ def test_a_group_is_stable_beyond_strangers_only_if_its_fits_agree():
     assert agreement["own"].difference > 0.8 and agreement["own"].p_value < 0.01
     assert agreement["free_2"].difference > 0.8 and agreement["free_2"].interval[0] > 0
     assert agreement["free_1"].difference < 0.1 and agreement["free_1"].p_value > 0.05
+    # One fit that finds a group does not make up for another that loses it.
+    lost = np.hstack([noise[:, 4:], held[:, 2:]])
+    once = beyond_strangers(held, [held, lost], groups=groups, weight=weight)
+    assert once["own"].difference < 0.1 and once["own"].p_value > 0.05 and once["free_2"].p_value < 0.01
     same = np.hstack([held[:, :2]] * 3)
     alike = beyond_strangers(same, [same], groups=groups, weight=weight)
     assert all(own.p_value == 1 and own.difference == pytest.approx(0) for own in alike.values())

@@ -93,7 +93,18 @@ def test_every_addition_works_through_settings_and_the_command_line(session):
     settings.write_text(text)
     command = "import sys; from nwb_migvis.cli import main; main(sys.argv[1:])"
     reading = ["--layout", "epochs", "--quiet"]
-    outside("-c", command, "run", str(session), "--config", str(settings), "--out", str(out), *reading)
+    outside(
+        "-c",
+        command,
+        "run",
+        "--no-report",
+        str(session),
+        "--config",
+        str(settings),
+        "--out",
+        str(out),
+        *reading,
+    )
     assert [finding for finding in validate_file(out) if finding.importance == "error"] == []
     results = read_results(out)
     assert results.provenance["session"]["layout"] == "epochs"

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -11,9 +13,12 @@ import numpy as np
 import pynwb
 import pytest
 from hdmf.backends.hdf5.h5_utils import H5DataIO
+from hdmf.common import VectorData
+from pynwb.testing.mock.file import mock_NWBFile
+from ruamel.yaml import YAML
 
-from nwb_migvis import MigvisError, extension
-from nwb_migvis.extension import (
+import ndx_migvis
+from ndx_migvis import (
     NAMESPACE,
     SPEC_FILE,
     LatentGroupsTable,
@@ -24,7 +29,9 @@ from nwb_migvis.extension import (
     StimulusLatentsTable,
     SynthesizedImagesTable,
     UnitLoadingsTable,
+    testing,
 )
+from nwb_migvis import MigvisError
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,7 +78,7 @@ def test_the_wheel_carries_the_specification(tmp_path):
     [wheel] = builders.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(wheel) as archive:
         for file in SPEC_FILE.parent.glob("*.yaml"):
-            assert archive.read(f"nwb_migvis/spec/{file.name}") == file.read_bytes()
+            assert archive.read(f"ndx_migvis/spec/{file.name}") == file.read_bytes()
 
 
 def test_every_type_of_the_specification_has_a_class_with_the_generated_attributes():
@@ -81,11 +88,9 @@ def test_every_type_of_the_specification_has_a_class_with_the_generated_attribut
         for t in catalog.get_namespace(NAMESPACE).get_registered_types()
         if catalog.get_namespace(NAMESPACE).catalog.get_spec_source_file(t).startswith(NAMESPACE)
     ]
-    assert set(types) == {
-        n for n in extension.__all__ if n[0].isupper() and n not in ("NAMESPACE", "SPEC_FILE")
-    }
+    assert set(types) == {n for n in ndx_migvis.__all__ if n not in ("NAMESPACE", "SPEC_FILE", "MigvisError")}
     for name in types:
-        assert pynwb.get_class(name, NAMESPACE) is getattr(extension, name)
+        assert pynwb.get_class(name, NAMESPACE) is getattr(ndx_migvis, name)
 
 
 EDIT = {
@@ -205,3 +210,76 @@ def test_a_run_refuses_latents_that_its_groups_do_not_have():
             stimulus_latents=stimuli,
             unit_loadings=units,
         )
+
+
+# The extension by itself ---------------------------------------------------------------------------------
+
+
+def test_it_is_imported_alone_and_loads_nothing_of_the_package():
+    code = (
+        "import sys; from ndx_migvis import MigvisRun; print([m for m in sys.modules if m == 'nwb_migvis'])"
+    )
+    assert in_fresh_process(code) == "[]"
+
+
+def test_mocks_of_every_type_are_written_and_validate(tmp_path):
+    run = testing.mock_MigvisRun()
+    made = {type(o).__name__ for o in run.all_children()} | {type(run).__name__}
+    assert made >= set(ndx_migvis.__all__) - {"NAMESPACE", "SPEC_FILE", "MigvisError"}
+    nwbfile = mock_NWBFile()
+    nwbfile.add_analysis(run)
+    with pynwb.NWBHDF5IO(tmp_path / "mock.nwb", "w") as io:
+        io.write(nwbfile)
+    assert pynwb.validate(path=tmp_path / "mock.nwb") == []
+    with pynwb.NWBHDF5IO(tmp_path / "mock.nwb", "r") as io:
+        back = io.read().analysis["migvis"]
+        assert list(back.gallery.order_of_images.data[:]) == [
+            back.gallery.images[f"{i:06d}"] for i in range(3)
+        ]
+        assert back.analyses["spread"].to_dataframe()["spread"].between(0, 1).all()
+
+
+def test_a_mock_takes_other_columns_and_leaves_parts_out():
+    table = testing.mock_table("ReaderScoresTable", reader_score=np.zeros(4))
+    assert table["reader_score"].data.tolist() == [0, 0, 0, 0]
+    assert testing.mock_MigvisRun(gallery=None).gallery is None
+
+
+def test_a_table_of_an_analysis_says_what_it_holds():
+    with pytest.raises(MigvisError, match="expected a JSON object"):
+        ndx_migvis.AnalysisTable(name="a", description="A.", analysis="a", structure="{")
+    with pytest.raises(MigvisError, match="no column of the axis 'group'"):
+        ndx_migvis.AnalysisTable(
+            name="a",
+            description="A.",
+            columns=[VectorData(name="b", description="B.", data=[1])],
+            colnames=["b"],
+            analysis="a",
+            structure='{"dims": ["group"]}',
+        )
+
+
+def test_the_catalog_is_told_what_it_asks_for():
+    file = ROOT / "ndx-meta.yaml"
+    if not file.is_file():
+        pytest.skip("the record for the catalog is in the source tree only")
+    yaml = YAML(typ="safe", pure=True)
+    record = yaml.load(file.read_text())
+    assert set(record) == {"name", "version", "src", "pip", "license", "maintainers"}
+    (namespace,) = yaml.load(SPEC_FILE.read_text())["namespaces"]
+    assert (record["name"], record["version"]) == (NAMESPACE, namespace["version"])
+    assert record["license"] == importlib.metadata.metadata("nwb-migvis")["License-Expression"]
+    assert all(record[key].startswith("https://") for key in ("src", "pip"))
+    assert record["maintainers"]
+
+
+def test_the_reference_is_what_its_script_writes(tmp_path):
+    script = ROOT / "src" / "spec" / "write_schema_reference.py"
+    if not script.is_file():
+        pytest.skip("the script is in the source tree only")
+    namespace = runpy.run_path(str(script))
+    namespace["main"](SPEC_FILE.parent, tmp_path / "reference.md")
+    written = (tmp_path / "reference.md").read_text()
+    assert written == (ROOT / "docs" / "schema-reference.md").read_text()
+    assert all(f"## `{name}`" in written for name in ndx_migvis.__all__ if name in written)
+    assert 'MigvisRun *-- "0 or 1" Images : gallery' in written

@@ -12,7 +12,8 @@ import pytest
 import nwb_migvis
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCE = ROOT / "src" / "nwb_migvis"
+SOURCE = ROOT / "src"
+PACKAGES = ("nwb_migvis", "ndx_migvis")
 
 MAX_PARAMETERS = 7
 MAX_POSITIONAL = 4
@@ -41,11 +42,12 @@ def long_signatures(source: str) -> Iterator[str]:
 
 
 def modules() -> list[Path]:
-    return sorted(SOURCE.rglob("*.py"))
+    return sorted(path for package in PACKAGES for path in (SOURCE / package).rglob("*.py"))
 
 
 def package_of(path: Path) -> str:
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    package, first, *_ = path.relative_to(SOURCE).parts
+    return first.removesuffix(".py") if package == "nwb_migvis" else package
 
 
 def offenders(path: Path) -> list[str]:

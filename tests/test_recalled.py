@@ -195,7 +195,7 @@ def test_a_colleague_moves_along_a_label_without_the_csv(tmp_path, least_config,
     (tmp_path / "tiny.toml").write_text(settings.to_toml())
     out = tmp_path / "out.nwb"
     code, _, errors = call(
-        *("run", path, "--out", out, "--config", tmp_path / "tiny.toml", "--labels", csv),
+        *("run", path, "--no-report", "--out", out, "--config", tmp_path / "tiny.toml", "--labels", csv),
         *("--window", "0.06", "0.16", "--units", "id < 11", "--quiet"),
     )
     assert (code, errors) == (0, "")

@@ -413,7 +413,15 @@ def test_the_command_line_writes_the_same_into_a_folder(ran, files, tmp_path, ca
     (tmp_path / "tiny.toml").write_text(SMALL.to_toml())
     out = tmp_path / "out"
     out.mkdir()
-    arguments = ["run", *map(str, files), "--out", str(out), "--config", str(tmp_path / "tiny.toml")]
+    arguments = [
+        "run",
+        "--no-report",
+        *map(str, files),
+        "--out",
+        str(out),
+        "--config",
+        str(tmp_path / "tiny.toml"),
+    ]
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     printed = capsys.readouterr().out

@@ -57,6 +57,7 @@ def home(tmp_path_factory, least_config):
 def sorted_run(home, *more):
     return (
         "run",
+        "--no-report",
         home / "analyzer",
         "--presentations",
         home / "p.csv",

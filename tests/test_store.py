@@ -17,10 +17,20 @@ import xarray as xr
 from examples import STIMULI, UNIT_IDS, WEIGHTS, example_results, write_session
 from pynwb import NWBHDF5IO
 
+import nwb_migvis
 from nwb_migvis import MigvisError, Results, read_results
 from nwb_migvis.results import no_decoding, no_edits, no_selectivity
-from nwb_migvis.store import list_runs, read_weights, validate_file, write_results
-from nwb_migvis.store.canonical import canonical
+from nwb_migvis.results.analyses import canonical_analysis
+from nwb_migvis.results.gallery import MOST_IMAGES, gallery_of
+from nwb_migvis.store import (
+    list_runs,
+    read_sidecar,
+    read_weights,
+    validate_file,
+    write_results,
+    write_sidecar,
+)
+from nwb_migvis.store.canonical import canonical, differences
 from nwb_migvis.store.encode import encode
 
 
@@ -37,7 +47,26 @@ def earlier_results(name: str) -> Results:
     )
 
 
+def analysed_results(name: str) -> Results:
+    """Results with further analyses: several axes, all kinds of values, names that no column can have."""
+    gain = np.random.default_rng(0).random((3, 2), np.float32)
+    analysis = xr.Dataset(
+        {
+            "gain": (("stimulus", "unit"), gain, {"units": "nats"}),
+            "fits": ("unit", [True, False]),
+            "n/images": ((), 3),
+            "columns": ("stimulus", ["p", "", "ü"]),
+        },
+        coords={"stimulus": [0.5, np.nan, 2.0], "kind": ("stimulus", ["u", "v", "w"]), "unit": [3, 5]},
+        attrs={"description": "How well each unit is predicted.", "folds": [1, 2]},
+    )
+    one = xr.Dataset({"spread": ("group", [0.5, 1.5])}, coords={"group": ["pose", "category"]})
+    results = example_results(name=name)
+    return dataclasses.replace(results, analyses={"encoding check": analysis, "spread": one})
+
+
 VARIANTS = {
+    "analyses": analysed_results("analyses"),
     "earlier": earlier_results("earlier"),
     "all": example_results(name="all"),
     "colour and maps": example_results(name="colour and maps", channels=True, maps=True),
@@ -83,6 +112,9 @@ def test_every_attribute_comes_back(variants, name):
     for part in ("latents", "units", "synthesized", "selectivity", "decoding", "labels"):
         xr.testing.assert_identical(getattr(found, part), getattr(given, part))
     assert found.provenance == given.provenance
+    assert found.analyses.keys() == given.analyses.keys()
+    for analysis, data in given.analyses.items():
+        xr.testing.assert_identical(found.analyses[analysis], data)
     for part, variable, dtype in (
         ("latents", "mean", np.float32),
         ("units", "loading", np.float64),
@@ -110,6 +142,77 @@ def test_the_file_goes_beside_the_source_and_the_source_stays(session):
     assert out == session.with_name("session_migvis.nwb")
     assert session.read_bytes() == before
     assert {p.name for p in session.parent.iterdir()} == {"session.nwb", "session_migvis.nwb"}
+
+
+def test_software_that_made_the_session_is_named_before_ours(session, tmp_path):
+    source = tmp_path / "converted.nwb"
+    rows = [["neuroconv", "0.7.0"], ["nwb-migvis", "0.0.1"]]
+    with NWBHDF5IO(session, "r") as reading, NWBHDF5IO(source, "w") as writing:
+        nwbfile = reading.read()
+        nwbfile.was_generated_by = rows
+        nwbfile.set_modified()
+        writing.export(src_io=reading, nwbfile=nwbfile)
+    out = tmp_path / "out.nwb"
+    write_results(example_results(), source=source, out=out, weights=WEIGHTS)
+    write_results(example_results(name="second"), source=out, in_place=True, backup=False)
+    with h5py.File(out) as file:
+        named = file["general/was_generated_by"].asstr()[()].tolist()
+    assert named == [*rows, ["nwb-migvis", nwb_migvis.__version__]]
+
+
+def test_files_are_valid_by_an_io_that_is_open(session, written):
+    for path in (session, written):
+        with NWBHDF5IO(path, "r") as io:
+            assert pynwb.validate(io=io) == []
+
+
+def test_the_gallery_shows_edits_of_the_table_in_order(written):
+    results = read_results(written)
+    gallery = results.gallery
+    with NWBHDF5IO(written, "r") as io:
+        stored = io.read().analysis["migvis"].gallery
+        images = list(stored.order_of_images.data[:])
+        assert [image.name for image in images] == gallery["name"].values.tolist() == sorted(stored.images)
+        for image, row in zip(images, gallery["row"].values, strict=True):
+            np.testing.assert_array_equal(image.data[:], results.synthesized["image"].values[row])
+            edit = results.synthesized.isel(edit=row)
+            assert image.name.startswith(f"{row:06d}_{edit['group'].item()}_{edit['source'].item()}_")
+            assert image.name.endswith(f"_{edit['strength'].item():.2f}")
+
+
+def test_a_gallery_is_drawn_by_the_seed_and_holds_every_group():
+    edits = example_results().synthesized
+    many = xr.concat([edits] * 30, dim="edit").assign_coords(method=("edit", ["pmi", "none"] * 105))
+    one, same, other = (gallery_of(many, {"config": {"seed": seed}}) for seed in (0, 0, 1))
+    assert one.sizes["edit"] == MOST_IMAGES and len(set(one["name"].values)) == MOST_IMAGES
+    assert one.identical(same) and not np.array_equal(one["row"], other["row"])
+    assert set(one["method"].values) == {"pmi"}
+    counts = np.unique(one["group"].values, return_counts=True)[1]
+    assert len(counts) == 3 and counts.max() - counts.min() <= 1
+    assert gallery_of(many.isel(edit=slice(0)), {}).sizes["edit"] == 0
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (None, "gave a NoneType"),
+        (xr.Dataset(), "gave no variables"),
+        (xr.Dataset({"t": ("x", np.array(["2026-01-01"], "datetime64[ns]"))}), "datetime64.*numbers or text"),
+        (xr.Dataset({"z": ("x", np.empty(0))}), "has 0 values"),
+        (xr.Dataset({"z": 1}, attrs={"fit": object()}), "an attribute that JSON cannot hold"),
+    ],
+)
+def test_an_analysis_that_no_table_can_hold_is_refused(dataset, message):
+    with pytest.raises(MigvisError, match=message):
+        canonical_analysis("spread", dataset)
+    with pytest.raises(MigvisError, match="a name that no table can have"):
+        canonical_analysis("a/b", xr.Dataset({"z": 1}))
+
+
+def test_a_sidecar_keeps_analyses(session, tmp_path):
+    results = canonical(analysed_results("migvis"))
+    path = write_sidecar(results, WEIGHTS, source=session, beside=tmp_path / "out.nwb")
+    assert differences(read_sidecar(path)[0], results) == []
 
 
 def test_parts_without_rows_become_the_empty_datasets():
@@ -274,7 +377,7 @@ def test_images_are_stored_one_a_chunk_and_columns_hold_no_references(written):
         )
 
         def check(_, item):
-            if isinstance(item, h5py.Dataset):
+            if isinstance(item, h5py.Dataset) and not item.name.endswith("/gallery/order_of_images"):
                 assert h5py.check_ref_dtype(item.dtype) is None, item.name
                 assert item.attrs["description"] if "id" not in item.name.split("/")[-1] else True
 

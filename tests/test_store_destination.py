@@ -16,6 +16,7 @@ from pynwb import NWBHDF5IO, TimeSeries
 from pynwb.image import ImageSeries
 
 from nwb_migvis import MigvisError
+from nwb_migvis.files import results_name
 from nwb_migvis.store import check_destination, destination, list_runs, write_results
 
 
@@ -51,6 +52,23 @@ def refusal(session: Path, **options) -> str:
         check_destination(session, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("sub-1_ses-2_ecephys+image", "sub-1_ses-2_desc-migvis_ecephys+image"),
+        ("sub-1", "sub-1_desc-migvis"),
+        ("sub-M-1_tis-3_probe-0_ecephys", "sub-M-1_tis-3_desc-migvis_probe-0_ecephys"),
+        ("sub-1_ses-2_desc-sorted_ecephys", "sub-1_ses-2_desc-sorted-migvis_ecephys"),
+        ("sub-1_ses-2_my_notes", "sub-1_ses-2_my_notes_migvis"),
+        ("sub-1_Session", "sub-1_Session_migvis"),
+        ("subject-1_ecephys", "subject-1_ecephys_migvis"),
+        ("session.v2", "session.v2_migvis"),
+    ],
+)
+def test_names_that_the_archive_gave_stay_names_that_it_accepts(stem, name):
+    assert results_name(Path(f"somewhere/{stem}.nwb")) == f"{name}.nwb"
 
 
 def test_an_output_that_exists_is_refused(session):

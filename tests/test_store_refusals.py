@@ -15,9 +15,9 @@ import pytest
 from click.testing import CliRunner
 from examples import WEIGHTS, example_results, write_session
 
+from ndx_migvis import cache
 from nwb_migvis import MigvisError, read_results, run
 from nwb_migvis.cli import cli
-from nwb_migvis.extension import cache
 from nwb_migvis.store import (
     check_destination,
     check_writable,

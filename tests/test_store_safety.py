@@ -18,16 +18,16 @@ from examples import WEIGHTS, example_results, with_unit_rows
 from nwb_migvis import MigvisError, read_results
 from nwb_migvis.store import check_destination, copying, list_runs, write, write_results
 from nwb_migvis.store.canonical import canonical, differences
-from nwb_migvis.store.compare import lost_or_altered
+from nwb_migvis.store.compare import Rules, lost_or_altered
 from nwb_migvis.store.private import temporary_path
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 REAL = ("nwb_dicarlo_layout/session_with_images.nwb", "nwb_dicarlo_layout/aggregated.nwb")
 
 
-def differing(source: Path, copy: Path, skip: tuple[str, ...] = ()) -> list[str]:
+def differing(source: Path, copy: Path, skip=(), may_grow=()) -> list[str]:
     with h5py.File(source) as a, h5py.File(copy) as b:
-        return list(lost_or_altered(a, b, skip=set(skip), is_subtype=lambda old, new: False))
+        return list(lost_or_altered(a, b, Rules(lambda old, new: False, skip=skip, may_grow=may_grow)))
 
 
 # In place ------------------------------------------------------------------------------------------------
@@ -303,3 +303,13 @@ def test_a_session_of_an_older_schema_is_brought_up_to_date_and_kept(tmp_path):
     with h5py.File(out) as file:
         assert file[electrodes].attrs["neurodata_type"] == "ElectrodesTable"
         assert {len(versions) for versions in file["specifications"].values()} == {1}
+
+
+def test_only_rows_may_be_added_and_only_where_it_is_allowed(tmp_path):
+    for name, rows in (("a", [1, 2]), ("longer", [1, 2, 3]), ("other", [9, 2, 3])):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["rows"] = rows
+    a, longer, other = (tmp_path / f"{name}.h5" for name in ("a", "longer", "other"))
+    assert differing(a, longer, may_grow={"/rows"}) == []
+    assert differing(a, longer) == differing(a, other, may_grow={"/rows"}) == ["/rows differs"]
+    assert differing(longer, a, may_grow={"/rows"}) == ["/rows differs"]

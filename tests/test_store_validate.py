@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pynwb
 import pytest
+import xarray as xr
 from examples import WEIGHTS, example_results, write_session
 
 from nwb_migvis import MigvisError
@@ -27,7 +29,13 @@ def session(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def written(session) -> Path:
-    return write_results(example_results(maps=True), source=session, weights=WEIGHTS)
+    groups = ["pose", "category"]
+    analysis = xr.Dataset(
+        {"spread": ("group", [0.5, 1.5]), "gain": (("group", "label"), np.ones((2, 3)))},
+        coords={"group": groups, "label": ["a", "b", "c"]},
+    )
+    results = replace(example_results(maps=True), analyses={"spread": analysis})
+    return write_results(results, source=session, weights=WEIGHTS)
 
 
 @pytest.fixture
@@ -124,6 +132,52 @@ def other_label(file):
     column[...] = ["x" if name == "category" else name for name in column.asstr()[()]]
 
 
+FIRST = "000000_pose_image_00.png_to_image_11.png_0.90"
+"""Name of the first image of the gallery."""
+
+
+def without_first(file):
+    del file[f"{RUN}/gallery/{FIRST}"]
+
+
+def another_order(file):
+    order = file[f"{RUN}/gallery/order_of_images"]
+    order[...] = order[()][::-1]
+
+
+def unknown_image(file):
+    file.move(f"{RUN}/gallery/{FIRST}", f"{RUN}/gallery/best")
+
+
+def blank(file):
+    file[f"{RUN}/synthesized_images/image"][2] = 0
+
+
+def other_table(file):
+    file[f"{RUN}/unit_loadings/unit_row"].attrs["table"] = file["intervals/trials"].ref
+
+
+def float_gallery(file):
+    del file[f"{RUN}/gallery/{FIRST}"]
+    file[f"{RUN}/gallery/{FIRST}"] = np.zeros((8, 10))
+
+
+def short_analysis(file):
+    table = file[f"{RUN}/analyses/spread"]
+    structure = json.loads(table.attrs["structure"])
+    table.attrs["structure"] = json.dumps(structure | {"shape": [5]})
+
+
+def shuffled_analysis(file):
+    column = file[f"{RUN}/analyses/spread_by_group_label/group"]
+    column[0] = column[()][-1]
+
+
+def crowded_gallery(file):
+    for i in range(40):
+        file[f"{RUN}/gallery/{i}"] = np.zeros((8, 10), np.uint8)
+
+
 RUN = "/analysis/migvis"
 DAMAGES = {
     "source": (put(f"{RUN}/synthesized_images/source", "nothing"), "synthesized_images/source", "'nothing'"),
@@ -184,6 +238,33 @@ DAMAGES = {
     "no digest of weights": (json_of("digests", weights={}), "model/vae", "recorded is no digest"),
     "settings": (json_of("config", prior={"n_steps": "many"}), "model@config", "n_steps"),
     "table": (remove(f"{RUN}/unit_loadings"), "", "not as ndx-migvis describes it"),
+    "an image of the gallery": (without_first, "gallery", f"the edit {FIRST} is absent"),
+    "the gallery's order": (another_order, "gallery/order_of_images", "another order"),
+    "the gallery's pixels": (put(f"{RUN}/gallery/{FIRST}", 7), f"gallery/{FIRST}", "other pixels"),
+    "a chosen image": (unknown_image, "gallery/best", "not an edit that the run's seed draws"),
+    "too many images": (crowded_gallery, "", "images; expected at most 40"),
+    "a gallery of floats": (float_gallery, "", "found float64 (8, 10); expected an image"),
+    "a blank image": (blank, "synthesized_images/image", "1 blank images, the first in row 2"),
+    "a region of another table": (other_table, "unit_loadings/unit_row", "does not lead to /units"),
+    "a column without a description": (
+        put_attribute(f"{RUN}/unit_loadings/r2", "description", " "),
+        "unit_loadings/r2",
+        "a column without a description",
+    ),
+    "rows of an analysis": (short_analysis, "", "spread/group is not a column of 5 rows"),
+    "order of an analysis": (shuffled_analysis, "", "all combinations of the axes, in order"),
+    "structure of an analysis": (
+        put_attribute(f"{RUN}/analyses/spread", "structure", '{"names": {}}'),
+        "",
+        "does not describe columns and axes",
+    ),
+    "a plausible share": (put(f"{RUN}/latent_groups/variance_explained", 0.25), "", "groups: not what"),
+    "a plausible latent": (put(f"{RUN}/stimulus_latents/mean", 0.25), "", "latents: not what"),
+    "a plausible transfer": (put(f"{RUN}/selectivity/transfer", 0.25), "", "selectivity: not what"),
+    "another label": (put(f"{RUN}/stimulus_labels/category", "x"), "", "labels: not what"),
+    "a pixel": (put(f"{RUN}/synthesized_images/image", 7), "", "synthesized: not what"),
+    "another seed": (json_of("provenance", note="x"), "", "provenance: not what"),
+    "digests of no tables": (json_of("digests", tables=3), "", "digests: not what"),
 }
 
 
@@ -203,6 +284,26 @@ def test_a_file_without_the_cached_specification_is_found(copy):
         del file["specifications/ndx-migvis"]
     missing = Finding("error", "the specification of ndx-migvis is not in the file", "/specifications")
     assert missing in validate_file(copy)
+
+
+def test_results_that_were_lost_before_they_were_written_are_found(copy):
+    with h5py.File(copy, "r+") as file:
+        lost = file["analysis"].create_group("lost")
+        lost.attrs.update({"namespace": "core", "neurodata_type": "NWBDataInterface"})
+    with h5py.File(copy) as file:
+        (finding,) = own_findings(file)
+    assert (finding.importance, finding.location) == ("error", "/analysis/lost")
+    assert "before ndx-migvis was imported is lost" in finding.message
+
+
+def test_specifications_in_several_versions_are_found(copy):
+    with h5py.File(copy, "r+") as file:
+        cached = file["specifications/core"]
+        file.copy(cached[next(iter(cached))], cached, "2.0.0")
+    with h5py.File(copy) as file:
+        (finding,) = own_findings(file)
+    assert (finding.importance, finding.location) == ("best_practice_violation", "/specifications/core")
+    assert "2.0.0" in finding.message
 
 
 def test_the_schema_is_checked_too(copy):

@@ -263,7 +263,10 @@ def test_a_registered_analysis_is_computed_from_the_steps_that_it_needs(study, p
         study.compute("spread")
     ANALYSES.register("spread", Spread)
     try:
-        assert study.compute("spread")["spread"].shape == (24,)
+        spread = study.compute("spread")
+        assert spread["spread"].shape == (24,)
+        results = study.results
+        assert results.analyses["spread"]["spread"].equals(spread["spread"].assign_coords(latent=range(24)))
         with pytest.raises(MigvisError, match="found no latents; expected some to compute 'spread'"):
             Study(read_session(path), TINY).compute("spread")
     finally:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
-import nwb_migvis.extension as _extension  # noqa: F401
+import ndx_migvis as _ndx_migvis  # noqa: F401
 
 __version__ = _version("nwb-migvis")
 
 if TYPE_CHECKING:
+    from nwb_migvis import plot
     from nwb_migvis.analysis import Study, compare_runs
     from nwb_migvis.config import Config
     from nwb_migvis.errors import MigvisError
@@ -51,6 +52,7 @@ __all__ = [
     "inspect_session",
     "load_models",
     "memory_limit",
+    "plot",
     "read_results",
     "read_session",
     "read_sessions",
@@ -62,10 +64,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'nwb_migvis' has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "plot":
+        return import_module("nwb_migvis.plot")
+    if name not in _HOME:
+        raise AttributeError(f"module 'nwb_migvis' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value

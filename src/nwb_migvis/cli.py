@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ import click
 
 from nwb_migvis.cli_options import (
     config_of,
+    log_option,
     memory_option,
+    next_command,
     reading_arguments,
     reading_options,
     sorting_arguments,
     sorting_options,
 )
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.first_steps import FIRST, Commands, completion_command, config_command
 from nwb_migvis.recovering import recover
 
 
@@ -33,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         cli.main(args=arguments, prog_name="nwb-migvis", standalone_mode=False)
     except click.exceptions.Abort:
-        _fail("interrupted", code=130)
+        _fail(_interrupted(arguments), code=130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -47,15 +51,30 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(0)
 
 
+def _interrupted(arguments: list[str] | None) -> str:
+    """Return what to say after Ctrl-C: how to go on."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not {"run", "demo"} & set(words[:1]):
+        return "interrupted"
+    if any(word == "--cache" or word.startswith("--cache=") for word in words):
+        return "interrupted; nothing was written; the same command goes on from the state in the cache"
+    return "interrupted; nothing was written; with --cache DIR a run goes on where it was interrupted"
+
+
 def _fail(message: str, *, code: int = 1) -> None:
     click.echo(f"nwb-migvis: {message}", err=True)
     sys.exit(code)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="nwb-migvis")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """What does each part of a visual population encode? Latent groups and guided diffusion for NWB."""
+    if context.invoked_subcommand is None:
+        click.echo(FIRST)
 
 
 @cli.command()
@@ -64,13 +83,15 @@ def cli() -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--train-prior", is_flag=True, help="Train the prior from scratch; do not use the shipped one.")
+@click.option("--no-report", is_flag=True, help="Do not write a page about the results.")
+@log_option
 @click.option("--quiet", is_flag=True, help="No progress bars.")
-def demo(out: str, seed: int, train_prior: bool, quiet: bool) -> None:
+def demo(out: str, seed: int, train_prior: bool, no_report: bool, quiet: bool) -> None:
     """Simulate a session with known answers, run everything on it, and show what was found."""
     from nwb_migvis.demo import run_demo
 
     _set_quiet(quiet)
-    run_demo(Path(out), seed=seed, train_prior=train_prior, say=click.echo)
+    run_demo(Path(out), seed=seed, train_prior=train_prior, report=not no_report, say=click.echo)
 
 
 @cli.command()
@@ -103,7 +124,11 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     contents = inspect_session(
         paths[0] if len(paths) == 1 else list(paths), remark=design_notes, **reading_arguments(options)
     )
-    click.echo(json.dumps(contents, indent=2) if as_json else describe(contents))
+    if as_json:
+        click.echo(json.dumps(contents, indent=2))
+        return
+    click.echo(describe(contents))
+    click.echo(f"next: {next_command(paths, options)}")
 
 
 @cli.command()
@@ -141,6 +166,14 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     is_flag=True,
     help="Only compare numbers and sizes of groups; write nothing.",
 )
+@click.option(
+    "--results-only",
+    is_flag=True,
+    help="Write a small file of results, with subject and session and without the recording.",
+)
+@click.option("--remove", metavar="NAME", help="Only remove the run of this name from PATH, or from a copy.")
+@click.option("--no-report", is_flag=True, help="Do not write a page about the results beside them.")
+@log_option
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @memory_option
 def run(paths: tuple[str, ...], **options: Any) -> None:
@@ -154,12 +187,20 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
     from nwb_migvis.store import Destination
 
     _set_quiet(options["quiet"])
+    if options["remove"] is not None:
+        _remove(paths, options)
+        return
     sorting = sorting_arguments(paths, options)
     reading, config = reading_arguments(options), config_of(options)
     if options["sweep"]:
         _print_sweep(paths, config, reading)
         return
     out, overwrite, name = (options[key] for key in ("out", "overwrite", "name"))
+    if sorting and options["results_only"]:
+        raise MigvisError(
+            "found --results-only with a sorting; expected an NWB session; omit it, and use "
+            "`nwb-migvis dandi --results-only` on the file that is written"
+        )
     if sorting:
         source = SortedSource(
             paths[0], **sorting, images=reading.pop("images", None), resize_px=reading.pop("resize_px", None)
@@ -170,11 +211,35 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
             )
         ]
     else:
-        where = {"out": out, "in_place": options["in_place"], "overwrite": overwrite}
-        done = run_files(paths, **where, name=name, config=config, **reading)
+        keys = ("out", "in_place", "overwrite", "results_only")
+        destination = Destination(**{key: options[key] for key in keys})
+        done = run_files(paths, destination, name=name, config=config, **reading)
     for written, results in done:
         click.echo(group_table(results))
         click.echo(f"wrote {written}")
+        if not options["no_report"]:
+            _report_on(written, name, images=reading.get("images"))
+
+
+def _report_on(written: Path, name: str, *, images: str | None) -> None:
+    """Write the page of a finished run; what keeps it from being written does not undo the run."""
+    from nwb_migvis.report import report_path, write_report
+
+    folder = images if images and Path(images).is_dir() else None
+    try:
+        click.echo(f"wrote {write_report(written, name, out=report_path(written, name), images=folder)}")
+    except MigvisError as error:
+        click.echo(f"no report: {error}")
+
+
+def _remove(paths: tuple[str, ...], options: dict[str, Any]) -> None:
+    from nwb_migvis.store import remove_run
+
+    where = {key: options[key] for key in ("out", "in_place", "overwrite")}
+    if len(paths) > 1 and options["out"] is not None:
+        raise MigvisError(f"found {len(paths)} files and one --out; expected one of each; omit --out")
+    for path in paths:
+        click.echo(f"wrote {remove_run(path, options['remove'], **where)}")
 
 
 def _print_sweep(paths: tuple[str, ...], config: Any, reading: dict[str, Any]) -> None:
@@ -247,28 +312,88 @@ def synthesize(path: str, **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("path", type=click.Path())
-@click.option("--name", help="The run, where the file holds several.")
-@click.option("--out", type=click.Path(), metavar="PNG", help="Figure to write; default: beside PATH.")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
+@click.option("--name", help="The run, where a file holds several.")
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(),
+    metavar="HTML|PNG",
+    help="Page to write; or, as PNG, only the figure of its edits. Default: NAME_report.html beside FILE.",
+)
+@click.option("--csv", type=click.Path(), metavar="CSV", help="Write the table of groups here, too.")
 @click.option(
     "--images", type=click.Path(), metavar="DIR", help="Folder of the images, where the file has none."
 )
 @memory_option
-def report(path: str, name: str | None, out: str | None, images: str | None) -> None:
-    """Print the groups of a written file with their evidence, and draw its edits."""
-    from nwb_migvis.extras import FIGURES, require
-    from nwb_migvis.report import draw_edits, group_table
+def report(
+    paths: tuple[str, ...], name: str | None, out: str | None, csv: str | None, images: str | None
+) -> None:
+    """Write a page about the results in FILE: what holds, pictures, figures. Print the groups too.
+
+    The page stands alone and is made from the file alone. Several files make one page with a row per session.
+    """
+    from nwb_migvis.report import group_table, write_groups, write_report
     from nwb_migvis.store import read_results
 
+    read = [read_results(path, name) for path in paths]
+    if csv is not None:
+        click.echo(f"wrote {write_groups(read, csv)}")
+    for results in read:
+        click.echo(group_table(results))
+    if out is not None and out.endswith(".png"):
+        _draw(paths, name, out=out, images=images)
+        return
+    click.echo(f"wrote {write_report(paths, name, out=out, images=images)}")
+
+
+def _draw(paths: tuple[str, ...], name: str | None, *, out: str, images: str | None) -> None:
+    from nwb_migvis.extras import FIGURES, require
+    from nwb_migvis.report import draw_edits
+
     require(FIGURES, what="a figure")
+    if len(paths) != 1:
+        raise MigvisError(f"found {len(paths)} files; expected one for a figure; give --out a page (.html)")
+    figure = draw_edits(paths[0], name, out=out, images=images)
+    absent = "no figure: the run holds no edits at rising strengths (synthesis.dose)"
+    click.echo(f"drew {figure}" if figure else absent)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
+@click.argument("folder", type=click.Path(), metavar="DIR")
+@click.option("--results-only", is_flag=True, help="Publish the results without the recordings.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+def dandi(paths: tuple[str, ...], folder: str, results_only: bool, overwrite: bool) -> None:
+    """Lay FILE out in DIR as the DANDI archive wants it, and validate DIR where dandi is installed."""
+    from nwb_migvis.runs import archive_findings, lay_out
+
+    for place in lay_out(paths, folder, results_only=results_only, overwrite=overwrite):
+        click.echo(f"wrote {place}")
+    findings = archive_findings(folder)
+    if findings is None:
+        click.echo(f"not validated: dandi is not installed; pip install dandi, then: dandi validate {folder}")
+        return
+    for finding in findings:
+        click.echo(finding)
+    if findings:
+        raise MigvisError(f"{folder}: dandi validate found faults; expected none; correct them and run again")
+    click.echo(f"{folder}: valid by dandi validate")
+
+
+@cli.command()
+@click.argument("path", type=click.Path(), metavar="FILE")
+@click.argument("folder", type=click.Path(), metavar="DIR")
+@click.option("--name", help="The run, where the file holds several.")
+@memory_option
+def export(path: str, folder: str, name: str | None) -> None:
+    """Write the results in FILE into a new DIR: tables as CSV, edits as PNG with a CSV."""
+    from nwb_migvis.store import read_results
+
     results = read_results(path, name)
-    click.echo(group_table(results))
-    figure = draw_edits(path, name, out=out, images=images)
-    click.echo(
-        f"drew {figure}"
-        if figure
-        else "no figure: the run holds no edits at rising strengths (synthesis.dose)"
-    )
+    tables = results.to_tables(folder)
+    images = results.to_images(Path(folder) / "edits") if results.synthesized.sizes["edit"] else []
+    click.echo(f"wrote {len(tables)} tables and {len(images)} images into {folder}")
 
 
 @cli.command()
@@ -276,12 +401,12 @@ def report(path: str, name: str | None, out: str | None, images: str | None) -> 
 @memory_option
 def validate(path: str) -> None:
     """Check a file against the NWB schema, this package's own rules, and nwbinspector where installed."""
-    from nwb_migvis.runs import validate_written
+    from nwb_migvis.runs import finding_lines, validate_written
     from nwb_migvis.store import list_runs
 
     findings = validate_written(path)
-    for finding in findings:
-        click.echo(f"{finding.importance}: {finding.location}: {finding.message}")
+    for line in finding_lines(findings):
+        click.echo(line)
     serious = [finding for finding in findings if finding.importance == "error"]
     if serious:
         raise MigvisError(
@@ -290,9 +415,12 @@ def validate(path: str) -> None:
     runs = ", ".join(list_runs(path))
     holding = f"results of {runs}" if runs else "no results: `nwb-migvis run` writes them"
     click.echo(f"{path}: valid" + (f" ({len(findings)} remarks)" if findings else "") + f"; holds {holding}")
+    if find_spec("nwbinspector") is None:
+        click.echo("not checked: best practices of the archive; pip install nwbinspector")
 
 
-cli.add_command(recover)
+for command in (recover, config_command, completion_command):
+    cli.add_command(command)
 
 
 def _set_quiet(quiet: bool) -> None:

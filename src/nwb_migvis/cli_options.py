@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import click
 
-from nwb_migvis.errors import MigvisError
+from nwb_migvis.errors import MigvisError, printable
 from nwb_migvis.memory import memory_limit
+from nwb_migvis.progress import telling
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -97,6 +99,23 @@ def memory_option(command: F) -> F:
     return limited  # type: ignore[return-value]
 
 
+def log_option(command: F) -> F:
+    """Add the option of a dated log; where nobody watches bars, the command says a line per stage."""
+
+    @click.option(
+        "--log",
+        type=click.Path(),
+        metavar="FILE",
+        help="Add stages, seconds, losses and warnings to this file, each with its date.",
+    )
+    @functools.wraps(command)
+    def logged(*arguments: Any, log: str | None, **options: Any) -> Any:
+        with telling(click.echo, log=log):
+            return command(*arguments, **options)
+
+    return logged  # type: ignore[return-value]
+
+
 def sorting_options(command: F) -> F:
     """Add the options of a run on a folder of sorted units."""
     options = [
@@ -172,6 +191,20 @@ def reading_arguments(options: dict[str, Any]) -> dict[str, Any]:
     reading = {key: options[key] for key in (*texts, *choices) if options[key] is not None}
     reading |= {key: True for key in ("allow_outside", "allow_long_window") if options[key]}
     return reading | ({} if options["window"] is None else {"window_s": tuple(options["window"])})
+
+
+def next_command(paths: tuple[str, ...], options: dict[str, Any]) -> str:
+    """Return the command that runs on what was inspected, with the same options."""
+    words = ["nwb-migvis", "run", *paths]
+    for key, value in options.items():
+        name = "resize" if key == "resize_px" else key.replace("_", "-")
+        if isinstance(value, bool) and key == "merge_repeats":
+            words.append("--merge-repeats" if value else "--no-merge-repeats")
+        elif value is True:
+            words.append(f"--{name}")
+        elif value not in (None, False):
+            words += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return printable(shlex.join(words))
 
 
 def refuse_empty(options: dict[str, Any]) -> None:

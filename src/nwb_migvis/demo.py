@@ -8,11 +8,11 @@ from pathlib import Path
 
 from nwb_migvis.config import Config, GroupConfig
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.extras import FIGURES, MODELS, SIMULATION, require
-from nwb_migvis.report import draw_edits, group_table
+from nwb_migvis.extras import MODELS, REPORT, SIMULATION, require
+from nwb_migvis.report import draw_edits, group_table, write_report
 from nwb_migvis.runs import run_files
 from nwb_migvis.simulate import simulate_session
-from nwb_migvis.store import validate_file
+from nwb_migvis.store import Destination, validate_file
 
 POSE = ("rotation_x", "rotation_y", "rotation_z", "position_x", "position_y", "size")
 
@@ -51,7 +51,12 @@ def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
 
 
 def run_demo(
-    folder: Path, *, seed: int = 0, train_prior: bool = False, say: Callable[[str], None] = print
+    folder: Path,
+    *,
+    seed: int = 0,
+    train_prior: bool = False,
+    report: bool = True,
+    say: Callable[[str], None] = print,
 ) -> Path:
     """Simulate a session, run everything on it with `quick`, validate the file and draw its edits.
 
@@ -63,6 +68,8 @@ def run_demo(
         Of the simulation and of the run.
     train_prior : bool
         Train the prior from scratch instead of using the shipped one.
+    report : bool
+        Write a page about the results, and say last where it is.
     say : callable
         Takes each line that is meant for people.
 
@@ -76,7 +83,7 @@ def run_demo(
     MigvisError
         If the folder cannot be made, holds the demo's files already, or the written file is not valid.
     """
-    require((*MODELS, *SIMULATION, *FIGURES), what="the demo")
+    require((*MODELS, *SIMULATION, *REPORT), what="the demo")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -90,7 +97,9 @@ def run_demo(
     simulate_session(session, seed=seed)
     minutes = "20" if train_prior else "10"
     say(f"2/4 learning latent groups, training, editing (some {minutes} minutes on two cores) ...")
-    ((_, results),) = run_files([session], out=out, config=demo_config(seed, train_prior=train_prior))
+    ((_, results),) = run_files(
+        [session], Destination(out=out), config=demo_config(seed, train_prior=train_prior)
+    )
     say("3/4 validating the file ...")
     findings = [f for f in validate_file(out, schema=False) if f.importance != "best_practice_suggestion"]
     if findings:
@@ -104,4 +113,6 @@ def run_demo(
     say(f"session     {session}")
     say(f"results     {out} (valid)")
     say(f"edits       {figure}")
+    if report:
+        say(f"report      {write_report(out)}")
     return out

@@ -9,6 +9,7 @@ from nwb_migvis.errors import MigvisError
 MODELS = ("torch", "diffusers", "safetensors", "scipy", "sklearn")
 SIMULATION = ("spikeinterface", "scipy")
 FIGURES = ("matplotlib",)
+REPORT = ("matplotlib", "jinja2")
 
 
 def require(packages: tuple[str, ...], *, what: str) -> None:

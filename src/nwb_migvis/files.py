@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import re
 import stat
@@ -32,8 +33,33 @@ def as_path(value: Any, *, what: str) -> Path:
     raise MigvisError(f"{what} is {value!r:.80}; expected a path (str or pathlib.Path)")
 
 
+def results_name(source: Path) -> str:
+    """Return the name of the file that holds a session's results, beside the session or in a folder.
+
+    It is `NAME_migvis.nwb`. Of a session that the DANDI archive named (`sub-1_ses-2_ecephys.nwb`) it is a
+    name that the archive accepts too: `sub-1_ses-2_desc-migvis_ecephys.nwb`.
+    """
+    first, *rest = source.stem.split("_")
+    if not re.fullmatch(_ENTITY, first) or not first.startswith("sub-"):
+        return f"{source.stem}_migvis.nwb"
+    entities = [first, *itertools.takewhile(re.compile(_ENTITY).fullmatch, rest)]
+    modalities = rest[len(entities) - 1 :]
+    if len(modalities) > 1 or not all(re.fullmatch(r"[a-z]+(\+[a-z]+)*", text) for text in modalities):
+        return f"{source.stem}_migvis.nwb"
+    before = [e for e in entities if e.partition("-")[0] in _BEFORE_DESCRIPTION]
+    described = [f"{e}-migvis" for e in entities if e.startswith("desc-")] or ["desc-migvis"]
+    after = [e for e in entities if e not in before and not e.startswith("desc-")]
+    return "_".join([*before, *described, *after, *modalities]) + ".nwb"
+
+
+_ENTITY = r"[a-z]+-[^_*\\/<>:|\"'?%@;.]+"
+"""A part of a name that the DANDI archive gives, such as `ses-2`."""
+
+_BEFORE_DESCRIPTION = ("sub", "ses", "tis", "slice", "cell")
+
+
 def check_regular(path: Path, *, what: str) -> None:
-    """Refuse a pipe, a socket or a device: reading one can wait for ever, or never end.
+    """Refuse a pipe, a socket or a device: reading one can wait for ever, or never end. Refuse a web address.
 
     A path that leads nowhere passes, as does a folder.
 
@@ -44,11 +70,23 @@ def check_regular(path: Path, *, what: str) -> None:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
+        _check_no_address(path, what=what)
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise MigvisError(
             f"{what} {path} is {_KINDS.get(stat.S_IFMT(mode), 'a special file')}; expected a regular file; "
             "copy its content to one"
+        )
+
+
+def _check_no_address(path: Path, *, what: str) -> None:
+    """Refuse an address, of which a path has lost a slash."""
+    scheme = re.match(r"([a-z][a-z0-9+.-]+):/+", path.as_posix())
+    if scheme:
+        address = f"{scheme[1]}://{path.as_posix()[scheme.end() :]}"
+        raise MigvisError(
+            f"{what} is the address {address}, and reading over the network is not built in yet; expected a "
+            "file on this machine; download it and give its path"
         )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import PurePath
 from typing import Any
 
@@ -50,3 +51,26 @@ def free_name(name: str, taken: Container[str]) -> str:
     while name in taken:
         name += "_"
     return name
+
+
+def nearest(word: str, choices: Iterable[Any], *, most: int = 12) -> str:
+    """Return choices as text for a message, with the one that was probably meant.
+
+    Parameters
+    ----------
+    word : str
+        What was given instead of one of them.
+    choices : iterable
+    most : int
+        Of more choices only so many are listed.
+
+    Examples
+    --------
+    >>> nearest("pse", ["pose", "category"])
+    "pose, category (did you mean 'pose'?)"
+    """
+    names = [str(choice) for choice in choices]
+    close = get_close_matches(word.lower(), [name.lower() for name in names], n=1, cutoff=0.6)
+    meant = next((name for name in names if close and name.lower() == close[0]), None)
+    listed = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return listed + (f" (did you mean {meant!r}?)" if meant is not None else "")

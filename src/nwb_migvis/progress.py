@@ -1,14 +1,28 @@
-"""Progress bars that show only on a terminal."""
+"""What is being done: bars on a terminal and in notebooks, a line per stage elsewhere, and a dated log."""
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nwb_migvis.errors import MigvisError, printable
 
 T = TypeVar("T")
 
 _quiet = False
+_say: Callable[[str], None] | None = None
+_log: Path | None = None
+_UNSAID = ("reading",)
+"""A file that cannot be read is said in one line and nothing else."""
+
+_curves: list[dict[str, Any]] = []
 
 
 def set_quiet(quiet: bool) -> None:
@@ -17,10 +31,96 @@ def set_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
-def progress(
-    iterable: Iterable[T], *, what: str, total: int | None = None, unit: str = "step"
-) -> Iterator[T]:
-    """Iterate with a bar on stderr when stderr is a terminal, silently otherwise.
+def is_watched() -> bool:
+    """Whether somebody watches: stderr is a terminal, or this is a notebook."""
+    interactive = sys.modules.get("IPython")
+    shell = None if interactive is None else interactive.get_ipython()
+    return sys.stderr.isatty() or hasattr(shell, "kernel")
+
+
+@contextmanager
+def telling(say: Callable[[str], None] | None, *, log: str | Path | None = None) -> Iterator[None]:
+    """Say a line per stage inside the block, and keep a dated log.
+
+    Parameters
+    ----------
+    say : callable, optional
+        Takes each line; not called while somebody watches bars.
+    log : path, optional
+        File that gets a dated line for each stage, its seconds, each loss on the validation stimuli, and each
+        warning. Lines are added to a file that is there.
+
+    Raises
+    ------
+    MigvisError
+        If the log cannot be written.
+    """
+    global _say, _log
+    before = _say, _log
+    _say, _log = say, None if log is None else Path(log)
+    try:
+        note(f"nwb-migvis: {printable(' '.join(sys.argv[1:]))}")
+        with warnings.catch_warnings():
+            if log is not None:
+                warnings.simplefilter("default")
+                warnings.showwarning = lambda message, category, *_, **__: note(  # type: ignore[assignment]
+                    f"warning: {category.__name__}: {printable(str(message))}"
+                )
+            yield
+    except BaseException as error:
+        note(f"ended: {type(error).__name__}: {printable(str(error))}")
+        raise
+    finally:
+        _say, _log = before
+
+
+def note(text: str) -> None:
+    """Add a dated line to the log, where there is one.
+
+    Raises
+    ------
+    MigvisError
+        If it cannot be written.
+    """
+    if _log is None:
+        return
+    try:
+        with _log.open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {text}\n")
+    except OSError as error:
+        raise MigvisError(f"log {_log}: {error.strerror}; give another --log") from None
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Say that a stage of the work begins, and note how long it took."""
+    note(f"{name} begins")
+    if _say is not None and name not in _UNSAID and not _quiet and not is_watched():
+        _say(f"{name} ...")
+    start = time.perf_counter()
+    yield
+    note(f"{name} took {time.perf_counter() - start:.1f} s")
+
+
+@contextmanager
+def keeping_curves(curves: dict[str, Any]) -> Iterator[None]:
+    """Keep the curves of trainings inside the block: `step` and `loss` lists, by what was trained."""
+    _curves.append(curves)
+    try:
+        yield
+    finally:
+        _curves.pop()
+
+
+def note_curve(what: str, steps: list[int], losses: list[float]) -> None:
+    """Hand over the losses of a training on the validation stimuli."""
+    if _curves and steps:
+        finite = [loss if math.isfinite(loss) else None for loss in losses]
+        _curves[-1][what] = {"step": list(steps), "loss": finite}
+
+
+class Bar(Iterator[T]):
+    """An iteration with a bar on stderr, or in a notebook, when somebody watches; silent otherwise.
 
     Parameters
     ----------
@@ -32,7 +132,27 @@ def progress(
     unit : str
         Name of one item.
     """
-    from tqdm import tqdm
 
-    disable = _quiet or not sys.stderr.isatty()
-    return iter(tqdm(iterable, desc=what, total=total, unit=unit, disable=disable, leave=False))
+    def __init__(
+        self, iterable: Iterable[T], *, what: str, total: int | None = None, unit: str = "step"
+    ) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # in a notebook without widgets the bar is text
+            from tqdm.auto import tqdm
+
+        disable = _quiet or not is_watched()
+        bar = tqdm(iterable, desc=what, total=total, unit=unit, disable=disable, leave=False)
+        self._what, self._bar, self._items = what, bar, iter(bar)
+
+    def __next__(self) -> T:
+        return next(self._items)
+
+    def show_loss(self, step: int, loss: float) -> None:
+        """Show the current loss beside the bar, and note it."""
+        self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+        note(f"{self._what}: step {step}, loss on the validation stimuli {loss:.6g}")
+
+
+def progress(iterable: Iterable[T], *, what: str, total: int | None = None, unit: str = "step") -> Bar[T]:
+    """Return an iteration with a bar; see `Bar`."""
+    return Bar(iterable, what=what, total=total, unit=unit)

@@ -17,7 +17,7 @@ from pynwb.spec import (
 )
 
 NAME = "ndx-migvis"
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 
 
 def column(
@@ -74,7 +74,7 @@ def model() -> NWBGroupSpec:
             ),
             NWBAttributeSpec(
                 "digests",
-                "SHA-256 digests of the `inputs` and of the `weights` (JSON object).",
+                "SHA-256 digests of the `inputs`, the `weights` and what the `tables` say (JSON object).",
                 "text",
                 required=False,
             ),
@@ -531,6 +531,37 @@ def decoding() -> list[NWBGroupSpec]:
     ]
 
 
+def analyses() -> list[NWBGroupSpec]:
+    """Return the table of one further analysis, and the group that holds such tables."""
+    one = table(
+        "AnalysisTable",
+        "What a further analysis computed, in long form: one row per combination of the values of its axes, "
+        "which are the first columns. Every column says in its description what it holds.",
+        [],
+    )
+    one.set_attribute(
+        NWBAttributeSpec("analysis", "Name of the analysis; it can have several tables.", "text")
+    )
+    one.set_attribute(
+        NWBAttributeSpec(
+            "structure",
+            "What makes arrays of the columns again (JSON object): names of the axes (`dims`), further "
+            "columns that are coordinates (`coordinates`), and `attributes` by column, those of the analysis "
+            "under an empty name.",
+            "text",
+        )
+    )
+    group = NWBGroupSpec(
+        neurodata_type_def="FurtherAnalyses",
+        neurodata_type_inc="NWBDataInterface",
+        doc="What analyses beyond those of every run computed. A new analysis needs no new type.",
+        groups=[
+            NWBGroupSpec(neurodata_type_inc="AnalysisTable", doc="Tables of the analyses.", quantity="*")
+        ],
+    )
+    return [one, group]
+
+
 def run() -> NWBGroupSpec:
     """Return the container of a run."""
     parts = [
@@ -545,6 +576,15 @@ def run() -> NWBGroupSpec:
         ("selectivity_index", "SelectivityIndexTable", "Selectivity over the supervised groups.", "?"),
         ("decoding", "DecodingTable", "Label decoding from each group, where the session has labels.", "?"),
         ("label_decoding", "LabelDecodingTable", "Label decoding from all latents.", "?"),
+        (
+            "gallery",
+            "Images",
+            "Some of the edits, at most 40, for viewers: drawn by the run's seed, none chosen by how it "
+            "looks. The name of an image says its row of `synthesized_images`, group, source, target and "
+            "strength.",
+            "?",
+        ),
+        ("analyses", "FurtherAnalyses", "Further analyses, where any were made.", "?"),
     ]
     return NWBGroupSpec(
         neurodata_type_def="MigvisRun",
@@ -569,11 +609,8 @@ def main(folder: Path) -> None:
         author=["the nwb-migvis developers"],
         contact=["none"],
     )
-    # Every included type is registered anew at `import nwb_migvis`: all of core would cost 0.3 s.
-    for core_type in ("NWBContainer", "NWBData", "NWBDataInterface"):
-        namespace.include_type(core_type, namespace="core")
-    for common_type in ("DynamicTable", "DynamicTableRegion", "VectorData"):
-        namespace.include_type(common_type, namespace="hdmf-common")
+    # All of core: pynwb validates whole files, whatever they hold, by the namespace of the extension.
+    namespace.include_namespace("core")
     types = [
         network_weights(),
         model(),
@@ -585,6 +622,7 @@ def main(folder: Path) -> None:
         synthesized_images(),
         *selectivity(),
         *decoding(),
+        *analyses(),
         run(),
     ]
     export_spec(namespace, types, str(folder))

@@ -93,6 +93,8 @@ def assemble(
         "n_units_left_out": evidence.n_units_left_out,
         "notes": notes,
     }
+    if context.clock.curves:
+        provenance["training"] = context.clock.curves
     if evidence.appearance:
         provenance["appearance"] = evidence.appearance
     if evidence.encoding.record:

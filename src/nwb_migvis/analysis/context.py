@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -10,25 +11,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import h5py
 import numpy as np
 
+from nwb_migvis import progress
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.plain import Json
 
 STAGES = ("split", "latents", "prior", "critic", "pairs", "evidence")
 
 
 class Clock:
-    """Seconds by stage."""
+    """Seconds by stage, and the losses of each training."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.curves: dict[str, Json] = {}
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        """Add the time of what is done inside to a stage."""
+        """Add the time of what is done inside to a stage, and keep the curves of its trainings."""
         start = time.perf_counter()
-        yield
+        with progress.stage(stage), progress.keeping_curves(self.curves):
+            yield
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
 
 
@@ -126,6 +132,12 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def digest_of(path: Path) -> dict[str, str]:
-    """Return a file's name and the digest of its bytes, as the provenance lists inputs."""
+    """Return a file's name and the digest of its bytes, with the object id of an NWB file.
+
+    The provenance lists inputs so.
+    """
     with path.open("rb") as file:
-        return {"path": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        record = {"path": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    with contextlib.suppress(OSError), h5py.File(path, "r") as session:
+        record["object_id"] = str(session.attrs.get("object_id", ""))
+    return record

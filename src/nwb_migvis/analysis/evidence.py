@@ -93,6 +93,8 @@ def gather_evidence(
     """
     knows_responses = all(own.knows_responses for own in latents)
     design, n = sessions.design(context.config), len(sessions)
+    with context.clock.of("further fits"):
+        refits, folds = _further_fits(sessions, context) if knows_responses else ([], [])
     with context.clock.of("evidence"):
         judges = open_judges(context.config, seen) if any(made.n_edits for made in edits) else {}
         readers = [
@@ -110,7 +112,6 @@ def gather_evidence(
             )
             for i in range(n)
         ]
-        refits, folds = _further_fits(sessions, context) if knows_responses else ([], [])
         with one_blas_thread():
             shared: list[tuple[Mapping[str, Any], ...]] = [()] * n
             if knows_responses and n > 1:

@@ -50,6 +50,7 @@ class StudyState:
     def __init__(self, sessions: Sessions, context: Context):
         self.sessions, self.context = sessions, context
         self._made: dict[str, Any] = {}
+        self._analyses: dict[str, xr.Dataset] = {}
 
     @property
     def config(self) -> Config:
@@ -81,10 +82,25 @@ class StudyState:
         for later in STEPS[STEPS.index(step) :]:
             self._made.pop(later, None)
         self._made.pop("assembled", None)
+        self._analyses.clear()
         if step in ("latents", "prior"):
             self._made.pop("samples", None)
             self._made.pop("pictures", None)
         self._made[step] = value
+
+    def analyse(self, name: str, study: Any) -> xr.Dataset:
+        """Compute a further analysis of a study, and keep it for the results of every session."""
+        from nwb_migvis.registry import ANALYSES
+        from nwb_migvis.results.analyses import canonical_analysis
+
+        analysis = ANALYSES[name]
+        for step in analysis.needs:
+            self.need(step, to=f"compute {name!r}")
+        with self.step():
+            dataset: xr.Dataset = analysis.compute(study)
+        self._analyses[name] = canonical_analysis(name, dataset)
+        self._made.pop("assembled", None)
+        return dataset
 
     def take_prior(self, prior: Prior, pictures: Pictures) -> None:
         """Keep a prior with the images at its size."""
@@ -205,9 +221,17 @@ class StudyState:
                 key: self._made[key].to_bytes() for key in ("critic", "prior") if key in self._made
             }
             self._made["assembled"] = [
-                assemble(name, session, latents, edits, evidence=own, networks=networks, context=self.context)
+                self._with_analyses(
+                    assemble(
+                        name, session, latents, edits, evidence=own, networks=networks, context=self.context
+                    )
+                )
                 for session, latents, edits, own in zip(
                     self.sessions.sessions, self._made["latents"], self.edits, evidence, strict=True
                 )
             ]
         return self._made["assembled"]
+
+    def _with_analyses(self, one: tuple[Results, dict[str, bytes]]) -> tuple[Results, dict[str, bytes]]:
+        results, weights = one
+        return replace(results, analyses=dict(self._analyses)), weights

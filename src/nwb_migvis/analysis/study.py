@@ -350,6 +350,8 @@ class Study:
     def compute(self, name: str) -> Any:
         """Compute a further analysis, by the name that it is registered under.
 
+        `results.analyses` has it too, until an earlier step is done again.
+
         Returns
         -------
         xarray.Dataset
@@ -357,15 +359,9 @@ class Study:
         Raises
         ------
         MigvisError
-            If there is no analysis of that name, or a step that it needs is missing.
+            If there is no analysis of that name, a step is missing, or no table can hold what it gives.
         """
-        from nwb_migvis.registry import ANALYSES
-
-        analysis = ANALYSES[name]
-        for step in analysis.needs:
-            self._state.need(step, to=f"compute {name!r}")
-        with self._state.step():
-            return analysis.compute(self)
+        return self._state.analyse(name, self)
 
     # Results
 

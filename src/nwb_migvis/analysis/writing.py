@@ -13,6 +13,7 @@ import xarray as xr
 from nwb_migvis.analysis.context import digest_of
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.files import results_name
 from nwb_migvis.results import Results
 from nwb_migvis.store import write_results
 
@@ -49,7 +50,7 @@ def write_study(
     for i, ((results, weights), source) in enumerate(zip(assembled, sources, strict=True)):
         own_first = digests[i : i + 1] + digests[:i] + digests[i + 1 :]
         added = {"inputs": own_first, "times": {"finished": datetime.now(UTC).isoformat()}}
-        file = out if out is None or len(sources) == 1 else Path(out) / f"{source.stem}_migvis.nwb"
+        file = out if out is None or len(sources) == 1 else Path(out) / results_name(source)
         finished = replace(results, provenance=results.provenance | added)
         written.append(write_results(finished, source=source, out=file, weights=weights, **where))
     return written

@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.plain import nearest
 
 
 def check(
@@ -55,7 +56,8 @@ def check(
         values = getattr(record, name)
         for value in values if isinstance(values, tuple) else (values,):
             if value not in choices:
-                raise MigvisError(f"{where}: found {name} = {value!r}; expected one of {', '.join(choices)}")
+                listed = nearest(str(value), choices)
+                raise MigvisError(f"{where}: found {name} = {value!r}; expected one of {listed}")
     if widths is not None:
         chosen_widths = getattr(record, widths)
         if not chosen_widths or any(width < 8 or width % 8 for width in chosen_widths):
@@ -108,7 +110,7 @@ def merge(record: Any, values: Any, *, where: str) -> Any:
         if key != written and key in values:
             raise MigvisError(f"{place} is the earlier name of {key}, which is there too; remove it")
         if key not in hints:
-            raise MigvisError(f"{place} is not a setting; expected one of {', '.join(hints)}")
+            raise MigvisError(f"{place} is not a setting; expected one of {nearest(written, hints, most=30)}")
         current = getattr(record, key)
         changes[key] = (
             merge(current, value, where=place) if is_dataclass(current) else _cast(value, hints[key], place)

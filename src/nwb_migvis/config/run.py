@@ -18,7 +18,7 @@ from nwb_migvis.config.printing import config_html, config_lines
 from nwb_migvis.config.prior import PriorConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import as_path
-from nwb_migvis.plain import Json, plain
+from nwb_migvis.plain import Json, nearest, plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class Config:
         from nwb_migvis.config.presets import PRESETS
 
         if name not in PRESETS:
-            raise MigvisError(f"preset {name!r} is unknown; expected one of {', '.join(PRESETS)}")
+            raise MigvisError(f"preset {name!r} is unknown; expected one of {nearest(name, PRESETS)}")
         return PRESETS[name]
 
     @classmethod

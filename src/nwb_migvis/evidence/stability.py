@@ -68,11 +68,12 @@ class Agreement:
     Attributes
     ----------
     difference : float
-        Linear CKA with the partner, minus that with the most similar other group; means over fits.
+        Linear CKA with the partner minus that with the most similar other group, where it is least.
     interval : (float, float)
-        95 %, of a bootstrap over whole levels of the stimuli.
+        95 % of it, of a bootstrap over whole levels of the stimuli.
     p_value : float
-        Share of resamples in which the difference is not above 0, (1 + k) / (1 + B).
+        Share of resamples in which the difference is not above 0, (1 + k) / (1 + B); the largest over fits,
+        since a group is stable if every fit finds it (Berger 1982).
     """
 
     difference: float = np.nan
@@ -101,15 +102,22 @@ def beyond_strangers(
     if len(groups) < 2:
         return {name: Agreement() for name in groups}
     weight = np.concatenate([np.ones((1, len(latents))), weight])
-    tables = np.mean([_matched_tables(latents, other, groups, weight) for other in others], axis=0)
-    strangers = np.maximum(_most_beside_diagonal(tables), _most_beside_diagonal(tables.transpose(0, 2, 1)))
-    difference = np.diagonal(tables, axis1=1, axis2=2) - strangers
+    tables = [_matched_tables(latents, other, groups, weight) for other in others]
+    of_fit = np.stack([_beyond_strangers(table) for table in tables])
+    weakest = of_fit[:, 0].argmin(axis=0)
+    difference = of_fit[weakest, :, np.arange(len(groups))].T
     low, high = np.percentile(difference[1:], (2.5, 97.5), axis=0)
-    p_value = (1 + (difference[1:] <= 0).sum(axis=0)) / len(difference)
+    p_value = (1 + (of_fit[:, 1:] <= 0).sum(axis=1)).max(axis=0) / len(difference)
     return {
         name: Agreement(float(difference[0, i]), (float(low[i]), float(high[i])), float(p_value[i]))
         for i, name in enumerate(groups)
     }
+
+
+def _beyond_strangers(tables: np.ndarray) -> np.ndarray:
+    """Return the diagonal minus the largest entry beside it in its row and column, (resample, group)."""
+    strangers = np.maximum(_most_beside_diagonal(tables), _most_beside_diagonal(tables.transpose(0, 2, 1)))
+    return np.diagonal(tables, axis1=1, axis2=2) - strangers
 
 
 def _matched_tables(a: np.ndarray, b: np.ndarray, groups: LatentGroups, weight: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.labels import Label, as_labels
 from nwb_migvis.levels import Exchange
-from nwb_migvis.plain import free_name
+from nwb_migvis.plain import free_name, nearest
 
 MIN_STIMULI = 20
 _ANGLE_WORDS = ("angle", "rotation", "orientation", "azimuth", "phase", "direction", "yaw", "pitch", "roll")
@@ -138,9 +138,10 @@ def resolve_groups(labels: Mapping[str, Label], config: LatentsConfig) -> tuple[
             raise MigvisError(f"latents.groups: name {group.name!r} is used twice; give each group its own")
         missing = [label for label in group.labels if label not in labels]
         if missing:
+            known = nearest(missing[0], labels, most=40) or "no labels"
             raise MigvisError(
                 f"latents.groups: group {group.name!r} names the label {missing[0]!r}; the session has "
-                f"{', '.join(labels) or 'no labels'}; fix the config or give a CSV with that label"
+                f"{known}; fix the config or give a CSV with that label"
             )
     return config.groups
 

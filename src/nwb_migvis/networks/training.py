@@ -6,14 +6,14 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.networks.checkpoints import Checkpoint
-from nwb_migvis.progress import progress
+from nwb_migvis.progress import note_curve, progress
 
 State = Mapping[str, Any]
 """Tensors, numbers and state dictionaries of torch, by name."""
@@ -78,12 +78,16 @@ class Best:
         Steps that these weights took.
     n_waited : int
         Validations since, without gain.
+    steps, losses : list
+        Of all validations.
     """
 
     weights: State | None = None
     loss: float = math.inf
     step: int = 0
     n_waited: int = 0
+    steps: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
 
     def check(self, training: Trainable, n_steps: int) -> None:
         """Refuse what was read from a file and cannot be of a training of `n_steps` steps.
@@ -97,6 +101,8 @@ class Best:
             self.loss, int | float
         ):
             raise ValueError(f"steps {counts!r:.60} of {n_steps}, with the loss {self.loss!r:.40}")
+        if not all(isinstance(x, int | float) for x in (*self.steps, *self.losses)):
+            raise ValueError("the losses of earlier validations are not numbers")
         shapes = {name: tensor.shape for name, tensor in training.weights().items()}
         if self.weights is not None and shapes != {n: t.shape for n, t in self.weights.items()}:
             raise ValueError("the best weights are of another network")
@@ -104,6 +110,8 @@ class Best:
     def offer(self, loss: float, training: Trainable) -> None:
         """Take the weights of a training if their loss is less."""
         self.n_waited += 1
+        self.steps.append(training.n_taken)
+        self.losses.append(float(loss))
         if loss < self.loss:
             self.weights = copy.deepcopy(training.weights())
             self.loss, self.step, self.n_waited = loss, training.n_taken, 0
@@ -221,16 +229,19 @@ def train(
             training.load_state(before["training"])
             best = Best(**before["best"])
             best.check(training, n_steps)
-    for step in progress(range(training.n_taken + 1, n_steps + 1), what=what):
+    bar = progress(range(training.n_taken + 1, n_steps + 1), what=what)
+    for step in bar:
         with resuming:
             training.step()
         resuming = nullcontext()
         if selection is not None and (step % selection.every == 0 or step == n_steps):
             best.offer(selection.held_out(), training)
+            bar.show_loss(step, best.losses[-1])
             if selection.patience is not None and best.n_waited >= selection.patience:
                 break
         if checkpoint is not None and (step % checkpoint.every == 0 or step == n_steps):
             checkpoint.save({"training": training.state(), "best": vars(best)})
+    note_curve(what, best.steps, best.losses)
     if selection is not None:
         if best.weights is None:
             raise MigvisError(

@@ -13,7 +13,7 @@ import xarray as xr
 from xarray.core import indexing
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.plain import free_name
+from nwb_migvis.plain import free_name, nearest
 from nwb_migvis.read.folder import images_by_stimulus, supplied_images
 from nwb_migvis.read.labels import (
     MOST_TEXT,
@@ -126,7 +126,7 @@ def shown_presentations(reading: Presentations, excluded: Excluded) -> Shown:
 
 def _true_where(reading: Presentations, where: str) -> np.ndarray:
     if where not in reading.columns:
-        columns = ", ".join(sorted(reading.columns)) or "none"
+        columns = nearest(where, sorted(reading.columns), most=40) or "none"
         raise MigvisError(f"no presentation column {where!r} (where=); expected one of: {columns}")
     values = reading.columns[where]
     numbers = values[~np.isnan(values)] if values.dtype.kind == "f" else values

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.plain import Json
+from nwb_migvis.read.archive import archive_notes
 from nwb_migvis.read.assembly import Need
 from nwb_migvis.read.session import Asked, load
 
@@ -44,7 +45,8 @@ def inspect_session(
         (table -> why), `recalled` (what runs in the file were told -> whether it is used), `repeats` (`min`,
         `median`, `max`), `n_blank`, `n_dropped`, `dropped` (reason -> n), `median_rate_hz` and `reliability`
         (medians over units; split-half, Spearman-Brown; None where
-        undefined). For a sequence: `sessions` (one such dict each), `n_stimuli` of all and
+        undefined), `archive` (what the DANDI archive asks for and the file lacks).
+        For a sequence: `sessions` (one such dict each), `n_stimuli` of all and
         `n_shared_stimuli`, those of every session.
 
     Raises
@@ -61,6 +63,8 @@ def inspect_session(
     if remark is not None:
         for session, one in zip(sessions, contents, strict=True):
             one["notes"] = remark(session)
+    for path, one in zip(asked_for, contents, strict=True):
+        one["archive"] = archive_notes(Path(path))
     if asked_for is not paths:
         return contents[0]
     stimuli = [set(session["stimulus"].values.tolist()) for session in sessions]
@@ -196,6 +200,7 @@ def _list(contents: Json) -> str:
         "window": f"{contents['window_s'][0]:g} to {contents['window_s'][1]:g} s",
         "median rate": f"{contents['median_rate_hz']:.2f} Hz",
         "reliability": _number(contents["reliability"]),
+        "archive": "; ".join(contents.get("archive", ())) or "holds what DANDI asks for",
     }
     width = max(map(len, lines))
     text = [f"{name:<{width}}  {text}" for name, text in lines.items()]

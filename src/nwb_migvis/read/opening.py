@@ -33,7 +33,8 @@ def check_is_session(path: Path) -> None:
         raise MigvisError(f"{path} does not exist; give the path of an NWB file")
     if path.is_dir():
         raise MigvisError(
-            f"{path} is a directory; expected an NWB file in HDF5 format, so give the path of the file itself"
+            f"{path} is a directory; expected an NWB file in HDF5 format, so give the path of the file "
+            "itself (a sorting that SpikeInterface saved there goes to `run` with --presentations)"
         )
     try:
         damage = fatal_damage(path)

@@ -1,6 +1,7 @@
 """What a written file says: tables for people, and figures."""
 
 from nwb_migvis.report.figures import draw_edits
-from nwb_migvis.report.tables import group_table, sweep_table
+from nwb_migvis.report.page import report_path, write_report
+from nwb_migvis.report.tables import group_table, sweep_table, write_groups
 
-__all__ = ["draw_edits", "group_table", "sweep_table"]
+__all__ = ["draw_edits", "group_table", "report_path", "sweep_table", "write_groups", "write_report"]

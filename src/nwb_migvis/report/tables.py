@@ -2,11 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pandas as pd
 
+from nwb_migvis.errors import MigvisError, printable
+from nwb_migvis.results import Results
 from nwb_migvis.results.table import aligned, group_table, number
 
-__all__ = ["group_table", "sweep_table"]
+__all__ = ["group_table", "sweep_table", "write_groups"]
+
+
+def write_groups(results: Sequence[Results], out: str | Path) -> Path:
+    """Write the groups of one run or several as CSV, one row per group, every column that was measured.
+
+    Parameters
+    ----------
+    results : sequence of Results
+    out : path
+        A file that is there is replaced.
+
+    Raises
+    ------
+    MigvisError
+        If it cannot be written.
+    """
+    tables = []
+    for one in results:
+        table = one.groups.reset_index(names="group")
+        table.insert(0, "run", one.name)
+        inputs = one.provenance.get("inputs")
+        first = inputs[0] if isinstance(inputs, list) and inputs else {}
+        table.insert(0, "session", str(first.get("path", "")) if isinstance(first, dict) else "")
+        tables.append(table.map(_cell))
+    out = Path(out)
+    try:
+        pd.concat(tables).to_csv(out, index=False)
+    except OSError as error:
+        raise MigvisError(f"{out}: {error.strerror}; choose another file") from None
+    return out
+
+
+def _cell(value: object) -> object:
+    """Return text on one line that a spreadsheet does not take for a formula."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
 
 
 def sweep_table(measured: pd.DataFrame, *, title: str) -> str:

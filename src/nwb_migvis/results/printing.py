@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nwb_migvis.errors import shown
+from nwb_migvis.pictures import picture_uri
 from nwb_migvis.results.table import number, shorten
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _MAX_GROUPS = 5
 _MAX_CHARACTERS = 110
+_EDITS_PER_GROUP = 3
 _COLUMNS = {"variance_explained": "variance", "decoding": "own labels", "verdict": "verdict"}
 
 
@@ -34,7 +36,7 @@ def results_lines(results: Results) -> list[str]:
 
 
 def results_html(results: Results) -> str:
-    """Return the same as HTML."""
+    """Return the same as HTML, with a strip of edits."""
     rows = _group_rows(results)
     cells = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows[:_MAX_GROUPS]]
     if len(rows) > _MAX_GROUPS:
@@ -45,7 +47,20 @@ def results_html(results: Results) -> str:
         for name, text in _contents(results).items()
     )
     head = f"<strong>Results {escape(repr(results.name))}</strong>: {_sizes(results)}"
-    return f"<div>{head}<table>{table}</table><ul>{items}</ul></div>"
+    return f"<div>{head}<table>{table}</table><ul>{items}</ul>{_strip(results)}</div>"
+
+
+def _strip(results: Results) -> str:
+    """Return the first edits of each group as HTML, in the order of the groups."""
+    edits = results.synthesized
+    method, group = edits["method"].values, edits["group"].values
+    pictures = []
+    for name in results.groups.index[:_MAX_GROUPS]:
+        for i in np.flatnonzero((group == name) & (method == "pmi"))[:_EDITS_PER_GROUP]:
+            text = escape(shown(f"edit of {shorten(str(name))}"), quote=True)
+            uri = picture_uri(edits["image"].values[i], most_px=64)
+            pictures.append(f'<img src="{uri}" alt="{text}" title="{text}" height="48" style="margin:1px">')
+    return f"<div>{''.join(pictures)}</div>" if pictures else ""
 
 
 def _sizes(results: Results) -> str:

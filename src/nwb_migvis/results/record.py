@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ import pandas as pd
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.plain import Json, free_name
+from nwb_migvis.plain import Json, free_name, nearest
+from nwb_migvis.results.export import write_images, write_netcdf, write_tables
+from nwb_migvis.results.gallery import gallery_of
+from nwb_migvis.results.plots import Plots
 from nwb_migvis.results.printing import results_html, results_lines
 from nwb_migvis.results.table import group_table
 
@@ -199,6 +203,8 @@ class Results:
         `weights` (sha256 by name), `reading`, `times`; `appearance` (what edits look like; see
         docs/evidence.md) and `encoding` (the encoding check) where there are edits, and `further_edits`,
         which rows were added later.
+    analyses : mapping of str to xarray.Dataset
+        What further analyses (`Study.compute`) gave, by the name of the analysis.
     """
 
     name: str
@@ -210,6 +216,7 @@ class Results:
     provenance: Json = field(default_factory=dict)
     decoding: xr.Dataset = field(default_factory=no_decoding)
     labels: xr.Dataset = field(default_factory=no_labels)
+    analyses: Mapping[str, xr.Dataset] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return "\n".join(results_lines(self))
@@ -217,9 +224,19 @@ class Results:
     def _repr_html_(self) -> str:
         return results_html(self)
 
+    @property
+    def plot(self) -> Plots:
+        """Figures of these results: `results.plot.NAME(...)` is `nwb_migvis.plot.NAME(results, ...)`."""
+        return Plots(self)
+
     def table(self) -> str:
         """Return the latent groups with their evidence as plain text, as the command line prints them."""
         return group_table(self)
+
+    @property
+    def gallery(self) -> xr.Dataset:
+        """At most 40 of the edits, drawn by the run's seed; see `results.gallery.gallery_of`."""
+        return gallery_of(self.synthesized, self.provenance)
 
     def edits(
         self,
@@ -255,7 +272,7 @@ class Results:
                 if value not in choices[name]:
                     raise MigvisError(
                         f"edits: found {name} = {value!r}; expected some of "
-                        f"{', '.join(choices[name]) or 'none: the run made no edits'}"
+                        f"{nearest(str(value), choices[name]) or 'none: the run made no edits'}"
                     )
             fits &= np.isin(edits[name].values.astype(str), accepted)
         return edits.isel(edit=np.flatnonzero(fits))
@@ -274,9 +291,23 @@ class Results:
             value = getattr(self, each.name)
             if isinstance(value, xr.Dataset):
                 nodes[each.name] = _without_slashes(value)
+        for name, analysis in self.analyses.items():
+            nodes[f"analyses/{name}"] = _without_slashes(analysis)
         record = json.dumps(self.provenance, sort_keys=True, ensure_ascii=False)
         root = xr.Dataset(attrs={"name": self.name, "provenance": record})
         return xr.DataTree.from_dict({"/": root, **nodes}, name=self.name)
+
+    def to_netcdf(self, path: str | Path) -> Path:
+        """Write all tables into a new netCDF file; see `results.export.write_netcdf`."""
+        return write_netcdf(self, Path(path))
+
+    def to_tables(self, folder: str | Path) -> list[Path]:
+        """Write all tables into a new folder as CSV files; see `results.export.write_tables`."""
+        return write_tables(self, Path(folder))
+
+    def to_images(self, folder: str | Path) -> list[Path]:
+        """Write the edits into a new folder as PNG files, with a CSV; see `results.export.write_images`."""
+        return write_images(self, Path(folder))
 
 
 def _as_dataset(groups: pd.DataFrame) -> xr.Dataset:

@@ -1,16 +1,20 @@
 """From files to files: the composition root."""
 
+from nwb_migvis.runs.archive import archive_findings, lay_out
 from nwb_migvis.runs.from_sorting import SortedSource, run_sorting
 from nwb_migvis.runs.models import Models, load_models
 from nwb_migvis.runs.more_edits import Changes, synthesize_more, write_further
 from nwb_migvis.runs.running import run, run_files
 from nwb_migvis.runs.sweeping import sweep_file
-from nwb_migvis.runs.validating import validate_written
+from nwb_migvis.runs.validating import finding_lines, validate_written
 
 __all__ = [
     "Changes",
     "Models",
     "SortedSource",
+    "archive_findings",
+    "finding_lines",
+    "lay_out",
     "load_models",
     "run",
     "run_files",

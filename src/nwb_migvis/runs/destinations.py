@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.files import results_name
 from nwb_migvis.store import Destination, check_destination
 
 
@@ -32,12 +33,16 @@ def choose_destinations(
         written to one file, or one over another's source. And as `check_destination`.
     """
     out = destination.out
-    how: dict[str, Any] = {"in_place": destination.in_place, "overwrite": destination.overwrite}
+    how: dict[str, Any] = {
+        "in_place": destination.in_place,
+        "overwrite": destination.overwrite,
+        "results_only": destination.results_only,
+    }
     if not sources:
         raise MigvisError("found 0 sessions; expected one or more; give the path of an NWB file")
     if len(sources) > 1:
         _check_apart(sources, out)
-        outs = [None if out is None else Path(out) / f"{source.stem}_migvis.nwb" for source in sources]
+        outs = [None if out is None else Path(out) / results_name(source) for source in sources]
     else:
         outs = [None if out is None else Path(out)]
     chosen: list[Path] = []
@@ -62,7 +67,7 @@ def choose_destinations(
 def output_paths(sources: Sequence[Path], destination: Destination) -> list[Path]:
     """Return the file that will be written for each session, unchecked."""
     if len(sources) > 1 and destination.out is not None:
-        return [Path(destination.out) / f"{source.stem}_migvis.nwb" for source in sources]
+        return [Path(destination.out) / results_name(source) for source in sources]
     return [destination.path(source) for source in sources]
 
 

@@ -15,6 +15,7 @@ from nwb_migvis.analysis.context import digest_of
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
+from nwb_migvis.files import results_name
 from nwb_migvis.read import session_from_sorting
 from nwb_migvis.results import Results
 from nwb_migvis.runs.running import Origin, run_sources
@@ -108,7 +109,7 @@ def run_sorting(
         )
     require(MODELS, what="fitting")
     home = folder.absolute() if into is None else into
-    destination = home.with_name(f"{home.stem}_migvis.nwb") if to.out is None else Path(to.out)
+    destination = home.with_name(results_name(home)) if to.out is None else Path(to.out)
     if into is not None:
         check_destination(into, out=destination, overwrite=to.overwrite, name=name)
     else:

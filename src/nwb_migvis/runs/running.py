@@ -30,6 +30,7 @@ def run(
     in_place: bool = False,
     name: str = "migvis",
     overwrite: bool = False,
+    results_only: bool = False,
     config: Config | None = None,
     **reading: Any,
 ) -> Results | list[Results]:
@@ -47,6 +48,9 @@ def run(
         Name of the run inside the file.
     overwrite : bool
         Replace an output, or a run of that name, that exists.
+    results_only : bool
+        Write a small file of results with the session's description, subject and devices, without its
+        recording.
     config : Config, optional
         The preset `quick` where it is None.
     **reading
@@ -67,20 +71,17 @@ def run(
         paths, is_list = list(source), True
     else:
         paths, is_list = [as_path(source, what="source")], False
-    written = run_files(
-        paths, out=out, in_place=in_place, name=name, overwrite=overwrite, config=config, **reading
-    )
+    destination = Destination(out=out, in_place=in_place, overwrite=overwrite, results_only=results_only)
+    written = run_files(paths, destination, name=name, config=config, **reading)
     results = [result for _, result in written]
     return results if is_list else results[0]
 
 
 def run_files(
     paths: Sequence[str | Path],
+    destination: Destination,
     *,
-    out: str | Path | None = None,
-    in_place: bool = False,
     name: str = "migvis",
-    overwrite: bool = False,
     config: Config | None = None,
     **reading: Any,
 ) -> list[tuple[Path, Results]]:
@@ -96,7 +97,6 @@ def run_files(
                 f"{source} is a folder; expected an NWB file; for a sorting that SpikeInterface saved there, "
                 "give --presentations CSV, --images DIR, and --into SESSION.nwb or --metadata FILE.toml"
             )
-    destination = Destination(out=out, in_place=in_place, overwrite=overwrite)
     with reserve(*output_paths(sources, destination)):
         return run_sources(sources, destination, name=name, config=config or Config(), reading=reading)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,6 +26,30 @@ def validate_written(path: str | Path) -> list[Finding]:
     if any(finding.importance == "error" for finding in findings):
         return findings
     return [*findings, *model_findings(path)]
+
+
+def finding_lines(findings: Sequence[Finding], *, most_places: int = 3) -> list[str]:
+    """Return findings for people: errors one by one, others of the same kind together, with some places.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+    most_places : int
+        Objects that are named for each kind; the others are counted.
+    """
+    lines = [f"{f.importance}: {f.location}: {f.message}" for f in findings if f.importance == "error"]
+    kinds: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        if finding.importance != "error":
+            words = re.sub(r"'[^']*'|\d[\d.,]*", "...", finding.message)
+            kinds.setdefault((finding.importance, words), []).append(finding)
+    for (importance, _), alike in kinds.items():
+        places = list(dict.fromkeys(finding.location for finding in alike))
+        named = ", ".join(places[:most_places])
+        more = f" and {len(places) - most_places} more" if len(places) > most_places else ""
+        count = f" ({len(alike)} times)" if len(alike) > 1 else ""
+        lines.append(f"{importance}{count}: {named}{more}: {alike[0].message}")
+    return lines
 
 
 def model_findings(path: str | Path) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.plain import nearest
 
 _TEXT = {
     "session": (
@@ -93,7 +94,8 @@ def _check(table: str, key: str, value: Any, place: str) -> None:
         expected = "a date and time with its offset from UTC, such as 2026-01-31T09:30:00+01:00"
         fits = isinstance(value, datetime) and value.tzinfo is not None
     else:
-        keys = ", ".join((*times, *texts, *lists))
+        keys = nearest(key, (*times, *texts, *lists), most=40)
         raise MigvisError(f"{place} is unknown; expected one of {keys}")
     if not fits:
-        raise MigvisError(f"{place} is {value!r}; expected {expected}")
+        quoted = "; remove the quotes" if key in times and isinstance(value, str) else ""
+        raise MigvisError(f"{place} is {value!r}; expected {expected}{quoted}")

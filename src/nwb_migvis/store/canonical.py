@@ -28,6 +28,7 @@ from nwb_migvis.results import (
     no_labels,
     no_selectivity,
 )
+from nwb_migvis.results.analyses import canonical_analysis
 
 Dims = tuple[str, ...]
 
@@ -142,6 +143,7 @@ def canonical(results: Results) -> Results:
             results.decoding if results.decoding["score"].size else no_decoding(), DECODING, "decoding"
         ),
         labels=_labels(results.labels, latents["stimulus"].values),
+        analyses={name: canonical_analysis(name, data) for name, data in results.analyses.items()},
     )
 
 
@@ -169,11 +171,19 @@ def differences(one: Results, other: Results) -> list[str]:
         parts.append("groups")
     for name in ("latents", "units", "synthesized", "selectivity", "decoding", "labels"):
         a, b = getattr(one, name), getattr(other, name)
-        if not a.identical(b) or any(a[v].dtype != b[v].dtype for v in a.data_vars):
+        if not _is_same(a, b):
             parts.append(name)
+    if one.analyses.keys() != other.analyses.keys() or not all(
+        _is_same(data, other.analyses[name]) for name, data in one.analyses.items()
+    ):
+        parts.append("analyses")
     if one.provenance != other.provenance:
         parts.append("provenance")
     return parts
+
+
+def _is_same(a: xr.Dataset, b: xr.Dataset) -> bool:
+    return a.identical(b) and all(a[name].dtype == b[name].dtype for name in a.data_vars)
 
 
 def _groups(frame: pd.DataFrame) -> pd.DataFrame:

@@ -16,14 +16,30 @@ Address = tuple[int, int]
 IsSubtype = Callable[[Any, Any], bool]
 
 
-def lost_or_altered(
-    source: h5py.File,
-    copy: h5py.File,
-    *,
-    skip: Collection[str],
-    is_subtype: IsSubtype,
-    most_bytes: int | None = None,
-) -> Iterator[str]:
+@dataclass(frozen=True)
+class Rules:
+    """What may differ between a file and its copy.
+
+    Attributes
+    ----------
+    is_subtype : callable
+        `is_subtype(old, new)` for pairs (namespace, type): whether a later schema's `new` type extends the
+        `old` one. An export may give an object such a type.
+    skip : collection of str
+        Paths that are left out, with all below them.
+    may_grow : collection of str
+        Datasets to which the copy may add rows.
+    most_bytes : int, optional
+        Of larger datasets of numbers only shape and type are compared.
+    """
+
+    is_subtype: IsSubtype
+    skip: Collection[str] = ()
+    may_grow: Collection[str] = ()
+    most_bytes: int | None = None
+
+
+def lost_or_altered(source: h5py.File, copy: h5py.File, rules: Rules) -> Iterator[str]:
     """Yield a line for everything of `source` that `copy` lacks or holds otherwise.
 
     Every attribute and every value of every dataset is compared, a block at a time; references by the
@@ -34,21 +50,21 @@ def lost_or_altered(
     Parameters
     ----------
     source, copy : h5py.File
-    skip : collection of str
-        Paths that are left out, with all below them.
-    is_subtype : callable
-        `is_subtype(old, new)` for pairs (namespace, type): whether a later schema's `new` type extends the
-        `old` one. An export may give an object such a type.
-    most_bytes : int, optional
-        Of larger datasets of numbers only shape and type are compared.
+    rules : Rules
     """
     objects = _Objects(source, copy, pairs={}, paths=[])
-    yield from _walk(objects, {*skip, "/specifications"})
+    yield from _walk(objects, {*rules.skip, "/specifications"})
     same = _Comparison(source, copy, objects.pairs)
     for path in objects.paths:
-        yield from _attributes(objects, path, same, is_subtype)
+        yield from _attributes(objects, path, same, rules.is_subtype)
         a, b = source[path], copy[path]
-        if isinstance(a, h5py.Dataset) and not same.data(a, b, most_bytes):
+        if not isinstance(a, h5py.Dataset):
+            continue
+        if path in rules.may_grow and a.ndim and a.shape[1:] == b.shape[1:] and len(a) < len(b):
+            is_same = same.values(a[()], b[: len(a)])
+        else:
+            is_same = same.data(a, b, rules.most_bytes)
+        if not is_same:
             yield f"{path} differs"
 
 

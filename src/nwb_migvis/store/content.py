@@ -61,6 +61,24 @@ def check_content(file: h5py.File, source: Path, *, is_moved: bool) -> None:
         _check_references(item, path, addresses, source)
 
 
+def check_unlinked(path: Path) -> None:
+    """Refuse a file that the archive refuses: one with links to other files, or images that lie beside it.
+
+    Raises
+    ------
+    MigvisError
+    """
+    with h5py.File(path, "r") as file:
+        for place, item, link in objects_in(file):
+            paths = _external_paths(place, item) if isinstance(item, h5py.Dataset) else []
+            target = link.filename if isinstance(link, h5py.ExternalLink) else next(iter(paths), None)
+            if target is not None:
+                raise MigvisError(
+                    f"{path}: {place} lies in another file ({target}), which the archive refuses; expected "
+                    "all in one file; give --results-only to publish the results alone"
+                )
+
+
 def objects_in(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset | None, Any]]:
     """Yield every object by path, with its link, each group once; None for a link that leads nowhere."""
     stack, visited = ["/"], set()

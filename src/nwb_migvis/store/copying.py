@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 from hdmf.build import GroupBuilder
 from hdmf.build.errors import ConstructError
 from pynwb import NWBHDF5IO, NWBFile, get_manager
 
+from ndx_migvis import NAMESPACE
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.extension import NAMESPACE
 from nwb_migvis.results import Results
 from nwb_migvis.store.apart import reason_of, run_apart
+from nwb_migvis.store.apart_file import file_apart
 from nwb_migvis.store.canonical import differences
-from nwb_migvis.store.compare import lost_or_altered
+from nwb_migvis.store.compare import Rules, lost_or_altered
 from nwb_migvis.store.dates import keep_spelling
 from nwb_migvis.store.decode import decode, weights_in
 from nwb_migvis.store.encode import encode
 from nwb_migvis.store.private import sweep_temporary_files, temporary_path
 from nwb_migvis.store.validate import quiet_libraries, schema_findings
+
+GENERATED_BY = "/general/was_generated_by"
+"""Names and versions of the software that made a file; ours is added."""
 
 _BULK_BYTES = 2**20
 """On trial, larger datasets of numbers are copied but not compared: HDF5 copies them as they are."""
@@ -32,12 +37,18 @@ _BULK_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Job:
-    """One file to write: the session, and, unless it is a trial, results and weights to add."""
+    """One file to write: the session, and, unless it is a trial, results and weights to add.
+
+    With `without_recording` the results are all that is written of the session. `removed` is a run that the
+    copy omits.
+    """
 
     source: Path
     output: Path
     results: Results | None = None
     weights: Mapping[str, bytes] = field(default_factory=dict)
+    without_recording: bool = False
+    removed: str | None = None
 
 
 def check_writable(source: str | Path, *, beside: Path) -> None:
@@ -70,7 +81,7 @@ def make_file(job: Job, finish: Callable[[Path], None]) -> None:
     temporary = temporary_path(path)
     try:
         sweep_temporary_files(path.parent)
-        new = Job(job.source, temporary, job.results, job.weights)
+        new = replace(job, output=temporary)
         run_apart(lambda: _export_and_verify(new))
         finish(temporary)
     except OSError as error:
@@ -100,13 +111,18 @@ def _export(job: Job) -> None:
                 f"{NAMESPACE} is not registered with pynwb: the results would be written empty"
             )
         nwbfile = _by_pynwb(reading.read, "read", job.source)
+        if job.without_recording:
+            _by_pynwb(lambda: _write_apart(job, nwbfile), "read", job.source)
+            return
+        if job.removed is not None:
+            nwbfile.analysis.pop(job.removed)
         if job.results is not None:
             if job.results.name in nwbfile.analysis:
                 nwbfile.analysis.pop(job.results.name)
             nwbfile.add_analysis(encode(job.results, nwbfile=nwbfile, weights=job.weights))
             _say_by_what(nwbfile)
         nwbfile.set_modified()
-        if job.results is None:
+        if job.results is None and job.removed is None:
             builder = _by_pynwb(lambda: _built(reading.manager, nwbfile, job.source), "copy", job.source)
             _check_built(builder, job.source)
 
@@ -116,6 +132,15 @@ def _export(job: Job) -> None:
                 keep_spelling(job.source, file)
 
         _by_pynwb(export, "copy", job.source)
+
+
+def _write_apart(job: Job, source: NWBFile) -> None:
+    nwbfile = file_apart(source, results_of=job.source.name)
+    assert job.results is not None
+    nwbfile.add_analysis(encode(job.results, nwbfile=nwbfile, weights=job.weights))
+    _say_by_what(nwbfile)
+    with h5py.File(job.output, "x") as file, NWBHDF5IO(file=file, mode="w") as writing:
+        writing.write(nwbfile)
 
 
 def _built(manager: Any, nwbfile: NWBFile, source: Path) -> GroupBuilder:
@@ -177,16 +202,19 @@ def _why_not(what: str, source: Path, error: Exception) -> str:
 
 
 def _say_by_what(nwbfile: NWBFile) -> None:
-    """Name this software in the file, where it names none: what is there already stays as it is."""
-    if nwbfile.was_generated_by is None:
-        nwbfile.was_generated_by = [["nwb-migvis", version("nwb-migvis")]]
+    """Name this software in the file, after any that it names already."""
+    own = ["nwb-migvis", version("nwb-migvis")]
+    present = nwbfile.was_generated_by
+    rows = [] if present is None else np.asarray(present[:]).tolist()
+    if own not in rows:
+        nwbfile.fields["was_generated_by"] = [*rows, own]
 
 
 def _verify(job: Job) -> None:
     """Check that a new file is valid, lost nothing of the source, and holds the results."""
     source, copy, results = job.source, job.output, job.results
     where = f"/analysis/{results.name}" if results else None
-    for finding in schema_findings(copy, unlike=source):
+    for finding in schema_findings(copy, unlike=None if job.without_recording else source):
         if where and finding.location.startswith(where):
             raise RuntimeError(f"written otherwise than the schema says: {finding}")
         raise MigvisError(
@@ -194,9 +222,13 @@ def _verify(job: Job) -> None:
             "expected a file of a schema that pynwb can bring up to date; nothing was written"
         )
     if results is None:
-        check_nothing_lost(source, copy, most_bytes=_BULK_BYTES)
+        if job.removed is None:
+            check_nothing_lost(source, copy, most_bytes=_BULK_BYTES)
+        else:
+            check_nothing_lost(source, copy, skip={f"/analysis/{job.removed}"})
         return
-    check_nothing_lost(source, copy, skip={str(where)})
+    if not job.without_recording:
+        check_nothing_lost(source, copy, skip={str(where)}, may_grow={GENERATED_BY})
     with h5py.File(copy, "r") as new:
         wrong = differences(results, decode(new[where]))
         if {n: d[()].tobytes() for n, d in weights_in(new[where])} != dict(job.weights):
@@ -206,7 +238,12 @@ def _verify(job: Job) -> None:
 
 
 def check_nothing_lost(
-    source: Path, copy: Path, *, skip: Collection[str] = (), most_bytes: int | None = None
+    source: Path,
+    copy: Path,
+    *,
+    skip: Collection[str] = (),
+    may_grow: Collection[str] = (),
+    most_bytes: int | None = None,
 ) -> None:
     """Check that a copy of an NWB file holds everything that the file does.
 
@@ -215,6 +252,8 @@ def check_nothing_lost(
     source, copy : Path
     skip : collection of str
         Paths in the file that are not compared.
+    may_grow : collection of str
+        Datasets to which the copy may add rows.
     most_bytes : int, optional
         Of larger datasets of numbers only shape and type are compared.
 
@@ -224,7 +263,8 @@ def check_nothing_lost(
         Naming the first object that is absent or differs.
     """
     with h5py.File(source, "r") as old, h5py.File(copy, "r") as new:
-        lines = list(lost_or_altered(old, new, skip=skip, is_subtype=_is_subtype, most_bytes=most_bytes))
+        rules = Rules(_is_subtype, skip=skip, may_grow=may_grow, most_bytes=most_bytes)
+        lines = list(lost_or_altered(old, new, rules))
     if lines:
         raise MigvisError(_not_kept(source, lines))
 

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ndx_migvis import NAMESPACE
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.extension import NAMESPACE
 from nwb_migvis.files import check_regular
-from nwb_migvis.plain import Json
+from nwb_migvis.plain import Json, nearest
 from nwb_migvis.results import (
     EDIT_COORDS,
     EDIT_MAPS,
@@ -28,6 +28,7 @@ from nwb_migvis.results import (
     no_labels,
     no_selectivity,
 )
+from nwb_migvis.store.analyses import decode_analyses
 from nwb_migvis.store.canonical import DECODING, SELECTIVITY, Form
 from nwb_migvis.store.gate import (
     LONG_TABLES,
@@ -198,6 +199,7 @@ def decode(group: h5py.Group) -> Results:
         if "decoding" in group
         else no_decoding(),
         labels=_labels(group["stimulus_labels"]) if "stimulus_labels" in group else no_labels(),
+        analyses=decode_analyses(group["analyses"]) if "analyses" in group else {},
     )
 
 
@@ -219,7 +221,7 @@ def _run_group(file: h5py.File, path: Path, name: str | None) -> h5py.Group:
         )
     if name is not None and name not in names:
         raise MigvisError(
-            f"{path}: found no run {name!r}; expected one of {', '.join(names)}; name one of "
+            f"{path}: found no run {name!r}; expected one of {nearest(name, names)}; name one of "
             "them with name= (--name)"
         )
     group = file["analysis"][names[0] if name is None else name]

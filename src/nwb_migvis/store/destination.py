@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.files import results_name
 from nwb_migvis.store.canonical import check_name
 from nwb_migvis.store.content import check_content
 from nwb_migvis.store.copying import check_writable
@@ -28,7 +29,8 @@ class Destination:
     Parameters
     ----------
     out : path-like, optional
-        The file to write; a sibling `NAME_migvis.nwb` of the source where it is None.
+        The file to write; where it is None, a sibling of the source: `NAME_migvis.nwb`, or with
+        `desc-migvis` in a name that the DANDI archive gave (`results_name`).
     in_place : bool
         Write the results back under the source's own path.
     overwrite : bool
@@ -37,11 +39,14 @@ class Destination:
         In place, keep the source as a hard link `NAME.nwb.bak` (`.bak1`, ... where that is taken).
     replace_run : bool
         Allow a run of the same name in the source to be replaced, but no `out` that exists.
+    results_only : bool
+        Write the results into a small file of their own, with the session's description, subject and devices
+        and without its recording.
 
     Raises
     ------
     MigvisError
-        If `in_place` is set and `out` given.
+        If `in_place` is set and `out` given, or `results_only`.
     """
 
     out: str | Path | None = None
@@ -49,11 +54,17 @@ class Destination:
     overwrite: bool = False
     backup: bool = True
     replace_run: bool = False
+    results_only: bool = False
 
     def __post_init__(self) -> None:
         if self.in_place and self.out is not None:
             raise MigvisError(
                 f"found both in_place and out = {self.out}; expected one of them; omit the other"
+            )
+        if self.in_place and self.results_only:
+            raise MigvisError(
+                "found both in_place and results_only, which leaves the recording out; expected one of them; "
+                "omit the other"
             )
 
     @property
@@ -70,7 +81,7 @@ class Destination:
         """Return the file that is written for a source."""
         if self.in_place:
             return source
-        return source.with_name(f"{source.stem}_migvis.nwb") if self.out is None else Path(self.out)
+        return source.with_name(results_name(source)) if self.out is None else Path(self.out)
 
 
 def check_destination(
@@ -107,7 +118,8 @@ def check_destination(
             f"{', or write another file with --out' if destination.in_place else ''}"
         )
     path = choose_destination(source, destination, name=name, expected_bytes=expected_bytes)
-    check_writable(source, beside=path)
+    if not destination.results_only:
+        check_writable(source, beside=path)
     return path
 
 
@@ -119,8 +131,9 @@ def choose_destination(source: Path, destination: Destination, *, name: str, exp
     check_name(name)
     path = destination.path(source)
     with open_file(source) as file:
-        _check_run_name(file, source, name, destination.overwrite or destination.replace_run)
-        check_content(file, source, is_moved=path.parent.resolve() != source.parent.resolve())
+        if not destination.results_only:
+            _check_run_name(file, source, name, destination.overwrite or destination.replace_run)
+            check_content(file, source, is_moved=path.parent.resolve() != source.parent.resolve())
     if destination.in_place:
         _check_in_place(source)
     elif path.exists() and path.samefile(source):
@@ -128,7 +141,8 @@ def choose_destination(source: Path, destination: Destination, *, name: str, exp
     else:
         _check_new(path, destination.overwrite)
     _check_folder(path, hard_links=destination.keeps_backup)
-    _check_space(source, path, expected_bytes)
+    copied = 0 if destination.results_only else source.stat().st_size
+    _check_space(path, copied + expected_bytes)
     return path
 
 
@@ -238,8 +252,8 @@ def _check_folder(destination: Path, *, hard_links: bool) -> None:
             probe.unlink(missing_ok=True)
 
 
-def _check_space(source: Path, destination: Path, expected_bytes: int) -> None:
-    needed = source.stat().st_size + expected_bytes + SPARE_BYTES
+def _check_space(destination: Path, expected_bytes: int) -> None:
+    needed = expected_bytes + SPARE_BYTES
     free = shutil.disk_usage(destination.parent).free
     if free < needed:
         raise MigvisError(

@@ -13,9 +13,10 @@ import xarray as xr
 from hdmf.backends.hdf5.h5_utils import H5DataIO
 from hdmf.common import VectorData
 from pynwb import NWBFile
+from pynwb.base import ImageReferences, Images
+from pynwb.image import GrayscaleImage, RGBImage
 
-from nwb_migvis.errors import MigvisError
-from nwb_migvis.extension import (
+from ndx_migvis import (
     DecodingTable,
     LabelDecodingTable,
     LatentGroupsTable,
@@ -31,9 +32,12 @@ from nwb_migvis.extension import (
     SynthesizedImagesTable,
     UnitLoadingsTable,
 )
+from nwb_migvis.errors import MigvisError
 from nwb_migvis.plain import free_name
 from nwb_migvis.results import EDIT_RATES, Results
+from nwb_migvis.store.analyses import encode_analyses
 from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, UNITS, Form
+from nwb_migvis.store.digests import TABLES, part_digests
 
 NETWORKS = {
     "vae": "Group-wise variational autoencoder: spike counts to latents and back.",
@@ -60,7 +64,7 @@ def encode(results: Results, *, nwbfile: NWBFile, weights: Mapping[str, bytes]) 
         If a digest in the provenance is not that of the weights.
     """
     parts: dict[str, Any] = {
-        "model": _model(results.provenance, weights),
+        "model": _model(results, weights),
         "latent_groups": _latent_groups(results),
         "stimulus_latents": _stimulus_latents(results.latents),
         "unit_loadings": _unit_loadings(results.units, nwbfile),
@@ -69,10 +73,13 @@ def encode(results: Results, *, nwbfile: NWBFile, weights: Mapping[str, bytes]) 
         parts["stimulus_labels"] = _stimulus_labels(results.labels)
     if results.synthesized.sizes["edit"]:
         parts["synthesized_images"] = _synthesized_images(results.synthesized)
+        parts["gallery"] = _gallery(results.gallery)
     if results.selectivity["transfer"].size:
         parts.update(_selectivity(results.selectivity))
     if results.decoding["score"].size:
         parts.update(_decoding(results.decoding))
+    if results.analyses:
+        parts["analyses"] = encode_analyses(results.analyses)
     return MigvisRun(
         name=results.name,
         description="Latent groups of the population's visual responses, guided image synthesis and evidence "
@@ -81,8 +88,8 @@ def encode(results: Results, *, nwbfile: NWBFile, weights: Mapping[str, bytes]) 
     )
 
 
-def _model(provenance: Mapping[str, Any], weights: Mapping[str, bytes]) -> MigvisModel:
-    stored = []
+def _model(results: Results, weights: Mapping[str, bytes]) -> MigvisModel:
+    stored, provenance = [], results.provenance
     recorded = provenance.get("weights", {})
     for name, data in weights.items():
         digest = hashlib.sha256(data).hexdigest()
@@ -106,7 +113,7 @@ def _model(provenance: Mapping[str, Any], weights: Mapping[str, bytes]) -> Migvi
         provenance=_json(rest),
         network_weights=stored,
         **{key: _json(value) for key, value in apart.items()},
-        **({"digests": _json(digests)} if digests else {}),
+        digests=_json({**digests, TABLES: part_digests(results)}),
     )
 
 
@@ -193,6 +200,29 @@ def _synthesized_images(edits: xr.Dataset) -> SynthesizedImagesTable:
     return SynthesizedImagesTable.from_columns(
         name="synthesized_images", description="Edits of shown images, one row per edit.", data=data
     )
+
+
+def _gallery(edits: xr.Dataset) -> Images:
+    """Return the edits of a gallery as images, in order."""
+    kind = RGBImage if "channel" in edits["image"].dims else GrayscaleImage
+    images = [
+        kind(
+            name=name,
+            data=H5DataIO(pixels, compression="gzip", compression_opts=4, shuffle=True),
+            description=f"Edit {row} of synthesized_images.",
+        )
+        for name, row, pixels in zip(
+            edits["name"].values.tolist(), edits["row"].values, edits["image"].values, strict=True
+        )
+    ]
+    gallery = Images(
+        name="gallery",
+        images=images,
+        description="Some of the edits, drawn by the run's seed. Names say row of synthesized_images, group, "
+        "source, target (or direction and length) and strength.",
+    )
+    gallery.order_of_images = ImageReferences(name="order_of_images", data=images)
+    return gallery
 
 
 def _one_by_one(images: np.ndarray) -> H5DataIO:

@@ -24,6 +24,7 @@ from nwb_migvis.results import (
     OPTIONAL_EDIT_COORDS,
     OPTIONAL_GROUP_COLUMNS,
 )
+from nwb_migvis.results.gallery import MOST_IMAGES
 from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, Form
 from nwb_migvis.tensors import parse_json
 
@@ -86,14 +87,16 @@ def check_run(group: h5py.Group) -> None:
         if not isinstance(item, h5py.Group):
             raise ValueError(f"{group.name}/{name} is a dataset; expected a group")
         columns = _tables().get(name)
-        for place, dataset in _hard_links(item):
-            if not isinstance(dataset, h5py.Dataset):
-                raise ValueError(f"{item.name}/{place} is a group; expected a dataset")
-            total += _stored_bytes(dataset)
+        for part in [table for _, table in _hard_links(item)] if name == "analyses" else [item]:
+            total += _bytes_below(part)
         if columns is not None:
             _check_table(item, columns)
         if name == "stimulus_labels":
             _check_labels(item)
+        if name == "gallery":
+            _check_gallery(item)
+        if name == "analyses":
+            check_analyses(item)
     for name in ("model", "latent_groups", "stimulus_latents", "unit_loadings"):
         if name not in group:
             raise ValueError(f"{group.name}/{name} is absent")
@@ -117,6 +120,50 @@ def check_run(group: h5py.Group) -> None:
             raise ValueError(f"{group.name}/model/{place}: found {dataset.dtype}; expected bytes (uint8)")
         if not isinstance(dataset.attrs.get("sha256"), str):
             raise ValueError(f"{group.name}/model/{place} has no text sha256")
+
+
+def check_analyses(group: h5py.Group) -> None:
+    """Check the tables of further analyses: attributes, and kinds and lengths of the columns.
+
+    Raises
+    ------
+    ValueError
+    """
+    for _, table in _hard_links(group):
+        if not isinstance(table, h5py.Group):
+            raise ValueError(f"{table.name} is a dataset; expected a table")
+        analysis = table.attrs.get("analysis")
+        if not isinstance(analysis, str) or not 0 < len(analysis) <= MOST_TEXT:
+            raise ValueError(f"{table.name}@analysis is {analysis!r:.40}; expected the name of an analysis")
+        structure = read_json(table, "structure")
+        names, shape = structure.get("names"), structure.get("shape")
+        if (
+            not isinstance(names, dict)
+            or not names
+            or not all(isinstance(name, str) for name in names.values())
+            or len(set(names.values())) < len(names)
+            or not isinstance(structure.get("attributes"), dict)
+            or not all(isinstance(value, dict) for value in structure["attributes"].values())
+            or not all(_is_part(structure.get(key), names) for key in ("dims", "coordinates"))
+            or not isinstance(shape, list)
+            or len(shape) != len(structure["dims"])
+            or not all(type(n) is int and n > 0 for n in shape)
+        ):
+            raise ValueError(f"{table.name}@structure does not describe columns and axes")
+        for column in names:
+            values = table.get(column)
+            if not isinstance(values, h5py.Dataset) or values.shape != (math.prod(shape),):
+                raise ValueError(f"{table.name}/{column} is not a column of {math.prod(shape)} rows")
+            if values.dtype.kind not in "biuf" and h5py.check_string_dtype(values.dtype) is None:
+                raise ValueError(f"{values.name}: found {values.dtype}; expected numbers or text")
+
+
+def _is_part(columns: Any, names: Mapping[str, Any]) -> bool:
+    return (
+        isinstance(columns, list)
+        and all(isinstance(column, str) and column in names for column in columns)
+        and len(set(columns)) == len(columns)
+    )
 
 
 def label_columns(table: h5py.Group) -> list[h5py.Dataset]:
@@ -266,6 +313,28 @@ def _tables() -> dict[str, dict[str, Column]]:
         }
         tables[name] = {**dict.fromkeys(dims, Column(str)), **values}
     return tables
+
+
+def _check_gallery(group: h5py.Group) -> None:
+    """Check that a gallery holds images, and at most as many as there may be."""
+    images = {name: item for name, item in _hard_links(group) if name != "order_of_images"}
+    if len(images) > MOST_IMAGES:
+        raise ValueError(f"{group.name} holds {len(images)} images; expected at most {MOST_IMAGES}")
+    for name, image in images.items():
+        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+            raise ValueError(f"{group.name}/{name}: found {image.dtype} {image.shape}; expected an image")
+
+
+def _bytes_below(item: h5py.Group) -> int:
+    """Return the size of all datasets of a group, which holds nothing else."""
+    if not isinstance(item, h5py.Group):
+        raise ValueError(f"{item.name} is a dataset; expected a group")
+    total = 0
+    for place, dataset in _hard_links(item):
+        if not isinstance(dataset, h5py.Dataset):
+            raise ValueError(f"{item.name}/{place} is a group; expected a dataset")
+        total += _stored_bytes(dataset)
+    return total
 
 
 def _check_rates(group: h5py.Group) -> None:

@@ -115,6 +115,11 @@ def _contradictions(results: Results) -> Iterator[Fault]:
         yield "stimulus_latents/split", "no stimulus was held out"
     if edits.sizes["edit"] and not edits["image"].size:
         yield "synthesized_images/image", "images without pixels"
+    elif edits.sizes["edit"]:
+        pixels = edits["image"].values.reshape(edits.sizes["edit"], -1)
+        blank = np.flatnonzero((pixels == pixels[:, :1]).all(axis=1))
+        if len(blank):
+            yield "synthesized_images/image", f"{len(blank)} blank images, the first in row {blank[0]}"
     if "predicted_rate" in edits and edits.sizes["unit"] != results.units.sizes["unit"]:
         message = f"{edits.sizes['unit']} units; unit_loadings has {results.units.sizes['unit']}"
         yield "synthesized_images/predicted_rate", message

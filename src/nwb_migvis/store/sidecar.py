@@ -30,6 +30,9 @@ _KEY = "nwb-migvis-results"
 _DATASETS = ("latents", "units", "synthesized", "selectivity", "decoding", "labels")
 
 
+_ANALYSIS = "analyses/"
+
+
 def sidecar_path(output: Path) -> Path:
     """Return the path of the sidecar of an output."""
     return output.with_name(f"{output.name}.results.safetensors")
@@ -145,13 +148,15 @@ def _flat(results: Results) -> tuple[dict[str, np.ndarray], Json]:
     put("groups", "group", ("group",), results.groups.index.to_numpy(dtype=str))
     for column in results.groups:
         put("groups", str(column), ("group",), results.groups[column].to_numpy())
-    for part in _DATASETS:
-        dataset = getattr(results, part)
+    datasets = {part: getattr(results, part) for part in _DATASETS}
+    datasets |= {f"{_ANALYSIS}{name}": data for name, data in results.analyses.items()}
+    for part, dataset in datasets.items():
         for name, variable in dataset.variables.items():
             put(part, str(name), tuple(map(str, variable.dims)), variable.values)
             variables[part][str(name)]["attrs"] = variable.attrs
     about = {"name": results.name, "provenance": results.provenance, "variables": variables}
-    return tensors, about | {"coords": {p: [str(c) for c in getattr(results, p).coords] for p in _DATASETS}}
+    about |= {"attrs": {part: dataset.attrs for part, dataset in datasets.items()}}
+    return tensors, about | {"coords": {p: [str(c) for c in data.coords] for p, data in datasets.items()}}
 
 
 def _from_flat(tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> Results:
@@ -164,14 +169,18 @@ def _from_flat(tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> R
     index = pd.Index(columns.pop("group").tolist(), name="group")
     groups = {n: v.tolist() if v.dtype.kind == "U" else v for n, v in columns.items()}
     datasets = {}
-    for part in _DATASETS:
+    analyses = [part for part in about["coords"] if part.startswith(_ANALYSIS)]
+    for part in (*_DATASETS, *analyses):
         names, coords = list(about["variables"].get(part, ())), set(about["coords"].get(part, ()))
         datasets[part] = xr.Dataset(
-            {n: get(part, n) for n in names if n not in coords}, coords={n: get(part, n) for n in coords}
+            {n: get(part, n) for n in names if n not in coords},
+            coords={n: get(part, n) for n in coords},
+            attrs=about.get("attrs", {}).get(part, {}),
         )
     return Results(
         name=about["name"],
         groups=pd.DataFrame(groups, index=index),
         provenance=about["provenance"],
+        analyses={part.removeprefix(_ANALYSIS): datasets.pop(part) for part in analyses},
         **datasets,
     )

@@ -14,13 +14,14 @@ import h5py
 import numpy as np
 import pynwb
 
+from ndx_migvis import NAMESPACE
 from nwb_migvis.errors import MigvisError, printable
-from nwb_migvis.extension import NAMESPACE
 from nwb_migvis.memory import most_bytes
 from nwb_migvis.results import Results
 from nwb_migvis.store.canonical import canonical, differences
 from nwb_migvis.store.content import objects_in
 from nwb_migvis.store.decode import FAULTS, decode, open_file, runs_in, weights_in
+from nwb_migvis.store.digests import changed_parts
 from nwb_migvis.store.gate import check_run
 from nwb_migvis.store.plausible import faults_of
 from nwb_migvis.store.weights import check_settings, check_weights
@@ -158,6 +159,8 @@ def _inspector_findings(path: Path) -> Iterator[Finding]:
 def own_findings(file: h5py.File) -> Iterator[Finding]:
     """Yield what is inconsistent in the runs of an open file, or between them and the file."""
     names = runs_in(file)
+    yield from _empty_runs(file)
+    yield from _cached_twice(file)
     if names and NAMESPACE not in file.get("specifications", {}):
         yield Finding("error", f"the specification of {NAMESPACE} is not in the file", "/specifications")
     for name in names:
@@ -173,8 +176,12 @@ def own_findings(file: h5py.File) -> Iterator[Finding]:
             yield Finding("error", f"{part} holds other dtypes than {NAMESPACE} describes", group.name)
         for place, message in faults_of(results):
             yield Finding("error", message, f"{group.name}/{place}")
+        for part in changed_parts(group, results):
+            yield Finding("error", f"{part}: not what the run wrote (its digest is another)", group.name)
         yield from _damaged_weights(group, results)
         yield from _wrong_unit_rows(group)
+        yield from _wrong_gallery(group, results)
+        yield from _without_description(group)
 
 
 def _damaged_weights(group: h5py.Group, results: Results) -> Iterator[Finding]:
@@ -202,6 +209,9 @@ def _wrong_unit_rows(group: h5py.Group) -> Iterator[Finding]:
     table = group["unit_loadings"]
     if "unit_row" not in table:
         return
+    target = table["unit_row"].attrs.get("table")
+    if not isinstance(target, h5py.Reference) or not target or group.file[target].name != "/units":
+        yield Finding("error", "its attribute `table` does not lead to /units", f"{table.name}/unit_row")
     rows, units = table["unit_row"][()], group.file.get("units/id")
     if (
         not isinstance(units, h5py.Dataset)
@@ -213,3 +223,64 @@ def _wrong_unit_rows(group: h5py.Group) -> Iterator[Finding]:
         yield Finding(
             "error", "rows of other units than those of the column `unit`", f"{table.name}/unit_row"
         )
+
+
+def _wrong_gallery(group: h5py.Group, results: Results) -> Iterator[Finding]:
+    """Yield how the images of a gallery differ from the edits that they say they are."""
+    if "gallery" not in group:
+        return
+    gallery, edits = group["gallery"], results.gallery
+    stored = {name: image for name, image in gallery.items() if name != "order_of_images"}
+    expected = dict(zip(edits["name"].values.tolist(), edits["image"].values, strict=True))
+    for name in sorted(expected.keys() - stored.keys()):
+        yield Finding("error", f"the edit {name} is absent", gallery.name)
+    for name, image in stored.items():
+        if name not in expected:
+            yield Finding("error", "not an edit that the run's seed draws", image.name)
+        elif not np.array_equal(image[()], expected[name]):
+            yield Finding("error", "other pixels than the edit in synthesized_images", image.name)
+    order = gallery.get("order_of_images")
+    if order is None or [_name_of(gallery.file, reference) for reference in order[()]] != list(expected):
+        yield Finding("error", "another order than that of the edits", f"{gallery.name}/order_of_images")
+
+
+def _name_of(file: h5py.File, reference: h5py.Reference) -> str:
+    """Return the name of what a reference leads to, "" where that is gone."""
+    try:
+        return (file[reference].name or "").rpartition("/")[2]
+    except (ValueError, RuntimeError):
+        return ""
+
+
+def _without_description(group: h5py.Group) -> Iterator[Finding]:
+    """Yield columns that do not say what they hold."""
+    for table in group.values():
+        for column in table.values() if "colnames" in table.attrs else ():
+            if column.name.endswith("/id"):
+                continue
+            text = column.attrs.get("description")
+            if not isinstance(text, str) or not text.strip():
+                yield Finding("error", "a column without a description", column.name)
+
+
+def _empty_runs(file: h5py.File) -> Iterator[Finding]:
+    """Yield results that were lost because the extension was imported after the file was opened."""
+    analysis = file.get("analysis")
+    if not isinstance(analysis, h5py.Group):
+        return
+    for name in analysis:
+        item = analysis.get(name)
+        is_empty = isinstance(item, h5py.Group) and not len(item)
+        if is_empty and item.attrs.get("neurodata_type") == "NWBDataInterface":
+            message = f"an object without content: what was written before {NAMESPACE} was imported is lost"
+            yield Finding("error", message, item.name)
+
+
+def _cached_twice(file: h5py.File) -> Iterator[Finding]:
+    """Yield specifications that are cached in several versions, of which readers take one by its spelling."""
+    cached = file.get("specifications")
+    for name in cached if isinstance(cached, h5py.Group) else ():
+        if isinstance(cached[name], h5py.Group) and len(cached[name]) > 1:
+            versions = ", ".join(cached[name])
+            message = f"cached in several versions ({versions}); export the file with pynwb to have one"
+            yield Finding("best_practice_violation", message, f"/specifications/{name}")

@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
 from nwb_migvis.store.canonical import canonical
 from nwb_migvis.store.copying import Job, make_file, sync
+from nwb_migvis.store.decode import list_runs
 from nwb_migvis.store.destination import Destination, check_destination, choose_destination, is_same_link
 from nwb_migvis.store.private import reserve
 from nwb_migvis.store.sidecar import read_sidecar, session_identifier, write_sidecar
@@ -47,7 +49,7 @@ def write_results(
         Keep results and weights in a file beside the output until that is written, so that they outlive a
         failure; `restore_sidecar` writes them later.
     **where
-        As for `Destination`: `out`, `in_place`, `overwrite`, `backup`, `replace_run`.
+        As for `Destination`: `out`, `in_place`, `overwrite`, `backup`, `replace_run`, `results_only`.
 
     Returns
     -------
@@ -65,6 +67,8 @@ def write_results(
     results = canonical(results)
     weights = dict(weights or {})
     source, destination = Path(source), Destination(**where)
+    if destination.results_only:
+        results = without_unit_rows(results)
     if not sidecar:
         return _write(results, weights, source, destination, unchanged_since=unchanged_since)
     refuge = write_sidecar(results, weights, source=source, beside=destination.path(source))
@@ -136,8 +140,55 @@ def _write(
                 )
             _publish(temporary, path, source, destination)
 
-        make_file(Job(source, path, results, weights), publish)
+        job = Job(source, path, results, weights, without_recording=destination.results_only)
+        make_file(job, publish)
     return path
+
+
+def without_unit_rows(results: Results) -> Results:
+    """Return results for a file without the table of units that rows of units point into."""
+    return replace(results, units=results.units.drop_vars("unit_row", errors="ignore"))
+
+
+def remove_run(path: str | Path, name: str, **where: Any) -> Path:
+    """Write a copy of a file without one of its runs, or remove the run from the file itself.
+
+    Parameters
+    ----------
+    path : path-like
+    name : str
+        The run.
+    **where
+        As for `Destination`: `out`, `in_place`, `overwrite`, `backup`.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    MigvisError
+        If the file holds no run of that name, or as `write_results`.
+    """
+    source, destination = Path(path), Destination(**where, replace_run=True)
+    names = list_runs(source)
+    if name not in names:
+        raise MigvisError(
+            f"{source}: found no run {name!r}; expected the name of a run in it "
+            f"({', '.join(names) or 'it holds none'}); give that"
+        )
+    output = choose_destination(source, destination, name=name, expected_bytes=0)
+    with reserve(output):
+        before = fingerprint(source)
+
+        def publish(temporary: Path) -> None:
+            if fingerprint(source) != before:
+                raise MigvisError(f"{source} was changed meanwhile; expected it at rest; run again")
+            _publish(temporary, output, source, destination)
+
+        make_file(Job(source, output, removed=name), publish)
+    return output
 
 
 def _publish(temporary: Path, path: Path, source: Path, destination: Destination) -> None:

@@ -1,14 +1,20 @@
 """The NWB extension `ndx-migvis`: importing this package registers its types with pynwb.
 
-The type map is copied when a file is opened, so the import has to come before any `NWBHDF5IO`. A writer that
-was opened earlier would store the results as empty groups without an error. `import nwb_migvis` does it.
+It needs pynwb and hdmf alone; the package `nwb_migvis` builds on it. The type map is copied when a file is
+opened, so the import has to come before any `NWBHDF5IO`. A writer that was opened earlier would store the
+results as empty groups without an error. `import nwb_migvis` does it.
+
+`ndx_migvis.testing` makes small objects of every type.
 """
 
 from __future__ import annotations
 
-from nwb_migvis.extension.namespace import NAMESPACE, SPEC_FILE
-from nwb_migvis.extension.types import (
+from ndx_migvis.errors import MigvisError
+from ndx_migvis.namespace import NAMESPACE, SPEC_FILE
+from ndx_migvis.types import (
+    AnalysisTable,
     DecodingTable,
+    FurtherAnalyses,
     LabelDecodingTable,
     LatentGroupsTable,
     MigvisModel,
@@ -27,9 +33,12 @@ from nwb_migvis.extension.types import (
 __all__ = [
     "NAMESPACE",
     "SPEC_FILE",
+    "AnalysisTable",
     "DecodingTable",
+    "FurtherAnalyses",
     "LabelDecodingTable",
     "LatentGroupsTable",
+    "MigvisError",
     "MigvisModel",
     "MigvisRun",
     "NetworkWeights",

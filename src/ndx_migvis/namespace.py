@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
-from nwb_migvis.extension.cache import without_unsafe_cache
+from ndx_migvis.cache import without_unsafe_cache
 
 with without_unsafe_cache():
     from pynwb import load_namespaces
@@ -15,14 +16,25 @@ NAMESPACE = "ndx-migvis"
 def _spec_file() -> Path:
     """Return the namespace file: inside an installed package, or at the top of a source tree."""
     here = Path(__file__).resolve()
-    for folder in (here.parents[1] / "spec", here.parents[3] / "spec"):
+    for folder in (here.parent / "spec", here.parents[2] / "spec"):
         file = folder / f"{NAMESPACE}.namespace.yaml"
         if file.is_file():
             return file
     raise FileNotFoundError(
-        f"the specification of {NAMESPACE} is missing beside {here.parents[1]}; reinstall nwb-migvis"
+        f"the specification of {NAMESPACE} is missing in {here.parent}; reinstall nwb-migvis"
     )
 
 
+def _register(spec_file: Path) -> None:
+    """Register the namespace; all of core are so many objects that looking for garbage takes long."""
+    is_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        load_namespaces(str(spec_file))
+    finally:
+        if is_enabled:
+            gc.enable()
+
+
 SPEC_FILE = _spec_file()
-load_namespaces(str(SPEC_FILE))
+_register(SPEC_FILE)

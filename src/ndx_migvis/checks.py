@@ -14,8 +14,8 @@ import numpy as np
 from hdmf.spec import DatasetSpec
 from pynwb import get_manager
 
-from nwb_migvis.errors import MigvisError
-from nwb_migvis.extension.namespace import NAMESPACE
+from ndx_migvis.errors import MigvisError
+from ndx_migvis.namespace import NAMESPACE
 
 _KINDS = {"int": ("iu", "integers"), "float": ("f", "floats")}
 

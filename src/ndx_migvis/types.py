@@ -16,9 +16,9 @@ from hdmf.common import DynamicTable, DynamicTableRegion, VectorData
 from hdmf.utils import docval, get_docval
 from pynwb import get_class, register_class
 
-from nwb_migvis.errors import MigvisError
-from nwb_migvis.extension.checks import check_data, column_specs, data_spec
-from nwb_migvis.extension.namespace import NAMESPACE
+from ndx_migvis.checks import check_data, column_specs, data_spec
+from ndx_migvis.errors import MigvisError
+from ndx_migvis.namespace import NAMESPACE
 
 C = TypeVar("C", bound=type[Any])
 
@@ -193,6 +193,27 @@ def _is_json_object(text: str) -> bool:
         return isinstance(json.loads(text), dict)
     except json.JSONDecodeError:
         return False
+
+
+@_registered
+class AnalysisTable(get_class("AnalysisTable", NAMESPACE)):  # type: ignore[misc]
+    """What a further analysis computed, one row per combination of the values of its axes."""
+
+    @classmethod
+    def _check(cls, arguments: Mapping[str, Any]) -> None:
+        where = f"{cls.__name__} {arguments['name']!r}"
+        text = arguments["structure"]
+        if not _is_json_object(text):
+            raise MigvisError(f"{where}: found structure = {text[:40]!r}; expected a JSON object")
+        columns = [column.name for column in arguments["columns"] or ()]
+        absent = [name for name in json.loads(text).get("dims", []) if name not in columns]
+        if columns and absent:
+            raise MigvisError(
+                f"{where}: found no column of the axis {absent[0]!r}; expected one of {', '.join(columns)}"
+            )
+
+
+FurtherAnalyses = get_class("FurtherAnalyses", NAMESPACE)
 
 
 @_registered

@@ -1,0 +1,49 @@
+"""Figures of results: one matplotlib function each, `ax=None` in, Axes out, nothing shown.
+
+Each takes `Results` first and draws into `ax`, or into a figure of its own. `results.plot.latents(...)` is
+`nwb_migvis.plot.latents(results, ...)`. Under `with plot.style():` figures have the sizes of print.
+"""
+
+from nwb_migvis.plot.axes import COLUMN_IN, PAGE_IN, style
+from nwb_migvis.plot.evidence import decoding, dose, selectivity, transfer, variance, verdicts
+from nwb_migvis.plot.images import Pair, edit, edits, pairs, traversal
+from nwb_migvis.plot.population import latents, loadings, reliability, training
+
+FIGURES = (
+    "decoding",
+    "dose",
+    "edit",
+    "edits",
+    "latents",
+    "loadings",
+    "reliability",
+    "selectivity",
+    "training",
+    "transfer",
+    "traversal",
+    "variance",
+    "verdicts",
+)
+"""Functions that draw."""
+
+__all__ = [
+    "COLUMN_IN",
+    "FIGURES",
+    "PAGE_IN",
+    "Pair",
+    "decoding",
+    "dose",
+    "edit",
+    "edits",
+    "latents",
+    "loadings",
+    "pairs",
+    "reliability",
+    "selectivity",
+    "style",
+    "training",
+    "transfer",
+    "traversal",
+    "variance",
+    "verdicts",
+]

@@ -1,0 +1,142 @@
+"""Files with results as the DANDI archive wants them, and the validation by its own tool."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import h5py
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.read import archive_notes, text_at
+from nwb_migvis.store import (
+    check_unlinked,
+    list_runs,
+    read_results,
+    read_weights,
+    temporary_path,
+    without_unit_rows,
+    write_results,
+)
+
+_NO_LABEL = re.compile(r"[_*\\/<>:|\"'?%@;.\s]+")
+"""What a subject or session cannot have in the name of a file."""
+
+_DANDISET = "name: Results of nwb-migvis\ndescription: Say here what these files are.\n"
+
+
+def lay_out(
+    files: Sequence[str | Path], folder: str | Path, *, results_only: bool = False, overwrite: bool = False
+) -> list[Path]:
+    """Put files with results into the folders and under the names of a dandiset.
+
+    Parameters
+    ----------
+    files : sequence of path
+        NWB files that hold results.
+    folder : path
+        The dandiset, made where it is absent, as is its `dandiset.yaml`.
+    results_only : bool
+        Write the results without the recordings.
+    overwrite : bool
+        Replace files that exist.
+
+    Returns
+    -------
+    list of Path
+        `folder/sub-X/sub-X_ses-Y_desc-migvis_....nwb` for each file.
+
+    Raises
+    ------
+    MigvisError
+        If a file holds no results, lacks what the archive asks for, links to other files, or would get the
+        name of another. Nothing is copied then.
+    """
+    folder = Path(folder)
+    places: dict[Path, Path] = {}
+    for path in map(Path, files):
+        place = folder / _place(path, results_only=results_only)
+        if place in places:
+            raise MigvisError(
+                f"{path} and {places[place]} are of one subject and session; expected a session_id that "
+                "tells them apart; correct it in one of them"
+            )
+        if place.exists() and not overwrite:
+            raise MigvisError(f"{place} exists already; expected a new file; give --overwrite or another DIR")
+        places[place] = path
+    for place, path in places.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if results_only:
+            _extract(path, place, overwrite=overwrite)
+        else:
+            _copy(path, place)
+    if not (folder / "dandiset.yaml").exists():
+        (folder / "dandiset.yaml").write_text(_DANDISET, encoding="utf-8")
+    return list(places)
+
+
+def archive_findings(folder: str | Path) -> list[str] | None:
+    """Return what `dandi validate` finds in a dandiset's folder; None where dandi is not installed.
+
+    It is run without the network.
+    """
+    if find_spec("dandi") is None:
+        return None
+    command = [sys.executable, "-c", "from dandi.cli.command import main; main()", "validate", str(folder)]
+    offline = {**os.environ, "DANDI_NO_ET": "1", "DANDI_CACHE": "ignore", "NO_COLOR": "1"}
+    done = subprocess.run(command, env=offline, capture_output=True, text=True)
+    if done.returncode == 0:
+        return []
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    return lines or [done.stderr.strip().rpartition("\n")[2] or "dandi validate failed"]
+
+
+def _place(path: Path, *, results_only: bool) -> Path:
+    """Return where a file belongs in a dandiset, having checked that the archive takes it."""
+    if not list_runs(path):
+        raise MigvisError(f"{path}: found no results; expected a file that `nwb-migvis run` wrote; run it")
+    notes = archive_notes(path)
+    refused = [note for note in notes if "session_id" not in note]
+    if refused:
+        raise MigvisError(f"{path}: the archive will refuse it: {'; '.join(refused)}; correct the session")
+    if not results_only:
+        check_unlinked(path)
+    with h5py.File(path, "r") as file:
+        subject = _label(text_at(file, "general/subject/subject_id"))
+        session = _label(text_at(file, "general/session_id"))
+        has_units = not results_only and ("units" in file or "general/extracellular_ephys" in file)
+        has_images = any(f"analysis/{name}/synthesized_images" in file for name in list_runs(path))
+    parts = [f"sub-{subject}", *([f"ses-{session}"] if session else []), "desc-migvis"]
+    kinds = "+".join(["ecephys"] * has_units + ["image"] * has_images)
+    return Path(f"sub-{subject}") / f"{'_'.join([*parts, *([kinds] if kinds else [])])}.nwb"
+
+
+def _label(text: str) -> str:
+    return _NO_LABEL.sub("-", text).strip("-")
+
+
+def _extract(path: Path, place: Path, *, overwrite: bool) -> None:
+    """Write all runs of a file into one without the recording."""
+    first, *others = list_runs(path)
+    results, weights = read_results(path, first), read_weights(path, first)
+    write_results(results, source=path, weights=weights, out=place, overwrite=overwrite, results_only=True)
+    for name in others:
+        results, weights = read_results(path, name), read_weights(path, name)
+        results = without_unit_rows(results)
+        write_results(results, source=place, weights=weights, in_place=True, backup=False)
+
+
+def _copy(path: Path, place: Path) -> None:
+    """Copy a file, whole or not at all."""
+    temporary = temporary_path(place)
+    try:
+        shutil.copyfile(path, temporary)
+        temporary.replace(place)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,176 @@
+"""Figures: what they draw is what the results hold, names are text, and nothing is shown."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import nwb_migvis
+from nwb_migvis import MigvisError, plot
+from nwb_migvis.testing import mock_results
+
+plt = pytest.importorskip("matplotlib.pyplot")
+
+RESULTS = mock_results()
+STIMULI = {
+    name: np.full((8, 10), 9 * i, np.uint8) for i, name in enumerate(RESULTS.latents["stimulus"].values)
+}
+UNLABELLED = mock_results(without=["labels"])
+CURVES = {"latents": {"step": [100, 200, 300], "loss": [3.0, 1.0, 2.0]}}
+TRAINED = replace(RESULTS, provenance={**RESULTS.provenance, "training": CURVES})
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays():
+    yield
+    plt.close("all")
+
+
+def with_dose(results):
+    cells = {"pose": {"rotation_x": {"conv": {"transfer": [0.1, None], "retention": [0.9, 0.4]}}}}
+    appearance = {"dose": {"strength": [0.5, 0.9], "cells": cells}}
+    return replace(results, provenance={**results.provenance, "appearance": appearance})
+
+
+@pytest.mark.parametrize("name", plot.FIGURES)
+def test_every_figure_draws_into_the_axes_it_is_given(name, monkeypatch):
+    monkeypatch.setattr(plt, "show", lambda: pytest.fail("shown"))
+    results = with_dose(TRAINED)
+    with plot.style():
+        figure, ax = plt.subplots()
+        assert getattr(results.plot, name)(ax=ax) is ax
+        assert ax.has_data() or ax.texts
+        figure.canvas.draw()
+        own = getattr(plot, name)(results)
+        assert own is not ax and own.figure is not figure
+
+
+def test_pairs_hold_sources_targets_and_edits_in_rising_order():
+    edits = RESULTS.synthesized.copy()
+    edits["role"] = ("edit", ["dose"] * 5 + ["traversal"] * 2)
+    edits["method"] = ("edit", ["pmi"] * 7)
+    edits["group"] = ("edit", ["pose"] * 7)
+    edits["source"] = ("edit", ["image_00.png"] * 7)
+    edits["target"] = ("edit", ["image_01.png"] * 5 + [""] * 2)
+    edits["strength"] = ("edit", [0.9, 0.1, 0.5, 0.7, 0.3, 0.9, 0.9])
+    (pair,) = plot.pairs(replace(RESULTS, synthesized=edits), "pose", images=STIMULI)
+    assert [strength for strength, _ in pair.steps] == [0.1, 0.3, 0.5, 0.7, 0.9]
+    np.testing.assert_array_equal(pair.steps[0][1], edits["image"].values[1])
+    np.testing.assert_array_equal(pair.before, STIMULI["image_00.png"])
+    np.testing.assert_array_equal(pair.after, STIMULI["image_01.png"])
+    assert pair.is_real
+    (pair,) = plot.pairs(replace(RESULTS, synthesized=edits), "pose")
+    assert pair.before is None and pair.after is None and not pair.is_real
+
+
+def test_images_are_resized_and_of_other_channels_refused():
+    large = {name: np.kron(image, np.ones((2, 2), np.uint8)) for name, image in STIMULI.items()}
+    ax = plot.edit(RESULTS, 0, images=large)
+    assert [image.get_array().shape for image in ax.images] == [(8, 10)] * 4
+    colour = {name: np.stack([image] * 3, axis=2) for name, image in STIMULI.items()}
+    with pytest.raises(MigvisError, match=r"of shape \(8, 10, 3\); expected gray values"):
+        plot.edit(RESULTS, 0, images=colour)
+
+
+def test_intervals_and_controls_are_those_of_the_table():
+    ax = plot.transfer(RESULTS, label="category", reader="forest")
+    cell = RESULTS.selectivity.sel({"label": "category", "reader": "forest", "method": "pmi"})
+    segments = np.array(ax.collections[0].get_segments())
+    np.testing.assert_allclose(segments[:, 0, 0], cell["transfer_low"].values)
+    np.testing.assert_allclose(segments[:, 1, 0], cell["transfer_high"].values)
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), cell["transfer"].values)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["guided", "no guidance"]
+
+
+def test_marks_are_filled_where_a_part_holds():
+    groups = RESULTS.groups.assign(
+        repeatable=[0.5, 0.5, -0.1], repeatable_low=[0.1, -0.1, np.nan], repeatable_q=[0.01, 0.01, 0.01]
+    )
+    ax = plot.verdicts(replace(RESULTS, groups=groups))
+    filled, hollow = ax.lines[:2]
+    np.testing.assert_array_equal(filled.get_xdata(), [0.5])
+    np.testing.assert_array_equal(hollow.get_xdata(), [0.5, -0.1])
+    with pytest.raises(MigvisError, match="verdicts have no parts"):
+        plot.verdicts(mock_results(without=["evidence"]))
+
+
+def test_names_of_files_are_not_mathematics(tmp_path):
+    evil = r"$\frac{$ & <b>\x"
+    groups = RESULTS.groups.rename(index={"pose": evil}).assign(supervised_by=[evil, "", ""])
+    latents = RESULTS.latents.assign_coords(
+        group=("latent", [evil if g == "pose" else g for g in RESULTS.latents["group"].values])
+    )
+    edits = RESULTS.synthesized.copy()
+    edits["group"] = ("edit", [evil] * 7)
+    edits["direction"] = ("edit", [evil] * 7)
+    rename = {"group": [evil, "category", "free_1"], "label": [evil, "$b$"]}
+    table = RESULTS.selectivity.assign_coords(rename | {"reader": [evil, "$c$"]})
+    decoding = RESULTS.decoding.assign_coords({"group": rename["group"], "label": [evil, "a", "b"]})
+    labels = RESULTS.labels.rename({"category": evil})
+    labels[evil] = ("stimulus", ["$x$", evil] * 6, {})
+    cells = {evil: {evil: {evil: {"transfer": [0.1, 0.2], "retention": [0.9, 0.4]}}}}
+    provenance = {
+        "appearance": {"dose": {"strength": [0.5, 0.9], "cells": cells}},
+        "training": {evil: {"step": [1, 2], "loss": [2.0, 1.0]}},
+    }
+    results = replace(
+        RESULTS, groups=groups, latents=latents, synthesized=edits, selectivity=table, decoding=decoding
+    )
+    results = replace(results, labels=labels, provenance=provenance)
+    for name in plot.FIGURES:
+        ax = getattr(results.plot, name)(**({"label": evil} if name == "latents" else {}))
+        ax.figure.savefig(tmp_path / f"{name}.svg")
+        assert r"<b>" not in (tmp_path / f"{name}.svg").read_text()
+
+
+def test_many_groups_and_missing_numbers_draw():
+    names = [f"group_{i}_{'x' * 100}" for i in range(60)]
+    groups = RESULTS.groups.iloc[[0] * 60].set_axis(names).assign(first=range(60), size=1)
+    numbers = groups.select_dtypes("float").columns
+    groups[numbers] = np.nan
+    results = replace(RESULTS, groups=groups)
+    for name in ("variance", "verdicts", "loadings"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ax = getattr(results.plot, name)()
+            ax.figure.canvas.draw()
+        assert len(ax.get_yticklabels()) <= 41
+
+
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (lambda r: r.plot.latents(group="poze"), r"group 'poze'; .* \(did you mean 'pose'\?\)"),
+        (lambda r: r.plot.latents(label="categry"), r"label 'categry'; .* \(did you mean 'category'\?\)"),
+        (lambda r: r.plot.transfer(reader="x"), "reader 'x'; expected one of conv, forest"),
+        (lambda r: r.plot.edit(7), "edit 7; expected a row of the run's 7 edits"),
+        (lambda r: r.plot.edits(group="free_1"), "no edits between stimuli"),
+        (lambda r: r.plot.training(), "no training curves"),
+        (lambda r: r.plot.dose(), "no edits at rising strengths"),
+        (
+            lambda r: UNLABELLED.plot.decoding(),
+            "no decoding",
+        ),
+        (lambda r: UNLABELLED.plot.transfer(), "no label in its edits"),
+        (lambda r: mock_results(without=["edits"]).plot.traversal(), "no traversals"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(draw, said):
+    with pytest.raises(MigvisError, match=said):
+        draw(RESULTS)
+
+
+def test_figures_are_methods_of_results():
+    assert set(plot.FIGURES) <= set(dir(RESULTS.plot))
+    assert nwb_migvis.plot is plot
+    assert RESULTS.plot.latents.__doc__ == plot.latents.__doc__
+    with pytest.raises(AttributeError, match="there is no figure 'nothing'"):
+        _ = RESULTS.plot.nothing
+
+
+def test_a_notebook_shows_a_strip_of_edits():
+    html = RESULTS._repr_html_()
+    guided = int((RESULTS.synthesized["method"].values == "pmi").sum())
+    assert html.count('<img src="data:image/png;base64,') == guided > 0
+    assert "<img" not in mock_results(without=["edits"])._repr_html_()
