@@ -86,7 +86,8 @@ def test_findings_of_one_kind_are_one_line():
     ]
 
 
-def test_stages_are_said_and_logged(tmp_path):
+def test_stages_are_said_and_logged(tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "_quiet", False)  # a command before may have had --quiet
     said, log = [], tmp_path / "run.log"
     with progress.telling(said.append, log=log), progress.stage("latents"):
         bar = progress.progress(range(2), what="VAE")

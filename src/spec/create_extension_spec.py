@@ -157,7 +157,8 @@ PARTS = {
     "beyond_labels": "Whether the group explains responses beyond all labels",
     "stable": "Whether fits from other seeds find the group again: similarity to its namesake beyond that to "
     "other groups",
-    "shown": "Whether edits of the group show what it encodes, by every reader that can read it",
+    "shown": "Whether edits of the group show what it encodes, by every reader that can read it or in the "
+    "responses that an encoding model predicts",
 }
 PART_COLUMNS = {
     "": "estimate, above 0 where it holds",
