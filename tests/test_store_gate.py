@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from examples import WEIGHTS, example_results, write_session
 
-from nwb_migvis import MigvisError, read_results
+from nwb_migvis import MigvisError, inspect_session, read_results
 from nwb_migvis.errors import printable
 from nwb_migvis.files import check_plain_name
 from nwb_migvis.report import group_table
@@ -193,6 +193,15 @@ def test_a_hostile_run_is_refused_by_name_and_found_by_validation(copy, spoil, m
     assert "\n" not in str(caught.value)
     with h5py.File(copy) as file:
         assert any(message in finding.message for finding in own_findings(file))
+
+
+@pytest.mark.parametrize("spoil", [external_link, external_storage])
+def test_data_of_results_in_other_files_are_not_opened_by_an_inspection(copy, spoil):
+    with h5py.File(copy, "r+") as file:
+        spoil(file)
+    with pytest.raises(MigvisError, match="has its data in another file; expected results to hold theirs") as caught:
+        inspect_session(copy)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_run_that_is_linked_from_elsewhere_is_not_a_run_of_the_file(copy, tmp_path):

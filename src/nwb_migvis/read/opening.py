@@ -44,6 +44,7 @@ def check_is_session(path: Path) -> None:
             version = file.attrs.get("nwb_version", file.get("nwb_version"))
             kind = file.attrs.get("neurodata_type")
             _check_sizes(file)
+            _check_results(file)
     except MigvisError as error:
         raise MigvisError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except OSError as error:
@@ -70,6 +71,42 @@ def _check_sizes(file: h5py.File) -> None:
             check(name, file[name])
     if isinstance(general := file.get("general"), h5py.Group):
         general.visititems(check)
+
+
+def _check_results(file: h5py.File) -> None:
+    """Refuse results whose data are in other files: no run writes such, and pynwb would open them."""
+    if not isinstance(file.get("analysis", getlink=True), h5py.HardLink):
+        return
+    analysis = file["analysis"]
+    names = list(analysis) if isinstance(analysis, h5py.Group) else []
+    for name in names:
+        is_own = isinstance(analysis.get(name, getlink=True), h5py.HardLink)
+        run = analysis[name] if is_own else None
+        if not isinstance(run, h5py.Group) or run.attrs.get("neurodata_type") != "MigvisRun":
+            continue
+        elsewhere = _kept_elsewhere(run)
+        if elsewhere:
+            raise MigvisError(
+                f"{run.name}/{elsewhere[0]} has its data in another file; expected results to hold theirs; "
+                f"get a whole copy, or remove {run.name} from the file"
+            )
+
+
+def _kept_elsewhere(run: h5py.Group) -> list[str]:
+    """Return the places in a group whose data are in other files."""
+    places: list[str] = []
+
+    def see_link(place: str, link: Any) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            places.append(place)
+
+    def see_object(place: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
+            places.append(place)
+
+    run.visititems_links(see_link)
+    run.visititems(see_object)
+    return places
 
 
 def _why_not_opened(path: Path, error: OSError) -> str:
