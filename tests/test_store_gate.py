@@ -199,7 +199,8 @@ def test_a_hostile_run_is_refused_by_name_and_found_by_validation(copy, spoil, m
 def test_data_of_results_in_other_files_are_not_opened_by_an_inspection(copy, spoil):
     with h5py.File(copy, "r+") as file:
         spoil(file)
-    with pytest.raises(MigvisError, match="has its data in another file; expected results to hold theirs") as caught:
+    message = "has its data in another file; expected results to hold theirs"
+    with pytest.raises(MigvisError, match=message) as caught:
         inspect_session(copy)
     assert "\n" not in str(caught.value)
 
