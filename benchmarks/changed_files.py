@@ -71,6 +71,8 @@ def change_attribute(file: h5py.File, rng: np.random.Generator) -> None:
 def change_dataset(file: h5py.File, rng: np.random.Generator) -> None:
     """Store a dataset in another type, length or number of dimensions."""
     name = pick([name for name in objects(file) if isinstance(file[name], h5py.Dataset)], rng)
+    if file[name].nbytes > 2**28:
+        raise ValueError(f"{name} was inflated before")
     values, attributes = np.asarray(file[name][()]), dict(file[name].attrs)
     n = values.size
     put: list[Callable[[], Any]] = [

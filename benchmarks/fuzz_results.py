@@ -55,6 +55,13 @@ Change = Callable[[h5py.File, np.random.Generator], str]
 """Changes an open file and says what it changed."""
 
 
+def whole(dataset: h5py.Dataset) -> np.ndarray:
+    """Return the values of a dataset that no earlier change has inflated."""
+    if dataset.nbytes > 2**28:
+        raise MemoryError(f"{dataset.name} is said to hold {dataset.nbytes} bytes")
+    return dataset[()]
+
+
 def datasets_of(file: h5py.File) -> list[str]:
     names: list[str] = []
     file[RUN].visititems(lambda n, item: names.append(n) if isinstance(item, h5py.Dataset) else None)
@@ -107,7 +114,7 @@ def change_weights(file: h5py.File, rng: np.random.Generator) -> str:
 
     network = ("vae", "critic", "prior")[rng.integers(3)]
     dataset = file[f"{RUN}/model/{network}"]
-    arrays, metadata = read_tensors(dataset[()].tobytes())
+    arrays, metadata = read_tensors(whole(dataset).tobytes())
     arrays = dict(arrays)
     name = list(arrays)[rng.integers(len(arrays))]
     kind = rng.integers(6)
@@ -132,7 +139,7 @@ def change_column(file: h5py.File, rng: np.random.Generator) -> str:
     names = datasets_of(file)
     name = f"{RUN}/{names[rng.integers(len(names))]}"
     dataset = file[name]
-    values, attributes = dataset[()], dict(dataset.attrs)
+    values, attributes = whole(dataset), dict(dataset.attrs)
     is_text = values.dtype.kind == "O"
     kind = rng.integers(6)
     if kind == 0 and len(values):
@@ -241,7 +248,7 @@ def change_session(file: h5py.File, rng: np.random.Generator) -> str:
         for _ in range(rng.integers(1, 300)):
             group = group.create_group("x")
     elif kind == 6:
-        shown["data"][...] = 10**9
+        shown["data"][...] = np.full_like(whole(shown["data"]), 10**9)
     else:
         del file["units/spike_times_index"]
         file["units/spike_times_index"] = h5py.SoftLink("/units/spike_times_index")
@@ -279,11 +286,12 @@ IMPOSSIBLE = (
 def record_digests(file: h5py.File) -> None:
     """Record what the tables say, as a run of today does."""
     from nwb_migvis import read_results
-    from nwb_migvis.store.digests import TABLES, part_digests
+    from nwb_migvis.store.digests import IS_DIGESTED, TABLES, part_digests
 
     model = file[f"{RUN}/model"]
     tables = part_digests(read_results(BASE, NAME))
-    model.attrs["digests"] = json.dumps(json.loads(model.attrs["digests"]) | {TABLES: tables})
+    for key, value in (("digests", {TABLES: tables}), ("provenance", {IS_DIGESTED: True})):
+        model.attrs[key] = json.dumps(json.loads(model.attrs[key]) | value)
 
 
 def make_files(folder: Path, n: int, seed: int) -> list[list[str]]:

@@ -265,6 +265,7 @@ DAMAGES = {
     "a pixel": (put(f"{RUN}/synthesized_images/image", 7), "", "synthesized: not what"),
     "another seed": (json_of("provenance", note="x"), "", "provenance: not what"),
     "digests of no tables": (json_of("digests", tables=3), "", "digests: not what"),
+    "no digests of tables": (json_of("digests", tables=None), "", "digests: not what"),
 }
 
 

@@ -30,6 +30,7 @@ from nwb_migvis.results import (
 )
 from nwb_migvis.store.analyses import decode_analyses
 from nwb_migvis.store.canonical import DECODING, SELECTIVITY, Form
+from nwb_migvis.store.digests import IS_DIGESTED
 from nwb_migvis.store.gate import (
     LONG_TABLES,
     check_combinations,
@@ -318,6 +319,7 @@ def _long(group: h5py.Group, form: Form, tables: tuple[str, ...]) -> xr.Dataset:
 
 def _provenance(model: h5py.Group) -> Json:
     provenance = read_json(model, "provenance")
+    provenance.pop(IS_DIGESTED, None)
     for key in ("config", "versions"):
         if key in model.attrs:
             provenance[key] = read_json(model, key)

@@ -15,6 +15,8 @@ from nwb_migvis.store.gate import read_json
 PARTS = ("groups", "latents", "units", "labels", "synthesized", "selectivity", "decoding", "provenance")
 TABLES = "tables"
 """Where the attribute `digests` of a run's model holds them."""
+IS_DIGESTED = "tables_have_digests"
+"""Key of the attribute `provenance` that says so: digests that were removed are no run of 0.1.0."""
 
 
 def part_digests(results: Results) -> dict[str, str]:
@@ -48,7 +50,7 @@ def changed_parts(group: h5py.Group, results: Results) -> list[str]:
     """
     model = group["model"]
     recorded = read_json(model, "digests").get(TABLES) if "digests" in model.attrs else None
-    if recorded is None:
+    if recorded is None and not read_json(model, "provenance").get(IS_DIGESTED):
         return []
     if not isinstance(recorded, dict):
         return ["digests"]

@@ -37,7 +37,7 @@ from nwb_migvis.plain import free_name
 from nwb_migvis.results import EDIT_RATES, Results
 from nwb_migvis.store.analyses import encode_analyses
 from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, UNITS, Form
-from nwb_migvis.store.digests import TABLES, part_digests
+from nwb_migvis.store.digests import IS_DIGESTED, TABLES, part_digests
 
 NETWORKS = {
     "vae": "Group-wise variational autoencoder: spike counts to latents and back.",
@@ -110,7 +110,7 @@ def _model(results: Results, weights: Mapping[str, bytes]) -> MigvisModel:
     rest = {k: v for k, v in provenance.items() if k not in {*apart, *digests}}
     return MigvisModel(
         name="model",
-        provenance=_json(rest),
+        provenance=_json({**rest, IS_DIGESTED: True}),
         network_weights=stored,
         **{key: _json(value) for key, value in apart.items()},
         digests=_json({**digests, TABLES: part_digests(results)}),
