@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from nwb_migvis.config import SynthesisConfig
+from nwb_migvis.errors import MigvisError
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import as_labels
 from nwb_migvis.synthesis.editing.plan import plan_edits
@@ -21,6 +22,12 @@ def test_percentiles_are_those_of_held_out_stimuli():
     assert support.percentile(np.full((1, 4), 50.0)) == 100
     # A training stimulus is its own nearest.
     assert support.distance(Z[:50]).mean() < support.distance(Z[300:350]).mean()
+
+
+@pytest.mark.parametrize("split", ["train", "test", "validation"])
+def test_a_split_without_training_or_test_stimuli_is_refused(split):
+    with pytest.raises(MigvisError, match="no stimulus has the split"):
+        Support.of(np.zeros((4, 2)), np.full(4, split))
 
 
 def test_distance_by_hand():

@@ -113,6 +113,8 @@ def _contradictions(results: Results) -> Iterator[Fault]:
     edits = results.synthesized
     if "test" not in results.latents["split"].values:
         yield "stimulus_latents/split", "no stimulus was held out"
+    if "train" not in results.latents["split"].values:
+        yield "stimulus_latents/split", "no stimulus was trained on"
     if edits.sizes["edit"] and not edits["image"].size:
         yield "synthesized_images/image", "images without pixels"
     elif edits.sizes["edit"]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
+from nwb_migvis.errors import MigvisError
 from nwb_migvis.groups import LatentGroups
 
 N_NEIGHBOURS = 5
@@ -48,7 +49,18 @@ class Support:
         z : numpy.ndarray, shape (n_stimuli, n_latents)
             Standardised.
         split : numpy.ndarray of str, shape (n_stimuli,)
+
+        Raises
+        ------
+        MigvisError
+            If no stimulus was trained on, or none held out.
         """
+        absent = [part for part in ("train", "test") if not (split == part).any()]
+        if absent:
+            raise MigvisError(
+                f"latents: no stimulus has the split {absent[0]!r}; expected some trained on and "
+                "some held out; `nwb-migvis validate` says what else is wrong"
+            )
         z = np.asarray(z, dtype=np.float64)
         return cls(z[split == "train"], z[split == "test"])
 
