@@ -147,6 +147,25 @@ def test_nothing_beyond_is_not_called():
     assert stats.kstest(p, "uniform", alternative="greater").pvalue > 0.01
 
 
+def test_the_interval_of_what_is_added_holds_the_planted_share():
+    inside, widths = [], []
+    for seed in range(40):
+        rng = np.random.default_rng([12, seed])
+        label, hidden = rng.uniform(-np.sqrt(3), np.sqrt(3), (2, 400))
+        train = np.arange(400) < 280
+        a, b = _responses(hidden[:, None], label, rng=rng, share=0.3)
+        z = hidden[:, None]
+        given = Given(np.stack([label, label**2], axis=1), train=train, seed=seed)
+        found = variance_beyond(
+            Halves(a, b, z, z, train=train, test=~train), given, n_permutations=9, n_bootstrap=300, seed=seed
+        )
+        low, high = found.interval
+        assert low < found.added < high
+        inside.append(low <= 0.3 <= high)
+        widths.append(high - low)
+    assert np.mean(inside) >= 0.85 and np.mean(widths) < 0.15
+
+
 def test_labels_that_name_every_training_object_leave_a_share_over_and_not_hundreds():
     rng = np.random.default_rng(8)
     which = np.repeat(np.arange(24), 10)

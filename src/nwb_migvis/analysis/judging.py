@@ -281,7 +281,7 @@ def _response_parts(
         beyond = alone
         if given is not None:
             added = repeats.beyond(place, given, context)
-            beyond = Part(added.added, p=added.p_value)
+            beyond = Part(added.added, added.interval, added.p_value)
         parts[group] = {"repeatable": alone, "beyond_labels": beyond}
     return parts
 

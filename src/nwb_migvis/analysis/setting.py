@@ -106,6 +106,7 @@ class Repeats:
             given,
             min_reliability=config.min_reliability,
             n_permutations=config.n_permutations,
+            n_bootstrap=config.n_bootstrap,
             seed=context.seeds["evidence"],
         )
 

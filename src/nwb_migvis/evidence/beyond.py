@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from nwb_migvis.evidence.halves import Halves
+from nwb_migvis.evidence.intervals import basic_interval
 from nwb_migvis.evidence.missing import centred, mean_of_present, residuals
 from nwb_migvis.evidence.reliability import column_correlation, spearman_brown
 from nwb_migvis.evidence.ridge import PENALTIES, RidgeBasis, fit_ridge
@@ -32,15 +33,18 @@ class Beyond:
     ----------
     added : float
         R2 of features and latents together minus that of the features alone, over the half reliability.
+    interval : (float, float)
+        95 % basic interval of it, of a bootstrap over levels of the test stimuli.
     features : float
         What the features explain alone, on the same scale.
     p_value : float
         Of the null that the group adds nothing, by exchange of test stimuli.
     """
 
-    added: float
-    features: float
-    p_value: float
+    added: float = np.nan
+    features: float = np.nan
+    p_value: float = np.nan
+    interval: tuple[float, float] = (np.nan, np.nan)
 
 
 class Given:
@@ -56,7 +60,7 @@ class Given:
     train : array of bool (stimulus,)
         Stimuli to fit on.
     levels : Exchange, optional
-        Levels of the stimuli that folds keep whole; each on its own where it is None.
+        Levels of the stimuli that folds and resamples keep whole; each on its own where it is None.
     seed : int
         Of the folds.
     """
@@ -65,7 +69,7 @@ class Given:
         self, features: np.ndarray, *, train: np.ndarray, levels: Exchange | None = None, seed: int
     ) -> None:
         self._features, self._rows, self._new = features, np.flatnonzero(train), np.flatnonzero(~train)
-        self._levels = (Exchange.singles(len(train)) if levels is None else levels)[self._rows]
+        self.levels = Exchange.singles(len(train)) if levels is None else levels
         self._seed = seed
 
     @cached_property
@@ -74,8 +78,9 @@ class Given:
 
     @cached_property
     def _folds(self) -> list[_Part]:
-        n_folds = min(N_FOLDS, self._levels.n_levels)
-        fold = self._levels.folds(n_folds, np.random.default_rng(self._seed))
+        levels = self.levels[self._rows]
+        n_folds = min(N_FOLDS, levels.n_levels)
+        fold = levels.folds(n_folds, np.random.default_rng(self._seed))
         parts = [(self._rows[fold != k], self._rows[fold == k]) for k in range(n_folds) if n_folds > 1]
         return [_Part(self._features, fitted, new) for fitted, new in parts]
 
@@ -113,6 +118,7 @@ def variance_beyond(
     *,
     min_reliability: float = 0.1,
     n_permutations: int = 999,
+    n_bootstrap: int = 1000,
     seed: int,
 ) -> Beyond:
     """Measure the response variance that latents explain beyond features of the stimuli.
@@ -129,7 +135,7 @@ def variance_beyond(
         With the latents of one group.
     given : Given
         Fitted on the repeated training stimuli of `halves`.
-    min_reliability, n_permutations, seed
+    min_reliability, n_permutations, n_bootstrap, seed
         As in `variance.group_variance`.
 
     Returns
@@ -139,33 +145,39 @@ def variance_beyond(
     """
     half_a, half_b = halves.half_a, halves.half_b
     train, test = halves.repeated_train, halves.repeated_test
-    nothing = Beyond(float("nan"), float("nan"), float("nan"))
     if min(train.sum(), test.sum()) < MIN_STIMULI:
-        return nothing
+        return Beyond()
     with np.errstate(invalid="ignore"):
         reliable = spearman_brown(column_correlation(half_a[train], half_b[train])) >= min_reliability
     ceiling = column_correlation(half_a[test], half_b[test])
     reliable &= np.isfinite(ceiling)
     if not reliable.any() or ceiling[reliable].mean() <= 0:
-        return nothing
-    alone, added, agreements = [], [], []
+        return Beyond()
+    terms, agreements = [], []
     for latents, responses in ((halves.latents_a, half_b), (halves.latents_b, half_a)):
         y = responses[:, reliable]
         left, rest = given.left_over(y), given.left_over(latents)
         gain = fit_ridge(rest[train], left[train]).predict(rest)
         variance = (centred(y[test]) ** 2).sum(axis=0)
-        before, after = (
-            (residuals(left[test], x) ** 2).sum(axis=0) / variance for x in (np.zeros(1), gain[test])
-        )
-        alone.append((1 - before).mean())
-        added.append((before - after).mean())
+        # What each test stimulus has of the variance and of the errors before and after, mean over units.
+        parts = (centred(y[test]), residuals(left[test], np.zeros(1)), residuals(left[test], gain[test]))
+        terms.append([(part**2 / variance).mean(axis=1) for part in parts])
         agreements.append(centred(left[test]) / variance @ gain[test].T)
-    pairings = permutations(int(test.sum()), n_permutations, rng=np.random.default_rng(seed))
+    varied, before, after = np.mean(terms, axis=0)
+    rng = np.random.default_rng(seed)
+    pairings = permutations(int(test.sum()), n_permutations, rng=rng)
     agreement = agreements[0]
     null = agreement[np.arange(len(agreement)), pairings].sum(axis=1)
-    scale = ceiling[reliable].mean()
-    p = float(permutation_p(np.trace(agreement), null))
-    return Beyond(float(np.mean(added) / scale), float(np.mean(alone) / scale), p)
+    weight = given.levels[test].bootstrap(n_bootstrap, rng)
+    scale = float(ceiling[reliable].mean())
+    added = float((before - after).sum() / scale)
+    resampled = weight @ (before - after) / np.maximum(weight @ varied, 1e-12) / scale
+    return Beyond(
+        added,
+        float((varied - before).sum() / scale),
+        float(permutation_p(np.trace(agreement), null)),
+        basic_interval(added, resampled),
+    )
 
 
 def label_features(
