@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 from nwb_migvis.evidence.significance import ESTABLISHED, LEVEL, NOT_ESTABLISHED, NOT_MEASURED
-from nwb_migvis.results import PART_COLUMNS, PARTS
+from nwb_migvis.results import PART_COLUMNS, PART_ENDS, PARTS
 
 CONFOUNDED_WITH = "confounded"
 
@@ -64,6 +65,12 @@ def either(*tests: Part) -> Part:
     return replace(best, p=min(1.0, best.p * len(possible)))
 
 
+def stored_part(row: pd.Series, name: str) -> Part:
+    """Return a part from the columns of a row of `Results.groups`; NaN where the file lacks them."""
+    estimate, low, high, p, q = (float(row.get(f"{name}{end}", np.nan)) for end in PART_ENDS)
+    return Part(estimate, (low, high), p, q)
+
+
 def verdict_in_parts(
     parts: Mapping[str, Part], *, supervised: bool, confounded_with: str = "", unmeasured: str = ""
 ) -> str:
@@ -107,7 +114,5 @@ def part_columns(parts: Mapping[str, Part]) -> dict[str, float]:
     columns = dict.fromkeys(PART_COLUMNS, np.nan)
     for name, part in parts.items():
         values = (part.estimate, *part.interval, part.p, part.q)
-        columns |= dict(
-            zip((f"{name}{end}" for end in ("", "_low", "_high", "_p", "_q")), values, strict=True)
-        )
+        columns |= dict(zip((f"{name}{end}" for end in PART_ENDS), values, strict=True))
     return columns

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.evidence.verdict import stored_part
 from nwb_migvis.plot.axes import (
     COLOURS,
     COLUMN_IN,
@@ -26,9 +27,6 @@ from nwb_migvis.results import PARTS, Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-LEVEL = 0.05
-"""Parts hold below this q-value."""
 
 _CONTROLS = ("none", "shuffled", "wrong-group")
 
@@ -88,12 +86,11 @@ def verdicts(results: Results, *, ax: Axes | None = None) -> Axes:
     ax = own_axes(ax, width_in=_width(groups), height_in=_height(len(groups)))
     place = np.arange(len(groups), dtype=float)
     for i, part in enumerate(PARTS):
-        estimate, low, high, q = (
-            groups[f"{part}{end}"].to_numpy(float) for end in ("", "_low", "_high", "_q")
-        )
-        at = place + 0.15 * (i - (len(PARTS) - 1) / 2)
-        colour, holds = COLOURS[i], (q < LEVEL) & (estimate > 0) & ~(low <= 0)
-        _intervals(ax, at, np.stack([low, high]), colour=colour)
+        colour, at = COLOURS[i], place + 0.15 * (i - (len(PARTS) - 1) / 2)
+        stored = [stored_part(row, part) for _, row in groups.iterrows()]
+        estimate = np.array([own.estimate for own in stored])
+        holds = np.array([own.holds for own in stored])
+        _intervals(ax, at, np.array([own.interval for own in stored]).T, colour=colour)
         ax.plot(estimate[holds], at[holds], "o", ms=4, color=colour)
         ax.plot(estimate[~holds], at[~holds], "o", ms=4, color=colour, mfc="white")
         ax.plot([], [], "o", ms=4, color=colour, label=part.replace("_", " "))

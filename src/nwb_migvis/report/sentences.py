@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nwb_migvis.evidence.verdict import WORDS, Part
+from nwb_migvis.evidence.verdict import WORDS, Part, stored_part
 from nwb_migvis.plot.axes import short_name
 from nwb_migvis.results import PARTS, Results
 
@@ -49,7 +49,7 @@ def _claim(results: Results, i: int) -> Claim:
     row, group = results.groups.iloc[i], str(results.groups.index[i])
     verdict = str(row.get("verdict", ""))
     state = next((state for state in STATES if verdict.startswith(state)), "unknown")
-    parts = {name: _part(row, name) for name in PARTS}
+    parts = {name: stored_part(row, name) for name in PARTS}
     if not any(part.is_measured for part in parts.values()):
         return Claim(group, state, _without_parts(verdict, row), parts)
     said = {name: _said(results, group, row, name) for name in PARTS}
@@ -73,14 +73,9 @@ def _without_parts(verdict: str, row: pd.Series) -> str:
     return f"{words}{numbers} (the file does not say which parts of the claim hold)."
 
 
-def _part(row: pd.Series, name: str) -> Part:
-    values = [float(row.get(f"{name}{end}", np.nan)) for end in ("", "_low", "_high", "_p", "_q")]
-    return Part(values[0], (values[1], values[2]), values[3], values[4])
-
-
 def _said(results: Results, group: str, row: pd.Series, name: str) -> str:
     """Return one part of a claim with its numbers."""
-    part, supervised = _part(row, name), bool(row["supervised_by"])
+    part, supervised = stored_part(row, name), bool(row["supervised_by"])
     number = interval_text(part)
     if name == "repeatable":
         text = f"repeatable, {number} of the variance"

@@ -23,7 +23,10 @@ from nwb_migvis.results.table import group_table
 PARTS = ("repeatable", "decoded", "beyond_labels", "stable", "shown")
 """Parts of a verdict."""
 
-PART_COLUMNS = tuple(f"{part}{end}" for part in PARTS for end in ("", "_low", "_high", "_p", "_q"))
+PART_ENDS = ("", "_low", "_high", "_p", "_q")
+"""Ends of the columns of a part: estimate, bounds, p, q."""
+
+PART_COLUMNS = tuple(f"{part}{end}" for part in PARTS for end in PART_ENDS)
 """Columns of the parts: estimate, 95 % interval, p-value, and the p-value adjusted over the groups."""
 
 GROUP_COLUMNS: dict[str, type] = {

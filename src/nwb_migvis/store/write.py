@@ -126,6 +126,13 @@ def _write(
 ) -> Path:
     size = sum(map(len, weights.values())) + results.synthesized.nbytes + results.latents.nbytes
     path = choose_destination(source, destination, name=results.name, expected_bytes=size)
+    job = Job(source, path, results, weights, without_recording=destination.results_only)
+    return _make(job, destination, unchanged_since=unchanged_since)
+
+
+def _make(job: Job, destination: Destination, *, unchanged_since: tuple[int, ...] | None = None) -> Path:
+    """Make the file of a job and give it its name, unless the source changes meanwhile."""
+    source, path = job.source, job.output
     with reserve(path):
         before = fingerprint(source)
         if unchanged_since not in (None, before):
@@ -140,7 +147,6 @@ def _write(
                 )
             _publish(temporary, path, source, destination)
 
-        job = Job(source, path, results, weights, without_recording=destination.results_only)
         make_file(job, publish)
     return path
 
@@ -179,16 +185,7 @@ def remove_run(path: str | Path, name: str, **where: Any) -> Path:
             f"({', '.join(names) or 'it holds none'}); give that"
         )
     output = choose_destination(source, destination, name=name, expected_bytes=0)
-    with reserve(output):
-        before = fingerprint(source)
-
-        def publish(temporary: Path) -> None:
-            if fingerprint(source) != before:
-                raise MigvisError(f"{source} was changed meanwhile; expected it at rest; run again")
-            _publish(temporary, output, source, destination)
-
-        make_file(Job(source, output, removed=name), publish)
-    return output
+    return _make(Job(source, output, removed=name), destination)
 
 
 def _publish(temporary: Path, path: Path, source: Path, destination: Destination) -> None:
