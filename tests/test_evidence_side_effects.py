@@ -94,3 +94,16 @@ def test_intervals_of_gaps_hold_planted_ones():
         gap = (information[0] - information[1]) / np.log(4)
         inside.append((low <= 0.4 <= high, mig[0] <= gap <= mig[1]))
     assert (np.mean(inside, axis=0) >= 0.85).all()
+
+
+def test_a_reading_that_always_says_the_most_common_class_scores_nothing_in_any_resample():
+    truth = np.repeat([0, 1], [90, 10])
+    always = np.zeros(100, dtype=int)
+    reads = {"always": always, "right": truth}
+    label = LabelReadings(
+        np.eye(2)[truth], {name: np.eye(2)[read] for name, read in reads.items()}, True, truth, reads
+    )
+    weight = Exchange.singles(100).bootstrap(50, np.random.default_rng(0))
+    scores = label.scores(weight[(weight[:, 90:] > 0).any(axis=1)])
+    np.testing.assert_allclose(scores["always"], 0, atol=1e-12)
+    np.testing.assert_allclose(scores["right"], 1)
