@@ -4,6 +4,7 @@ from scipy import stats
 from sklearn.linear_model import Ridge as SklearnRidge
 
 from nwb_migvis.evidence.halves import Halves
+from nwb_migvis.evidence.intervals import basic_interval, kinked_interval
 from nwb_migvis.evidence.ridge import PENALTIES, fit_ridge
 from nwb_migvis.evidence.significance import benjamini_hochberg, permutation_p
 from nwb_migvis.evidence.variance import group_variance
@@ -211,3 +212,10 @@ def test_benjamini_hochberg_by_hand():
         benjamini_hochberg(p[[0, 1, 3, 4]]), stats.false_discovery_control(p[[0, 1, 3, 4]])
     )
     assert benjamini_hochberg(np.array([])).shape == (0,)
+
+
+def test_a_basic_interval_turns_the_tails_of_resamples_around_the_estimate():
+    resampled = np.linspace(0.0, 1.0, 1001)  # percentiles .025 and .975
+    assert basic_interval(0.8, resampled) == pytest.approx((1.6 - 0.975, 1.6 - 0.025))
+    low, high = kinked_interval(0.8, resampled)
+    assert (low, high) == pytest.approx((0.025, 1.575))  # spans both kinds
