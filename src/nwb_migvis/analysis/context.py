@@ -123,12 +123,21 @@ def torch_settings(config: Config) -> Iterator[int]:
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Let numpy use one thread: many small matrices wait longer for a second one than it helps."""
+def one_thread() -> Iterator[None]:
+    """Let numpy and torch use one thread: for many small operations the second costs more than it helps.
+
+    Where other processes use the cores, each operation waits for the slower of its threads.
+    """
+    import torch
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, user_api="blas"):
-        yield
+    n_threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def digest_of(path: Path) -> dict[str, str]:
