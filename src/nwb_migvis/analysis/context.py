@@ -31,11 +31,17 @@ class Clock:
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        """Add the time of what is done inside to a stage, and keep the curves of its trainings."""
+        """Add the time of what is done inside to a stage, and keep the curves of its trainings.
+
+        Within another stage it is a part of that one: its time counts there, and its trainings are
+        repetitions, whose curves are not kept.
+        """
+        outer = progress.open_stage()
         start = time.perf_counter()
-        with progress.stage(stage), progress.keeping_curves(self.curves):
+        with progress.stage(stage), progress.keeping_curves(self.curves if outer in (None, stage) else {}):
             yield
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
+        if outer is None:
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
 
 
 @dataclass(frozen=True)
