@@ -18,6 +18,7 @@ from nwb_migvis.cli_options import (
     config_of,
     log_option,
     memory_option,
+    network_option,
     next_command,
     reading_arguments,
     reading_options,
@@ -115,6 +116,7 @@ def simulate(path: str, **options: Any) -> None:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@network_option
 @memory_option
 def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Say what would be read from FILE: layout, units, presentations, images, labels."""
@@ -175,6 +177,7 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
 @click.option("--no-report", is_flag=True, help="Do not write a page about the results beside them.")
 @log_option
 @click.option("--quiet", is_flag=True, help="No progress bars.")
+@network_option
 @memory_option
 def run(paths: tuple[str, ...], **options: Any) -> None:
     """Learn latent groups, synthesize what they encode, and write the results into a copy of PATH.
@@ -286,6 +289,7 @@ def _print_sweep(paths: tuple[str, ...], config: Any, reading: dict[str, Any]) -
     "--batch-size", type=int, help="Images per forward pass; bounds memory. Default: the run's own."
 )
 @click.option("--quiet", is_flag=True, help="No progress bars.")
+@network_option
 @memory_option
 def synthesize(path: str, **options: Any) -> None:
     """Make further edits from the weights stored in FILE, and add them to the results in a new file."""
@@ -296,7 +300,7 @@ def synthesize(path: str, **options: Any) -> None:
     _set_quiet(options["quiet"])
     asked = ("group", "source", "target", "strength", "gamma", "direction", "n", "seed")
     written, results = write_further(
-        Path(path),
+        path,
         EditRequest(**{key: options[key] for key in asked}),
         name=options["name"],
         where=Destination(out=options["out"], in_place=options["in_place"], overwrite=options["overwrite"]),
@@ -325,6 +329,7 @@ def synthesize(path: str, **options: Any) -> None:
 @click.option(
     "--images", type=click.Path(), metavar="DIR", help="Folder of the images, where the file has none."
 )
+@network_option
 @memory_option
 def report(
     paths: tuple[str, ...], name: str | None, out: str | None, csv: str | None, images: str | None
@@ -364,6 +369,7 @@ def _draw(paths: tuple[str, ...], name: str | None, *, out: str, images: str | N
 @click.argument("folder", type=click.Path(), metavar="DIR")
 @click.option("--results-only", is_flag=True, help="Publish the results without the recordings.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@network_option
 def dandi(paths: tuple[str, ...], folder: str, results_only: bool, overwrite: bool) -> None:
     """Lay FILE out in DIR as the DANDI archive wants it, and validate DIR where dandi is installed."""
     from nwb_migvis.runs import archive_findings, lay_out
@@ -385,6 +391,7 @@ def dandi(paths: tuple[str, ...], folder: str, results_only: bool, overwrite: bo
 @click.argument("path", type=click.Path(), metavar="FILE")
 @click.option("--name", help="The run, where the file holds several.")
 @click.option("--images", type=click.Path(), metavar="DIR", help="Folder of the images, where FILE has none.")
+@network_option
 @memory_option
 def reproduce_edits(path: str, name: str | None, images: str | None) -> None:
     """Make the stored edits again from FILE alone, and say how far they differ."""
@@ -402,6 +409,7 @@ def reproduce_edits(path: str, name: str | None, images: str | None) -> None:
 @click.argument("path", type=click.Path(), metavar="FILE")
 @click.argument("folder", type=click.Path(), metavar="DIR")
 @click.option("--name", help="The run, where the file holds several.")
+@network_option
 @memory_option
 def export(path: str, folder: str, name: str | None) -> None:
     """Write the results in FILE into a new DIR: tables as CSV, edits as PNG with a CSV."""
@@ -415,13 +423,15 @@ def export(path: str, folder: str, name: str | None) -> None:
 
 @cli.command()
 @click.argument("path", type=click.Path())
+@network_option
 @memory_option
 def validate(path: str) -> None:
     """Check a file against the NWB schema, this package's own rules, and nwbinspector where installed."""
-    from nwb_migvis.runs import finding_lines, validate_written
+    from nwb_migvis.runs import fetched_file, finding_lines, validate_written
     from nwb_migvis.store import list_runs
 
-    findings = validate_written(path)
+    with fetched_file(path, what="file") as file:
+        findings, names = validate_written(file), list_runs(file)
     for line in finding_lines(findings):
         click.echo(line)
     serious = [finding for finding in findings if finding.importance == "error"]
@@ -429,7 +439,7 @@ def validate(path: str) -> None:
         raise MigvisError(
             f"{path}: {len(serious)} of {len(findings)} findings are errors; fix them and validate again"
         )
-    runs = ", ".join(list_runs(path))
+    runs = ", ".join(names)
     holding = f"results of {runs}" if runs else "no results: `nwb-migvis run` writes them"
     click.echo(f"{path}: valid" + (f" ({len(findings)} remarks)" if findings else "") + f"; holds {holding}")
     if find_spec("nwbinspector") is None:

@@ -387,7 +387,12 @@ class Study:
         return self._state.assembled(self.name)
 
     def write(
-        self, out: str | Path | None = None, *, in_place: bool = False, overwrite: bool = False
+        self,
+        out: str | Path | None = None,
+        *,
+        in_place: bool = False,
+        overwrite: bool = False,
+        results_only: bool = False,
     ) -> Path | list[Path]:
         """Write the results into a copy of each session's file.
 
@@ -396,8 +401,8 @@ class Study:
         out : path, optional
             The file to write, with several sessions an existing folder; a sibling `NAME_migvis.nwb` where it
             is None.
-        in_place, overwrite
-            As for `run`.
+        in_place, overwrite, results_only
+            As for `run`. Of a session that was read at an address only the results can be written.
 
         Raises
         ------
@@ -406,7 +411,7 @@ class Study:
         """
         from nwb_migvis.analysis.writing import write_study
 
-        where = {"in_place": in_place, "overwrite": overwrite}
+        where = {"in_place": in_place, "overwrite": overwrite, "results_only": results_only}
         return self._each(write_study(self._state.sessions, self.assembled(), out, **where))
 
     def __repr__(self) -> str:
