@@ -166,7 +166,7 @@ def run_sources(
     with clock.of("reading"):
         alone = len(sources) == 1
         sessions = [read_session(sources[0], **reading)] if alone else read_sessions(sources, **reading)
-        digests = [] if origin else [_input(source, found.addresses) for source in sources]
+        digests = [] if origin else [provenance_of(source, found.addresses) for source in sources]
     study = Study(sessions, config, name=name, clock=clock)
     study.run()
     window_s = [list(session.attrs["window_s"]) for session in sessions]
@@ -189,7 +189,7 @@ def run_sources(
     return _write_all(finished, sources, destinations, fingerprints)
 
 
-def _input(source: Source, addresses: Mapping[Path, RemoteFile]) -> dict[str, str]:
+def provenance_of(source: Source, addresses: Mapping[Path, RemoteFile]) -> dict[str, str]:
     """Return what the provenance says of a session, with its address where it was fetched."""
     own = digest_of(source)
     remote = addresses.get(source) if isinstance(source, Path) else None
