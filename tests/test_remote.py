@@ -6,12 +6,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from layouts import index_series
 from servers import serving
 
 from nwb_migvis import read_session, read_sessions, stream_cache
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read import inspect_session
 from nwb_migvis.sources import as_source, close_streams
+from nwb_migvis.sources.address import public_address
 
 ASSET = "0a748f90-d497-4a9c-822e-9c63811db412"
 VERSION = "0.220126.1852"
@@ -67,7 +69,10 @@ def _sha256(path):
 
 
 def _same(remote, local):
-    assert remote.drop_attrs(deep=False).identical(local.drop_attrs(deep=False))
+    both = [session.drop_attrs(deep=False) for session in (remote, local)]
+    if remote["image"].nbytes > 1e8:
+        both = [session.isel(stimulus=slice(0, 1)) for session in both]
+    assert both[0].identical(both[1])
     differing = {key for key in local.attrs if remote.attrs[key] != local.attrs[key]}
     assert differing <= {"source"}
 
@@ -81,6 +86,41 @@ def test_a_session_at_an_address_is_the_one_on_the_disk(address, served, pristin
     _same(again, session)
 
 
+def test_of_a_large_file_little_is_fetched_until_pixels_are(tmp_path):
+    names = [f"pic{k}" for k in range(20)]
+    path = index_series(
+        tmp_path / "large.nwb", pixels={n: np.zeros((2, 2), np.uint8) for n in names}, index=range(20)
+    ).path
+    _enlarge(path, names, side=5000)
+    n_bytes = path.stat().st_size
+    assert n_bytes > 500e6
+    with serving(tmp_path) as served:
+        address = f"{served.url}/large.nwb"
+        assert inspect_session(address)["image_shape"] == [5000, 5000]
+        assert served.n_bytes < 0.05 * n_bytes
+        session = read_session(address)
+        before = served.n_bytes
+        assert session["image"][3].values.max() == 0
+        assert 25e6 <= served.n_bytes - before < 27e6
+        _same(session, read_session(path))
+
+
+def _enlarge(path, names, *, side):
+    """Give images a size of megabytes that no disk holds: nothing is written to them."""
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple((side, side))
+    with h5py.File(path, "r+") as file:
+        group = file["stimulus/templates/pictures"]
+        for name in names:
+            attrs = dict(group[name].attrs)
+            del group[name]
+            h5py.h5d.create(group.id, name.encode(), h5py.h5t.STD_U8LE, space, layout)
+            group[name].attrs.update(attrs)
+        group["order_of_images"][...] = np.array([group[name].ref for name in names], h5py.ref_dtype)
+
+
 def test_an_open_file_is_read_and_stays_open(pristine):
     with h5py.File(pristine, "r") as file, pristine.open("rb") as stream, h5py.File(stream, "r") as streamed:
         _same(read_session(file), read_session(pristine))
@@ -91,7 +131,7 @@ def test_an_open_file_is_read_and_stays_open(pristine):
     with pytest.raises(MigvisError, match="closed"):
         read_session(streamed)
     with pytest.raises(MigvisError, match="was closed"):
-        session["image"].values
+        _ = session["image"].values
 
 
 @pytest.mark.parametrize(
@@ -114,6 +154,12 @@ def test_an_address_in_the_archive_leads_to_its_bytes(archive, pristine, given):
     assert record["sha256"] == _sha256(pristine)
     if "/api/assets/" not in given:
         assert (record["dandiset"], record["version"]) == ("000004", VERSION)
+
+
+def test_what_grants_access_is_not_recorded(address):
+    source = as_source(f"{address}?X-Amz-Signature=secret", what="path")
+    assert source.provenance()["address"] == address
+    assert public_address("https://me:word@host/x.nwb?key=1") == "https://host/x.nwb"
 
 
 def test_a_path_type_may_have_taken_a_slash(address):
@@ -154,7 +200,7 @@ def test_a_damaged_block_is_fetched_again(address, served, tmp_path):
     with stream_cache(tmp_path):
         before = read_session(address)
         close_streams()
-        next(tmp_path.rglob("000000")).write_bytes(b"cut")
+        next(tmp_path.rglob("000000000000")).write_bytes(b"cut")
         _same(read_session(address), before)
 
 
@@ -186,15 +232,11 @@ def test_a_server_that_is_gone_is_one_line(call, pristine):
     assert "could not be reached" in _refused(call, "inspect", address)
 
 
-def test_a_server_without_ranges_is_one_line(call, address, served, pristine):
+def test_a_server_without_ranges_is_one_line(call, served):
     served.has_ranges = False
-    if pristine.stat().st_size > 2**20:
-        assert "no ranges" in _refused(call, "inspect", address)
-    big = served.folder / "big.nwb"
-    with h5py.File(big, "w") as file:
-        file["filler"] = np.zeros(2**21, np.uint8)
+    with h5py.File(served.folder / "big.nwb", "w") as file:
+        file["filler"] = np.zeros(2**23, np.uint8)
     assert "no ranges" in _refused(call, "inspect", f"{served.url}/big.nwb")
-    assert served.n_bytes < 2**20 + big.stat().st_size
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])

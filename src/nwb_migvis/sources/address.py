@@ -94,3 +94,8 @@ def name_at(address: str) -> str:
     """Return the name of the file at an address of the web."""
     name = unquote(urlsplit(address).path).rstrip("/").rpartition("/")[2]
     return re.sub(r"[\\/:\0]", "_", name) or "session.nwb"
+
+
+def public_address(address: str) -> str:
+    """Return an address without its query and without user and password."""
+    return re.sub(r"(?<=://)[^/@]*@", "", address.partition("?")[0])

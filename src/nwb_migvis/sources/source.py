@@ -18,7 +18,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import REMOTE, require
 from nwb_migvis.files import as_path
 from nwb_migvis.plain import Json
-from nwb_migvis.sources.address import asset_at, is_address, name_at, whole_address
+from nwb_migvis.sources.address import asset_at, is_address, name_at, public_address, whole_address
 from nwb_migvis.sources.archive import locate
 from nwb_migvis.sources.stream import Stream
 
@@ -73,9 +73,12 @@ class RemoteFile(_Elsewhere):
         return _stream(self).size
 
     def provenance(self) -> dict[str, str]:
-        """Return what a run records of the file: name, address, digest, and where it is in the archive."""
+        """Return what a run records of the file: name, address, digest, and where it is in the archive.
+
+        Of an address of the web the query, which can grant access, and a password are omitted.
+        """
         state = {} if "sha256" in self.record else {"state": _stream(self).state}
-        return {"path": self.name, "address": self.address, **self.record, **state}
+        return {"path": self.name, "address": public_address(self.address), **self.record, **state}
 
 
 @dataclass(frozen=True, eq=False)

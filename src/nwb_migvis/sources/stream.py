@@ -11,17 +11,23 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from nwb_migvis.errors import MigvisError
 
-BLOCK_BYTES = 2**20
-"""What is fetched at a time."""
+SMALL_FILE_BYTES = 2**26
+"""Files up to this size are fetched in blocks of `LARGE_BLOCK_BYTES`, most of which a session needs."""
 
-MOST_BLOCKS = 40
-"""Blocks in memory."""
+LARGE_BLOCK_BYTES = 2**20
+SMALL_BLOCK_BYTES = 2**15
+"""Of larger files: between the pixels of images stored one by one, only their headers are needed."""
+
+MEMORY_BYTES = 40 * 2**20
+"""Of blocks that are kept in memory, for each file."""
+
+_MOST_AT_ONCE = 2**22
+"""Bytes of one request."""
 
 _TRIES = 3
 _PAUSE_S = 0.25
@@ -32,12 +38,13 @@ class Unreachable(MigvisError):
     """A file at an address that cannot be read, or not to its end."""
 
 
-_folder: ContextVar[Path | None] = ContextVar("folder", default=None)
+_folder: list[Path] = []
+"""Where blocks are kept: the last one, in every thread of this process."""
 
 
 @contextmanager
 def stream_cache(folder: str | Path | None) -> Iterator[None]:
-    """Keep what is fetched in the block in a folder, and read it from there the next time.
+    """Keep what this process fetches in the block in a folder, and read it from there the next time.
 
     Parameters
     ----------
@@ -57,11 +64,12 @@ def stream_cache(folder: str | Path | None) -> Iterator[None]:
             raise MigvisError(
                 f"stream cache {path}: {error.strerror}; expected a folder, or a path where one can be made"
             ) from None
-    before = _folder.set(path)
+        _folder.append(path)
     try:
         yield
     finally:
-        _folder.reset(before)
+        if path is not None:
+            _folder.remove(path)
 
 
 class Stream(io.RawIOBase):
@@ -81,7 +89,7 @@ class Stream(io.RawIOBase):
     size : int
     state : str
         What changes when the file does; "" where the server does not say.
-    fault : Unreachable or None
+    fault : MigvisError or None
     """
 
     def __init__(self, address: str, url: str) -> None:
@@ -92,9 +100,13 @@ class Stream(io.RawIOBase):
             self._file, info = _open(url)
         self.size = int(self._file.size)
         self.state = next((str(info[key]) for key in _STATES if info.get(key)), "")
-        self.fault: Unreachable | None = None
-        self._place = 0
-        self._blocks = BlockCache(BLOCK_BYTES, self._block, self.size, MOST_BLOCKS)
+        self.fault: MigvisError | None = None
+        self._place = self._wanted = self._next = 0
+        self._ahead: dict[int, bytes] = {}
+        self._block_bytes = LARGE_BLOCK_BYTES if self.size <= SMALL_FILE_BYTES else SMALL_BLOCK_BYTES
+        self._span = self._block_bytes
+        n_blocks = MEMORY_BYTES // self._block_bytes
+        self._blocks = BlockCache(self._block_bytes, self._block, self.size, n_blocks)
 
     def __repr__(self) -> str:
         return self._address
@@ -122,10 +134,10 @@ class Stream(io.RawIOBase):
         if self.fault is not None:
             raise self.fault
         view = memoryview(buffer).cast("B")
-        end = min(self._place + len(view), self.size)
+        end = self._wanted = min(self._place + len(view), self.size)
         try:
             data = self._blocks._fetch(self._place, end) if end > self._place else b""
-        except Unreachable as error:
+        except MigvisError as error:
             self.fault = error
             raise
         view[: len(data)] = data
@@ -133,7 +145,9 @@ class Stream(io.RawIOBase):
         return len(data)
 
     def _block(self, start: int, end: int) -> bytes:
-        """Return the bytes of a block, from the folder of blocks where it has them."""
+        """Return the bytes of a block: fetched ahead, from the folder of blocks, or over the network."""
+        if start in self._ahead:
+            return self._ahead.pop(start)
         end = min(end, self.size)
         kept = self._kept(start)
         if kept is not None:
@@ -141,22 +155,33 @@ class Stream(io.RawIOBase):
                 data = kept.read_bytes()
                 if len(data) == end - start:
                     return data
-        data = self._fetched(start, end)
+        data = self._fetched(start, self._stop(start))
+        self._ahead = {
+            start + i: data[i : i + self._block_bytes] for i in range(0, len(data), self._block_bytes)
+        }
         if kept is not None:
-            _keep(kept, data)
-        return data
+            for first, block in self._ahead.items():
+                _keep(kept.with_name(_block_name(first)), block)
+        return self._ahead.pop(start)
+
+    def _stop(self, start: int) -> int:
+        """Return where a request from `start` on ends: with what is asked for, or beyond it in a row."""
+        self._span = min(2 * self._span, LARGE_BLOCK_BYTES) if start == self._next else self._block_bytes
+        n_bytes = max(self._span, min(self._wanted - start, _MOST_AT_ONCE))
+        n_blocks = -(-n_bytes // self._block_bytes)
+        self._next = min(start + n_blocks * self._block_bytes, self.size)
+        return self._next
 
     def _kept(self, start: int) -> Path | None:
-        folder = _folder.get()
-        if folder is None:
+        if not _folder:
             return None
         if not self.state:
             raise Unreachable(
                 f"{self._address}: the server says nothing by which a changed file is known (no ETag, no "
                 "Last-Modified); expected that for a stream cache; omit --stream-cache"
             )
-        key = f"{self._url.partition('?')[0]}\0{self.size}\0{self.state}"
-        return folder / hashlib.sha256(key.encode()).hexdigest()[:32] / f"{start // BLOCK_BYTES:06d}"
+        key = f"{self._url.partition('?')[0]}\0{self.size}\0{self.state}\0{self._block_bytes}"
+        return _folder[-1] / hashlib.sha256(key.encode()).hexdigest()[:32] / _block_name(start)
 
     def _fetched(self, start: int, end: int) -> bytes:
         with _reported(self._address), _no_collection():
@@ -176,6 +201,10 @@ class Stream(io.RawIOBase):
             f"{self._address}: the connection was lost ({reason}); expected {end - start} bytes from "
             f"{start} on; try again (with --stream-cache DIR nothing is fetched twice), or download the file"
         )
+
+
+def _block_name(start: int) -> str:
+    return f"{start:012d}"
 
 
 _STATES = ("ETag", "Content-MD5", "LastModified", "Last-Modified")
@@ -201,7 +230,7 @@ def _open(url: str) -> tuple[Any, Any]:
     if not info.get("size") or info.get("partial") is False:
         raise ValueError("no ranges")
     size = None if scheme == "s3" else info["size"]
-    return system.open(path, "rb", block_size=BLOCK_BYTES, cache_type="none", size=size), info
+    return system.open(path, "rb", block_size=LARGE_BLOCK_BYTES, cache_type="none", size=size), info
 
 
 @contextmanager
