@@ -55,8 +55,10 @@ def main(arguments: list[str] | None = None) -> None:
 def _interrupted(arguments: list[str] | None) -> str:
     """Return what to say after Ctrl-C: how to go on."""
     words = sys.argv[1:] if arguments is None else arguments
-    if not {"run", "demo"} & set(words[:1]):
-        return "interrupted"
+    if words[:1] == ["demo"]:
+        return "interrupted; to start again, remove the demo's folder, or give another with --out"
+    if words[:1] != ["run"]:
+        return "interrupted; nothing was written; the same command starts again"
     if any(word == "--cache" or word.startswith("--cache=") for word in words):
         return "interrupted; nothing was written; the same command goes on from the state in the cache"
     return "interrupted; nothing was written; with --cache DIR a run goes on where it was interrupted"

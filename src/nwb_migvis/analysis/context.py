@@ -31,11 +31,17 @@ class Clock:
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        """Add the time of what is done inside to a stage, and keep the curves of its trainings."""
+        """Add the time of what is done inside to a stage, and keep the curves of its trainings.
+
+        Within another stage it is a part of that one: its time counts there, and its trainings are
+        repetitions, whose curves are not kept.
+        """
+        outer = progress.open_stage()
         start = time.perf_counter()
-        with progress.stage(stage), progress.keeping_curves(self.curves):
+        with progress.stage(stage), progress.keeping_curves(self.curves if outer in (None, stage) else {}):
             yield
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
+        if outer is None:
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
 
 
 @dataclass(frozen=True)
@@ -123,12 +129,21 @@ def torch_settings(config: Config) -> Iterator[int]:
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Let numpy use one thread: many small matrices wait longer for a second one than it helps."""
+def one_thread() -> Iterator[None]:
+    """Let numpy and torch use one thread: for many small operations the second costs more than it helps.
+
+    Where other processes use the cores, each operation waits for the slower of its threads.
+    """
+    import torch
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, user_api="blas"):
-        yield
+    n_threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def digest_of(source: Source) -> dict[str, str]:

@@ -12,7 +12,7 @@ import xarray as xr
 
 from nwb_migvis.analysis.agreement import Agreement
 from nwb_migvis.analysis.appearance import describe_edits
-from nwb_migvis.analysis.context import Context, one_blas_thread
+from nwb_migvis.analysis.context import Context, one_thread
 from nwb_migvis.analysis.edits import SessionEdits
 from nwb_migvis.analysis.encoding import EncodingCheck, check_by_encoding
 from nwb_migvis.analysis.judges import open_judges
@@ -95,41 +95,34 @@ def gather_evidence(
     design, n = sessions.design(context.config), len(sessions)
     with context.clock.of("further fits"):
         refits, folds = _further_fits(sessions, context) if knows_responses else ([], [])
-    with context.clock.of("evidence"):
+    with context.clock.of("evidence"), one_thread():
         judges = open_judges(context.config, seen) if any(made.n_edits for made in edits) else {}
-        readers = [
-            fit_edit_readers(own, made, context, judges=judges)
-            for own, made in zip(latents, edits, strict=True)
-        ]
-        encoding = [
-            check_by_encoding(
-                latents[i],
-                edits[i],
-                sessions.sessions[i]["stimulus"].values,
-                context,
-                judges=judges,
-                levels=design[sessions.rows[i]].split,
-            )
-            for i in range(n)
-        ]
-        with one_blas_thread():
-            shared: list[tuple[Mapping[str, Any], ...]] = [()] * n
-            if knows_responses and n > 1:
-                seed = context.seeds["evidence"]
-                agreement = Agreement(sessions, latents, context.config.evidence, seed=seed)
-                shared = [tuple(agreement.records(i)) for i in range(n)]
-            return [
-                _of_session(
-                    sessions.sessions[i],
-                    Fits((latents[i], *(fold[i] for fold in folds)), [refit[i] for refit in refits]),
-                    edits[i],
+        shared: list[tuple[Mapping[str, Any], ...]] = [()] * n
+        if knows_responses and n > 1:
+            seed = context.seeds["evidence"]
+            agreement = Agreement(sessions, latents, context.config.evidence, seed=seed)
+            shared = [tuple(agreement.records(i)) for i in range(n)]
+        evidence = []
+        for i, (own, made) in enumerate(zip(latents, edits, strict=True)):
+            session, own_design = sessions.sessions[i], design[sessions.rows[i]]
+            judged = (
+                fit_edit_readers(own, made, context, judges=judges),
+                check_by_encoding(
+                    own,
+                    made,
+                    session["stimulus"].values,
                     context,
-                    judged=(readers[i], encoding[i]),
-                    design=design[sessions.rows[i]],
-                    shared_with=shared[i],
+                    judges=judges,
+                    levels=own_design.split,
+                ),
+            )
+            fits = Fits((own, *(fold[i] for fold in folds)), [refit[i] for refit in refits])
+            evidence.append(
+                _of_session(
+                    session, fits, made, context, judged=judged, design=own_design, shared_with=shared[i]
                 )
-                for i in range(n)
-            ]
+            )
+        return evidence
 
 
 @dataclass(frozen=True, eq=False)

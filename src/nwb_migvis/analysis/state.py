@@ -62,6 +62,30 @@ class StudyState:
         """Steps that were taken."""
         return [step for step in STEPS if step in self._made]
 
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Steps that these sessions allow, in order: without pixels nothing is learned of images."""
+        return STEPS if self.sessions.pictured else ("latents", "evidence")
+
+    def describe(self, name: str) -> str:
+        """Return what a study of this name is and has done, and what comes next."""
+        sessions, done = self.sessions, self.done
+        units = ", ".join(str(session.sizes["unit"]) for session in sessions.sessions)
+        lines = [
+            f"Study {name!r}: {len(sessions)} session{'s' if len(sessions) > 1 else ''} "
+            f"({', '.join(name or 'in memory' for name in sessions.names)})",
+            f"  {units} units, {sessions.stimuli.sizes['stimulus']} stimuli"
+            f"{'' if sessions.pictured else ', no pixels'}",
+            f"  preset {self.config.preset}, seed {self.config.seed}, {self.config.device}",
+            f"  done: {', '.join(done) or 'nothing yet'}",
+        ]
+        if "latents" in done:
+            lines.append(f"  {self._made['latents'][0].groups!r}")
+        missing = next((step for step in self.steps if step not in done), None)
+        if missing:
+            lines.append(f"  next: {HOW[missing]}")
+        return "\n".join(lines)
+
     @contextmanager
     def step(self) -> Iterator[Context]:
         """Set torch's threads and determinism, and make the cache's folder; yield what surrounds a step."""
@@ -231,6 +255,16 @@ class StudyState:
                 )
             ]
         return self._made["assembled"]
+
+    def so_far(self, name: str) -> list[Results]:
+        """Return latents and edits of each session, of which nothing is measured."""
+        from nwb_migvis.analysis.assembling import unmeasured
+
+        latents = self.need("latents", to="show what there is")
+        return [
+            unmeasured(name, session, own, edits, context=self.context)
+            for session, own, edits in zip(self.sessions.sessions, latents, self.edits, strict=True)
+        ]
 
     def _with_analyses(self, one: tuple[Results, dict[str, bytes]]) -> tuple[Results, dict[str, bytes]]:
         results, weights = one

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import nwb_migvis
 from nwb_migvis.errors import MigvisError, printable
 from nwb_migvis.extras import REPORT, require
 from nwb_migvis.plot.axes import short_name
@@ -22,12 +18,13 @@ from nwb_migvis.read.recorded import read_shown, small_images
 from nwb_migvis.report.again import command, settings
 from nwb_migvis.report.charts import evidence_charts, latent_chart, population_charts, variance_chart
 from nwb_migvis.report.gallery import MOST_BYTES, gallery
+from nwb_migvis.report.rendering import render, write_text
 from nwb_migvis.report.sentences import claims, part_rows
 from nwb_migvis.results import Results
 from nwb_migvis.results.table import group_table
 from nwb_migvis.sources import Source as Origin
 from nwb_migvis.sources import Unreachable, as_source
-from nwb_migvis.store import read_results, temporary_path
+from nwb_migvis.store import read_results
 
 MOST_LATENT_CHARTS = 24
 """Groups whose latents are drawn; of more only their numbers are shown."""
@@ -109,7 +106,7 @@ def write_report(
         text = page(_source(read[0], first, images))
     else:
         text = sessions_page([_source(path, read_results(path, name), images) for path in read])
-    _write(out, text)
+    write_text(out, text)
     return out
 
 
@@ -133,7 +130,7 @@ def page(source: Source) -> str:
                 "latents": latent_chart(results, claim.group) if i < MOST_LATENT_CHARTS else None,
             }
         )
-    return _render(
+    return render(
         "page.html",
         title=f"{_session_name(source)}: {short_name(results.name)}",
         file=printable(source.path.name),
@@ -170,7 +167,7 @@ def sessions_page(sources: Sequence[Source]) -> str:
                 "variance": variance_chart(source.results),
             }
         )
-    return _render("sessions.html", title=f"{len(rows)} sessions", rows=rows)
+    return render("sessions.html", title=f"{len(rows)} sessions", rows=rows)
 
 
 def facts(source: Source) -> dict[str, str]:
@@ -306,44 +303,3 @@ def _size_text(source: Source) -> str:
 
 def _list(value: Any) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
-
-
-def _render(template: str, **content: Any) -> str:
-    """Return a page; whatever comes from files is escaped, and only our own style and script may act."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("nwb_migvis.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    folder = files("nwb_migvis.report") / "templates"
-    style, script = ((folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    return environment.get_template(template).render(
-        **content,
-        version=nwb_migvis.__version__,
-        style=style,
-        script=script,
-        style_digest=_digest(style),
-        script_digest=_digest(script),
-    )
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _write(out: Path, text: str) -> None:
-    """Write a page whole or not at all."""
-    temporary = temporary_path(out)
-    try:
-        try:
-            with temporary.open("x", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-            temporary.replace(out)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise MigvisError(f"{out}: {error.strerror}; give another --out") from None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import xarray as xr
 
 from nwb_migvis.analysis.assembling import MAX_PRIOR_BYTES
 from nwb_migvis.analysis.context import Clock, check_device, digest_of
@@ -16,12 +18,18 @@ from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.plain import plain
+from nwb_migvis.progress import stage, working
 from nwb_migvis.read import read_session, read_sessions
 from nwb_migvis.results import Results
 from nwb_migvis.runs.destinations import choose_destinations, output_paths
 from nwb_migvis.runs.fetching import Fetched, fetched
 from nwb_migvis.sources import RemoteFile, Source, as_source
 from nwb_migvis.store import Destination, fingerprint, reserve, write_results
+
+STAGES = ("reading", "latents", "prior", "critic", "edits", "further fits", "evidence", "writing")
+"""Of a run, as they are said; without pixels nothing is learned of images."""
+
+After = Callable[[str, Study], None]
 
 
 def run(
@@ -87,6 +95,7 @@ def run_files(
     *,
     name: str = "migvis",
     config: Config | None = None,
+    after: After | None = None,
     **reading: Any,
 ) -> list[tuple[Path, Results]]:
     """Do what `run` does for a list of sessions, and say where the results of each were written."""
@@ -102,7 +111,7 @@ def run_files(
                 "give --presentations CSV, --images DIR, and --into SESSION.nwb or --metadata FILE.toml"
             )
     with fetched(sources, destination) as found, reserve(*output_paths(found.sources, found.destination)):
-        return run_sources(found, name=name, config=config or Config(), reading=reading)
+        return run_sources(found, name=name, config=config or Config(), reading=reading, after=after)
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,7 @@ def run_sources(
     config: Config,
     reading: Mapping[str, Any],
     origin: Origin | None = None,
+    after: After | None = None,
 ) -> list[tuple[Path, Results]]:
     """Run on one session, or on several around one latent space.
 
@@ -142,6 +152,8 @@ def run_sources(
         Keywords of `read_session`.
     origin : Origin, optional
         Of a source that was made from other files.
+    after : callable, optional
+        Called after each step with its name and the study so far.
 
     Returns
     -------
@@ -163,30 +175,34 @@ def run_sources(
     check_features(config.critic)
     open_judges(config)
     fingerprints = [fingerprint(source) for source in sources]
-    with clock.of("reading"):
-        alone = len(sources) == 1
-        sessions = [read_session(sources[0], **reading)] if alone else read_sessions(sources, **reading)
-        digests = [] if origin else [provenance_of(source, found.addresses) for source in sources]
-    study = Study(sessions, config, name=name, clock=clock)
-    study.run()
-    window_s = [list(session.attrs["window_s"]) for session in sessions]
-    read_as = {**reading, **(origin.reading if origin else {})}
-    read_as = {key: plain(value) for key, value in read_as.items() if value is not None}
-    added = {
-        "times": {
-            "started": started.isoformat(),
-            "finished": datetime.now(UTC).isoformat(),
-            "seconds": clock.seconds,
-        },
-    }
-    finished = []
-    for i, (results, weights) in enumerate(study.assembled()):
-        own_first = digests[i : i + 1] + digests[:i] + digests[i + 1 :]
-        inputs = list(origin.inputs) if origin else own_first
-        how = read_as | {"window_s": window_s[i]}
-        provenance = results.provenance | {"inputs": inputs, "reading": how} | added
-        finished.append((replace(results, provenance=provenance), weights))
-    return _write_all(finished, sources, destinations, fingerprints)
+    with working(STAGES):
+        with clock.of("reading"):
+            alone = len(sources) == 1
+            sessions = [read_session(sources[0], **reading)] if alone else read_sessions(sources, **reading)
+            digests = [] if origin else [provenance_of(source, found.addresses) for source in sources]
+        study = Study(sessions, config, name=name, clock=clock)
+        study.run(after=None if after is None else lambda step: after(step, study))
+        how = {**reading, **(origin.reading if origin else {})}
+        added = {
+            "times": {
+                "started": started.isoformat(),
+                "finished": datetime.now(UTC).isoformat(),
+                "seconds": clock.seconds,
+            },
+        }
+        finished = []
+        for i, (results, weights) in enumerate(study.assembled()):
+            inputs = list(origin.inputs) if origin else digests[i : i + 1] + digests[:i] + digests[i + 1 :]
+            own = {"inputs": inputs, "reading": _read_as(how, sessions[i])}
+            finished.append((replace(results, provenance=results.provenance | own | added), weights))
+        with stage("writing"):
+            return _write_all(finished, sources, destinations, fingerprints)
+
+
+def _read_as(reading: Mapping[str, Any], session: xr.Dataset) -> dict[str, Any]:
+    """Return how a session was read, as the provenance has it."""
+    given = {key: plain(value) for key, value in reading.items() if value is not None}
+    return given | {"window_s": list(session.attrs["window_s"])}
 
 
 def provenance_of(source: Source, addresses: Mapping[Path, RemoteFile]) -> dict[str, str]:
