@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from nwb_migvis.cli_analyse import analyse
 from nwb_migvis.cli_options import (
     config_of,
     log_option,
@@ -436,7 +437,7 @@ def validate(path: str) -> None:
         click.echo("not checked: best practices of the archive; pip install nwbinspector")
 
 
-for command in (recover, config_command, completion_command):
+for command in (analyse, recover, config_command, completion_command):
     cli.add_command(command)
 
 

@@ -15,7 +15,7 @@ from nwb_migvis.analysis.context import Clock, Context
 from nwb_migvis.analysis.edits import SessionEdits, planned_edits
 from nwb_migvis.analysis.latents import SessionLatents, encode_session, fit_sessions, latents_of
 from nwb_migvis.analysis.sessions import Sessions
-from nwb_migvis.analysis.state import HOW, STEPS, StudyState
+from nwb_migvis.analysis.state import StudyState, study_lines
 from nwb_migvis.config import Config, GroupConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
@@ -78,6 +78,11 @@ class Study:
         return self._state.context.clock.seconds
 
     @property
+    def sessions(self) -> Sessions:
+        """The sessions side by side, with their stimuli, labels and design."""
+        return self._state.sessions
+
+    @property
     def has_images(self) -> bool:
         """Whether a session holds pixels, without which nothing is synthesized."""
         return bool(self._state.sessions.pictured)
@@ -99,12 +104,15 @@ class Study:
 
     def run(self) -> Results | list[Results]:
         """Take every step that the sessions allow, with new networks; return the results."""
+        self._state.check_analyses()
         self.fit_latents()
         if self.has_images:
             self.train_prior()
             self.train_critic()
             self.edit()
         self.measure()
+        for name in self.config.analyses:
+            self.compute(name)
         return self.results
 
     # Latents
@@ -126,7 +134,11 @@ class Study:
         return self._take_latents(latents)
 
     def use_latents(
-        self, latents: LatentModel | np.ndarray | xr.DataArray | Sequence[Any], *, groups: Any = None
+        self,
+        latents: LatentModel | np.ndarray | xr.DataArray | Sequence[Any],
+        *,
+        groups: Any = None,
+        split: np.ndarray | None = None,
     ) -> Any:
         """Use latents from elsewhere instead of fitting them.
 
@@ -138,6 +150,8 @@ class Study:
             stability are not measured. One per session, where there are several.
         groups : sequence of GroupConfig, optional
             The groups of an array's latents; one group `given` where it is None. A model knows its own.
+        split : numpy.ndarray of str, shape (n_stimuli,), optional
+            "train", "validation" or "test" for each stimulus of all sessions; drawn where it is None.
 
         Returns
         -------
@@ -157,7 +171,8 @@ class Study:
         encoded = []
         with self._state.step() as context:
             labels = sessions.labels(self.config)
-            split = sessions.split(self.config, context.rng("split"))
+            if split is None:
+                split = sessions.split(self.config, context.rng("split"))
             for i, (given, session) in enumerate(zip(each, sessions.sessions, strict=True)):
                 model = given_model(given, session, groups)
                 own_labels = sessions.labels_of(i, labels)
@@ -410,23 +425,7 @@ class Study:
         return self._each(write_study(self._state.sessions, self.assembled(), out, **where))
 
     def __repr__(self) -> str:
-        sessions, done = self._state.sessions, self._state.done
-        units = ", ".join(str(session.sizes["unit"]) for session in sessions.sessions)
-        lines = [
-            f"Study {self.name!r}: {len(sessions)} session{'s' if len(sessions) > 1 else ''} "
-            f"({', '.join(name or 'in memory' for name in sessions.names)})",
-            f"  {units} units, {sessions.stimuli.sizes['stimulus']} stimuli"
-            f"{'' if self.has_images else ', no pixels'}",
-            f"  preset {self.config.preset}, seed {self.config.seed}, {self.config.device}",
-            f"  done: {', '.join(done) or 'nothing yet'}",
-        ]
-        if "latents" in done:
-            lines.append(f"  {self._state.need('latents', to='print')[0].groups!r}")
-        steps = STEPS if self.has_images else ("latents", "evidence")
-        missing = next((step for step in steps if step not in done), None)
-        if missing:
-            lines.append(f"  next: {HOW[missing]}")
-        return "\n".join(lines)
+        return "\n".join(study_lines(self.name, self._state))
 
     def _repr_html_(self) -> str:
         from html import escape

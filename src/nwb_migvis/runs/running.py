@@ -18,6 +18,7 @@ from nwb_migvis.extras import MODELS, require
 from nwb_migvis.files import as_path
 from nwb_migvis.plain import plain
 from nwb_migvis.read import read_session, read_sessions
+from nwb_migvis.registry import ANALYSES
 from nwb_migvis.results import Results
 from nwb_migvis.runs.destinations import choose_destinations, output_paths
 from nwb_migvis.store import Destination, fingerprint, reserve, write_results
@@ -157,6 +158,8 @@ def run_sources(
     check_prior(config)
     check_features(config.critic)
     open_judges(config)
+    for analysis in config.analyses:
+        ANALYSES[analysis]  # refuses an unknown name before the work
     fingerprints = [fingerprint(source) for source in sources]
     with clock.of("reading"):
         alone = len(sources) == 1
