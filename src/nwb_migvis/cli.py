@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from nwb_migvis.cli_analyse import analyse
 from nwb_migvis.cli_files import dandi, export, reproduce_edits, validate
 from nwb_migvis.cli_options import (
     config_of,
@@ -366,7 +367,16 @@ def _draw(paths: tuple[str, ...], name: str | None, *, out: str, images: str | N
     click.echo(f"drew {figure}" if figure else absent)
 
 
-for command in (dandi, reproduce_edits, export, validate, recover, config_command, completion_command):
+for command in (
+    analyse,
+    dandi,
+    reproduce_edits,
+    export,
+    validate,
+    recover,
+    config_command,
+    completion_command,
+):
     cli.add_command(command)
 
 

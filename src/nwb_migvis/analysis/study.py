@@ -78,9 +78,9 @@ class Study:
         return self._state.context.clock.seconds
 
     @property
-    def sessions(self) -> tuple[xr.Dataset, ...]:
-        """The sessions, as they were given."""
-        return tuple(self._state.sessions.sessions)
+    def sessions(self) -> Sessions:
+        """The sessions side by side, with their stimuli, labels and design."""
+        return self._state.sessions
 
     @property
     def has_images(self) -> bool:
@@ -110,12 +110,15 @@ class Study:
         after : callable, optional
             Called after each step with its name: "latents", "prior", "critic", "edits", "evidence".
         """
+        self._state.check_analyses()
         ways = (self.fit_latents, self.train_prior, self.train_critic, self.edit, self.measure)
         take = dict(zip(STEPS, ways, strict=True))
         for step in self._state.steps:
             take[step]()
             if after is not None:
                 after(step)
+        for name in self.config.analyses:
+            self.compute(name)
         return self.results
 
     # Latents
@@ -137,7 +140,11 @@ class Study:
         return self._take_latents(latents)
 
     def use_latents(
-        self, latents: LatentModel | np.ndarray | xr.DataArray | Sequence[Any], *, groups: Any = None
+        self,
+        latents: LatentModel | np.ndarray | xr.DataArray | Sequence[Any],
+        *,
+        groups: Any = None,
+        split: np.ndarray | None = None,
     ) -> Any:
         """Use latents from elsewhere instead of fitting them.
 
@@ -149,6 +156,8 @@ class Study:
             stability are not measured. One per session, where there are several.
         groups : sequence of GroupConfig, optional
             The groups of an array's latents; one group `given` where it is None. A model knows its own.
+        split : numpy.ndarray of str, shape (n_stimuli,), optional
+            "train", "validation" or "test" for each stimulus of all sessions; drawn where it is None.
 
         Returns
         -------
@@ -168,7 +177,8 @@ class Study:
         encoded = []
         with self._state.step() as context:
             labels = sessions.labels(self.config)
-            split = sessions.split(self.config, context.rng("split"))
+            if split is None:
+                split = sessions.split(self.config, context.rng("split"))
             for i, (given, session) in enumerate(zip(each, sessions.sessions, strict=True)):
                 model = given_model(given, session, groups)
                 own_labels = sessions.labels_of(i, labels)

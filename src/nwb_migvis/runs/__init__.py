@@ -1,5 +1,6 @@
 """From files to files: the composition root."""
 
+from nwb_migvis.runs.analysing import analyse
 from nwb_migvis.runs.archive import archive_findings, lay_out
 from nwb_migvis.runs.fetching import fetched_file
 from nwb_migvis.runs.from_sorting import SortedSource, run_sorting
@@ -15,6 +16,7 @@ __all__ = [
     "Models",
     "Reproduction",
     "SortedSource",
+    "analyse",
     "archive_findings",
     "fetched_file",
     "finding_lines",
