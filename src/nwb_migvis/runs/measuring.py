@@ -94,8 +94,10 @@ def compare(
     session = with_missing_counts(measured if is_read else read_session(measured, **reading))
     shown = pictures_shown(session, results, stimuli=stimuli)
     seen = _Seen(session, shown, results)
+    _check_real(seen)
+    index = units_by_id(session, results.units) if match == "ids" else None
     first, why = _first_means(path, results)
-    index = _units(seen, first, match=match, why=why)
+    index = _units_by_responses(seen, first, why=why) if index is None else index
     average = seen.average_of(index)
     cells, gains = _latent_evidence(model.encode(average)[0], seen, config)
     units, notes = _unit_table(seen, first, index, seed=config.seed)
@@ -122,6 +124,11 @@ class _Seen:
     session: xr.Dataset
     shown: Showing
     results: Results
+
+    @property
+    def source(self) -> str:
+        """What messages call the session."""
+        return str(self.session.attrs.get("source", "the session"))
 
     @property
     def is_shared(self) -> np.ndarray:
@@ -175,13 +182,20 @@ def _first_means(path: Path, results: Results) -> tuple[np.ndarray | None, str]:
     return mean[stimuli], ""
 
 
-def _units(seen: _Seen, first: np.ndarray | None, *, match: str, why: str) -> np.ndarray:
+def _check_real(seen: _Seen) -> None:
+    """Refuse a session that showed too few held-out real images of the run."""
+    if (n := int(seen.is_shared.sum())) < MIN_REAL:
+        raise MigvisError(
+            f"{seen.source}: found {n} held-out real images of run {seen.results.name!r}; expected at least "
+            f"{MIN_REAL}; show the real images that export-stimuli writes beside the edits"
+        )
+
+
+def _units_by_responses(seen: _Seen, first: np.ndarray | None, *, why: str) -> np.ndarray:
     """Return the measured unit of each unit of the run, -1 for none."""
     from nwb_migvis.evidence.same_units import MIN_IMAGES, match_by_responses
 
-    source = seen.session.attrs.get("source", "the session")
-    if match == "ids":
-        return units_by_id(seen.session, seen.results.units)
+    source = seen.source
     if first is None:
         raise MigvisError(f"{source}: units cannot be matched by their responses: {why}; match them by id")
     real = seen.shown.real
@@ -213,12 +227,6 @@ def _latent_evidence(encoded: np.ndarray, seen: _Seen, config: Config) -> tuple[
     first = groups.split(latents["mean"].values.astype(np.float64) / scale)
     now = groups.split(encoded.astype(np.float64) / scale)
     shared = seen.is_shared
-    if shared.sum() < MIN_REAL:
-        raise MigvisError(
-            f"{seen.session.attrs.get('source', 'the session')}: found {int(shared.sum())} held-out real "
-            f"images of run {results.name!r}; expected at least {MIN_REAL}; show the real images that "
-            "export-stimuli writes beside the edits"
-        )
     real: dict[str, Latents] = {}
     for group in groups.names:
         later = np.full(first[group].shape, np.nan)

@@ -62,7 +62,8 @@ def pictures_shown(session: xr.Dataset, results: Results, *, stimuli: str | Path
     """
     names = [str(name) for name in session["stimulus"].values]
     files = dict(zip(names, names, strict=True)) | _renamed(stimuli)
-    row = {_bare(files[name]): i for i, name in reversed(list(enumerate(names)))}
+    was_shown = set(session["stimulus_index"].values.tolist())
+    row = {_bare(files[name]): i for i, name in enumerate(names) if i in was_shown}
     edits = results.synthesized
     of_edits = edit_files(edits, np.arange(edits.sizes["edit"]))
     ids = [str(name) for name in results.latents["stimulus"].values]
