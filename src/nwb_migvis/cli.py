@@ -28,7 +28,9 @@ from nwb_migvis.cli_options import (
 )
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.first_steps import FIRST, Commands, completion_command, config_command
+from nwb_migvis.next_session import compare_command, export_stimuli_command
 from nwb_migvis.recovering import recover
+from nwb_migvis.simulating import simulate
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -96,23 +98,6 @@ def demo(out: str, seed: int, train_prior: bool, no_report: bool, quiet: bool) -
 
     _set_quiet(quiet)
     run_demo(Path(out), seed=seed, train_prior=train_prior, report=not no_report, say=click.echo)
-
-
-@cli.command()
-@click.argument("path", type=click.Path())
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--n-stimuli", type=int, help="Images in the session.")
-@click.option("--n-repeats", type=int, help="Presentations of each image.")
-@click.option("--size", "size_px", type=int, help="Side of the images, in pixels.")
-@click.option("--overwrite", is_flag=True)
-def simulate(path: str, **options: Any) -> None:
-    """Write a ground-truth session to PATH: rendered objects and a population with planted groups."""
-    from nwb_migvis.extras import SIMULATION, require
-    from nwb_migvis.simulate import simulate_session
-
-    require(SIMULATION, what="a simulation")
-    written = simulate_session(path, **{key: value for key, value in options.items() if value is not None})
-    click.echo(f"wrote {written}")
 
 
 @cli.command()
@@ -376,6 +361,9 @@ for command in (
     recover,
     config_command,
     completion_command,
+    simulate,
+    export_stimuli_command,
+    compare_command,
 ):
     cli.add_command(command)
 

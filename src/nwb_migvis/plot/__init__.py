@@ -8,6 +8,7 @@ from nwb_migvis.plot.analyses import analysis
 from nwb_migvis.plot.axes import COLUMN_IN, PAGE_IN, style
 from nwb_migvis.plot.evidence import decoding, dose, selectivity, transfer, variance, verdicts
 from nwb_migvis.plot.images import Pair, edit, edits, pairs, traversal
+from nwb_migvis.plot.measured import draw_measured, measured_transfer, measured_units
 from nwb_migvis.plot.population import latents, loadings, predicted, reliability, training
 
 FIGURES = (
@@ -37,10 +38,13 @@ __all__ = [
     "analysis",
     "decoding",
     "dose",
+    "draw_measured",
     "edit",
     "edits",
     "latents",
     "loadings",
+    "measured_transfer",
+    "measured_units",
     "pairs",
     "predicted",
     "reliability",

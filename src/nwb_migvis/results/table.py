@@ -285,7 +285,7 @@ def number(value: float) -> str:
 
 
 def stars(p: float) -> str:
-    """Return a star for p below 0.05, two below 0.01, three below 0.001."""
+    """Return the stars of a p- or q-value: below 0.05, 0.01 and 0.001."""
     return next((mark for limit, mark in _MARKS if p < limit), "")
 
 
