@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -18,7 +17,6 @@ from nwb_migvis.cli_options import (
     config_of,
     log_option,
     memory_option,
-    next_command,
     reading_arguments,
     reading_options,
     sorting_arguments,
@@ -26,6 +24,7 @@ from nwb_migvis.cli_options import (
 )
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.first_steps import FIRST, Commands, completion_command, config_command
+from nwb_migvis.inspecting import inspect_command
 from nwb_migvis.recovering import recover
 
 
@@ -111,26 +110,6 @@ def simulate(path: str, **options: Any) -> None:
     require(SIMULATION, what="a simulation")
     written = simulate_session(path, **{key: value for key, value in options.items() if value is not None})
     click.echo(f"wrote {written}")
-
-
-@cli.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
-@reading_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@memory_option
-def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Say what would be read from FILE: layout, units, presentations, images, labels."""
-    from nwb_migvis.evidence.design import design_notes
-    from nwb_migvis.read import describe, inspect_session
-
-    contents = inspect_session(
-        paths[0] if len(paths) == 1 else list(paths), remark=design_notes, **reading_arguments(options)
-    )
-    if as_json:
-        click.echo(json.dumps(contents, indent=2))
-        return
-    click.echo(describe(contents))
-    click.echo(f"next: {next_command(paths, options)}")
 
 
 @cli.command()
@@ -438,7 +417,7 @@ def validate(path: str) -> None:
         click.echo("not checked: best practices of the archive; pip install nwbinspector")
 
 
-for command in (recover, config_command, completion_command):
+for command in (inspect_command, recover, config_command, completion_command):
     cli.add_command(command)
 
 
