@@ -12,6 +12,7 @@ import click
 
 from nwb_migvis.cli_options import (
     memory_option,
+    network_option,
     next_command,
     reading_arguments,
     reading_options,
@@ -30,6 +31,7 @@ from nwb_migvis.plain import Json
 @click.option(
     "--estimate/--no-estimate", default=True, help="Whether to estimate time and memory of a run here."
 )
+@network_option
 @memory_option
 def inspect_command(paths: tuple[str, ...], as_json: bool, estimate: bool, **options: Any) -> None:
     """Say what would be read from PATH: layout, units, presentations, images, labels; and what a run takes.

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nwb_migvis.alongside import stop_if_asked
 from nwb_migvis.errors import MigvisError, printable
 
 T = TypeVar("T")
@@ -231,6 +232,7 @@ class Bar(Iterator[T]):
         self._began: float | None = None
 
     def __next__(self) -> T:
+        stop_if_asked()
         now = time.perf_counter()
         if _timed is not None and self._began is not None:
             _timed.setdefault(self._what, []).append(now - self._began)

@@ -402,9 +402,7 @@ class Study:
         """
         return self._state.assembled(self.name)
 
-    def write(
-        self, out: str | Path | None = None, *, in_place: bool = False, overwrite: bool = False
-    ) -> Path | list[Path]:
+    def write(self, out: str | Path | None = None, **where: bool) -> Path | list[Path]:
         """Write the results into a copy of each session's file.
 
         Parameters
@@ -412,8 +410,9 @@ class Study:
         out : path, optional
             The file to write, with several sessions an existing folder; a sibling `NAME_migvis.nwb` where it
             is None.
-        in_place, overwrite
-            As for `run`.
+        **where
+            `in_place`, `overwrite` and `results_only`, as for `run`. Of a session that was read at an address
+            only the results can be written.
 
         Raises
         ------
@@ -422,7 +421,6 @@ class Study:
         """
         from nwb_migvis.analysis.writing import write_study
 
-        where = {"in_place": in_place, "overwrite": overwrite}
         return self._each(write_study(self._state.sessions, self.assembled(), out, **where))
 
     def __repr__(self) -> str:

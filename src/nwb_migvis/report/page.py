@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 
 from nwb_migvis.errors import MigvisError, printable
 from nwb_migvis.extras import REPORT, require
-from nwb_migvis.files import as_path
 from nwb_migvis.plot.axes import short_name
 from nwb_migvis.plot.recorded import extremes, numbers, table
 from nwb_migvis.read.places import Recording, read_recording
@@ -24,6 +22,8 @@ from nwb_migvis.report.rendering import render, write_text
 from nwb_migvis.report.sentences import claims, part_rows
 from nwb_migvis.results import Results
 from nwb_migvis.results.table import group_table
+from nwb_migvis.sources import Source as Origin
+from nwb_migvis.sources import Unreachable, as_source
 from nwb_migvis.store import read_results
 
 MOST_LATENT_CHARTS = 24
@@ -36,7 +36,7 @@ class Source:
 
     Attributes
     ----------
-    path : Path
+    path : Path, or another source
     results : Results
     recording : Recording
     images : dict of str to numpy.ndarray, or None
@@ -45,22 +45,22 @@ class Source:
         Of the images in the session.
     """
 
-    path: Path
+    path: Origin
     results: Results
     recording: Recording
     images: dict[str, np.ndarray] | None
     image_shape: tuple[int, ...] | None
 
 
-def report_path(path: str | Path, name: str = "migvis") -> Path:
+def report_path(path: str | Origin, name: str = "migvis") -> Path:
     """Return where the page of a run goes when nothing else is said: beside its file."""
-    path = Path(path)
+    path = as_source(path, what="file")
     run = "" if name == "migvis" else f"_{name.replace('/', '_')}"
     return path.with_name(f"{path.stem}{run}_report.html")
 
 
 def write_report(
-    paths: str | Path | Sequence[str | Path],
+    paths: str | Origin | Sequence[str | Origin],
     name: str | None = None,
     *,
     out: str | Path | None = None,
@@ -92,10 +92,10 @@ def write_report(
         If a file cannot be read or the page cannot be written there.
     """
     require(REPORT, what="a report")
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    given = list(paths) if isinstance(paths, Sequence) and not isinstance(paths, str) else [paths]
     if not given:
         raise MigvisError("found 0 files; expected one or more that `run` wrote; give their paths")
-    read = [as_path(path, what="file") for path in given]
+    read = [as_source(path, what="file") for path in given]
     first = read_results(read[0], name)
     out = report_path(read[0], first.name) if out is None else Path(out)
     if out.suffix not in (".html", ".htm") or not out.parent.is_dir() or out.is_dir():
@@ -234,16 +234,20 @@ def _made(results: Results) -> dict[str, str]:
     return {key: short_name(value, 500) for key, value in said.items() if value not in (None, "")}
 
 
-def _source(path: Path, results: Results, images: str | Path | None) -> Source:
+def _source(path: Origin, results: Results, images: str | Path | None) -> Source:
     recording, shown, shape = Recording(), None, None
-    with contextlib.suppress(MigvisError):
+    try:
         recording = read_recording(path)
+    except Unreachable:
+        raise
+    except MigvisError:
+        pass  # the page then says nothing of it
     edits = results.synthesized
     if edits.sizes["edit"]:
         try:
             session = read_shown(path, results, images=images)
-        except MigvisError:
-            if images is not None:
+        except MigvisError as error:
+            if images is not None or isinstance(error, Unreachable):
                 raise
         else:
             shape = session["image"].shape[1:]

@@ -17,12 +17,13 @@ from nwb_migvis.analysis.study import Study
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
-from nwb_migvis.files import as_path
 from nwb_migvis.plain import plain
 from nwb_migvis.progress import stage, working
 from nwb_migvis.read import read_session, read_sessions
 from nwb_migvis.results import Results
 from nwb_migvis.runs.destinations import choose_destinations, output_paths
+from nwb_migvis.runs.fetching import Fetched, fetched
+from nwb_migvis.sources import RemoteFile, Source, as_source
 from nwb_migvis.store import Destination, fingerprint, reserve, write_results
 
 STAGES = ("reading", "latents", "prior", "critic", "edits", "further fits", "evidence", "writing")
@@ -32,7 +33,7 @@ After = Callable[[str, Study], None]
 
 
 def run(
-    source: str | Path | Sequence[str | Path],
+    source: str | Source | Sequence[str | Source],
     *,
     out: str | Path | None = None,
     in_place: bool = False,
@@ -47,9 +48,12 @@ def run(
     Parameters
     ----------
     source : path or sequence of paths
-        NWB sessions. Several are fitted together: one latent space, with results for each.
+        NWB sessions, or their addresses (`dandi://...`, `https://...`, `s3://...`). Several are fitted
+        together: one latent space, with results for each. A session at an address is fetched whole, unless
+        only the results are written.
     out : path, optional
-        File to write, with several sessions an existing folder; a sibling `NAME_migvis.nwb` where it is None.
+        File to write, with several sessions an existing folder. Where it is None, a sibling
+        `NAME_migvis.nwb`; of a session at an address, in the current folder.
     in_place : bool
         Write the results back under the source's own path (atomically, keeping `NAME.nwb.bak`).
     name : str
@@ -74,11 +78,11 @@ def run(
         For anything that the user can fix: in the file, the options, or the installation. Destinations
         are checked before any work is done.
     """
-    paths: list[str | Path]
+    paths: list[str | Source]
     if isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
         paths, is_list = list(source), True
     else:
-        paths, is_list = [as_path(source, what="source")], False
+        paths, is_list = [as_source(source, what="source")], False
     destination = Destination(out=out, in_place=in_place, overwrite=overwrite, results_only=results_only)
     written = run_files(paths, destination, name=name, config=config, **reading)
     results = [result for _, result in written]
@@ -86,7 +90,7 @@ def run(
 
 
 def run_files(
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Source],
     destination: Destination,
     *,
     name: str = "migvis",
@@ -95,21 +99,19 @@ def run_files(
     **reading: Any,
 ) -> list[tuple[Path, Results]]:
     """Do what `run` does for a list of sessions, and say where the results of each were written."""
-    sources = [as_path(path, what="source") for path in paths]
+    sources = [as_source(path, what="source") for path in paths]
     if config is not None and not isinstance(config, Config):
         raise MigvisError(
             f"config is {config!r:.80}; expected a Config: Config.from_dict makes one of nested dicts"
         )
     for source in sources:
-        if source.is_dir():
+        if isinstance(source, Path) and source.is_dir():
             raise MigvisError(
                 f"{source} is a folder; expected an NWB file; for a sorting that SpikeInterface saved there, "
                 "give --presentations CSV, --images DIR, and --into SESSION.nwb or --metadata FILE.toml"
             )
-    with reserve(*output_paths(sources, destination)):
-        return run_sources(
-            sources, destination, name=name, config=config or Config(), reading=reading, after=after
-        )
+    with fetched(sources, destination) as found, reserve(*output_paths(found.sources, found.destination)):
+        return run_sources(found, name=name, config=config or Config(), reading=reading, after=after)
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,7 @@ class Origin:
 
 
 def run_sources(
-    sources: Sequence[Path],
-    destination: Destination,
+    found: Fetched,
     *,
     name: str,
     config: Config,
@@ -142,9 +143,8 @@ def run_sources(
 
     Parameters
     ----------
-    sources : sequence of Path
-    where : Destination
-        The results go.
+    found : Fetched
+        The sessions, and where the results go.
     name : str
         Of the run.
     config : Config
@@ -166,7 +166,10 @@ def run_sources(
 
     started = datetime.now(UTC)
     clock = Clock()
-    destinations = choose_destinations(sources, destination, name=name, expected_bytes=2 * MAX_PRIOR_BYTES)
+    sources = found.sources
+    destinations = choose_destinations(
+        sources, found.destination, name=name, expected_bytes=2 * MAX_PRIOR_BYTES
+    )
     check_device(config)
     check_prior(config)
     check_features(config.critic)
@@ -176,7 +179,7 @@ def run_sources(
         with clock.of("reading"):
             alone = len(sources) == 1
             sessions = [read_session(sources[0], **reading)] if alone else read_sessions(sources, **reading)
-            digests = [] if origin else [digest_of(source) for source in sources]
+            digests = [] if origin else [provenance_of(source, found.addresses) for source in sources]
         study = Study(sessions, config, name=name, clock=clock)
         study.run(after=None if after is None else lambda step: after(step, study))
         how = {**reading, **(origin.reading if origin else {})}
@@ -202,9 +205,16 @@ def _read_as(reading: Mapping[str, Any], session: xr.Dataset) -> dict[str, Any]:
     return given | {"window_s": list(session.attrs["window_s"])}
 
 
+def provenance_of(source: Source, addresses: Mapping[Path, RemoteFile]) -> dict[str, str]:
+    """Return what the provenance says of a session, with its address where it was fetched."""
+    own = digest_of(source)
+    remote = addresses.get(source) if isinstance(source, Path) else None
+    return own if remote is None else {**remote.provenance(), **own}
+
+
 def _write_all(
     finished: Sequence[tuple[Results, dict[str, bytes]]],
-    sources: Sequence[Path],
+    sources: Sequence[Source],
     destinations: Sequence[Mapping[str, Any]],
     fingerprints: Sequence[tuple[int, ...]],
 ) -> list[tuple[Path, Results]]:
