@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from nwb_migvis.cli_files import dandi, export, reproduce_edits, validate
+from nwb_migvis.cli_files import compare, dandi, export, reproduce_edits, validate
 from nwb_migvis.cli_options import (
     config_of,
     log_option,
@@ -346,6 +346,7 @@ def _draw(paths: tuple[str, ...], name: str | None, *, out: str, images: str | N
 
 COMMANDS = (
     inspect_command,
+    compare,
     dandi,
     reproduce_edits,
     export,
