@@ -6,6 +6,7 @@ Each takes `Results` first and draws into `ax`, or into a figure of its own. `re
 
 from nwb_migvis.plot.analyses import analysis
 from nwb_migvis.plot.axes import COLUMN_IN, PAGE_IN, style
+from nwb_migvis.plot.comparing import side_by_side
 from nwb_migvis.plot.evidence import decoding, dose, selectivity, transfer, variance, verdicts
 from nwb_migvis.plot.images import Pair, edit, edits, pairs, traversal
 from nwb_migvis.plot.measured import draw_measured, measured_transfer, measured_units
@@ -49,6 +50,7 @@ __all__ = [
     "predicted",
     "reliability",
     "selectivity",
+    "side_by_side",
     "style",
     "training",
     "transfer",
