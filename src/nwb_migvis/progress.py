@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nwb_migvis.alongside import stop_if_asked
 from nwb_migvis.errors import MigvisError, printable
 
 T = TypeVar("T")
@@ -216,6 +217,7 @@ class Bar(Iterator[T]):
         self._what, self._bar, self._items = what, bar, iter(bar)
 
     def __next__(self) -> T:
+        stop_if_asked()
         return next(self._items)
 
     def show_loss(self, step: int, loss: float) -> None:

@@ -129,10 +129,11 @@ def torch_settings(config: Config) -> Iterator[int]:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Let numpy and torch use one thread: for many small operations the second costs more than it helps.
+def one_thread() -> Iterator[int]:
+    """Let numpy and torch use one thread, and yield how many torch had.
 
-    Where other processes use the cores, each operation waits for the slower of its threads.
+    For many small operations a second thread costs more than it helps. Where other processes use the cores,
+    each operation waits for the slower of its threads.
     """
     import torch
     from threadpoolctl import threadpool_limits
@@ -141,7 +142,7 @@ def one_thread() -> Iterator[None]:
     try:
         torch.set_num_threads(1)
         with threadpool_limits(1, user_api="blas"):
-            yield
+            yield n_threads
     finally:
         torch.set_num_threads(n_threads)
 
