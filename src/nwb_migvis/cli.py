@@ -139,6 +139,13 @@ def demo(out: str, seed: int, train_prior: bool, no_report: bool, quiet: bool) -
     is_flag=True,
     help="Write a small file of results, with subject and session and without the recording.",
 )
+@click.option(
+    "--backend",
+    type=click.Choice(["hdf5", "zarr"]),
+    default="hdf5",
+    show_default=True,
+    help="What to write: an HDF5 file, or a Zarr folder NAME_migvis.nwb.zarr.",
+)
 @click.option("--remove", metavar="NAME", help="Only remove the run of this name from PATH, or from a copy.")
 @click.option("--no-report", is_flag=True, help="Do not write a page about the results beside them.")
 @log_option
@@ -180,7 +187,7 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
             )
         ]
     else:
-        keys = ("out", "in_place", "overwrite", "results_only")
+        keys = ("out", "in_place", "overwrite", "results_only", "backend")
         destination = Destination(**{key: options[key] for key in keys})
         done = run_files(paths, destination, name=name, config=config, **reading)
     for written, results in done:

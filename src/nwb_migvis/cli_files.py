@@ -79,12 +79,7 @@ def reproduce_edits(path: str, name: str | None, images: str | None) -> None:
     """Make the stored edits again from FILE alone, and say how far they differ."""
     from nwb_migvis.runs import reproduce
 
-    done = reproduce(path, name, images=images)
-    click.echo(
-        f"{done.n_made} of {done.n_edits} edits made again: {done.n_different} differ, by at most "
-        f"{done.largest_difference} of 255 gray levels"
-        + (f" ({', '.join(done.different_methods)})" if done.different_methods else "")
-    )
+    click.echo(reproduce(path, name, images=images))
 
 
 @click.command()
