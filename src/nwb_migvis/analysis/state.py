@@ -20,6 +20,7 @@ from nwb_migvis.plain import Json
 from nwb_migvis.results import Results
 
 if TYPE_CHECKING:
+    from nwb_migvis.analysis.latents import SessionLatents
     from nwb_migvis.analysis.networks import Pictures
     from nwb_migvis.synthesis.editing.batch import EditNetworks
     from nwb_migvis.synthesis.editing.request import EditRequest
@@ -59,6 +60,30 @@ class StudyState:
     def done(self) -> list[str]:
         """Steps that were taken."""
         return [step for step in STEPS if step in self._made]
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Steps that these sessions allow, in order: without pixels nothing is learned of images."""
+        return STEPS if self.sessions.pictured else ("latents", "evidence")
+
+    def describe(self, name: str) -> str:
+        """Return what a study of this name is and has done, and what comes next."""
+        sessions, done = self.sessions, self.done
+        units = ", ".join(str(session.sizes["unit"]) for session in sessions.sessions)
+        lines = [
+            f"Study {name!r}: {len(sessions)} session{'s' if len(sessions) > 1 else ''} "
+            f"({', '.join(name or 'in memory' for name in sessions.names)})",
+            f"  {units} units, {sessions.stimuli.sizes['stimulus']} stimuli"
+            f"{'' if sessions.pictured else ', no pixels'}",
+            f"  preset {self.config.preset}, seed {self.config.seed}, {self.config.device}",
+            f"  done: {', '.join(done) or 'nothing yet'}",
+        ]
+        if "latents" in done:
+            lines.append(f"  {self._made['latents'][0].groups!r}")
+        missing = next((step for step in self.steps if step not in done), None)
+        if missing:
+            lines.append(f"  next: {HOW[missing]}")
+        return "\n".join(lines)
 
     @contextmanager
     def step(self) -> Iterator[Context]:
@@ -104,6 +129,16 @@ class StudyState:
         """Refuse settings that ask for an analysis that these sessions do not allow."""
         for name in self.config.analyses:
             checked_analysis(name, self.sessions, self.config)
+
+    def take_latents(self, latents: list[SessionLatents]) -> None:
+        """Keep latents, and put their groups and the kind of their model into the settings."""
+        from nwb_migvis.latents.protocol import kind_of_model
+
+        used = replace(self.config.latents, groups=tuple(latents[0].model.groups))
+        if latents[0].knows_responses:
+            used = replace(used, model=kind_of_model(latents[0].model))
+        self.set_config(latents=used)
+        self.take("latents", latents)
 
     def take_prior(self, prior: Prior, pictures: Pictures) -> None:
         """Keep a prior with the images at its size."""
@@ -235,27 +270,16 @@ class StudyState:
             ]
         return self._made["assembled"]
 
+    def so_far(self, name: str) -> list[Results]:
+        """Return latents and edits of each session, of which nothing is measured."""
+        from nwb_migvis.analysis.assembling import unmeasured
+
+        latents = self.need("latents", to="show what there is")
+        return [
+            unmeasured(name, session, own, edits, context=self.context)
+            for session, own, edits in zip(self.sessions.sessions, latents, self.edits, strict=True)
+        ]
+
     def _with_analyses(self, one: tuple[Results, dict[str, bytes]]) -> tuple[Results, dict[str, bytes]]:
         results, weights = one
         return replace(results, analyses=dict(self._analyses)), weights
-
-
-def study_lines(name: str, state: StudyState) -> list[str]:
-    """Return a study in a few lines: its sessions, what is done, and what comes next."""
-    sessions, done = state.sessions, state.done
-    units = ", ".join(str(session.sizes["unit"]) for session in sessions.sessions)
-    lines = [
-        f"Study {name!r}: {len(sessions)} session{'s' if len(sessions) > 1 else ''} "
-        f"({', '.join(own or 'in memory' for own in sessions.names)})",
-        f"  {units} units, {sessions.stimuli.sizes['stimulus']} stimuli"
-        f"{'' if sessions.pictured else ', no pixels'}",
-        f"  preset {state.config.preset}, seed {state.config.seed}, {state.config.device}",
-        f"  done: {', '.join(done) or 'nothing yet'}",
-    ]
-    if "latents" in done:
-        lines.append(f"  {state.need('latents', to='print')[0].groups!r}")
-    steps = STEPS if sessions.pictured else ("latents", "evidence")
-    missing = next((step for step in steps if step not in done), None)
-    if missing:
-        lines.append(f"  next: {HOW[missing]}")
-    return lines

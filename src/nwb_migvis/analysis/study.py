@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from nwb_migvis.analysis.context import Clock, Context
 from nwb_migvis.analysis.edits import SessionEdits, planned_edits
-from nwb_migvis.analysis.latents import SessionLatents, encode_session, fit_sessions, latents_of
+from nwb_migvis.analysis.latents import encode_session, fit_sessions, latents_of
 from nwb_migvis.analysis.sessions import Sessions
-from nwb_migvis.analysis.state import StudyState, study_lines
-from nwb_migvis.config import Config, GroupConfig
+from nwb_migvis.analysis.state import STEPS, StudyState
+from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
 
@@ -78,8 +78,13 @@ class Study:
         return self._state.context.clock.seconds
 
     @property
-    def sessions(self) -> Sessions:
-        """The sessions side by side, with their stimuli, labels and design."""
+    def sessions(self) -> tuple[xr.Dataset, ...]:
+        """The sessions, as they were given."""
+        return tuple(self._state.sessions.sessions)
+
+    @property
+    def joined(self) -> Sessions:
+        """The same side by side, with stimuli, labels and design."""
         return self._state.sessions
 
     @property
@@ -102,15 +107,21 @@ class Study:
         """The critic so far."""
         return self._state.need("critic", to="show it")
 
-    def run(self) -> Results | list[Results]:
-        """Take every step that the sessions allow, with new networks; return the results."""
+    def run(self, *, after: Callable[[str], None] | None = None) -> Results | list[Results]:
+        """Take every step that the sessions allow, with new networks; return the results.
+
+        Parameters
+        ----------
+        after : callable, optional
+            Called after each step with its name: "latents", "prior", "critic", "edits", "evidence".
+        """
         self._state.check_analyses()
-        self.fit_latents()
-        if self.has_images:
-            self.train_prior()
-            self.train_critic()
-            self.edit()
-        self.measure()
+        ways = (self.fit_latents, self.train_prior, self.train_critic, self.edit, self.measure)
+        take = dict(zip(STEPS, ways, strict=True))
+        for step in self._state.steps:
+            take[step]()
+            if after is not None:
+                after(step)
         for name in self.config.analyses:
             self.compute(name)
         return self.results
@@ -131,7 +142,8 @@ class Study:
         """
         with self._state.step() as context:
             latents = fit_sessions(self._state.sessions, context)
-        return self._take_latents(latents)
+        self._state.take_latents(latents)
+        return self._each(latents)
 
     def use_latents(
         self,
@@ -179,7 +191,8 @@ class Study:
                 encoded.append(
                     encode_session(model, session, split=split[sessions.rows[i]], labels=own_labels)
                 )
-        return self._take_latents(encoded)
+        self._state.take_latents(encoded)
+        return self._each(encoded)
 
     def latents_of(self, session: xr.Dataset, *, like: int = 0) -> xr.Dataset:
         """Encode new trials, another window or another session of the same units.
@@ -216,7 +229,7 @@ class Study:
         """
         from nwb_migvis.analysis.networks import obtain_prior, start_of
 
-        with self._state.step() as context:
+        with self._state.step() as context, context.clock.of("prior"):
             start = start_of(self.config)
             pictures = self._state.pictures(start)
             prior = obtain_prior(pictures, start, context)
@@ -329,7 +342,7 @@ class Study:
             return self._state.edit_by_name(EditRequest(**request), session)
         latents = self._state.need("latents", to="edit")
         edits = [SessionEdits() for _ in latents]
-        with self._state.step() as context:
+        with self._state.step() as context, context.clock.of("edits"):
             pictures, samples = self._state.pictures(), self._state.samples()
             for i in self._state.sessions.pictured:
                 own = planned_edits(self._state.stimuli(i), latents[i], self._state.networks(), context)
@@ -359,8 +372,7 @@ class Study:
         with self._state.step() as context:
             evidence = gather_evidence(self._state.sessions, latents, self._state.edits, context, seen=seen)
         self._state.take("evidence", evidence)
-        tables: list[pd.DataFrame] = [own.groups for own in evidence]
-        return self._each(tables)
+        return self._each([own.groups for own in evidence])
 
     def compute(self, name: str) -> Any:
         """Compute a further analysis, by the name that it is registered under.
@@ -391,6 +403,11 @@ class Study:
         """
         return self._each([results for results, _ in self.assembled()])
 
+    @property
+    def so_far(self) -> Any:
+        """Latents and edits so far: `Results` of which nothing is measured; a list for several sessions."""
+        return self._each(self._state.so_far(self.name))
+
     def assembled(self) -> list[tuple[Results, dict[str, bytes]]]:
         """Return for each session its results, and safetensors bytes of the networks by name.
 
@@ -401,9 +418,7 @@ class Study:
         """
         return self._state.assembled(self.name)
 
-    def write(
-        self, out: str | Path | None = None, *, in_place: bool = False, overwrite: bool = False
-    ) -> Path | list[Path]:
+    def write(self, out: str | Path | None = None, **where: bool) -> Path | list[Path]:
         """Write the results into a copy of each session's file.
 
         Parameters
@@ -411,8 +426,9 @@ class Study:
         out : path, optional
             The file to write, with several sessions an existing folder; a sibling `NAME_migvis.nwb` where it
             is None.
-        in_place, overwrite
-            As for `run`.
+        **where
+            `in_place`, `overwrite` and `results_only`, as for `run`. Of a session that was read at an address
+            only the results can be written.
 
         Raises
         ------
@@ -421,27 +437,13 @@ class Study:
         """
         from nwb_migvis.analysis.writing import write_study
 
-        where = {"in_place": in_place, "overwrite": overwrite}
         return self._each(write_study(self._state.sessions, self.assembled(), out, **where))
 
     def __repr__(self) -> str:
-        return "\n".join(study_lines(self.name, self._state))
+        return self._state.describe(self.name)
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         return f"<pre>{escape(repr(self))}</pre>"
-
-    def _take_latents(self, latents: list[SessionLatents]) -> Any:
-        from nwb_migvis.latents.protocol import kind_of_model
-
-        groups: tuple[GroupConfig, ...] = tuple(latents[0].model.groups)
-        used = replace(self.config.latents, groups=groups)
-        if latents[0].knows_responses:
-            used = replace(used, model=kind_of_model(latents[0].model))
-        self._state.set_config(latents=used)
-        self._state.take("latents", latents)
-        return self._each(latents)
 
     def _each(self, values: Sequence[Any]) -> Any:
         return values[0] if self._one else list(values)

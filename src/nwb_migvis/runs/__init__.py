@@ -2,6 +2,7 @@
 
 from nwb_migvis.runs.analysing import analyse
 from nwb_migvis.runs.archive import archive_findings, lay_out
+from nwb_migvis.runs.fetching import fetched_file
 from nwb_migvis.runs.from_sorting import SortedSource, run_sorting
 from nwb_migvis.runs.models import Models, load_models
 from nwb_migvis.runs.more_edits import Changes, synthesize_more, write_further
@@ -17,6 +18,7 @@ __all__ = [
     "SortedSource",
     "analyse",
     "archive_findings",
+    "fetched_file",
     "finding_lines",
     "lay_out",
     "load_models",
