@@ -87,18 +87,18 @@ def test_needs_of_an_analysis_are_named(registered, need, message):
 def test_conditions_hold_of_sessions_that_have_what_is_needed():
     session = mock_session().assign_coords(location=("unit", ["V4"] * 12 + ["IT"] * 12))
     config = tiny_config(companions={"areas": "location", "windows_s": [[0.07, 0.12]]})
-    sessions = Study(session, config).sessions
+    sessions = Study(session, config).joined
     for check in CONDITIONS.values():
         check("mine", sessions, config)
     with pytest.raises(MigvisError, match=r"found \['V4'\] in 'location'.*two or more areas"):
-        CONDITIONS["areas"]("mine", Study(session.isel(unit=slice(12)), config).sessions, config)
+        CONDITIONS["areas"]("mine", Study(session.isel(unit=slice(12)), config).joined, config)
     with pytest.raises(MigvisError, match="found 120 presentations of 120 images"):
-        CONDITIONS["repeats"]("mine", Study(mock_session(n_repeats=1), config).sessions, config)
+        CONDITIONS["repeats"]("mine", Study(mock_session(n_repeats=1), config).joined, config)
     with pytest.raises(MigvisError, match="found no labels"):
         bare = session.drop_vars(
             [n for n, c in session.coords.items() if c.dims == ("stimulus",) and n != "stimulus"]
         )
-        CONDITIONS["labels"]("mine", Study(bare, config).sessions, config)
+        CONDITIONS["labels"]("mine", Study(bare, config).joined, config)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_layers_of_a_network_are_those_that_judges_see():
     network = open_image_network("efficientnet-lite0", model="", path="", sha256="")
     layers = describe_layers(network, images)
     assert list(layers) == [f"stage {i}" for i in range(1, 8)]
-    np.testing.assert_allclose(layers["stage 6"], open_describer("efficientnet-lite0")(images), atol=1e-5)
+    np.testing.assert_allclose(layers["stage 6"], open_describer("efficientnet-lite0")(images), atol=1e-3)
     one = SimpleNamespace(module=network.module, size_px=112, mean=network.mean, std=network.std)
     colour = np.repeat(images[..., None], 3, axis=-1)
-    np.testing.assert_allclose(describe_layers(one, colour)["stage 2"], layers["stage 2"], atol=1e-5)
+    np.testing.assert_allclose(describe_layers(one, colour)["stage 2"], layers["stage 2"], atol=1e-3)

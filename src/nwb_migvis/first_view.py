@@ -61,9 +61,7 @@ class FirstView:
         if self._page is not None:
             is_measured = stage == "evidence"  # the last version is about to be written
             so_far = None if study is None or is_measured else study.so_far
-            self._page.after(
-                stage, so_far, images=None if study is None else study.sessions.sessions[0]["image"]
-            )
+            self._page.after(stage, so_far, images=None if study is None else study.sessions[0]["image"])
 
     @contextmanager
     def stopping(self) -> Iterator[None]:

@@ -193,6 +193,8 @@ ANALYSES: Registry[Any] = Registry(
     needs=("needs", "compute"),
     builtin={
         "retrieval": "nwb_migvis.companions.retrieval:Retrieval",
+        "dimension": "nwb_migvis.companions.dimension:Dimension",
+        "states": "nwb_migvis.companions.states:States",
     },
 )
 """Further analyses of a study: `nwb_migvis.analysis.further.FurtherAnalysis`."""

@@ -20,6 +20,7 @@ from nwb_migvis.plain import Json
 from nwb_migvis.results import Results
 
 if TYPE_CHECKING:
+    from nwb_migvis.analysis.latents import SessionLatents
     from nwb_migvis.analysis.networks import Pictures
     from nwb_migvis.synthesis.editing.batch import EditNetworks
     from nwb_migvis.synthesis.editing.request import EditRequest
@@ -128,6 +129,16 @@ class StudyState:
         """Refuse settings that ask for an analysis that these sessions do not allow."""
         for name in self.config.analyses:
             checked_analysis(name, self.sessions, self.config)
+
+    def take_latents(self, latents: list[SessionLatents]) -> None:
+        """Keep latents, and put their groups and the kind of their model into the settings."""
+        from nwb_migvis.latents.protocol import kind_of_model
+
+        used = replace(self.config.latents, groups=tuple(latents[0].model.groups))
+        if latents[0].knows_responses:
+            used = replace(used, model=kind_of_model(latents[0].model))
+        self.set_config(latents=used)
+        self.take("latents", latents)
 
     def take_prior(self, prior: Prior, pictures: Pictures) -> None:
         """Keep a prior with the images at its size."""

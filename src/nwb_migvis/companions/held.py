@@ -103,7 +103,7 @@ class Held:
 
 def held_sessions(study: Study) -> list[Held]:
     """Return the sessions of a study that has latents."""
-    sessions, config = study.sessions, study.config
+    sessions, config = study.joined, study.config
     latents = study.latents if isinstance(study.latents, list) else [study.latents]
     design, seed = sessions.design(config), stage_seeds(config.seed)["evidence"]
     return [
@@ -118,7 +118,7 @@ def each_session(study: Study, measure: Callable[[Held], xr.Dataset]) -> xr.Data
         parts = [measure(held) for held in held_sessions(study)]
     if len(parts) == 1:
         return parts[0]
-    names = pd.Index(study.sessions.names, name="session")
+    names = pd.Index(study.joined.names, name="session")
     together = xr.concat(parts, dim=names, join="outer", combine_attrs="override")
     return together.assign_attrs(parts[0].attrs)
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from nwb_migvis.networks.describing import EFFICIENTNET_PX
-from nwb_migvis.networks.efficientnet_lite import EfficientNetLite0
+from nwb_migvis.networks.efficientnet_lite import EfficientNetLite0, for_inference
 from nwb_migvis.networks.image_networks import ImageNetwork
 from nwb_migvis.networks.pooling import grid_average
 
@@ -37,6 +37,7 @@ def describe_layers(
     """
     module = network.module.to(device).eval()
     is_efficientnet = isinstance(module, EfficientNetLite0)
+    module = for_inference(module) if isinstance(module, EfficientNetLite0) else module
     size_px = EFFICIENTNET_PX if is_efficientnet else network.size_px
     mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (network.mean, network.std))
     layers: dict[str, list[np.ndarray]] = {}

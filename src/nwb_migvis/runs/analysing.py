@@ -86,7 +86,7 @@ def analyse(
     config = replace(config, analyses=(), companions=replace(config.companions, **(changes or {})))
     destination: dict[str, Any] = {"out": where.out, "in_place": where.in_place, "overwrite": where.overwrite}
     check_destination(path, **destination, name=results.name, replace_run=True)
-    study = study_of(path, results, weights, config, reading)
+    study = study_of(path, results, weights=weights, config=config, reading=reading)
     made = {one: canonical_analysis(one, study.compute(one)) for one in chosen}
     together = {**results.analyses, **made}
     log = [*results.provenance.get("further_analyses", ()), _record(list(made), config)]
@@ -107,6 +107,7 @@ def analyse(
 def study_of(
     path: Path,
     results: Results,
+    *,
     weights: Mapping[str, bytes],
     config: Config,
     reading: Mapping[str, Any],
