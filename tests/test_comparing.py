@@ -57,3 +57,22 @@ def test_one_run_is_not_a_comparison():
     results = read_results(FROZEN, "migvis")
     with pytest.raises(MigvisError, match="of different names"):
         compare_runs([results, results])
+
+
+def test_runs_are_side_by_side_in_a_table_and_a_figure(call, tmp_path):
+    pytest.importorskip("matplotlib")
+    comparison = compare_runs(FROZEN)
+    wide = comparison.side_by_side()
+    assert list(wide.index) == ["pose", "category", "free_1", "free"]
+    assert list(wide.columns) == ["migvis", "second"]
+    explained = read_results(FROZEN, "second").groups["variance_explained"]["category"]
+    assert wide.loc["category", "second"] == explained and np.isnan(wide.loc["pose", "second"])
+    with pytest.raises(MigvisError, match="did you mean 'decoding'"):
+        comparison.side_by_side("decodin")
+    out = tmp_path / "compared.svg"
+    code, printed, errors = call("compare-runs", FROZEN, "--out", out)
+    assert (code, errors) == (0, "") and out.stat().st_size > 5_000
+    assert "settings that differ" in printed and "latents.n_steps" in printed
+    assert printed.splitlines()[0] == "variance_explained"
+    code, _, errors = call("compare-runs", FROZEN, "--out", tmp_path / "compared.xyz")
+    assert code == 1 and "another path" in errors

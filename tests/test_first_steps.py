@@ -161,11 +161,14 @@ def test_bars_are_nested_where_somebody_watches(monkeypatch, capsys):
             assert words in shown
 
 
-def test_an_inspection_ends_with_the_command_to_type(call, session):
+def test_an_inspection_ends_with_the_command_to_type(call, session, monkeypatch):
+    monkeypatch.setitem(PRESETS, "quick", tiny_config())
     code, printed, errors = call("inspect", session, "--window", "0.1", "0.2", "--allow-long-window")
     assert (code, errors) == (0, "")
     command = f"next: nwb-migvis run {session} --window 0.1 0.2 --allow-long-window"
-    assert printed.splitlines()[-1] == command
+    *_, estimate, last = printed.splitlines()
+    assert last == command
+    assert re.match(r"run here: (some \d+ s and \d\.\d GB of memory|not estimated: )", estimate)
 
 
 def test_a_quoted_date_says_what_to_remove(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import replace
 
@@ -112,7 +113,30 @@ def test_an_analyzer_without_its_recording_asks_for_its_start(home, call):
     assert "--t-start" in errors
     assert not (home / "never.nwb").exists()
     code, _, errors = call("inspect", home / "raw.nwb", "--t-start", 3)
-    assert code == 2
+    assert code == 1 and "--presentations" in errors
+
+
+def test_a_folder_of_sorted_units_is_inspected_before_a_run(home, call):
+    code, printed, errors = call("inspect", home / "analyzer")
+    assert (code, errors) == (0, "")
+    lines = dict(line.split(maxsplit=1) for line in printed.splitlines()[:-1])
+    assert lines["units"] == "5" and lines["clock"].startswith("unknown") and "snr (" in lines["columns"]
+    assert printed.splitlines()[-1].startswith(
+        f"next: nwb-migvis inspect {home / 'analyzer'} --presentations"
+    )
+    asked = ("--presentations", home / "p.csv", "--images", home / "images", "--t-start", 0)
+    query = ("--unit-query", "snr > -1", "--where", "correct")
+    code, printed, errors = call("inspect", home / "analyzer", *asked, *query, "--no-estimate")
+    assert (code, errors) == (0, ""), errors
+    assert "sorting (presentations)" in printed and "area (numeric, 40 values)" in printed
+    assert "archive" not in printed
+    *_, last = printed.splitlines()
+    assert last.startswith(f"next: nwb-migvis run {home / 'analyzer'} --") and "--t-start 0" in last
+    code, printed, _ = call("inspect", home / "analyzer", "--json")
+    contents = json.loads(printed)
+    assert code == 0 and contents["n_units"] == 5 and contents["has_recording"] is False
+    code, _, errors = call("inspect", home / "images")
+    assert code == 1 and "expected a folder that it saved" in errors
 
 
 def test_units_and_results_into_a_copy_of_a_session(home, call):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -13,13 +12,13 @@ from typing import Any
 
 import click
 
-from nwb_migvis.cli_files import dandi, export, reproduce_edits, validate
+from nwb_migvis.cli_analyse import analyse
+from nwb_migvis.cli_files import compare_runs, dandi, export, reproduce_edits, validate
 from nwb_migvis.cli_options import (
     config_of,
     log_option,
     memory_option,
     network_option,
-    next_command,
     reading_arguments,
     reading_options,
     sorting_arguments,
@@ -27,7 +26,10 @@ from nwb_migvis.cli_options import (
 )
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.first_steps import FIRST, Commands, completion_command, config_command
+from nwb_migvis.inspecting import inspect_command
+from nwb_migvis.next_session import compare_command, export_stimuli_command
 from nwb_migvis.recovering import recover
+from nwb_migvis.simulating import simulate
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -95,44 +97,6 @@ def demo(out: str, seed: int, train_prior: bool, no_report: bool, quiet: bool) -
 
     _set_quiet(quiet)
     run_demo(Path(out), seed=seed, train_prior=train_prior, report=not no_report, say=click.echo)
-
-
-@cli.command()
-@click.argument("path", type=click.Path())
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--n-stimuli", type=int, help="Images in the session.")
-@click.option("--n-repeats", type=int, help="Presentations of each image.")
-@click.option("--size", "size_px", type=int, help="Side of the images, in pixels.")
-@click.option("--overwrite", is_flag=True)
-def simulate(path: str, **options: Any) -> None:
-    """Write a ground-truth session to PATH: rendered objects and a population with planted groups."""
-    from nwb_migvis.extras import SIMULATION, require
-    from nwb_migvis.simulate import simulate_session
-
-    require(SIMULATION, what="a simulation")
-    written = simulate_session(path, **{key: value for key, value in options.items() if value is not None})
-    click.echo(f"wrote {written}")
-
-
-@cli.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
-@reading_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@network_option
-@memory_option
-def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Say what would be read from FILE: layout, units, presentations, images, labels."""
-    from nwb_migvis.evidence.design import design_notes
-    from nwb_migvis.read import describe, inspect_session
-
-    contents = inspect_session(
-        paths[0] if len(paths) == 1 else list(paths), remark=design_notes, **reading_arguments(options)
-    )
-    if as_json:
-        click.echo(json.dumps(contents, indent=2))
-        return
-    click.echo(describe(contents))
-    click.echo(f"next: {next_command(paths, options)}")
 
 
 @cli.command()
@@ -373,7 +337,22 @@ def _draw(paths: tuple[str, ...], name: str | None, *, out: str, images: str | N
     click.echo(f"drew {figure}" if figure else absent)
 
 
-for command in (dandi, reproduce_edits, export, validate, recover, config_command, completion_command):
+COMMANDS = (
+    inspect_command,
+    analyse,
+    compare_runs,
+    dandi,
+    reproduce_edits,
+    export,
+    validate,
+    recover,
+    config_command,
+    completion_command,
+    simulate,
+    export_stimuli_command,
+    compare_command,
+)
+for command in COMMANDS:
     cli.add_command(command)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,6 +33,40 @@ def dandi(paths: tuple[str, ...], folder: str, results_only: bool, overwrite: bo
     if findings:
         raise MigvisError(f"{folder}: dandi validate found faults; expected none; correct them and run again")
     click.echo(f"{folder}: valid by dandi validate")
+
+
+@click.command("compare-runs")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
+@click.option("--out", type=click.Path(), metavar="PNG|PDF|SVG", help="Figure to write.")
+@memory_option
+def compare_runs(paths: tuple[str, ...], out: str | None) -> None:
+    """Set runs side by side: all runs of one FILE (other windows, areas, settings), or those of several.
+
+    `run --in-place --name early --window 0.05 0.1` adds a run to a file.
+    """
+    from nwb_migvis.analysis import comparing
+    from nwb_migvis.store import read_results
+
+    if len(paths) == 1:
+        comparison = comparing.compare_runs(paths[0])
+    else:
+        names = [Path(path).stem for path in paths]
+        comparison = comparing.compare_runs([read_results(path) for path in paths], names)
+    click.echo(comparison.table())
+    if out is not None:
+        click.echo(f"wrote {_draw_comparison(comparison.side_by_side(), out)}")
+
+
+def _draw_comparison(table: Any, out: str) -> str:
+    from nwb_migvis import plot
+
+    with plot.style():
+        figure: Any = plot.side_by_side(table, label="fraction of the repeatable variance").figure
+        try:
+            figure.savefig(out)
+        except (OSError, ValueError) as error:
+            raise MigvisError(f"{out}: {error}; give --out another path, such as compared.png") from None
+    return out
 
 
 @click.command(name="reproduce")

@@ -196,7 +196,7 @@ def sorting_arguments(paths: tuple[str, ...], options: dict[str, Any]) -> dict[s
         ("stimulus", "the image is in the column 'stimulus' of the presentations"),
         ("channel_order", "it is about images stored in an NWB file"),
     ):
-        if options[key]:
+        if options.get(key):
             raise MigvisError(f"found --{key.replace('_', '-')} with --presentations; {why}; omit it")
     return of_sorting
 
@@ -220,7 +220,7 @@ def next_command(paths: tuple[str, ...], options: dict[str, Any]) -> str:
             words.append("--merge-repeats" if value else "--no-merge-repeats")
         elif value is True:
             words.append(f"--{name}")
-        elif value not in (None, False):
+        elif value is not None and value is not False:
             words += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
     return printable(shlex.join(words))
 

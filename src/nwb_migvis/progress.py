@@ -26,6 +26,8 @@ _UNSAID = ("reading",)
 _open: list[str] = []
 """Stages that are under way, the outermost first."""
 _work: Work | None = None
+_timed: dict[str, list[float]] | None = None
+"""Seconds of each step by what is done, where they are timed."""
 
 _curves: list[dict[str, Any]] = []
 
@@ -189,6 +191,18 @@ def keeping_curves(curves: dict[str, Any]) -> Iterator[None]:
         _curves.pop()
 
 
+@contextmanager
+def timing() -> Iterator[dict[str, list[float]]]:
+    """Time every step of what would show a bar, in silence; yield the seconds of each, by what is done."""
+    global _quiet, _log, _say, _timed
+    before = _quiet, _log, _say, _timed
+    _quiet, _log, _say, _timed = True, None, None, {}
+    try:
+        yield _timed
+    finally:
+        _quiet, _log, _say, _timed = before
+
+
 def note_curve(what: str, steps: list[int], losses: list[float]) -> None:
     """Hand over the losses of a training on the validation stimuli."""
     if _curves and steps:
@@ -215,10 +229,16 @@ class Bar(Iterator[T]):
     ) -> None:
         bar = _tqdm(iterable, desc=what, total=total, unit=unit, disable=_silent(), leave=False)
         self._what, self._bar, self._items = what, bar, iter(bar)
+        self._began: float | None = None
 
     def __next__(self) -> T:
         stop_if_asked()
-        return next(self._items)
+        now = time.perf_counter()
+        if _timed is not None and self._began is not None:
+            _timed.setdefault(self._what, []).append(now - self._began)
+        item = next(self._items)
+        self._began = time.perf_counter()
+        return item
 
     def show_loss(self, step: int, loss: float) -> None:
         """Show the current loss beside the bar, and note it."""

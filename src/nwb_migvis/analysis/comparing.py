@@ -13,7 +13,7 @@ import xarray as xr
 
 from nwb_migvis.errors import MigvisError, shown
 from nwb_migvis.groups import LatentGroups
-from nwb_migvis.plain import Json
+from nwb_migvis.plain import Json, nearest
 from nwb_migvis.results import Results
 from nwb_migvis.store import list_runs, read_results
 
@@ -50,6 +50,35 @@ class Comparison:
     groups: pd.DataFrame
     similarity: xr.DataArray
     settings: pd.DataFrame
+
+    def side_by_side(self, column: str = "variance_explained") -> pd.DataFrame:
+        """Return one column of the groups with a row per group and a column per run, NaN where one lacks it.
+
+        Raises
+        ------
+        MigvisError
+            If no run has the column.
+        """
+        if column not in self.groups:
+            names = nearest(column, map(str, self.groups.columns))
+            raise MigvisError(f"found column {column!r}; expected one of {names}")
+        groups, runs = (dict.fromkeys(self.groups.index.get_level_values(of)) for of in ("group", "run"))
+        each = {run: self.groups.xs(run, level="run")[column].reindex(list(groups)) for run in runs}
+        return pd.DataFrame(each).rename_axis(index="group", columns="run")
+
+    def table(self) -> str:
+        """Return variance, decoding and verdict of each group in every run, and what differs, as text."""
+        parts = []
+        for column in ("variance_explained", "decoding", "verdict"):
+            if column in self.groups:
+                wide = self.side_by_side(column)
+                if column == "verdict":
+                    wide = wide.map(lambda text: str(text).partition(":")[0] if text == text else "")
+                parts.append(f"{column}\n{wide.to_string(na_rep='-', float_format='{:.3f}'.format)}")
+        if len(self.settings):
+            rows = [f"{key}: {' | '.join(map(str, row))}" for key, *row in self.settings.itertuples()]
+            parts.append("\n".join(["settings that differ", *rows]))
+        return "\n\n".join("\n".join(map(shown, part.splitlines())) for part in parts)
 
     def __repr__(self) -> str:
         runs = list(dict.fromkeys(self.groups.index.get_level_values("run")))

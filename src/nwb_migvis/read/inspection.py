@@ -205,8 +205,9 @@ def _list(contents: Json) -> str:
         "window": f"{contents['window_s'][0]:g} to {contents['window_s'][1]:g} s",
         "median rate": f"{contents['median_rate_hz']:.2f} Hz",
         "reliability": _number(contents["reliability"]),
-        "archive": "; ".join(contents.get("archive", ())) or "holds what DANDI asks for",
     }
+    if "archive" in contents:
+        lines["archive"] = "; ".join(contents["archive"]) or "holds what DANDI asks for"
     width = max(map(len, lines))
     text = [f"{name:<{width}}  {text}" for name, text in lines.items()]
     return "\n".join([*text, *(f"note: {note}" for note in contents.get("notes", ()))])

@@ -21,6 +21,9 @@ _MOST_PX = 512
 _MOST_PLACES = 1000
 """Images in a figure: each takes milliseconds and memory."""
 
+_IMAGE_IN, _HEAD_IN, _FOOT_IN = 1.0, 0.5, 0.5
+"""Sides of an image and heights of a group's titles and of the caption, inches."""
+
 _CAPTION = (
     "Rows are the first pairs that the seed drew, successes and failures alike. A prior trained for minutes\n"
     "leaves objects rough: believe the numbers before the pictures."
@@ -83,22 +86,63 @@ def draw_edits(
         )
     stimuli, are_real = _stimuli(path, results, pairs, images)
     first = "source" if are_real else "rebuilt"
+    size = dose["image"].shape[1:3]
+    shape = (len(groups), len(pairs), len(strengths) + 2)
     with mpl.rc_context({"font.size": 8}):
-        n_columns = len(strengths) + 2
-        figure = Figure(figsize=(2 * (1.0 * n_columns + 0.4), 0.5 * len(groups) * (len(pairs) + 0.45) + 0.9))
-        panels = figure.subfigures(-(-len(groups) // 2), 2, squeeze=False).ravel()
+        figure, panels, foot = _panels(Figure, shape)
         for panel, group in zip(panels, groups, strict=False):
-            panel.suptitle(_title(results, group), x=0.02, ha="left", parse_math=False)
+            panel.text(
+                0.01,
+                1 - 0.04 / _height_in(shape),
+                _title(results, group),
+                fontweight="bold",
+                va="top",
+                parse_math=False,
+            )
             rows = _rows(
                 dose.isel(edit=np.flatnonzero(dose["group"].values == group)), pairs, strengths, stimuli
             )
             _grid(panel, rows, [first, *(f"{s:g} T" for s in strengths), "target"])
-        figure.text(0.02, 0.005, _CAPTION, fontsize=7, va="bottom")
+        foot.text(0.01, 0.5, _CAPTION + _sizes(size, stimuli, are_real), fontsize=7, va="center")
         try:
             figure.savefig(out, dpi=150, bbox_inches="tight", metadata={"Software": None})
         except OSError as error:
             raise MigvisError(f"{out}: {error.strerror}; give another --out") from None
     return out
+
+
+def _height_in(shape: tuple[int, int, int]) -> float:
+    """Return the height of the panel of a group, inches."""
+    return shape[1] * _IMAGE_IN + _HEAD_IN
+
+
+def _panels(kind: Any, shape: tuple[int, int, int]) -> tuple[Any, Any, Any]:
+    """Return a figure, a panel for each group, and the strip below them.
+
+    Parameters
+    ----------
+    kind : type
+        `matplotlib.figure.Figure`.
+    shape : (int, int, int)
+        Groups, rows of a group and images of a row.
+    """
+    across = min(2, shape[0])
+    down = -(-shape[0] // across)
+    height = down * _height_in(shape)
+    figure = kind(figsize=(across * (shape[2] * _IMAGE_IN + 0.2), height + _FOOT_IN))
+    body, foot = figure.subfigures(2, 1, height_ratios=(height, _FOOT_IN))
+    return figure, np.ravel(body.subfigures(down, across, squeeze=False)), foot
+
+
+def _sizes(size: tuple[int, ...], stimuli: dict[str, np.ndarray], are_real: bool) -> str:
+    """Say why edits look coarser than the images beside them."""
+    shown = next((image.shape[:2] for image in stimuli.values()), size)
+    if not are_real or shown == size:
+        return ""
+    return (
+        f"\nEdits have {size[0]} x {size[1]} px, the size that the prior works with (prior.size_px); "
+        f"sources and targets are shown at {shown[0]} x {shown[1]} px."
+    )
 
 
 def _title(results: Results, group: str) -> str:
@@ -146,11 +190,13 @@ def _rows(
 
 def _grid(panel: Any, rows: list[list[np.ndarray | None]], titles: list[str]) -> None:
     axes = panel.subplots(len(rows), len(titles), squeeze=False)
+    top = 1 - _HEAD_IN / (len(rows) * _IMAGE_IN + _HEAD_IN)
+    panel.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=top, wspace=0.06, hspace=0.06)
     for i, row in enumerate(rows):
         for axis, image, title in zip(axes[i], row, titles, strict=True):
             axis.set_axis_off()
             if i == 0:
-                axis.set_title(title)
+                axis.set_title(title, pad=3)
             if image is None:
                 axis.set_box_aspect(1)
             else:

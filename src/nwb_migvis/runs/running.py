@@ -20,6 +20,7 @@ from nwb_migvis.extras import MODELS, require
 from nwb_migvis.plain import plain
 from nwb_migvis.progress import stage, working
 from nwb_migvis.read import read_session, read_sessions
+from nwb_migvis.registry import ANALYSES
 from nwb_migvis.results import Results
 from nwb_migvis.runs.destinations import choose_destinations, output_paths
 from nwb_migvis.runs.fetching import Fetched, fetched
@@ -179,6 +180,8 @@ def run_sources(
     check_prior(config)
     check_features(config.critic)
     open_judges(config)
+    for analysis in config.analyses:
+        ANALYSES[analysis]  # refuses an unknown name before the work
     fingerprints = [fingerprint(source) for source in sources]
     with working(STAGES):
         with clock.of("reading"):
