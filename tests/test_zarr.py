@@ -21,6 +21,7 @@ from nwb_migvis import read_results, read_session
 from nwb_migvis.cli import main
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read import inspect_session
+from nwb_migvis.runs import lay_out
 from nwb_migvis.runs.fetching import fetched
 from nwb_migvis.runs.running import provenance_of
 from nwb_migvis.sources import as_source
@@ -92,6 +93,16 @@ def test_commands_take_a_folder(written, capsys):
             main(words)
         assert stopped.value.code == 0
     assert f"{written}: valid" in capsys.readouterr().out
+
+
+@needs_zarr
+def test_a_folder_is_laid_out_for_the_archive(written, tmp_path):
+    (place,) = lay_out([written], tmp_path)
+    assert place.name.endswith(".nwb.zarr") and list_runs(place) == ["migvis"]
+    assert sorted(path.name for path in place.parent.iterdir()) == [place.name]
+    lay_out([written], tmp_path, overwrite=True)
+    (alone,) = lay_out([written], tmp_path / "alone", results_only=True)
+    assert alone.suffix == ".nwb" and alone.is_file()
 
 
 @needs_zarr
