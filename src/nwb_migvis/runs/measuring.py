@@ -90,8 +90,8 @@ def compare(
     window = results.provenance.get("reading", {}).get("window_s")
     if window and "window_s" not in reading:
         reading |= {"window_s": tuple(window), "allow_long_window": True}
-    is_read = isinstance(measured, xr.Dataset)
-    session = with_missing_counts(measured if is_read else read_session(measured, **reading))
+    read = measured if isinstance(measured, xr.Dataset) else read_session(measured, **reading)
+    session = with_missing_counts(read)
     shown = pictures_shown(session, results, stimuli=stimuli)
     seen = _Seen(session, shown, results)
     _check_real(seen)
@@ -104,7 +104,7 @@ def compare(
     rates = _rates(seen, average)
     about = {
         "source": str(path),
-        "measured": str(session.attrs.get("source", "")) if is_read else str(measured),
+        "measured": str(session.attrs.get("source", "")),
         "window_s": list(session.attrs.get("window_s", ())),
         "match": match,
         "n_edits": int((shown.edit >= 0).sum()),

@@ -273,7 +273,7 @@ def _cast_power(power: float, local: NDArray[np.float64], rays: _Rays) -> None:
     rows = [local[:, i].astype(np.float32)[:, :, None, None] for i in range(3)]
     across = [row[:, 0] * rays.dx + row[:, 1] * rays.dy for row in rows]
 
-    def outside(z: Floats) -> Floats:
+    def outside(z: NDArray[Any]) -> NDArray[Any]:
         return sum(np.abs(u + row[:, 2] * z) ** power for u, row in zip(across, rows, strict=True)) - 1
 
     reach = np.float32(np.abs(np.linalg.inv(local)).sum(axis=(1, 2)).max())
