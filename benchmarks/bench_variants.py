@@ -5,8 +5,9 @@
 
 Settings are chosen on the variants of the use `choose` alone. Per variant and reader: SI_t and SI_strict of
 guided edits; the largest shift of contrast and of edge energy over groups (standard deviations of real
-images); and the Frechet distance of edits from real images, times that between halves of real images. A variant that
-needs a folder which is not given is named and omitted. What is in FOLDER already is read.
+images); and the Frechet distance of edits from real images, times that between halves of real images.
+
+A variant that needs a folder which is not given is named and omitted. What is in FOLDER already is read.
 """
 
 from __future__ import annotations

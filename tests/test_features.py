@@ -15,7 +15,7 @@ from torch import nn
 from nwb_migvis import MigvisError, run, simulate_session, synthesize_more
 from nwb_migvis.config import CriticConfig, PriorConfig, SynthesisConfig
 from nwb_migvis.networks import image_networks
-from nwb_migvis.networks.efficientnet_lite import EfficientNetLite0
+from nwb_migvis.networks.efficientnet_lite import EfficientNetLite0, for_inference
 from nwb_migvis.networks.image_networks import ImageNetwork, open_image_network
 from nwb_migvis.synthesis.critic.features import ImageBody, PriorBody, check_features
 from nwb_migvis.synthesis.critic.model import load_critic
@@ -258,6 +258,21 @@ def test_the_efficientnet_takes_the_weights_of_its_package(monkeypatch, tmp_path
         assert features.shape == (1, 5120)
         assert torch.equal(features, own(x))
         assert network.module.sixth_stage(x[..., :112, :112]).shape == (1, 3072)
+
+
+def test_norms_folded_into_convolutions_give_the_same_features():
+    torch.manual_seed(0)
+    network = EfficientNetLite0().eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.running_var):
+                tensor.uniform_(0.5, 1.5)
+            for tensor in (module.bias.data, module.running_mean):
+                tensor.normal_()
+    fast, x = for_inference(network), torch.randn(2, 3, 64, 64)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fast.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(fast.sixth_stage(x), network.sixth_stage(x), rtol=1e-4, atol=1e-4)
 
 
 def _as_stored(name):

@@ -135,6 +135,30 @@ def test_ctrl_c_says_how_to_go_on(call, monkeypatch):
     assert code == 130 and "with --cache DIR" in errors
     code, _, errors = call("run", "x.nwb", "--cache", "c")
     assert code == 130 and "the same command goes on" in errors
+    monkeypatch.setattr("nwb_migvis.demo.run_demo", interrupt)
+    code, _, errors = call("demo", "--out", "d")
+    assert code == 130 and "give another with --out" in errors
+
+
+def test_bars_are_nested_where_somebody_watches(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_quiet", False)
+    for is_watched in (False, True):
+        monkeypatch.setattr(progress, "is_watched", lambda seen=is_watched: seen)
+        said = []
+        with progress.telling(said.append), progress.working(["latents", "prior", "edits"]):
+            with progress.stage("prior"):
+                bar = progress.progress(range(3), what="diffusion prior")
+                for step in bar:
+                    bar.show_loss(step, 0.5)
+            with progress.stage("edits"):
+                pass
+        shown = capsys.readouterr().err
+        if not is_watched:
+            assert shown == "" and said == ["prior ...", "edits ..."]
+            continue
+        assert said == []
+        for words in ("prior (0 of 3 stages done", "edits (2 of 3 stages done", "diffusion prior: "):
+            assert words in shown
 
 
 def test_an_inspection_ends_with_the_command_to_type(call, session):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nwb_migvis.results import Results
     from nwb_migvis.runs import compare, export_stimuli, load_models, run, synthesize_more
     from nwb_migvis.simulate import simulate_session
+    from nwb_migvis.sources import stream_cache
     from nwb_migvis.store import read_results
 
 _HOME = {
@@ -42,6 +43,7 @@ _HOME = {
     "run": "nwb_migvis.runs",
     "session_from_sorting": "nwb_migvis.read",
     "simulate_session": "nwb_migvis.simulate",
+    "stream_cache": "nwb_migvis.sources",
     "synthesize_more": "nwb_migvis.runs",
 }
 
@@ -63,6 +65,7 @@ __all__ = [
     "run",
     "session_from_sorting",
     "simulate_session",
+    "stream_cache",
     "synthesize_more",
 ]
 

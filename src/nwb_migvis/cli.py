@@ -8,27 +8,29 @@ import os
 import signal
 import sys
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
+from nwb_migvis.cli_analyse import analyse
+from nwb_migvis.cli_files import dandi, export, reproduce_edits, validate
+from nwb_migvis.cli_next import compare_command, export_stimuli_command
 from nwb_migvis.cli_options import (
     config_of,
     log_option,
     memory_option,
+    network_option,
     next_command,
     reading_arguments,
     reading_options,
     sorting_arguments,
     sorting_options,
 )
+from nwb_migvis.cli_simulate import simulate
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.first_steps import FIRST, Commands, completion_command, config_command
-from nwb_migvis.next_session import compare_command, export_stimuli_command
 from nwb_migvis.recovering import recover
-from nwb_migvis.simulating import simulate
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -56,8 +58,10 @@ def main(arguments: list[str] | None = None) -> None:
 def _interrupted(arguments: list[str] | None) -> str:
     """Return what to say after Ctrl-C: how to go on."""
     words = sys.argv[1:] if arguments is None else arguments
-    if not {"run", "demo"} & set(words[:1]):
-        return "interrupted"
+    if words[:1] == ["demo"]:
+        return "interrupted; to start again, remove the demo's folder, or give another with --out"
+    if words[:1] != ["run"]:
+        return "interrupted; nothing was written; the same command starts again"
     if any(word == "--cache" or word.startswith("--cache=") for word in words):
         return "interrupted; nothing was written; the same command goes on from the state in the cache"
     return "interrupted; nothing was written; with --cache DIR a run goes on where it was interrupted"
@@ -100,6 +104,7 @@ def demo(out: str, seed: int, train_prior: bool, no_report: bool, quiet: bool) -
 @click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@network_option
 @memory_option
 def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Say what would be read from FILE: layout, units, presentations, images, labels."""
@@ -160,6 +165,7 @@ def inspect(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
 @click.option("--no-report", is_flag=True, help="Do not write a page about the results beside them.")
 @log_option
 @click.option("--quiet", is_flag=True, help="No progress bars.")
+@network_option
 @memory_option
 def run(paths: tuple[str, ...], **options: Any) -> None:
     """Learn latent groups, synthesize what they encode, and write the results into a copy of PATH.
@@ -271,6 +277,7 @@ def _print_sweep(paths: tuple[str, ...], config: Any, reading: dict[str, Any]) -
     "--batch-size", type=int, help="Images per forward pass; bounds memory. Default: the run's own."
 )
 @click.option("--quiet", is_flag=True, help="No progress bars.")
+@network_option
 @memory_option
 def synthesize(path: str, **options: Any) -> None:
     """Make further edits from the weights stored in FILE, and add them to the results in a new file."""
@@ -281,7 +288,7 @@ def synthesize(path: str, **options: Any) -> None:
     _set_quiet(options["quiet"])
     asked = ("group", "source", "target", "strength", "gamma", "direction", "n", "seed")
     written, results = write_further(
-        Path(path),
+        path,
         EditRequest(**{key: options[key] for key in asked}),
         name=options["name"],
         where=Destination(out=options["out"], in_place=options["in_place"], overwrite=options["overwrite"]),
@@ -310,6 +317,7 @@ def synthesize(path: str, **options: Any) -> None:
 @click.option(
     "--images", type=click.Path(), metavar="DIR", help="Folder of the images, where the file has none."
 )
+@network_option
 @memory_option
 def report(
     paths: tuple[str, ...], name: str | None, out: str | None, csv: str | None, images: str | None
@@ -344,90 +352,18 @@ def _draw(paths: tuple[str, ...], name: str | None, *, out: str, images: str | N
     click.echo(f"drew {figure}" if figure else absent)
 
 
-@cli.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
-@click.argument("folder", type=click.Path(), metavar="DIR")
-@click.option("--results-only", is_flag=True, help="Publish the results without the recordings.")
-@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
-def dandi(paths: tuple[str, ...], folder: str, results_only: bool, overwrite: bool) -> None:
-    """Lay FILE out in DIR as the DANDI archive wants it, and validate DIR where dandi is installed."""
-    from nwb_migvis.runs import archive_findings, lay_out
-
-    for place in lay_out(paths, folder, results_only=results_only, overwrite=overwrite):
-        click.echo(f"wrote {place}")
-    findings = archive_findings(folder)
-    if findings is None:
-        click.echo(f"not validated: dandi is not installed; pip install dandi, then: dandi validate {folder}")
-        return
-    for finding in findings:
-        click.echo(finding)
-    if findings:
-        raise MigvisError(f"{folder}: dandi validate found faults; expected none; correct them and run again")
-    click.echo(f"{folder}: valid by dandi validate")
-
-
-@cli.command(name="reproduce")
-@click.argument("path", type=click.Path(), metavar="FILE")
-@click.option("--name", help="The run, where the file holds several.")
-@click.option("--images", type=click.Path(), metavar="DIR", help="Folder of the images, where FILE has none.")
-@memory_option
-def reproduce_edits(path: str, name: str | None, images: str | None) -> None:
-    """Make the stored edits again from FILE alone, and say how far they differ."""
-    from nwb_migvis.runs import reproduce
-
-    done = reproduce(path, name, images=images)
-    click.echo(
-        f"{done.n_made} of {done.n_edits} edits made again: {done.n_different} differ, by at most "
-        f"{done.largest_difference} of 255 gray levels"
-        + (f" ({', '.join(done.different_methods)})" if done.different_methods else "")
-    )
-
-
-@cli.command()
-@click.argument("path", type=click.Path(), metavar="FILE")
-@click.argument("folder", type=click.Path(), metavar="DIR")
-@click.option("--name", help="The run, where the file holds several.")
-@memory_option
-def export(path: str, folder: str, name: str | None) -> None:
-    """Write the results in FILE into a new DIR: tables as CSV, edits as PNG with a CSV."""
-    from nwb_migvis.store import read_results
-
-    results = read_results(path, name)
-    tables = results.to_tables(folder)
-    images = results.to_images(Path(folder) / "edits") if results.synthesized.sizes["edit"] else []
-    click.echo(f"wrote {len(tables)} tables and {len(images)} images into {folder}")
-
-
-@cli.command()
-@click.argument("path", type=click.Path())
-@memory_option
-def validate(path: str) -> None:
-    """Check a file against the NWB schema, this package's own rules, and nwbinspector where installed."""
-    from nwb_migvis.runs import finding_lines, validate_written
-    from nwb_migvis.store import list_runs
-
-    findings = validate_written(path)
-    for line in finding_lines(findings):
-        click.echo(line)
-    serious = [finding for finding in findings if finding.importance == "error"]
-    if serious:
-        raise MigvisError(
-            f"{path}: {len(serious)} of {len(findings)} findings are errors; fix them and validate again"
-        )
-    runs = ", ".join(list_runs(path))
-    holding = f"results of {runs}" if runs else "no results: `nwb-migvis run` writes them"
-    click.echo(f"{path}: valid" + (f" ({len(findings)} remarks)" if findings else "") + f"; holds {holding}")
-    if find_spec("nwbinspector") is None:
-        click.echo("not checked: best practices of the archive; pip install nwbinspector")
-
-
 for command in (
+    analyse,
+    dandi,
+    reproduce_edits,
+    export,
+    validate,
     simulate,
+    export_stimuli_command,
+    compare_command,
     recover,
     config_command,
     completion_command,
-    export_stimuli_command,
-    compare_command,
 ):
     cli.add_command(command)
 

@@ -13,6 +13,7 @@ import click
 from nwb_migvis.errors import MigvisError, printable
 from nwb_migvis.memory import memory_limit
 from nwb_migvis.progress import telling
+from nwb_migvis.sources.stream import stream_cache as cache_streams
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -97,6 +98,23 @@ def memory_option(command: F) -> F:
             return command(*arguments, **options)
 
     return limited  # type: ignore[return-value]
+
+
+def network_option(command: F) -> F:
+    """Add the option of a folder that keeps what is fetched over the network."""
+
+    @click.option(
+        "--stream-cache",
+        type=click.Path(),
+        metavar="DIR",
+        help="Of a FILE at an address: keep what is fetched in this folder, for later commands.",
+    )
+    @functools.wraps(command)
+    def cached(*arguments: Any, stream_cache: str | None, **options: Any) -> Any:
+        with cache_streams(stream_cache):
+            return command(*arguments, **options)
+
+    return cached  # type: ignore[return-value]
 
 
 def log_option(command: F) -> F:

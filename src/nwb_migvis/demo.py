@@ -9,7 +9,9 @@ from pathlib import Path
 from nwb_migvis.config import Config, GroupConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, REPORT, SIMULATION, require
-from nwb_migvis.report import draw_edits, group_table, write_report
+from nwb_migvis.first_view import FirstView
+from nwb_migvis.report import draw_edits, group_table, report_path, write_report
+from nwb_migvis.results import Results
 from nwb_migvis.runs import run_files
 from nwb_migvis.simulate import simulate_session
 from nwb_migvis.store import Destination, validate_file
@@ -69,7 +71,7 @@ def run_demo(
     train_prior : bool
         Train the prior from scratch instead of using the shipped one.
     report : bool
-        Write a page about the results, and say last where it is.
+        Write a page about the results, and say last where it is. A first version shows the plan, and grows.
     say : callable
         Takes each line that is meant for people.
 
@@ -93,17 +95,13 @@ def run_demo(
     for path in (session, out):
         if path.exists():
             raise MigvisError(f"{path} exists already; remove it, or give another folder with --out")
-    say("1/4 simulating a session of 5,760 images and 160 units ...")
-    simulate_session(session, seed=seed)
-    minutes = "20" if train_prior else "10"
-    say(f"2/4 learning latent groups, training, editing (some {minutes} minutes on two cores) ...")
-    ((_, results),) = run_files(
-        [session], Destination(out=out), config=demo_config(seed, train_prior=train_prior)
-    )
-    say("3/4 validating the file ...")
-    findings = [f for f in validate_file(out, schema=False) if f.importance != "best_practice_suggestion"]
-    if findings:
-        raise MigvisError(f"{out} is not valid: {findings[0].location}: {findings[0].message}")
+    config = demo_config(seed, train_prior=train_prior)
+    view = FirstView(folder, config, page=report_path(out) if report else None)
+    say(f"first look  {view.picture}: the first images and the plan")
+    if report:
+        say(f"page        {report_path(out)}: open it in a browser; it grows until the demo ends")
+    with view.stopping():
+        results = _simulate_and_run(session, out, config, view=view, say=say)
     say("4/4 drawing ...")
     figure = draw_edits(out)
     say("")
@@ -116,3 +114,19 @@ def run_demo(
     if report:
         say(f"report      {write_report(out)}")
     return out
+
+
+def _simulate_and_run(
+    session: Path, out: Path, config: Config, *, view: FirstView, say: Callable[[str], None]
+) -> Results:
+    say("1/4 simulating a session of 5,760 images and 160 units ...")
+    simulate_session(session, seed=config.seed)
+    view.after("simulation")
+    minutes = "10" if config.prior.start else "20"
+    say(f"2/4 learning latent groups, training, editing (some {minutes} minutes on two cores) ...")
+    ((_, results),) = run_files([session], Destination(out=out), config=config, after=view.after)
+    say("3/4 validating the file ...")
+    findings = [f for f in validate_file(out, schema=False) if f.importance != "best_practice_suggestion"]
+    if findings:
+        raise MigvisError(f"{out} is not valid: {findings[0].location}: {findings[0].message}")
+    return results

@@ -10,9 +10,10 @@ MODELS = ("torch", "diffusers", "safetensors", "scipy", "sklearn")
 SIMULATION = ("spikeinterface", "scipy")
 FIGURES = ("matplotlib",)
 REPORT = ("matplotlib", "jinja2")
+REMOTE = ("fsspec", "aiohttp", "s3fs")
 
 
-def require(packages: tuple[str, ...], *, what: str) -> None:
+def require(packages: tuple[str, ...], *, what: str, extra: str = "models") -> None:
     """Raise where a package is missing, naming the extra that brings it.
 
     Parameters
@@ -21,6 +22,8 @@ def require(packages: tuple[str, ...], *, what: str) -> None:
         Import names.
     what : str
         What needs them.
+    extra : str
+        What brings them.
 
     Raises
     ------
@@ -29,6 +32,6 @@ def require(packages: tuple[str, ...], *, what: str) -> None:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise MigvisError(
-            f"{', '.join(missing)} not installed; {what} needs the extra 'models': "
-            "pip install 'nwb-migvis[models]'"
+            f"{', '.join(missing)} not installed; {what} needs the extra {extra!r}: "
+            f"pip install 'nwb-migvis[{extra}]'"
         )

@@ -10,12 +10,20 @@ import stat
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nwb_migvis.errors import MigvisError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class Named(Protocol):
+    """What has a name on this machine or elsewhere: a path, or a file at an address."""
+
+    @property
+    def stem(self) -> str:
+        """Name without its ending."""
 
 
 def as_path(value: Any, *, what: str) -> Path:
@@ -33,7 +41,7 @@ def as_path(value: Any, *, what: str) -> Path:
     raise MigvisError(f"{what} is {value!r:.80}; expected a path (str or pathlib.Path)")
 
 
-def results_name(source: Path) -> str:
+def results_name(source: Named) -> str:
     """Return the name of the file that holds a session's results, beside the session or in a folder.
 
     It is `NAME_migvis.nwb`. Of a session that the DANDI archive named (`sub-1_ses-2_ecephys.nwb`) it is a
@@ -59,7 +67,7 @@ _BEFORE_DESCRIPTION = ("sub", "ses", "tis", "slice", "cell")
 
 
 def check_regular(path: Path, *, what: str) -> None:
-    """Refuse a pipe, a socket or a device: reading one can wait for ever, or never end. Refuse a web address.
+    """Refuse a pipe, a socket or a device: reading one can wait for ever, or never end. Refuse an address.
 
     A path that leads nowhere passes, as does a folder.
 
@@ -85,8 +93,7 @@ def _check_no_address(path: Path, *, what: str) -> None:
     if scheme:
         address = f"{scheme[1]}://{path.as_posix()[scheme.end() :]}"
         raise MigvisError(
-            f"{what} is the address {address}, and reading over the network is not built in yet; expected a "
-            "file on this machine; download it and give its path"
+            f"{what} is the address {address}; expected a file on this machine; download it and give its path"
         )
 
 

@@ -6,12 +6,13 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nwb_migvis.alongside import stop_if_asked
 from nwb_migvis.errors import MigvisError, printable
 
 T = TypeVar("T")
@@ -21,6 +22,10 @@ _say: Callable[[str], None] | None = None
 _log: Path | None = None
 _UNSAID = ("reading",)
 """A file that cannot be read is said in one line and nothing else."""
+
+_open: list[str] = []
+"""Stages that are under way, the outermost first."""
+_work: Work | None = None
 
 _curves: list[dict[str, Any]] = []
 
@@ -91,15 +96,87 @@ def note(text: str) -> None:
         raise MigvisError(f"log {_log}: {error.strerror}; give another --log") from None
 
 
+def open_stage() -> str | None:
+    """Return the outermost stage that is under way, None where there is none."""
+    return _open[0] if _open else None
+
+
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Say that a stage of the work begins, and note how long it took."""
-    note(f"{name} begins")
-    if _say is not None and name not in _UNSAID and not _quiet and not is_watched():
+    """Say that a stage of the work begins, and note how long it took.
+
+    A stage within another one is a part of it: it is noted in the log under both names, and not said.
+    """
+    inside = open_stage()
+    title = name if inside in (None, name) else f"{inside}, {name}"
+    if inside != name:
+        note(f"{title} begins")
+    if inside is None and _say is not None and name not in _UNSAID and not _quiet and not is_watched():
         _say(f"{name} ...")
+    if inside is None and _work is not None:
+        _work.begin(name)
     start = time.perf_counter()
-    yield
-    note(f"{name} took {time.perf_counter() - start:.1f} s")
+    _open.append(name)
+    try:
+        yield
+    finally:
+        _open.pop()
+    if inside != name:
+        note(f"{title} took {time.perf_counter() - start:.1f} s")
+    if inside is None and _work is not None:
+        _work.end(name)
+
+
+class Work:
+    """A bar over the stages of a longer work, above the bars of what is done in each.
+
+    Parameters
+    ----------
+    stages : sequence of str
+        Names in order; those that are omitted are passed over.
+    """
+
+    def __init__(self, stages: Sequence[str]) -> None:
+        self._stages = list(stages)
+        form = "{desc} ({n_fmt} of {total_fmt} stages done, {elapsed}) |{bar}|"
+        self._bar = _tqdm(total=len(stages), desc="starting", bar_format=form, leave=False, disable=_silent())
+
+    def begin(self, name: str) -> None:
+        """Show which stage begins."""
+        self._bar.set_description_str(name)
+
+    def end(self, name: str) -> None:
+        """Show how many stages are done."""
+        if name in self._stages:
+            self._bar.update(self._stages.index(name) + 1 - self._bar.n)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+
+@contextmanager
+def working(stages: Sequence[str]) -> Iterator[None]:
+    """Show a bar over the stages of the work inside the block."""
+    global _work
+    before, _work = _work, Work(stages)
+    try:
+        yield
+    finally:
+        _work.close()
+        _work = before
+
+
+def _silent() -> bool:
+    return _quiet or not is_watched()
+
+
+def _tqdm(*arguments: Any, **options: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # in a notebook without widgets the bar is text
+        from tqdm.auto import tqdm
+
+    return tqdm(*arguments, **options)
 
 
 @contextmanager
@@ -136,15 +213,11 @@ class Bar(Iterator[T]):
     def __init__(
         self, iterable: Iterable[T], *, what: str, total: int | None = None, unit: str = "step"
     ) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # in a notebook without widgets the bar is text
-            from tqdm.auto import tqdm
-
-        disable = _quiet or not is_watched()
-        bar = tqdm(iterable, desc=what, total=total, unit=unit, disable=disable, leave=False)
+        bar = _tqdm(iterable, desc=what, total=total, unit=unit, disable=_silent(), leave=False)
         self._what, self._bar, self._items = what, bar, iter(bar)
 
     def __next__(self) -> T:
+        stop_if_asked()
         return next(self._items)
 
     def show_loss(self, step: int, loss: float) -> None:

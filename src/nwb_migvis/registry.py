@@ -12,7 +12,9 @@ name can be used in settings and on the command line. Built-in entries are loade
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
@@ -69,11 +71,11 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         if name in self._builtin:
             module, _, attribute = self._builtin[name].partition(":")
             return getattr(import_module(module), attribute)
-        point = self._points().get(name)
-        if point is None:
+        if name not in self:
             close = difflib.get_close_matches(name, list(self), n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise MigvisError(f"{self.kind} {name!r} is unknown; expected one of {', '.join(self)}{hint}")
+        point = self._points()[name]
         source = f"{point.value} of the package {point.dist.name if point.dist else '?'}"
         try:
             entry = point.load()
@@ -92,10 +94,13 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         return len(list(iter(self)))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._builtin or name in self._registered or name in self._points()
+        if name in self._builtin or name in self._registered or name in self._points():
+            return True
+        _points_of.cache_clear()  # a package may have been installed since
+        return name in self._points()
 
     def _points(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self.group)}
+        return _points_of(self.group, entry_points, tuple(sys.path))
 
     def _checked(self, name: str, entry: Entry, source: str) -> Entry:
         lacking = [need for need in self.needs if not hasattr(entry, need)]
@@ -105,6 +110,14 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
                 f"{', '.join(lacking)}; expected {', '.join(self.needs)}"
             )
         return entry
+
+
+@lru_cache
+def _points_of(
+    group: str, find: Callable[..., Iterable[EntryPoint]], path: tuple[str, ...]
+) -> dict[str, EntryPoint]:
+    """Return the entry points of a group, by name, of the packages on this path: they are read once."""
+    return {point.name: point for point in find(group=group)}
 
 
 METHODS: Registry[Any] = Registry(
@@ -174,5 +187,12 @@ READERS: Registry[Any] = Registry(
 )
 """Readers of labels from images: `nwb_migvis.evidence.readers.protocol.ReaderFactory`."""
 
-ANALYSES: Registry[Any] = Registry("analysis", "nwb_migvis.analyses", needs=("needs", "compute"), builtin={})
-"""Further analyses of a study: steps that it `needs`, and `compute(study) -> xarray.Dataset`."""
+ANALYSES: Registry[Any] = Registry(
+    "analysis",
+    "nwb_migvis.analyses",
+    needs=("needs", "compute"),
+    builtin={
+        "retrieval": "nwb_migvis.companions.retrieval:Retrieval",
+    },
+)
+"""Further analyses of a study: `nwb_migvis.analysis.further.FurtherAnalysis`."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import xarray as xr
 
 from nwb_migvis.analysis.agreement import agreement_note
@@ -115,6 +116,30 @@ def assemble(
         labels_dataset(latents.labels, session["stimulus"].values),
     )
     return results, weights
+
+
+def unmeasured(
+    name: str, session: xr.Dataset, latents: SessionLatents, edits: SessionEdits, *, context: Context
+) -> Results:
+    """Return the latents and edits of one session as results of which nothing is measured."""
+    stimulus, groups = session["stimulus"].values, latents.groups
+    table = pd.DataFrame(
+        {
+            "first": [part.start for part in groups.slices.values()],
+            "size": [part.stop - part.start for part in groups.slices.values()],
+            "supervised_by": [",".join(group.labels) for group in latents.model.groups],
+        },
+        index=pd.Index(list(groups.slices), name="group"),
+    )
+    return Results(
+        name,
+        table.assign(verdict="not measured: the run goes on"),
+        latents.to_dataset(stimulus),
+        xr.Dataset(coords={"unit": session["unit"].values}),
+        edits.synthesized,
+        provenance={"training": dict(context.clock.curves)},
+        labels=labels_dataset(latents.labels, stimulus),
+    )
 
 
 def _notes(

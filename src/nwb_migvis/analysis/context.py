@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from nwb_migvis import progress
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.plain import Json
+from nwb_migvis.sources import Source, open_hdf5
 
 STAGES = ("split", "latents", "prior", "critic", "pairs", "evidence")
 
@@ -31,11 +31,17 @@ class Clock:
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        """Add the time of what is done inside to a stage, and keep the curves of its trainings."""
+        """Add the time of what is done inside to a stage, and keep the curves of its trainings.
+
+        Within another stage it is a part of that one: its time counts there, and its trainings are
+        repetitions, whose curves are not kept.
+        """
+        outer = progress.open_stage()
         start = time.perf_counter()
-        with progress.stage(stage), progress.keeping_curves(self.curves):
+        with progress.stage(stage), progress.keeping_curves(self.curves if outer in (None, stage) else {}):
             yield
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
+        if outer is None:
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
 
 
 @dataclass(frozen=True)
@@ -123,21 +129,35 @@ def torch_settings(config: Config) -> Iterator[int]:
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Let numpy use one thread: many small matrices wait longer for a second one than it helps."""
+def one_thread() -> Iterator[int]:
+    """Let numpy and torch use one thread, and yield how many torch had.
+
+    For many small operations a second thread costs more than it helps. Where other processes use the cores,
+    each operation waits for the slower of its threads.
+    """
+    import torch
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, user_api="blas"):
-        yield
+    n_threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with threadpool_limits(1, user_api="blas"):
+            yield n_threads
+    finally:
+        torch.set_num_threads(n_threads)
 
 
-def digest_of(path: Path) -> dict[str, str]:
+def digest_of(source: Source) -> dict[str, str]:
     """Return a file's name and the digest of its bytes, with the object id of an NWB file.
 
-    The provenance lists inputs so.
+    Of a file at an address these are the address, and what the archive or server says of it: dandiset,
+    version, asset id, digest. The provenance lists inputs so.
     """
-    with path.open("rb") as file:
-        record = {"path": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-    with contextlib.suppress(OSError), h5py.File(path, "r") as session:
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            record = {"path": source.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    else:
+        record = source.provenance()
+    with contextlib.suppress(OSError), open_hdf5(source) as session:
         record["object_id"] = str(session.attrs.get("object_id", ""))
     return record

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from nwb_migvis.alongside import Pending, alongside
 from nwb_migvis.analysis.agreement import Agreement
 from nwb_migvis.analysis.appearance import describe_edits
-from nwb_migvis.analysis.context import Context, one_blas_thread
+from nwb_migvis.analysis.context import Context, one_thread
 from nwb_migvis.analysis.edits import SessionEdits
 from nwb_migvis.analysis.encoding import EncodingCheck, check_by_encoding
 from nwb_migvis.analysis.judges import open_judges
@@ -35,6 +37,7 @@ from nwb_migvis.results import GROUP_COLUMNS, no_decoding, no_selectivity
 
 if TYPE_CHECKING:
     from nwb_migvis.evidence.readers.protocol import Reader
+    from nwb_migvis.networks.describing import ImageDescriber
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,41 +98,45 @@ def gather_evidence(
     design, n = sessions.design(context.config), len(sessions)
     with context.clock.of("further fits"):
         refits, folds = _further_fits(sessions, context) if knows_responses else ([], [])
-    with context.clock.of("evidence"):
+    with context.clock.of("evidence"), one_thread() as n_threads:
         judges = open_judges(context.config, seen) if any(made.n_edits for made in edits) else {}
-        readers = [
-            fit_edit_readers(own, made, context, judges=judges)
-            for own, made in zip(latents, edits, strict=True)
-        ]
-        encoding = [
-            check_by_encoding(
-                latents[i],
-                edits[i],
-                sessions.sessions[i]["stimulus"].values,
-                context,
-                judges=judges,
-                levels=design[sessions.rows[i]].split,
-            )
-            for i in range(n)
-        ]
-        with one_blas_thread():
-            shared: list[tuple[Mapping[str, Any], ...]] = [()] * n
-            if knows_responses and n > 1:
-                seed = context.seeds["evidence"]
-                agreement = Agreement(sessions, latents, context.config.evidence, seed=seed)
-                shared = [tuple(agreement.records(i)) for i in range(n)]
-            return [
-                _of_session(
-                    sessions.sessions[i],
-                    Fits((latents[i], *(fold[i] for fold in folds)), [refit[i] for refit in refits]),
-                    edits[i],
-                    context,
-                    judged=(readers[i], encoding[i]),
-                    design=design[sessions.rows[i]],
-                    shared_with=shared[i],
+        shared: list[tuple[Mapping[str, Any], ...]] = [()] * n
+        if knows_responses and n > 1:
+            seed = context.seeds["evidence"]
+            agreement = Agreement(sessions, latents, context.config.evidence, seed=seed)
+            shared = [tuple(agreement.records(i)) for i in range(n)]
+        evidence = []
+        for i, (own, made) in enumerate(zip(latents, edits, strict=True)):
+            fit_readers = partial(fit_edit_readers, own, made, context, judges=judges)
+            with alongside(fit_readers, in_thread=n_threads > 1) as readers:
+                fits = Fits((own, *(fold[i] for fold in folds)), [refit[i] for refit in refits])
+                evidence.append(
+                    _of_session(
+                        sessions.sessions[i],
+                        fits,
+                        made,
+                        context,
+                        judges=Judges(judges, readers),
+                        design=design[sessions.rows[i]],
+                        shared_with=shared[i],
+                    )
                 )
-                for i in range(n)
-            ]
+        return evidence
+
+
+@dataclass(frozen=True, eq=False)
+class Judges:
+    """What judges the edits of one session.
+
+    Attributes
+    ----------
+    networks : mapping of str to ImageDescriber
+    readers : Pending
+        Trained on the session's images while other evidence is gathered.
+    """
+
+    networks: Mapping[str, ImageDescriber]
+    readers: Pending[list[Reader]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,13 +170,14 @@ def _of_session(
     edits: SessionEdits,
     context: Context,
     *,
-    judged: tuple[Sequence[Reader], EncodingCheck],
+    judges: Judges,
     design: Design,
     shared_with: tuple[Mapping[str, Any], ...],
 ) -> SessionEvidence:
     """Return the evidence of one session."""
     seed, raw, others = context.seeds["evidence"], fits.folds[0], fits.others
-    readers, encoding = judged
+    stimulus = session["stimulus"].values
+    encoding = check_by_encoding(raw, edits, stimulus, context, judges=judges.networks, levels=design.split)
     setting = setting_of(session, raw.labels, design, context)
     measured = [without_slow_change(fit, setting.order) for fit in fits.folds]
     latents, repeats = measured[0], [repeats_of(fit, setting, context) for fit in measured]
@@ -180,13 +188,14 @@ def _of_session(
         groups["stability"] = seed_stability(raw, others)
     decoding, own = _decoding(latents, design, context)
     groups = _adjusted(groups.join(own))
-    scoring = edit_scoring(session["stimulus"].values.tolist(), raw, edits, readers, context=context)
-    selectivity = edit_selectivity(raw, edits, scoring)
-    appearance = describe_edits(raw, edits, scoring, seed=seed)
     cells = pool([decode_specifically(fit, setting, context) for fit in measured])
     if raw.labels:
         labels = decoding["label"].values.tolist()
         decoding = decoding.assign(beyond_variables(cells, list(raw.groups), labels))
+    independence = _independence(raw, design, context)
+    scoring = edit_scoring(stimulus.tolist(), raw, edits, judges.readers.result(), context=context)
+    selectivity = edit_selectivity(raw, edits, scoring)
+    appearance = describe_edits(raw, edits, scoring, seed=seed)
     claims = claims_of(
         measured,
         repeats,
@@ -197,7 +206,6 @@ def _of_session(
         context=context,
     )
     groups = groups.join(judge(claims))
-    independence = _independence(raw, design, context)
     return SessionEvidence(
         groups[[name for name in GROUP_COLUMNS if name in groups]],
         units,

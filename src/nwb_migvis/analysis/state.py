@@ -12,6 +12,7 @@ import xarray as xr
 
 from nwb_migvis.analysis.context import Context, torch_settings
 from nwb_migvis.analysis.edits import SessionEdits, check_config_directions, requested_directions
+from nwb_migvis.analysis.further import STEPS, checked_analysis
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from nwb_migvis.synthesis.editing.request import EditRequest
     from nwb_migvis.synthesis.editing.synthesize import EditStimuli
     from nwb_migvis.synthesis.prior.model import Prior
-
-STEPS = ("latents", "prior", "critic", "edits", "evidence")
-"""In order: a step that is done again undoes those after it."""
 
 HOW = {
     "latents": "fit_latents() or use_latents(...)",
@@ -62,6 +60,30 @@ class StudyState:
         """Steps that were taken."""
         return [step for step in STEPS if step in self._made]
 
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Steps that these sessions allow, in order: without pixels nothing is learned of images."""
+        return STEPS if self.sessions.pictured else ("latents", "evidence")
+
+    def describe(self, name: str) -> str:
+        """Return what a study of this name is and has done, and what comes next."""
+        sessions, done = self.sessions, self.done
+        units = ", ".join(str(session.sizes["unit"]) for session in sessions.sessions)
+        lines = [
+            f"Study {name!r}: {len(sessions)} session{'s' if len(sessions) > 1 else ''} "
+            f"({', '.join(name or 'in memory' for name in sessions.names)})",
+            f"  {units} units, {sessions.stimuli.sizes['stimulus']} stimuli"
+            f"{'' if sessions.pictured else ', no pixels'}",
+            f"  preset {self.config.preset}, seed {self.config.seed}, {self.config.device}",
+            f"  done: {', '.join(done) or 'nothing yet'}",
+        ]
+        if "latents" in done:
+            lines.append(f"  {self._made['latents'][0].groups!r}")
+        missing = next((step for step in self.steps if step not in done), None)
+        if missing:
+            lines.append(f"  next: {HOW[missing]}")
+        return "\n".join(lines)
+
     @contextmanager
     def step(self) -> Iterator[Context]:
         """Set torch's threads and determinism, and make the cache's folder; yield what surrounds a step."""
@@ -90,17 +112,22 @@ class StudyState:
 
     def analyse(self, name: str, study: Any) -> xr.Dataset:
         """Compute a further analysis of a study, and keep it for the results of every session."""
-        from nwb_migvis.registry import ANALYSES
         from nwb_migvis.results.analyses import canonical_analysis
 
-        analysis = ANALYSES[name]
+        analysis = checked_analysis(name, self.sessions, self.config)
         for step in analysis.needs:
-            self.need(step, to=f"compute {name!r}")
-        with self.step():
+            if step in STEPS:
+                self.need(step, to=f"compute {name!r}")
+        with self.step() as context, context.clock.of(name):
             dataset: xr.Dataset = analysis.compute(study)
         self._analyses[name] = canonical_analysis(name, dataset)
         self._made.pop("assembled", None)
         return dataset
+
+    def check_analyses(self) -> None:
+        """Refuse settings that ask for an analysis that these sessions do not allow."""
+        for name in self.config.analyses:
+            checked_analysis(name, self.sessions, self.config)
 
     def take_prior(self, prior: Prior, pictures: Pictures) -> None:
         """Keep a prior with the images at its size."""
@@ -231,6 +258,16 @@ class StudyState:
                 )
             ]
         return self._made["assembled"]
+
+    def so_far(self, name: str) -> list[Results]:
+        """Return latents and edits of each session, of which nothing is measured."""
+        from nwb_migvis.analysis.assembling import unmeasured
+
+        latents = self.need("latents", to="show what there is")
+        return [
+            unmeasured(name, session, own, edits, context=self.context)
+            for session, own, edits in zip(self.sessions.sessions, latents, self.edits, strict=True)
+        ]
 
     def _with_analyses(self, one: tuple[Results, dict[str, bytes]]) -> tuple[Results, dict[str, bytes]]:
         results, weights = one

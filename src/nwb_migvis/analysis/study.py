@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from nwb_migvis.analysis.context import Clock, Context
 from nwb_migvis.analysis.edits import SessionEdits, planned_edits
 from nwb_migvis.analysis.latents import SessionLatents, encode_session, fit_sessions, latents_of
 from nwb_migvis.analysis.sessions import Sessions
-from nwb_migvis.analysis.state import HOW, STEPS, StudyState
+from nwb_migvis.analysis.state import STEPS, StudyState
 from nwb_migvis.config import Config, GroupConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
@@ -78,6 +78,11 @@ class Study:
         return self._state.context.clock.seconds
 
     @property
+    def sessions(self) -> Sessions:
+        """The sessions side by side, with their stimuli, labels and design."""
+        return self._state.sessions
+
+    @property
     def has_images(self) -> bool:
         """Whether a session holds pixels, without which nothing is synthesized."""
         return bool(self._state.sessions.pictured)
@@ -97,14 +102,23 @@ class Study:
         """The critic so far."""
         return self._state.need("critic", to="show it")
 
-    def run(self) -> Results | list[Results]:
-        """Take every step that the sessions allow, with new networks; return the results."""
-        self.fit_latents()
-        if self.has_images:
-            self.train_prior()
-            self.train_critic()
-            self.edit()
-        self.measure()
+    def run(self, *, after: Callable[[str], None] | None = None) -> Results | list[Results]:
+        """Take every step that the sessions allow, with new networks; return the results.
+
+        Parameters
+        ----------
+        after : callable, optional
+            Called after each step with its name: "latents", "prior", "critic", "edits", "evidence".
+        """
+        self._state.check_analyses()
+        ways = (self.fit_latents, self.train_prior, self.train_critic, self.edit, self.measure)
+        take = dict(zip(STEPS, ways, strict=True))
+        for step in self._state.steps:
+            take[step]()
+            if after is not None:
+                after(step)
+        for name in self.config.analyses:
+            self.compute(name)
         return self.results
 
     # Latents
@@ -126,7 +140,11 @@ class Study:
         return self._take_latents(latents)
 
     def use_latents(
-        self, latents: LatentModel | np.ndarray | xr.DataArray | Sequence[Any], *, groups: Any = None
+        self,
+        latents: LatentModel | np.ndarray | xr.DataArray | Sequence[Any],
+        *,
+        groups: Any = None,
+        split: np.ndarray | None = None,
     ) -> Any:
         """Use latents from elsewhere instead of fitting them.
 
@@ -138,6 +156,8 @@ class Study:
             stability are not measured. One per session, where there are several.
         groups : sequence of GroupConfig, optional
             The groups of an array's latents; one group `given` where it is None. A model knows its own.
+        split : numpy.ndarray of str, shape (n_stimuli,), optional
+            "train", "validation" or "test" for each stimulus of all sessions; drawn where it is None.
 
         Returns
         -------
@@ -157,7 +177,8 @@ class Study:
         encoded = []
         with self._state.step() as context:
             labels = sessions.labels(self.config)
-            split = sessions.split(self.config, context.rng("split"))
+            if split is None:
+                split = sessions.split(self.config, context.rng("split"))
             for i, (given, session) in enumerate(zip(each, sessions.sessions, strict=True)):
                 model = given_model(given, session, groups)
                 own_labels = sessions.labels_of(i, labels)
@@ -201,7 +222,7 @@ class Study:
         """
         from nwb_migvis.analysis.networks import obtain_prior, start_of
 
-        with self._state.step() as context:
+        with self._state.step() as context, context.clock.of("prior"):
             start = start_of(self.config)
             pictures = self._state.pictures(start)
             prior = obtain_prior(pictures, start, context)
@@ -314,7 +335,7 @@ class Study:
             return self._state.edit_by_name(EditRequest(**request), session)
         latents = self._state.need("latents", to="edit")
         edits = [SessionEdits() for _ in latents]
-        with self._state.step() as context:
+        with self._state.step() as context, context.clock.of("edits"):
             pictures, samples = self._state.pictures(), self._state.samples()
             for i in self._state.sessions.pictured:
                 own = planned_edits(self._state.stimuli(i), latents[i], self._state.networks(), context)
@@ -376,6 +397,11 @@ class Study:
         """
         return self._each([results for results, _ in self.assembled()])
 
+    @property
+    def so_far(self) -> Any:
+        """Latents and edits so far: `Results` of which nothing is measured; a list for several sessions."""
+        return self._each(self._state.so_far(self.name))
+
     def assembled(self) -> list[tuple[Results, dict[str, bytes]]]:
         """Return for each session its results, and safetensors bytes of the networks by name.
 
@@ -386,9 +412,7 @@ class Study:
         """
         return self._state.assembled(self.name)
 
-    def write(
-        self, out: str | Path | None = None, *, in_place: bool = False, overwrite: bool = False
-    ) -> Path | list[Path]:
+    def write(self, out: str | Path | None = None, **where: bool) -> Path | list[Path]:
         """Write the results into a copy of each session's file.
 
         Parameters
@@ -396,8 +420,9 @@ class Study:
         out : path, optional
             The file to write, with several sessions an existing folder; a sibling `NAME_migvis.nwb` where it
             is None.
-        in_place, overwrite
-            As for `run`.
+        **where
+            `in_place`, `overwrite` and `results_only`, as for `run`. Of a session that was read at an address
+            only the results can be written.
 
         Raises
         ------
@@ -406,27 +431,10 @@ class Study:
         """
         from nwb_migvis.analysis.writing import write_study
 
-        where = {"in_place": in_place, "overwrite": overwrite}
         return self._each(write_study(self._state.sessions, self.assembled(), out, **where))
 
     def __repr__(self) -> str:
-        sessions, done = self._state.sessions, self._state.done
-        units = ", ".join(str(session.sizes["unit"]) for session in sessions.sessions)
-        lines = [
-            f"Study {self.name!r}: {len(sessions)} session{'s' if len(sessions) > 1 else ''} "
-            f"({', '.join(name or 'in memory' for name in sessions.names)})",
-            f"  {units} units, {sessions.stimuli.sizes['stimulus']} stimuli"
-            f"{'' if self.has_images else ', no pixels'}",
-            f"  preset {self.config.preset}, seed {self.config.seed}, {self.config.device}",
-            f"  done: {', '.join(done) or 'nothing yet'}",
-        ]
-        if "latents" in done:
-            lines.append(f"  {self._state.need('latents', to='print')[0].groups!r}")
-        steps = STEPS if self.has_images else ("latents", "evidence")
-        missing = next((step for step in steps if step not in done), None)
-        if missing:
-            lines.append(f"  next: {HOW[missing]}")
-        return "\n".join(lines)
+        return self._state.describe(self.name)
 
     def _repr_html_(self) -> str:
         from html import escape

@@ -15,6 +15,7 @@ from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import results_name
 from nwb_migvis.results import Results
+from nwb_migvis.sources import Source, as_source
 from nwb_migvis.store import write_results
 
 Assembled = tuple[Results, dict[str, bytes]]
@@ -33,7 +34,7 @@ def write_study(
     out : path, optional
         The file to write, with several sessions an existing folder; beside each file where it is None.
     **where
-        `in_place` and `overwrite`, as for `run`.
+        `in_place`, `overwrite` and `results_only`, as for `run`.
 
     Returns
     -------
@@ -56,9 +57,9 @@ def write_study(
     return written
 
 
-def _source(session: xr.Dataset) -> Path:
-    source = Path(session.attrs.get("source", ""))
-    if not source.is_file():
+def _source(session: xr.Dataset) -> Source:
+    source = as_source(session.attrs.get("source", ""), what="source")
+    if isinstance(source, Path) and not source.is_file():
         raise MigvisError(
             f"found no file that the session was read from ({source.name or 'none is named'}); "
             "expected one to copy; read the session with read_session"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -143,14 +144,17 @@ def _measure(
             continue
         on_edits = reader.read(edits["image"].values)
         on_stimuli = _read_used(reader, scoring.images, pairs)
+        of_labels = {
+            name: _LabelReading(codes[name], labels[name], on_stimuli[name], on_test[name], scoring.test)
+            for name in codes
+        }
         for g, label, c in np.ndindex(*shape[:3]):
             name = dims["label"][label]
             if name not in codes:
                 continue
-            of_label = _LabelReading(codes[name], labels[name], on_stimuli[name], on_test[name], scoring.test)
             rows = pairs.rows(groups.names[g], dims[by][c])
             ends = pairs.source[rows], pairs.target[rows]
-            cell = of_label.transfer(on_edits[name][rows], ends, scoring.draws)
+            cell = of_labels[name].transfer(on_edits[name][rows], ends, scoring.draws)
             for key, value in zip(BY_EDIT, cell.values(), strict=True):
                 values[key][g, label, c, r] = value
             if cell.resampled is not None:
@@ -264,21 +268,29 @@ class _LabelReading:
     on_test: np.ndarray
     test: np.ndarray
 
+    @cached_property
+    def _truth(self) -> np.ndarray:
+        """True classes, or true values coded like the readings."""
+        code, values = self.code, self.label.values
+        return code.class_index(values) if code.classes else code.readings(values)
+
+    @cached_property
+    def _confusion(self) -> Confusion:
+        test = np.asarray(self.test, dtype=bool)
+        return Confusion(self._truth[test], self.on_test.argmax(axis=1), len(self.code.classes))
+
     def transfer(self, on_edits: np.ndarray, pairs: tuple[np.ndarray, np.ndarray], draws: Draws) -> Transfer:
         source, target = pairs
         if self.code.classes:
-            true_class = self.code.class_index(self.label.values)
-            read = self.on_test.argmax(axis=1)
-            test = np.asarray(self.test, dtype=bool)
             return category_transfer(
                 on_edits,
-                true_class[target],
-                source=true_class[source],
+                self._truth[target],
+                source=self._truth[source],
                 draws=draws,
-                confusion=Confusion(true_class[test], read, len(self.code.classes)),
+                confusion=self._confusion,
                 ends=pairs,
             )
-        truth = self.code.readings(self.label.values)
+        truth = self._truth
         return numeric_transfer(
             on_edits,
             self.on_stimuli[target],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from scipy import stats
@@ -142,18 +142,26 @@ class Confusion:
     truth: np.ndarray
     read: np.ndarray
     n_classes: int
+    _resampled: dict[Draws, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def rates(self) -> np.ndarray:
         """Fraction of the images of each class that are read as each, (class, class); NaN without images."""
         return self._rates(np.ones((1, len(self.truth))))[0]
 
-    def resampled_rates(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """The same of images drawn with replacement within their classes, (n, class, class)."""
-        within = Exchange(np.unique(self.truth, return_inverse=True)[1].ravel())
-        drawn = np.zeros((n, len(self.truth)))
-        for rows in within.members:
-            drawn[:, rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=n)
-        return self._rates(drawn)
+    def resampled_rates(self, draws: Draws) -> np.ndarray:
+        """The same of images drawn with replacement within their classes, (resample, class, class).
+
+        Computed once for all the cells of a table.
+        """
+        if draws not in self._resampled:
+            rng = np.random.default_rng([draws.seed, 2])
+            within = Exchange(np.unique(self.truth, return_inverse=True)[1].ravel())
+            drawn = np.zeros((draws.n_bootstrap, len(self.truth)))
+            for rows in within.members:
+                share = np.full(len(rows), 1 / len(rows))
+                drawn[:, rows] = rng.multinomial(len(rows), share, size=draws.n_bootstrap)
+            self._resampled[draws] = self._rates(drawn)
+        return self._resampled[draws]
 
     def _rates(self, weight: np.ndarray) -> np.ndarray:
         classes = np.arange(self.n_classes)
@@ -221,7 +229,7 @@ def category_transfer(
     weight = _times_drawn(ends or differ.size, draws, rng, n_fitted=1)[:, differ]
     drawn = rates[None]
     if confusion is not None:
-        drawn = confusion.resampled_rates(draws.n_bootstrap, np.random.default_rng([draws.seed, 2]))
+        drawn = confusion.resampled_rates(draws)
     read = edit if edit.ndim == 1 else edit.argmax(axis=1)
     classes = read[differ], target[differ], source[differ]
     shares = _shares_shown(*classes, weight=np.ones((1, n)), rates=rates[None])[0]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nwb_migvis.networks.efficientnet_lite import EfficientNetLite0
+from nwb_migvis.networks.efficientnet_lite import EfficientNetLite0, for_inference
 from nwb_migvis.networks.image_networks import ImageNetwork, open_image_network
 
 EFFICIENTNET_PX = 112
@@ -35,9 +35,10 @@ class ImageDescriber:
     def __init__(self, kind: str, network: ImageNetwork, *, device: str = "cpu"):
         self.kind = kind
         self.sha256 = network_digest(network.module)
-        is_efficientnet = isinstance(network.module, EfficientNetLite0)
-        self._size_px = EFFICIENTNET_PX if is_efficientnet else network.size_px
-        self._module = network.module.to(device).eval().requires_grad_(False)
+        module, self._size_px = network.module, network.size_px
+        if isinstance(module, EfficientNetLite0):
+            module, self._size_px = for_inference(module), EFFICIENTNET_PX
+        self._module = module.to(device).eval().requires_grad_(False)
         self._mean, self._std = (torch.tensor(v)[:, None, None] for v in (network.mean, network.std))
         self._device = device
         self._rows: dict[bytes, np.ndarray] = {}
@@ -63,7 +64,7 @@ class ImageDescriber:
         x = torch.from_numpy(np.ascontiguousarray(images)).float() / 255
         x = x[:, None].expand(-1, 3, -1, -1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
         x = F.interpolate(x, self._size_px, mode="bilinear", align_corners=False)
-        x = ((x - self._mean) / self._std).to(self._device)
+        x = ((x - self._mean) / self._std).to(self._device).contiguous(memory_format=torch.channels_last)
         module = self._module
         features = module.sixth_stage(x) if isinstance(module, EfficientNetLite0) else module(x)
         return features.float().cpu().numpy()

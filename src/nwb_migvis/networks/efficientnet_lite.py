@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nwb_migvis.networks.pooling import grid_average
 
@@ -91,8 +95,39 @@ class EfficientNetLite0(nn.Module):
         """Return the same of the stage before the last, (n, 3072)."""
         return self._features(x, len(self.blocks) - _STAGES[-1][0])
 
+    def stages(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Return the activations (n, channel, y, x) at the end of each of the seven stages."""
+        ends = np.cumsum([stage[0] for stage in _STAGES]).tolist()
+        h, ended = F.relu6(self.bn0(self.conv_stem(x))), []
+        for i, block in enumerate(self.blocks, start=1):
+            h = block(h)
+            if i in ends:
+                ended.append(h)
+        return ended
+
     def _features(self, x: torch.Tensor, n_blocks: int) -> torch.Tensor:
         h = F.relu6(self.bn0(self.conv_stem(x)))
         for block in self.blocks[:n_blocks]:
             h = block(h)
         return grid_average(h)
+
+
+def for_inference(network: EfficientNetLite0) -> EfficientNetLite0:
+    """Return a copy that computes the same features some 1.7 times as fast, and is not to be trained.
+
+    Each norm is folded into the convolution before it, and channels come last in memory.
+    """
+    network = copy.deepcopy(network).eval().requires_grad_(False)
+    _fold(network, "conv_stem", "bn0")
+    for block in network.blocks:
+        if block.expands:
+            _fold(block, "expand_conv", "bn0")
+        _fold(block, "depthwise_conv", "bn1")
+        _fold(block, "project_conv", "bn2")
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _fold(module: nn.Module, conv: str, norm: str) -> None:
+    """Replace a convolution by itself and its norm."""
+    setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
+    setattr(module, norm, nn.Identity())

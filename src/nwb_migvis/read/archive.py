@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import h5py
+
+from nwb_migvis.sources import Source, open_hdf5
 
 _AGE = re.compile(r"P(?!$)(\d+(\.\d+)?[YMWD])*(T(\d+(\.\d+)?[HMS])+)?(/.*)?")
 _SPECIES = re.compile(r"[A-Z][a-z]+ [a-z]+( [a-z]+)*|https?://purl\.obolibrary\.org/obo/NCBITaxon_\d+")
 _SEXES = ("M", "F", "U", "O")
 
 
-def archive_notes(path: Path) -> list[str]:
+def archive_notes(path: Source) -> list[str]:
     """Return what the archive asks for and a session's file lacks, one line each.
 
     The archive wants a subject with an id, a species by its Latin name, a sex (M, F, U or O) and an age (ISO
@@ -20,10 +21,10 @@ def archive_notes(path: Path) -> list[str]:
 
     Parameters
     ----------
-    path : Path
+    path : path, or another source
         NWB file that can be opened.
     """
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         subject = {name: text_at(file, f"general/subject/{name}") for name in _SUBJECT}
         has_subject, session_id = "general/subject" in file, text_at(file, "general/session_id")
     if not has_subject:

@@ -19,6 +19,7 @@ from nwb_migvis.read.pixels import DatasetPixels, FilePixels, Pixels
 from nwb_migvis.read.presentations import StimulusImage
 from nwb_migvis.read.sizes import check_frames, check_size, whole
 from nwb_migvis.read.table import Table
+from nwb_migvis.sources import OpenFile, RemoteFile, Source, folder_of
 
 if TYPE_CHECKING:
     from pynwb import NWBFile, TimeSeries
@@ -53,8 +54,8 @@ class Contents:
     Parameters
     ----------
     nwb : pynwb.NWBFile
-    folder : Path
-        Folder of the file, in which paths of external images are resolved.
+    source : path, or another source
+        What the file was opened from. Paths of external images are resolved in its folder.
     allow_outside : bool
         Whether external images may lie outside that folder.
     index_base : {0, 1}, optional
@@ -62,10 +63,10 @@ class Contents:
     """
 
     def __init__(
-        self, nwb: NWBFile, folder: Path, *, allow_outside: bool = False, index_base: int | None = None
+        self, nwb: NWBFile, source: Source, *, allow_outside: bool = False, index_base: int | None = None
     ) -> None:
         self.nwb = nwb
-        self.folder = folder
+        self.source = source
         self.allow_outside = allow_outside
         self.index_base = index_base
         self._collections: dict[int, Collection] = {}
@@ -251,7 +252,7 @@ class Contents:
                 f"{series.name}: data has no frames (y, x[, channel]); expected images in the file"
             )
         check_frames(data)
-        file, name, shape = data.file.filename, data.name, tuple(data.shape[1:])
+        file, name, shape = self._home(data.file.filename), data.name, tuple(data.shape[1:])
         return [DatasetPixels(file, name, shape, data.dtype, frame) for frame in range(data.shape[0])]
 
     def _image(self, image: Any) -> StimulusImage:
@@ -270,14 +271,26 @@ class Contents:
                 f"image {image.name!r} has no pixels in an HDF5 dataset; expected (y, x[, channel])"
             )
         check_size(data)
-        file = h5py.h5f.get_name(data.id).decode()  # of the object itself, should it be behind a link
+        file = self._home(h5py.h5f.get_name(data.id).decode())  # of the object, should it be behind a link
         return StimulusImage(
             image.name, DatasetPixels(file, data.name, data.shape, data.id.dtype), attributes
         )
 
+    def _home(self, filename: str) -> str | RemoteFile | OpenFile:
+        """Return what the file of this name is opened from: the source itself, or a file beside it."""
+        own_name = str(self.source).encode("ascii", "replace").decode()  # h5py names a stream so
+        is_own = not isinstance(self.source, Path) and filename in (own_name, str(self.source))
+        return self.source if is_own else filename  # type: ignore[return-value]
+
     def _external(self, path: str, place: str) -> Pixels:
+        folder = folder_of(self.source)
+        if folder is None:
+            raise MigvisError(
+                f"{place}: image {path!r} lies beside a file that is not read from this machine; expected "
+                "pixels in the file: download both, or give the images with images= (--images)"
+            )
         return FilePixels.from_file(
-            resolve_external(path, self.folder, place=place, allow_outside=self.allow_outside)
+            resolve_external(path, folder, place=place, allow_outside=self.allow_outside)
         )
 
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import re
 import struct
-from pathlib import Path
 
 import h5py
+
+from nwb_migvis.sources import Source, bytes_of, open_hdf5, size_of
 
 LARGEST_FILE = 2**25
 """Files above this size, in bytes, are not looked through: that would cost more than the reading."""
@@ -29,7 +30,7 @@ _UNKNOWN_VARIABLE_LENGTH = re.compile(
 )
 
 
-def fatal_damage(path: Path) -> str | None:
+def fatal_damage(path: Source) -> str | None:
     """Return what in a small HDF5 file would hang or crash the library, or None.
 
     Raises
@@ -37,9 +38,9 @@ def fatal_damage(path: Path) -> str | None:
     OSError
         If the library does not open it.
     """
-    if path.stat().st_size > LARGEST_FILE:
+    data = None if size_of(path) > LARGEST_FILE else bytes_of(path)
+    if data is None:
         return None
-    data = path.read_bytes()
     if _UNKNOWN_VARIABLE_LENGTH.search(data) and _has_unknown_type(path):  # the bytes may be of an array
         return "a variable-length datatype is neither a sequence nor text"
     place = data.find(_HEAP)
@@ -50,7 +51,7 @@ def fatal_damage(path: Path) -> str | None:
     return None
 
 
-def _has_unknown_type(path: Path) -> bool:
+def _has_unknown_type(path: Source) -> bool:
     """Return whether a dataset or attribute of the file is of an unknown variable-length datatype.
 
     Only the types are looked at, which the library survives; a file whose types cannot be listed has one.
@@ -65,7 +66,7 @@ def _has_unknown_type(path: Path) -> bool:
         is_unknown = any(_UNKNOWN_VARIABLE_LENGTH.search(kind.encode()) for kind in types)
         return True if is_unknown else None  # anything but None ends the walk
 
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         try:
             look("/", file)
             if not is_unknown:

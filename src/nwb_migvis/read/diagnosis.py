@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import h5py
+
+from nwb_migvis.sources import Source, open_hdf5
 
 _MOST_OBJECTS = 100_000
 _FILTERS = {
@@ -31,7 +32,7 @@ def load_filters() -> None:
         import hdf5plugin  # noqa: F401
 
 
-def broken_links(path: Path) -> dict[str, str]:
+def broken_links(path: Source) -> dict[str, str]:
     """Return the links of a file that lead nowhere, each with its target. pynwb omits what is behind them."""
     links: dict[str, str] = {}
     names: list[str] = []
@@ -41,7 +42,7 @@ def broken_links(path: Path) -> dict[str, str]:
             names.append(name.decode(errors="surrogateescape"))
 
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             file.id.links.visit(note, info=True)
             for name in names:
                 if not _opens(file, name):
@@ -57,10 +58,10 @@ def _target(link: Any) -> str:
     return link.path if isinstance(link, h5py.SoftLink) else "another place"
 
 
-def why_not_readable(path: Path) -> str | None:
+def why_not_readable(path: Source | str) -> str | None:
     """Return which filter or link of an HDF5 file is not there, with what to do, or None."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return next(_missing(file), None)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError):
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -19,6 +18,7 @@ from nwb_migvis.errors import MigvisError, printable
 from nwb_migvis.plain import Json, free_name
 from nwb_migvis.read.counting import check_window
 from nwb_migvis.read.sizes import check_whole, whole
+from nwb_migvis.sources import Source, open_hdf5
 
 DEFAULT_WINDOW_S = (0.07, 0.17)
 """Counting window, seconds, where neither the user nor a run in the file says another."""
@@ -49,10 +49,10 @@ class EarlierRun:
     problem: str = ""
 
 
-def earlier_runs(path: Path) -> list[EarlierRun]:
+def earlier_runs(path: Source) -> list[EarlierRun]:
     """Return what each run in a session's file was told; none where the file holds no runs."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             analysis = file.get("analysis")
             names = list(analysis) if isinstance(analysis, h5py.Group) else []
             own = [name for name in names if isinstance(analysis.get(name, getlink=True), h5py.HardLink)]

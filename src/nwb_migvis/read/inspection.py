@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import xarray as xr
 
@@ -13,10 +14,11 @@ from nwb_migvis.plain import Json
 from nwb_migvis.read.archive import archive_notes
 from nwb_migvis.read.assembly import Need
 from nwb_migvis.read.session import Asked, load
+from nwb_migvis.sources import Source, as_source
 
 
 def inspect_session(
-    paths: str | Path | Sequence[str | Path],
+    paths: str | Source | h5py.File | Sequence[str | Source | h5py.File],
     *,
     labels: str | Path | None = None,
     remark: Callable[[xr.Dataset], list[str]] | None = None,
@@ -27,6 +29,7 @@ def inspect_session(
     Parameters
     ----------
     paths : path or sequence of path
+        Or addresses, or open files, as for `read_session`.
     labels : path, optional
         CSV with a `stimulus` column.
     remark : callable, optional
@@ -55,17 +58,19 @@ def inspect_session(
         As `read_session`.
     """
     asked = Asked(**reading)
-    asked_for = [paths] if isinstance(paths, str | Path) else paths
-    loaded = [load(Path(path), asked, need=Need.NOTHING) for path in asked_for]
+    is_one = isinstance(paths, str) or not isinstance(paths, Sequence)
+    asked_for = list(paths) if isinstance(paths, Sequence) and not is_one else [paths]
+    sources = [as_source(path, what="path") for path in asked_for]
+    loaded = [load(source, asked, need=Need.NOTHING) for source in sources]
     names = {name for item in loaded for name in (*item.names, *item.session["stimulus"].values.tolist())}
     sessions = [item.labelled(labels, more_stimuli=names) for item in loaded]
     contents = [inspection(session) for session in sessions]
     if remark is not None:
         for session, one in zip(sessions, contents, strict=True):
             one["notes"] = remark(session)
-    for path, one in zip(asked_for, contents, strict=True):
-        one["archive"] = archive_notes(Path(path))
-    if asked_for is not paths:
+    for source, one in zip(sources, contents, strict=True):
+        one["archive"] = archive_notes(source)
+    if is_one:
         return contents[0]
     stimuli = [set(session["stimulus"].values.tolist()) for session in sessions]
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from nwb_migvis.files import check_regular
 from nwb_migvis.read.damage import fatal_damage
 from nwb_migvis.read.diagnosis import load_filters, why_not_readable
 from nwb_migvis.read.sizes import check_size
+from nwb_migvis.sources import Source, open_hdf5
 
 if TYPE_CHECKING:
     from pynwb import NWBFile
@@ -26,21 +27,15 @@ def one_line(error: BaseException | str, *, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def check_is_session(path: Path) -> None:
+def check_is_session(path: Source) -> None:
     """Raise `MigvisError` unless `path` is an HDF5 file that says that it is NWB 2."""
-    check_regular(path, what="session")
-    if not path.exists():
-        raise MigvisError(f"{path} does not exist; give the path of an NWB file")
-    if path.is_dir():
-        raise MigvisError(
-            f"{path} is a directory; expected an NWB file in HDF5 format, so give the path of the file "
-            "itself (a sorting that SpikeInterface saved there goes to `run` with --presentations)"
-        )
+    if isinstance(path, Path):
+        _check_is_file(path)
     try:
         damage = fatal_damage(path)
         if damage is not None:
             raise MigvisError(f"{path} is damaged: {damage}; get a whole copy of it")
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             version = file.attrs.get("nwb_version", file.get("nwb_version"))
             kind = file.attrs.get("neurodata_type")
             _check_sizes(file)
@@ -56,6 +51,17 @@ def check_is_session(path: Path) -> None:
         raise MigvisError(
             f"{path} is {format_name}: its root has neurodata_type {kind!r}; expected an NWB 2 file "
             f"('NWBFile')"
+        )
+
+
+def _check_is_file(path: Path) -> None:
+    check_regular(path, what="session")
+    if not path.exists():
+        raise MigvisError(f"{path} does not exist; give the path of an NWB file")
+    if path.is_dir():
+        raise MigvisError(
+            f"{path} is a directory; expected an NWB file in HDF5 format, so give the path of the file "
+            "itself (a sorting that SpikeInterface saved there goes to `run` with --presentations)"
         )
 
 
@@ -109,7 +115,7 @@ def _kept_elsewhere(run: h5py.Group) -> list[str]:
     return places
 
 
-def _why_not_opened(path: Path, error: OSError) -> str:
+def _why_not_opened(path: Source, error: OSError) -> str:
     if error.errno == 11 or "unable to lock" in str(error):
         return f"{path} is open elsewhere for writing (HDF5 lock); close it there and try again"
     if isinstance(error, PermissionError):
@@ -122,8 +128,8 @@ def _why_not_opened(path: Path, error: OSError) -> str:
 
 
 @contextmanager
-def open_session(path: Path) -> Iterator[NWBFile]:
-    """Open an NWB file for reading; nothing of it stays open afterwards.
+def open_session(path: Source) -> Iterator[NWBFile]:
+    """Open an NWB file for reading; nothing of a file on this machine stays open afterwards.
 
     Warnings of the libraries are silenced. Any failure of theirs inside the block, which comes from what
     the file holds, becomes a `MigvisError`.
@@ -132,11 +138,14 @@ def open_session(path: Path) -> Iterator[NWBFile]:
 
     check_is_session(path)
     load_filters()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")
         io: Any = None
         try:
-            io = NWBHDF5IO(path, mode="r")
+            if isinstance(path, Path):
+                io = NWBHDF5IO(path, mode="r")
+            else:
+                io = NWBHDF5IO(file=stack.enter_context(open_hdf5(path)), mode="r")
             yield io.read()
         except MigvisError as error:
             cause = why_not_readable(path) if "no stimuli" in str(error) else None
@@ -150,7 +159,7 @@ def open_session(path: Path) -> Iterator[NWBFile]:
                 io.close()
 
 
-def _why_not_read(path: Path, error: Exception) -> str:
+def _why_not_read(path: Source, error: Exception) -> str:
     from hdmf.build import ConstructError
 
     cause = why_not_readable(path)

@@ -33,6 +33,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.pixels import resize_image
 from nwb_migvis.read.diagnosis import why_not_readable
 from nwb_migvis.read.sizes import check_stored
+from nwb_migvis.sources import Source, open_hdf5
 
 BACKGROUND = 128
 """Gray value that shows through transparent pixels."""
@@ -68,7 +69,7 @@ class OpenFiles:
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self._files: dict[str, h5py.File] = {}
+        self._files: dict[str | Source, h5py.File] = {}
 
     def __enter__(self) -> OpenFiles:
         return self
@@ -76,16 +77,16 @@ class OpenFiles:
     def __exit__(self, *args: object) -> None:
         self._stack.close()
 
-    def __getitem__(self, path: str) -> h5py.File:
+    def __getitem__(self, path: str | Source) -> h5py.File:
         if path not in self._files:
             try:
-                file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
+                opened = open_hdf5(path, rdcc_nbytes=_CHUNK_CACHE_BYTES)
+                self._files[path] = self._stack.enter_context(opened)
             except OSError as error:
                 raise MigvisError(
                     f"{path} can no longer be opened for its pixels ({type(error).__name__}); "
                     "it must stay where it was read from"
                 ) from error
-            self._files[path] = self._stack.enter_context(file)
         return self._files[path]
 
 
@@ -93,7 +94,7 @@ class OpenFiles:
 class DatasetPixels:
     """An image in an HDF5 dataset: the whole dataset, or one frame of it."""
 
-    file: str
+    file: str | Source
     dataset: str
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -102,7 +103,7 @@ class DatasetPixels:
     @property
     def sort_key(self) -> tuple[str, str, int]:
         """File, dataset and frame."""
-        return (self.file, self.dataset, self.frame or 0)
+        return (str(self.file), self.dataset, self.frame or 0)
 
     def read(self, files: OpenFiles) -> np.ndarray:
         """Return the pixels as stored."""
@@ -111,7 +112,7 @@ class DatasetPixels:
             check_stored(dataset, dataset.dtype.itemsize * math.prod(self.shape))
             return dataset[()] if self.frame is None else dataset[self.frame]
         except (OSError, KeyError) as error:
-            cause = why_not_readable(Path(self.file))
+            cause = why_not_readable(self.file)
             if cause is not None:
                 raise MigvisError(f"{self.file}: the pixels cannot be read: {cause}") from error
             raise MigvisError(

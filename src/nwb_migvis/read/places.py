@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from nwb_migvis.errors import printable
 from nwb_migvis.read.opening import open_session
 from nwb_migvis.read.unit_query import unit_columns
+from nwb_migvis.sources import Source
 
 _MOST_CHARACTERS = 300
 
@@ -46,7 +46,7 @@ class Recording:
         return [place for place in dict.fromkeys(self.location.tolist()) if place]
 
 
-def read_recording(path: Path) -> Recording:
+def read_recording(path: Source) -> Recording:
     """Read what a file says about its recording.
 
     Raises

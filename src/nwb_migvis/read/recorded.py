@@ -12,6 +12,7 @@ import xarray as xr
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read import read_session
 from nwb_migvis.results import Results
+from nwb_migvis.sources import Source
 
 _CHUNK = 256
 """Images read at a time, or as many as fit into `_CHUNK_BYTES`."""
@@ -20,7 +21,7 @@ _CHUNK_BYTES = 2**27
 
 
 def read_shown(
-    path: Path, results: Results, *, images: str | Path | None = None, labels: str | Path | None = None
+    path: Source, results: Results, *, images: str | Path | None = None, labels: str | Path | None = None
 ) -> xr.Dataset:
     """Read the session of a written file again, its stimuli in the order of the run's.
 

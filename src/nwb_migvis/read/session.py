@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.files import as_path
 from nwb_migvis.memory import check_memory
 from nwb_migvis.plain import Json, plain
 from nwb_migvis.read.assembly import (
@@ -33,6 +33,7 @@ from nwb_migvis.read.opening import one_line, open_session
 from nwb_migvis.read.pixels import ImageStack
 from nwb_migvis.read.times import check_starts
 from nwb_migvis.read.units import SpikeTable, count_by_table, observed_by_table, same_units, spike_table
+from nwb_migvis.sources import Source, as_source, size_of
 
 _COUNT_BYTES = 8
 """A count and what is computed of it, in bytes."""
@@ -102,7 +103,7 @@ class Loaded:
 
 
 def read_session(
-    path: str | Path,
+    path: str | Source | h5py.File,
     *,
     window_s: tuple[float, float] | None = None,
     images: str | Path | Mapping[str, str | Path] | None = None,
@@ -123,8 +124,10 @@ def read_session(
 
     Parameters
     ----------
-    path : path
-        An NWB file in HDF5 format. Nothing of it stays open; pixels are read when asked for.
+    path : path, str or h5py.File
+        An NWB file in HDF5 format: its path, its address (`dandi://dandi/000004@0.220126.1852/sub-1/x.nwb`,
+        `000004:sub-1/x.nwb`, `https://...`, `s3://...`), or an open file, which stays open. Pixels are read
+        when asked for.
     window_s : (float, float), optional
         Spikes are counted in [start + window_s[0], start + window_s[1]), seconds; (0.07, 0.17) by default,
         or in a file that holds runs the window of these, if they have one in common.
@@ -193,16 +196,16 @@ def read_session(
         merge_repeats=merge_repeats,
         allow_long_window=allow_long_window,
     )
-    loaded = load(as_path(path, what="path"), asked)
+    loaded = load(as_source(path, what="path"), asked)
     return loaded.labelled(labels)
 
 
-def load(path: Path, asked: Asked, *, need: Need | None = None) -> Loaded:
+def load(path: Source, asked: Asked, *, need: Need | None = None) -> Loaded:
     """Read a session without a CSV of labels.
 
     Parameters
     ----------
-    path : Path
+    path : path, or another source
     asked : Asked
     need : Need, optional
         By default every image needs pixels unless a column that identifies images was named.
@@ -215,9 +218,7 @@ def load(path: Path, asked: Asked, *, need: Need | None = None) -> Loaded:
         broken = _broken_links(path)
         window_s, may_be_long = recall.window_s, asked.allow_long_window or recall.allow_long_window
         try:
-            contents = Contents(
-                nwb, path.parent, allow_outside=asked.allow_outside, index_base=asked.index_base
-            )
+            contents = Contents(nwb, path, allow_outside=asked.allow_outside, index_base=asked.index_base)
             aggregated = tuple(contents.aggregated.values())
             if aggregated:
                 tables = same_units(aggregated, nwb, query=asked.units)
@@ -251,7 +252,7 @@ def load(path: Path, asked: Asked, *, need: Need | None = None) -> Loaded:
     return Loaded(session_dataset(reading, stimuli, counted, attrs=attrs), stimuli.stack, names, runs)
 
 
-def _broken_links(path: Path) -> dict[str, str]:
+def _broken_links(path: Source) -> dict[str, str]:
     """Return why what is behind links that lead nowhere is not read, by place.
 
     Raises
@@ -287,11 +288,11 @@ def _attrs(shown: Shown, window_s: tuple[float, float]) -> Json:
     }
 
 
-def _check_counts(n_presentations: int, tables: Sequence[SpikeTable], path: Path) -> None:
+def _check_counts(n_presentations: int, tables: Sequence[SpikeTable], path: Source) -> None:
     """Refuse counts, one per presentation and unit, that need far more memory than the file has bytes."""
     n_units = max(len(table.rows) for table in tables)
     what = f"counting {n_units} units in {n_presentations} presentations"
-    check_memory(what, n_presentations * n_units * _COUNT_BYTES, file_bytes=path.stat().st_size)
+    check_memory(what, n_presentations * n_units * _COUNT_BYTES, file_bytes=size_of(path))
 
 
 def _observed(

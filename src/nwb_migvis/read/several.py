@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import xarray as xr
 from xarray.core import indexing
@@ -13,16 +14,18 @@ from xarray.core import indexing
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.pixels import LazyImages
 from nwb_migvis.read.session import Asked, Loaded, load
+from nwb_migvis.sources import Source, as_source
 
 
 def read_sessions(
-    paths: Sequence[str | Path], *, labels: str | Path | None = None, **reading: Any
+    paths: Sequence[str | Source | h5py.File], *, labels: str | Path | None = None, **reading: Any
 ) -> list[xr.Dataset]:
     """Read several sessions, of one subject or many, whose stimulus ids mean the same images.
 
     Parameters
     ----------
     paths : sequence of path
+        Or of addresses or open files, as for `read_session`.
     labels : path, optional
         CSV with a `stimulus` column that covers the images of all sessions.
     **reading
@@ -39,7 +42,7 @@ def read_sessions(
         As `read_session`; and if an id has different pixels or labels in two sessions.
     """
     asked = Asked(**reading)
-    loaded = [load(Path(path), asked) for path in paths]
+    loaded = [load(as_source(path, what="path"), asked) for path in paths]
     check_same_pixels(loaded)
     names = {name for item in loaded for name in (*item.names, *item.session["stimulus"].values.tolist())}
     sessions = [item.labelled(labels, more_stimuli=names) for item in loaded]

@@ -11,6 +11,7 @@ import xarray as xr
 from nwb_migvis.errors import MigvisError, printable
 from nwb_migvis.read.recorded import read_shown, small_images
 from nwb_migvis.results import Results
+from nwb_migvis.sources import Source, as_source
 from nwb_migvis.store import read_results
 
 _PAIRS = 4
@@ -27,7 +28,7 @@ _CAPTION = (
 
 
 def draw_edits(
-    path: str | Path,
+    path: str | Source,
     name: str | None = None,
     *,
     out: str | Path | None = None,
@@ -60,13 +61,12 @@ def draw_edits(
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    path = as_source(path, what="file")
     results = read_results(path, name)
     dose = results.synthesized.isel(edit=np.flatnonzero(results.synthesized["role"].values == "dose"))
     if dose.sizes["edit"] == 0:
         return None
-    out = (
-        Path(out) if out is not None else Path(path).with_name(f"{Path(path).stem}_{results.name}_edits.png")
-    )
+    out = Path(out) if out is not None else path.with_name(f"{path.stem}_{results.name}_edits.png")
     if out.suffix != ".png" or not out.parent.is_dir():
         raise MigvisError(
             f"{out}: expected the path of a PNG file in a folder that exists; give another --out"
@@ -81,7 +81,7 @@ def draw_edits(
             f"{n_places} images; expected at most {_MOST_PLACES} in a figure; draw some of "
             "`Results.synthesized` yourself"
         )
-    stimuli, are_real = _stimuli(Path(path), results, pairs, images)
+    stimuli, are_real = _stimuli(path, results, pairs, images)
     first = "source" if are_real else "rebuilt"
     with mpl.rc_context({"font.size": 8}):
         n_columns = len(strengths) + 2
@@ -107,7 +107,7 @@ def _title(results: Results, group: str) -> str:
 
 
 def _stimuli(
-    path: Path, results: Results, pairs: list[tuple[str, str]], images: str | Path | None
+    path: Source, results: Results, pairs: list[tuple[str, str]], images: str | Path | None
 ) -> tuple[dict[str, np.ndarray], bool]:
     """Return pixels of the stimuli of these pairs, and whether they are the real ones."""
     names = sorted({name for pair in pairs for name in pair})

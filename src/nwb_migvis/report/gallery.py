@@ -100,6 +100,13 @@ def gallery(results: Results, group: str, images: Any, *, n_bytes: float) -> Gal
     return made
 
 
+def first_pairs(results: Results, group: str, images: Any, *, n_pairs: int) -> list[dict[str, Any]]:
+    """Return the first pairs of a group at rising strength; `images` as in `plot.pairs`."""
+    dose, album = pairs(results, group, images=images)[:n_pairs], Album(MOST_BYTES)
+    strengths = [f"{s:g} T" for s in sorted({s for pair in dose for s, _ in pair.steps})]
+    return [_pair_row(pair, strengths, album) for pair in dose]
+
+
 def _pair_row(pair: Pair, strengths: list[str], album: Album) -> dict[str, Any]:
     source, target = short_name(pair.source), short_name(pair.target)
     by_strength = {f"{strength:g} T": image for strength, image in pair.steps}

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import nwb_migvis
 from nwb_migvis.errors import MigvisError, printable
 from nwb_migvis.extras import REPORT, require
-from nwb_migvis.files import as_path
 from nwb_migvis.plot.axes import short_name
 from nwb_migvis.plot.recorded import extremes, numbers, table
 from nwb_migvis.read.places import Recording, read_recording
 from nwb_migvis.read.recorded import read_shown, small_images
 from nwb_migvis.report.again import command, settings
+from nwb_migvis.report.analyses import sections
 from nwb_migvis.report.charts import evidence_charts, latent_chart, population_charts, variance_chart
 from nwb_migvis.report.gallery import MOST_BYTES, gallery
+from nwb_migvis.report.rendering import render, write_text
 from nwb_migvis.report.sentences import claims, part_rows
 from nwb_migvis.results import Results
 from nwb_migvis.results.table import group_table
-from nwb_migvis.store import read_results, temporary_path
+from nwb_migvis.sources import Source as Origin
+from nwb_migvis.sources import Unreachable, as_source
+from nwb_migvis.store import read_results
 
 MOST_LATENT_CHARTS = 24
 """Groups whose latents are drawn; of more only their numbers are shown."""
@@ -39,7 +37,7 @@ class Source:
 
     Attributes
     ----------
-    path : Path
+    path : Path, or another source
     results : Results
     recording : Recording
     images : dict of str to numpy.ndarray, or None
@@ -48,22 +46,22 @@ class Source:
         Of the images in the session.
     """
 
-    path: Path
+    path: Origin
     results: Results
     recording: Recording
     images: dict[str, np.ndarray] | None
     image_shape: tuple[int, ...] | None
 
 
-def report_path(path: str | Path, name: str = "migvis") -> Path:
+def report_path(path: str | Origin, name: str = "migvis") -> Path:
     """Return where the page of a run goes when nothing else is said: beside its file."""
-    path = Path(path)
+    path = as_source(path, what="file")
     run = "" if name == "migvis" else f"_{name.replace('/', '_')}"
     return path.with_name(f"{path.stem}{run}_report.html")
 
 
 def write_report(
-    paths: str | Path | Sequence[str | Path],
+    paths: str | Origin | Sequence[str | Origin],
     name: str | None = None,
     *,
     out: str | Path | None = None,
@@ -95,10 +93,10 @@ def write_report(
         If a file cannot be read or the page cannot be written there.
     """
     require(REPORT, what="a report")
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    given = list(paths) if isinstance(paths, Sequence) and not isinstance(paths, str) else [paths]
     if not given:
         raise MigvisError("found 0 files; expected one or more that `run` wrote; give their paths")
-    read = [as_path(path, what="file") for path in given]
+    read = [as_source(path, what="file") for path in given]
     first = read_results(read[0], name)
     out = report_path(read[0], first.name) if out is None else Path(out)
     if out.suffix not in (".html", ".htm") or not out.parent.is_dir() or out.is_dir():
@@ -109,7 +107,7 @@ def write_report(
         text = page(_source(read[0], first, images))
     else:
         text = sessions_page([_source(path, read_results(path, name), images) for path in read])
-    _write(out, text)
+    write_text(out, text)
     return out
 
 
@@ -133,7 +131,7 @@ def page(source: Source) -> str:
                 "latents": latent_chart(results, claim.group) if i < MOST_LATENT_CHARTS else None,
             }
         )
-    return _render(
+    return render(
         "page.html",
         title=f"{_session_name(source)}: {short_name(results.name)}",
         file=printable(source.path.name),
@@ -144,7 +142,7 @@ def page(source: Source) -> str:
         size=_size_text(source),
         evidence=evidence_charts(results),
         population=population_charts(results, _places(source)),
-        analyses=_analyses(results),
+        analyses=sections(results),
         numbers=group_table(results),
         made=_made(results),
         command=command(results),
@@ -170,7 +168,7 @@ def sessions_page(sources: Sequence[Source]) -> str:
                 "variance": variance_chart(source.results),
             }
         )
-    return _render("sessions.html", title=f"{len(rows)} sessions", rows=rows)
+    return render("sessions.html", title=f"{len(rows)} sessions", rows=rows)
 
 
 def facts(source: Source) -> dict[str, str]:
@@ -206,17 +204,6 @@ def _window(results: Results) -> str:
     return "" if window is None or len(window) != 2 else f"{window[0]:g} to {window[1]:g} s after onset"
 
 
-def _analyses(results: Results) -> dict[str, str]:
-    """Return the further analyses that the file holds, each with its variables."""
-    return {
-        short_name(name): short_name(
-            ", ".join(f"{var} ({', '.join(map(str, values.dims))})" for var, values in one.data_vars.items()),
-            300,
-        )
-        for name, one in results.analyses.items()
-    }
-
-
 def _made(results: Results) -> dict[str, str]:
     """Return how the run was made, by name."""
     provenance = results.provenance
@@ -237,16 +224,20 @@ def _made(results: Results) -> dict[str, str]:
     return {key: short_name(value, 500) for key, value in said.items() if value not in (None, "")}
 
 
-def _source(path: Path, results: Results, images: str | Path | None) -> Source:
+def _source(path: Origin, results: Results, images: str | Path | None) -> Source:
     recording, shown, shape = Recording(), None, None
-    with contextlib.suppress(MigvisError):
+    try:
         recording = read_recording(path)
+    except Unreachable:
+        raise
+    except MigvisError:
+        pass  # the page then says nothing of it
     edits = results.synthesized
     if edits.sizes["edit"]:
         try:
             session = read_shown(path, results, images=images)
-        except MigvisError:
-            if images is not None:
+        except MigvisError as error:
+            if images is not None or isinstance(error, Unreachable):
                 raise
         else:
             shape = session["image"].shape[1:]
@@ -302,44 +293,3 @@ def _size_text(source: Source) -> str:
 
 def _list(value: Any) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
-
-
-def _render(template: str, **content: Any) -> str:
-    """Return a page; whatever comes from files is escaped, and only our own style and script may act."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("nwb_migvis.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    folder = files("nwb_migvis.report") / "templates"
-    style, script = ((folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    return environment.get_template(template).render(
-        **content,
-        version=nwb_migvis.__version__,
-        style=style,
-        script=script,
-        style_digest=_digest(style),
-        script_digest=_digest(script),
-    )
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _write(out: Path, text: str) -> None:
-    """Write a page whole or not at all."""
-    temporary = temporary_path(out)
-    try:
-        try:
-            with temporary.open("x", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-            temporary.replace(out)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise MigvisError(f"{out}: {error.strerror}; give another --out") from None

@@ -75,9 +75,16 @@ def group_table(results: Results) -> str:
         )
     lines += ["", *_decoding_lines(results), *_selectivity_lines(results), *_encoding_lines(results)]
     lines += _side_effect_lines(results)
+    lines += _analyses_lines(results)
     lines += [printable(f"note: {note}") for note in results.provenance.get("notes", [])]
     text = "\n".join(lines).rstrip()
     return "\n".join(map(shown, text.split("\n")))
+
+
+def _analyses_lines(results: Results) -> list[str]:
+    from nwb_migvis.results.analysis_table import analysis_lines
+
+    return [line for name, one in results.analyses.items() for line in analysis_lines(name, one)]
 
 
 def _verdict_lines(groups: pd.DataFrame) -> list[str]:

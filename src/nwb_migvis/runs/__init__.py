@@ -1,6 +1,8 @@
 """From files to files: the composition root."""
 
+from nwb_migvis.runs.analysing import analyse
 from nwb_migvis.runs.archive import archive_findings, lay_out
+from nwb_migvis.runs.fetching import fetched_file
 from nwb_migvis.runs.from_sorting import SortedSource, run_sorting
 from nwb_migvis.runs.measuring import compare
 from nwb_migvis.runs.models import Models, load_models
@@ -16,9 +18,11 @@ __all__ = [
     "Models",
     "Reproduction",
     "SortedSource",
+    "analyse",
     "archive_findings",
     "compare",
     "export_stimuli",
+    "fetched_file",
     "finding_lines",
     "lay_out",
     "load_models",

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-import h5py
-
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read import archive_notes, text_at
+from nwb_migvis.sources import RemoteFile, Source, as_source, download, open_hdf5
 from nwb_migvis.store import (
     check_unlinked,
     list_runs,
@@ -32,14 +31,14 @@ _DANDISET = "name: Results of nwb-migvis\ndescription: Say here what these files
 
 
 def lay_out(
-    files: Sequence[str | Path], folder: str | Path, *, results_only: bool = False, overwrite: bool = False
+    files: Sequence[str | Source], folder: str | Path, *, results_only: bool = False, overwrite: bool = False
 ) -> list[Path]:
     """Put files with results into the folders and under the names of a dandiset.
 
     Parameters
     ----------
     files : sequence of path
-        NWB files that hold results.
+        NWB files that hold results, or their addresses.
     folder : path
         The dandiset, made where it is absent, as is its `dandiset.yaml`.
     results_only : bool
@@ -59,8 +58,8 @@ def lay_out(
         name of another. Nothing is copied then.
     """
     folder = Path(folder)
-    places: dict[Path, Path] = {}
-    for path in map(Path, files):
+    places: dict[Path, Source] = {}
+    for path in (as_source(file, what="file") for file in files):
         place = folder / _place(path, results_only=results_only)
         if place in places:
             raise MigvisError(
@@ -97,7 +96,7 @@ def archive_findings(folder: str | Path) -> list[str] | None:
     return lines or [done.stderr.strip().rpartition("\n")[2] or "dandi validate failed"]
 
 
-def _place(path: Path, *, results_only: bool) -> Path:
+def _place(path: Source, *, results_only: bool) -> Path:
     """Return where a file belongs in a dandiset, having checked that the archive takes it."""
     if not list_runs(path):
         raise MigvisError(f"{path}: found no results; expected a file that `nwb-migvis run` wrote; run it")
@@ -107,7 +106,7 @@ def _place(path: Path, *, results_only: bool) -> Path:
         raise MigvisError(f"{path}: the archive will refuse it: {'; '.join(refused)}; correct the session")
     if not results_only:
         check_unlinked(path)
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         subject = _label(text_at(file, "general/subject/subject_id"))
         session = _label(text_at(file, "general/session_id"))
         has_units = not results_only and ("units" in file or "general/extracellular_ephys" in file)
@@ -121,7 +120,7 @@ def _label(text: str) -> str:
     return _NO_LABEL.sub("-", text).strip("-")
 
 
-def _extract(path: Path, place: Path, *, overwrite: bool) -> None:
+def _extract(path: Source, place: Path, *, overwrite: bool) -> None:
     """Write all runs of a file into one without the recording."""
     first, *others = list_runs(path)
     results, weights = read_results(path, first), read_weights(path, first)
@@ -132,11 +131,14 @@ def _extract(path: Path, place: Path, *, overwrite: bool) -> None:
         write_results(results, source=place, weights=weights, in_place=True, backup=False)
 
 
-def _copy(path: Path, place: Path) -> None:
+def _copy(path: Source, place: Path) -> None:
     """Copy a file, whole or not at all."""
     temporary = temporary_path(place)
     try:
-        shutil.copyfile(path, temporary)
+        if isinstance(path, RemoteFile):
+            download(path, temporary)
+        else:
+            shutil.copyfile(str(path), temporary)
         temporary.replace(place)
     finally:
         temporary.unlink(missing_ok=True)

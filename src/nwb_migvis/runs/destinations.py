@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import results_name
+from nwb_migvis.sources import Source, size_of
 from nwb_migvis.store import Destination, check_destination
 
 
 def choose_destinations(
-    sources: Sequence[Path], destination: Destination, *, name: str, expected_bytes: int
+    sources: Sequence[Source], destination: Destination, *, name: str, expected_bytes: int
 ) -> list[dict[str, Any]]:
     """Return for each session where to write, as keywords of `write_results`, or refuse.
 
     Parameters
     ----------
-    sources : sequence of Path
+    sources : sequence of Path, or of files at addresses
     destination : Destination
         With several sessions `out` is a folder, for files named `NAME_migvis.nwb`.
     name : str
@@ -48,7 +50,7 @@ def choose_destinations(
     chosen: list[Path] = []
     waiting: dict[Path, int] = {}
     for source, file in zip(sources, outs, strict=True):
-        folder = (file or source).parent.resolve()
+        folder = replace(destination, out=file).path(source).parent.resolve()
         needed = expected_bytes + waiting.get(folder, 0)
         chosen.append(
             check_destination(
@@ -59,22 +61,22 @@ def choose_destinations(
                 expected_bytes=needed,
             )
         )
-        waiting[folder] = needed + source.stat().st_size
+        waiting[folder] = needed + (0 if destination.results_only else size_of(source))
     _check_distinct(sources, chosen)
     return [{"out": file, **how} for file in outs]
 
 
-def output_paths(sources: Sequence[Path], destination: Destination) -> list[Path]:
+def output_paths(sources: Sequence[Source], destination: Destination) -> list[Path]:
     """Return the file that will be written for each session, unchecked."""
     if len(sources) > 1 and destination.out is not None:
         return [Path(destination.out) / results_name(source) for source in sources]
     return [destination.path(source) for source in sources]
 
 
-def _check_apart(sources: Sequence[Path], out: str | Path | None) -> None:
-    first: dict[Path, Path] = {}
+def _check_apart(sources: Sequence[Source], out: str | Path | None) -> None:
+    first: dict[Source, Source] = {}
     for source in sources:
-        other = first.setdefault(source.resolve(), source)
+        other = first.setdefault(_same(source), source)
         if other is not source:
             raise MigvisError(f"found {source} twice; expected each session once; omit one")
     if out is not None and not Path(out).is_dir():
@@ -84,9 +86,9 @@ def _check_apart(sources: Sequence[Path], out: str | Path | None) -> None:
         )
 
 
-def _check_distinct(sources: Sequence[Path], chosen: Sequence[Path]) -> None:
+def _check_distinct(sources: Sequence[Source], chosen: Sequence[Path]) -> None:
     """Refuse destinations that are the same file, or another session's source."""
-    owners = {source.resolve(): source for source in sources}
+    owners = {_same(source): source for source in sources}
     for source, destination in zip(sources, chosen, strict=True):
         owner = owners.setdefault(destination.resolve(), source)
         if owner is not source:
@@ -94,3 +96,8 @@ def _check_distinct(sources: Sequence[Path], chosen: Sequence[Path]) -> None:
                 f"{destination} would hold the results of {source}, but it is taken by {owner}; expected a "
                 "file for each session; rename one of the sessions, or omit --out"
             )
+
+
+def _same(source: Source) -> Source:
+    """Return a source such that two names of one file are equal."""
+    return source.resolve() if isinstance(source, Path) else source

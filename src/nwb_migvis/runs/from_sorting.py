@@ -18,6 +18,7 @@ from nwb_migvis.extras import MODELS, require
 from nwb_migvis.files import results_name
 from nwb_migvis.read import session_from_sorting
 from nwb_migvis.results import Results
+from nwb_migvis.runs.fetching import Fetched
 from nwb_migvis.runs.running import Origin, run_sources
 from nwb_migvis.sorting import (
     SessionMetadata,
@@ -148,8 +149,7 @@ def run_sorting(
         if into is not None:
             check_nothing_lost(into, temporary)
         (written,) = run_sources(
-            [temporary],
-            replace(to, out=destination),
+            Fetched([temporary], replace(to, out=destination)),
             name=name,
             config=config or Config(),
             reading=reading,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nwb_migvis.config import Config
@@ -13,6 +12,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.results import Results
+from nwb_migvis.sources import Source, as_source
 from nwb_migvis.store import building, check_models, read_results, read_weights
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ class Models:
         return f"Models: {', '.join(there) or 'none'}; {self.groups!r}"
 
 
-def load_models(path: str | Path, name: str | None = None) -> Models:
+def load_models(path: str | Source, name: str | None = None) -> Models:
     """Rebuild the latent model, the prior and the critic of a written run.
 
     Parameters
     ----------
-    path : path
+    path : path, or address
         A file that `run` or `Study.write` wrote.
     name : str, optional
         The run, where the file holds several.
@@ -69,9 +69,10 @@ def load_models(path: str | Path, name: str | None = None) -> Models:
     from nwb_migvis.synthesis.critic.model import load_critic
     from nwb_migvis.synthesis.prior.model import load_prior
 
+    path = as_source(path, what="file")
     results = read_results(path, name)
-    config = run_config(Path(path), results)
-    weights = checked_weights(Path(path), results)
+    config = run_config(path, results)
+    weights = checked_weights(path, results)
     needs_prior = config.critic.features == "prior"
     with building(f"{path}: /analysis/{results.name}/model"):
         prior = load_prior(weights["prior"]) if "prior" in weights else None
@@ -97,7 +98,7 @@ def edit_networks(weights: Mapping[str, bytes], config: Config) -> EditNetworks:
     return EditNetworks(prior, critic, LatentGroups.of(config.latents.groups))
 
 
-def run_config(path: Path, results: Results) -> Config:
+def run_config(path: Source, results: Results) -> Config:
     """Return the settings of a run."""
     if "config" not in results.provenance:
         raise MigvisError(
@@ -106,7 +107,7 @@ def run_config(path: Path, results: Results) -> Config:
     return Config.from_dict(results.provenance["config"], where=f"{path}: config of {results.name!r}")
 
 
-def checked_weights(path: Path, results: Results, *, needs: Sequence[str] = ()) -> dict[str, bytes]:
+def checked_weights(path: Source, results: Results, *, needs: Sequence[str] = ()) -> dict[str, bytes]:
     """Return the weights of a run: those that are needed are there, and all are those that it recorded."""
     weights = read_weights(path, results.name)
     recorded = results.provenance.get("weights", {})

@@ -19,7 +19,9 @@ from nwb_migvis.extras import MODELS, require
 from nwb_migvis.labels import Label, labels_in
 from nwb_migvis.read.recorded import read_shown, small_images
 from nwb_migvis.results import Results
+from nwb_migvis.runs.fetching import fetched
 from nwb_migvis.runs.models import checked_weights, edit_networks, run_config
+from nwb_migvis.sources import Source, as_source
 from nwb_migvis.store import Destination, check_destination, fingerprint, read_results, write_results
 from nwb_migvis.synthesis.editing.request import EditRequest, plan_request
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def synthesize_more(
-    path: str | Path,
+    path: str | Source,
     *,
     group: str | Sequence[str],
     source: str | Sequence[str] = (),
@@ -54,7 +56,7 @@ def synthesize_more(
 
     Parameters
     ----------
-    path : path
+    path : path, or address
         A file that `run` wrote.
     group : str or sequence of str
         An edit that is named twice, here or below, is made once.
@@ -110,7 +112,7 @@ def synthesize_more(
         seed=seed,
     )  # one value stands for itself
     return write_further(
-        Path(path),
+        path,
         request,
         name=name,
         where=Destination(out=out, in_place=in_place, overwrite=overwrite),
@@ -136,7 +138,7 @@ class Changes:
 
 
 def write_further(
-    path: Path,
+    path: str | Source,
     request: EditRequest,
     *,
     name: str | None = None,
@@ -146,6 +148,20 @@ def write_further(
 ) -> tuple[Path, Results]:
     """Do what `synthesize_more` does, and say where the results were written."""
     require(MODELS, what="editing")
+    with fetched([as_source(path, what="file")], where) as found:
+        (source,) = found.sources
+        return _write_further(source, request, found.destination, changes=changes, name=name, reading=reading)
+
+
+def _write_further(
+    path: Source,
+    request: EditRequest,
+    where: Destination,
+    *,
+    changes: Changes,
+    name: str | None,
+    reading: Mapping[str, Any],
+) -> tuple[Path, Results]:
     before = fingerprint(path)
     results = read_results(path, name)
     weights = checked_weights(path, results, needs=("critic", "prior"))
@@ -219,7 +235,7 @@ def make_further(
     )
 
 
-def _config(path: Path, results: Results, changes: Changes) -> Config:
+def _config(path: Source, results: Results, changes: Changes) -> Config:
     """Return the run's own settings, but for device and batch size where others are asked for."""
     config = run_config(path, results)
     if changes.device:

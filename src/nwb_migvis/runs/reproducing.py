@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from nwb_migvis.read.recorded import read_shown, small_images
 from nwb_migvis.registry import METHODS
 from nwb_migvis.results import Results
 from nwb_migvis.runs.models import checked_weights, edit_networks, run_config
+from nwb_migvis.sources import Source, as_source
 from nwb_migvis.store import read_results
 
 _KEYS = ("group", "method", "source", "target")
@@ -54,14 +54,14 @@ class Reproduction:
     different_methods: tuple[str, ...] = ()
 
 
-def reproduce(path: str | Path, name: str | None = None, **reading: Any) -> Reproduction:
+def reproduce(path: str | Source, name: str | None = None, **reading: Any) -> Reproduction:
     """Make the stored edits of a run again from its file, and compare the pixels.
 
     On the machine, with the number of threads and the versions that made them they are the same, bit for bit.
 
     Parameters
     ----------
-    path : path
+    path : path, or address
         A file that `run` wrote.
     name : str, optional
         The run, where the file holds several.
@@ -75,7 +75,7 @@ def reproduce(path: str | Path, name: str | None = None, **reading: Any) -> Repr
         cannot be read.
     """
     require(MODELS, what="editing")
-    path = Path(path)
+    path = as_source(path, what="file")
     results = read_results(path, name)
     if not results.synthesized.sizes["edit"]:
         raise MigvisError(f"{path}: run {results.name!r} made no edits; expected some; name another run")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import xarray as xr
 
 from nwb_migvis.analysis.assembling import MAX_PRIOR_BYTES
 from nwb_migvis.analysis.context import Clock, check_device, digest_of
@@ -15,16 +17,24 @@ from nwb_migvis.analysis.study import Study
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
-from nwb_migvis.files import as_path
 from nwb_migvis.plain import plain
+from nwb_migvis.progress import stage, working
 from nwb_migvis.read import read_session, read_sessions
+from nwb_migvis.registry import ANALYSES
 from nwb_migvis.results import Results
 from nwb_migvis.runs.destinations import choose_destinations, output_paths
+from nwb_migvis.runs.fetching import Fetched, fetched
+from nwb_migvis.sources import RemoteFile, Source, as_source
 from nwb_migvis.store import Destination, fingerprint, reserve, write_results
+
+STAGES = ("reading", "latents", "prior", "critic", "edits", "further fits", "evidence", "writing")
+"""Of a run, as they are said; without pixels nothing is learned of images."""
+
+After = Callable[[str, Study], None]
 
 
 def run(
-    source: str | Path | Sequence[str | Path],
+    source: str | Source | Sequence[str | Source],
     *,
     out: str | Path | None = None,
     in_place: bool = False,
@@ -39,9 +49,12 @@ def run(
     Parameters
     ----------
     source : path or sequence of paths
-        NWB sessions. Several are fitted together: one latent space, with results for each.
+        NWB sessions, or their addresses (`dandi://...`, `https://...`, `s3://...`). Several are fitted
+        together: one latent space, with results for each. A session at an address is fetched whole, unless
+        only the results are written.
     out : path, optional
-        File to write, with several sessions an existing folder; a sibling `NAME_migvis.nwb` where it is None.
+        File to write, with several sessions an existing folder. Where it is None, a sibling
+        `NAME_migvis.nwb`; of a session at an address, in the current folder.
     in_place : bool
         Write the results back under the source's own path (atomically, keeping `NAME.nwb.bak`).
     name : str
@@ -66,11 +79,11 @@ def run(
         For anything that the user can fix: in the file, the options, or the installation. Destinations
         are checked before any work is done.
     """
-    paths: list[str | Path]
+    paths: list[str | Source]
     if isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
         paths, is_list = list(source), True
     else:
-        paths, is_list = [as_path(source, what="source")], False
+        paths, is_list = [as_source(source, what="source")], False
     destination = Destination(out=out, in_place=in_place, overwrite=overwrite, results_only=results_only)
     written = run_files(paths, destination, name=name, config=config, **reading)
     results = [result for _, result in written]
@@ -78,27 +91,28 @@ def run(
 
 
 def run_files(
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Source],
     destination: Destination,
     *,
     name: str = "migvis",
     config: Config | None = None,
+    after: After | None = None,
     **reading: Any,
 ) -> list[tuple[Path, Results]]:
     """Do what `run` does for a list of sessions, and say where the results of each were written."""
-    sources = [as_path(path, what="source") for path in paths]
+    sources = [as_source(path, what="source") for path in paths]
     if config is not None and not isinstance(config, Config):
         raise MigvisError(
             f"config is {config!r:.80}; expected a Config: Config.from_dict makes one of nested dicts"
         )
     for source in sources:
-        if source.is_dir():
+        if isinstance(source, Path) and source.is_dir():
             raise MigvisError(
                 f"{source} is a folder; expected an NWB file; for a sorting that SpikeInterface saved there, "
                 "give --presentations CSV, --images DIR, and --into SESSION.nwb or --metadata FILE.toml"
             )
-    with reserve(*output_paths(sources, destination)):
-        return run_sources(sources, destination, name=name, config=config or Config(), reading=reading)
+    with fetched(sources, destination) as found, reserve(*output_paths(found.sources, found.destination)):
+        return run_sources(found, name=name, config=config or Config(), reading=reading, after=after)
 
 
 @dataclass(frozen=True)
@@ -118,21 +132,20 @@ class Origin:
 
 
 def run_sources(
-    sources: Sequence[Path],
-    destination: Destination,
+    found: Fetched,
     *,
     name: str,
     config: Config,
     reading: Mapping[str, Any],
     origin: Origin | None = None,
+    after: After | None = None,
 ) -> list[tuple[Path, Results]]:
     """Run on one session, or on several around one latent space.
 
     Parameters
     ----------
-    sources : sequence of Path
-    where : Destination
-        The results go.
+    found : Fetched
+        The sessions, and where the results go.
     name : str
         Of the run.
     config : Config
@@ -140,6 +153,8 @@ def run_sources(
         Keywords of `read_session`.
     origin : Origin, optional
         Of a source that was made from other files.
+    after : callable, optional
+        Called after each step with its name and the study so far.
 
     Returns
     -------
@@ -152,41 +167,57 @@ def run_sources(
 
     started = datetime.now(UTC)
     clock = Clock()
-    destinations = choose_destinations(sources, destination, name=name, expected_bytes=2 * MAX_PRIOR_BYTES)
+    sources = found.sources
+    destinations = choose_destinations(
+        sources, found.destination, name=name, expected_bytes=2 * MAX_PRIOR_BYTES
+    )
     check_device(config)
     check_prior(config)
     check_features(config.critic)
     open_judges(config)
+    for analysis in config.analyses:
+        ANALYSES[analysis]  # refuses an unknown name before the work
     fingerprints = [fingerprint(source) for source in sources]
-    with clock.of("reading"):
-        alone = len(sources) == 1
-        sessions = [read_session(sources[0], **reading)] if alone else read_sessions(sources, **reading)
-        digests = [] if origin else [digest_of(source) for source in sources]
-    study = Study(sessions, config, name=name, clock=clock)
-    study.run()
-    window_s = [list(session.attrs["window_s"]) for session in sessions]
-    read_as = {**reading, **(origin.reading if origin else {})}
-    read_as = {key: plain(value) for key, value in read_as.items() if value is not None}
-    added = {
-        "times": {
-            "started": started.isoformat(),
-            "finished": datetime.now(UTC).isoformat(),
-            "seconds": clock.seconds,
-        },
-    }
-    finished = []
-    for i, (results, weights) in enumerate(study.assembled()):
-        own_first = digests[i : i + 1] + digests[:i] + digests[i + 1 :]
-        inputs = list(origin.inputs) if origin else own_first
-        how = read_as | {"window_s": window_s[i]}
-        provenance = results.provenance | {"inputs": inputs, "reading": how} | added
-        finished.append((replace(results, provenance=provenance), weights))
-    return _write_all(finished, sources, destinations, fingerprints)
+    with working(STAGES):
+        with clock.of("reading"):
+            alone = len(sources) == 1
+            sessions = [read_session(sources[0], **reading)] if alone else read_sessions(sources, **reading)
+            digests = [] if origin else [provenance_of(source, found.addresses) for source in sources]
+        study = Study(sessions, config, name=name, clock=clock)
+        study.run(after=None if after is None else lambda step: after(step, study))
+        how = {**reading, **(origin.reading if origin else {})}
+        added = {
+            "times": {
+                "started": started.isoformat(),
+                "finished": datetime.now(UTC).isoformat(),
+                "seconds": clock.seconds,
+            },
+        }
+        finished = []
+        for i, (results, weights) in enumerate(study.assembled()):
+            inputs = list(origin.inputs) if origin else digests[i : i + 1] + digests[:i] + digests[i + 1 :]
+            own = {"inputs": inputs, "reading": _read_as(how, sessions[i])}
+            finished.append((replace(results, provenance=results.provenance | own | added), weights))
+        with stage("writing"):
+            return _write_all(finished, sources, destinations, fingerprints)
+
+
+def _read_as(reading: Mapping[str, Any], session: xr.Dataset) -> dict[str, Any]:
+    """Return how a session was read, as the provenance has it."""
+    given = {key: plain(value) for key, value in reading.items() if value is not None}
+    return given | {"window_s": list(session.attrs["window_s"])}
+
+
+def provenance_of(source: Source, addresses: Mapping[Path, RemoteFile]) -> dict[str, str]:
+    """Return what the provenance says of a session, with its address where it was fetched."""
+    own = digest_of(source)
+    remote = addresses.get(source) if isinstance(source, Path) else None
+    return own if remote is None else {**remote.provenance(), **own}
 
 
 def _write_all(
     finished: Sequence[tuple[Results, dict[str, bytes]]],
-    sources: Sequence[Path],
+    sources: Sequence[Source],
     destinations: Sequence[Mapping[str, Any]],
     fingerprints: Sequence[tuple[int, ...]],
 ) -> list[tuple[Path, Results]]:

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.sources import Source, open_hdf5
 
 _FILTERS = {
     307: "bzip2",
@@ -61,14 +62,14 @@ def check_content(file: h5py.File, source: Path, *, is_moved: bool) -> None:
         _check_references(item, path, addresses, source)
 
 
-def check_unlinked(path: Path) -> None:
+def check_unlinked(path: Source) -> None:
     """Refuse a file that the archive refuses: one with links to other files, or images that lie beside it.
 
     Raises
     ------
     MigvisError
     """
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         for place, item, link in objects_in(file):
             paths = _external_paths(place, item) if isinstance(item, h5py.Dataset) else []
             target = link.filename if isinstance(link, h5py.ExternalLink) else next(iter(paths), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from pynwb import NWBHDF5IO, NWBFile, get_manager
 from ndx_migvis import NAMESPACE
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
+from nwb_migvis.sources import Source, open_hdf5
 from nwb_migvis.store.apart import reason_of, run_apart
 from nwb_migvis.store.apart_file import file_apart
 from nwb_migvis.store.canonical import differences
@@ -43,12 +45,18 @@ class Job:
     copy omits.
     """
 
-    source: Path
+    source: Source
     output: Path
     results: Results | None = None
     weights: Mapping[str, bytes] = field(default_factory=dict)
     without_recording: bool = False
     removed: str | None = None
+
+    @property
+    def file(self) -> Path:
+        """The source, which is a file on this machine where it is copied."""
+        assert isinstance(self.source, Path)
+        return self.source
 
 
 def check_writable(source: str | Path, *, beside: Path) -> None:
@@ -104,8 +112,19 @@ def _export_and_verify(job: Job) -> None:
     sync(job.output)
 
 
+@contextmanager
+def _reading(source: Source) -> Iterator[NWBHDF5IO]:
+    """Open a session by pynwb."""
+    if isinstance(source, Path):
+        with NWBHDF5IO(source, "r") as io:
+            yield io
+        return
+    with open_hdf5(source) as file, NWBHDF5IO(file=file, mode="r") as io:
+        yield io
+
+
 def _export(job: Job) -> None:
-    with NWBHDF5IO(job.source, "r") as reading:
+    with _reading(job.source) as reading:
         if NAMESPACE not in reading.manager.namespace_catalog.namespaces:
             raise RuntimeError(
                 f"{NAMESPACE} is not registered with pynwb: the results would be written empty"
@@ -123,13 +142,13 @@ def _export(job: Job) -> None:
             _say_by_what(nwbfile)
         nwbfile.set_modified()
         if job.results is None and job.removed is None:
-            builder = _by_pynwb(lambda: _built(reading.manager, nwbfile, job.source), "copy", job.source)
-            _check_built(builder, job.source)
+            builder = _by_pynwb(lambda: _built(reading.manager, nwbfile, job.file), "copy", job.source)
+            _check_built(builder, job.file)
 
         def export() -> None:
             with h5py.File(job.output, "x") as file, NWBHDF5IO(file=file, mode="w") as writing:
                 writing.export(src_io=reading, nwbfile=nwbfile)
-                keep_spelling(job.source, file)
+                keep_spelling(job.file, file)
 
         _by_pynwb(export, "copy", job.source)
 
@@ -178,7 +197,7 @@ def _not_built(group: h5py.Group, builder: GroupBuilder) -> Iterator[str]:
             yield from _not_built(item, builder.groups[name])
 
 
-def _by_pynwb(step: Callable[[], Any], what: str, source: Path) -> Any:
+def _by_pynwb(step: Callable[[], Any], what: str, source: Source) -> Any:
     """Do a step of pynwb; what it cannot do is due to the source, or to the disk."""
     try:
         return step()
@@ -192,7 +211,7 @@ def _by_pynwb(step: Callable[[], Any], what: str, source: Path) -> Any:
         raise MigvisError(_why_not(what, source, error)) from error
 
 
-def _why_not(what: str, source: Path, error: Exception) -> str:
+def _why_not(what: str, source: Source, error: Exception) -> str:
     text = str(error.args[-1]) if isinstance(error, ConstructError) else str(error)
     reason = " ".join(text.split())[:300] or type(error).__name__
     return (
@@ -212,23 +231,23 @@ def _say_by_what(nwbfile: NWBFile) -> None:
 
 def _verify(job: Job) -> None:
     """Check that a new file is valid, lost nothing of the source, and holds the results."""
-    source, copy, results = job.source, job.output, job.results
+    copy, results = job.output, job.results
     where = f"/analysis/{results.name}" if results else None
-    for finding in schema_findings(copy, unlike=None if job.without_recording else source):
+    for finding in schema_findings(copy, unlike=None if job.without_recording else job.file):
         if where and finding.location.startswith(where):
             raise RuntimeError(f"written otherwise than the schema says: {finding}")
         raise MigvisError(
-            f"{source}: a copy by pynwb would not be valid ({finding.location}: {finding.message}); "
+            f"{job.source}: a copy by pynwb would not be valid ({finding.location}: {finding.message}); "
             "expected a file of a schema that pynwb can bring up to date; nothing was written"
         )
     if results is None:
         if job.removed is None:
-            check_nothing_lost(source, copy, most_bytes=_BULK_BYTES)
+            check_nothing_lost(job.file, copy, most_bytes=_BULK_BYTES)
         else:
-            check_nothing_lost(source, copy, skip={f"/analysis/{job.removed}"})
+            check_nothing_lost(job.file, copy, skip={f"/analysis/{job.removed}"})
         return
     if not job.without_recording:
-        check_nothing_lost(source, copy, skip={str(where)}, may_grow={GENERATED_BY})
+        check_nothing_lost(job.file, copy, skip={str(where)}, may_grow={GENERATED_BY})
     with h5py.File(copy, "r") as new:
         wrong = differences(results, decode(new[where]))
         if {n: d[()].tobytes() for n, d in weights_in(new[where])} != dict(job.weights):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from nwb_migvis.results import (
     no_labels,
     no_selectivity,
 )
+from nwb_migvis.sources import Source, as_source, open_hdf5
 from nwb_migvis.store.analyses import decode_analyses
 from nwb_migvis.store.canonical import DECODING, SELECTIVITY, Form
 from nwb_migvis.store.digests import IS_DIGESTED
@@ -54,7 +55,7 @@ FAULTS = (
 """What h5py, NumPy, pandas and xarray raise for content that is not as it should be."""
 
 
-def list_runs(path: str | Path) -> list[str]:
+def list_runs(path: str | Source) -> list[str]:
     """Return the names of the runs in an NWB file.
 
     Raises
@@ -66,12 +67,13 @@ def list_runs(path: str | Path) -> list[str]:
         return runs_in(file)
 
 
-def read_results(path: str | Path, name: str | None = None) -> Results:
+def read_results(path: str | Source, name: str | None = None) -> Results:
     """Read the results of a run from an NWB file; needs neither torch nor the session's own data.
 
     Parameters
     ----------
     path : path-like
+        Or an address, or an open file, as for `read_session`.
     name : str, optional
         The run; None for the only one.
 
@@ -86,12 +88,12 @@ def read_results(path: str | Path, name: str | None = None) -> Results:
         If the file cannot be read, holds no run, none of that name, or several and `name` is None.
     """
     with open_file(path) as file:
-        group = _run_group(file, Path(path), name)
+        group = _run_group(file, path, name)
         with _reading(group, path):
             return decode(group)
 
 
-def read_weights(path: str | Path, name: str | None = None) -> dict[str, bytes]:
+def read_weights(path: str | Source, name: str | None = None) -> dict[str, bytes]:
     """Read the networks' weights of a run, as safetensors bytes by name.
 
     Raises
@@ -100,7 +102,7 @@ def read_weights(path: str | Path, name: str | None = None) -> dict[str, bytes]:
         As `read_results`, and if a digest is not that of the bytes.
     """
     with open_file(path) as file:
-        group = _run_group(file, Path(path), name)
+        group = _run_group(file, path, name)
         weights = {}
         for network, dataset in weights_in(group):
             data = dataset[()].tobytes()
@@ -115,15 +117,29 @@ def read_weights(path: str | Path, name: str | None = None) -> dict[str, bytes]:
 
 
 @contextmanager
-def open_file(path: str | Path) -> Iterator[h5py.File]:
+def open_file(path: str | Source) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading; what cannot be read, now or in the block, is a one-line error."""
-    path = Path(path)
-    check_regular(path, what="NWB file")
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "nothing"
-        raise MigvisError(f"{path}: found {what}; expected an NWB file; check the path")
+    path = as_source(path, what="NWB file")
+    if isinstance(path, Path):
+        check_regular(path, what="NWB file")
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "nothing"
+            raise MigvisError(f"{path}: found {what}; expected an NWB file; check the path")
+    with ExitStack() as stack:
+        file = _opened(path, stack)
+        try:
+            yield file
+        except MigvisError:
+            raise
+        except FAULTS as error:
+            raise MigvisError(
+                f"{path} is damaged ({error}); expected a whole NWB file; fetch or write it again"
+            ) from error
+
+
+def _opened(path: Source, stack: ExitStack) -> h5py.File:
     try:
-        file = h5py.File(path, "r")
+        return stack.enter_context(open_hdf5(path))
     except BlockingIOError:
         raise MigvisError(
             f"{path} is open for writing elsewhere; expected a file that no one writes; close it there first"
@@ -131,22 +147,13 @@ def open_file(path: str | Path) -> Iterator[h5py.File]:
     except PermissionError:
         raise MigvisError(f"{path} cannot be read; expected read permission; ask its owner") from None
     except OSError as error:
-        state = f"cannot be opened: {error}" if h5py.is_hdf5(path) else "is not an HDF5 file"
+        is_hdf5 = "file signature not found" not in str(error)
+        state = f"cannot be opened: {error}" if is_hdf5 else "is not an HDF5 file"
         raise MigvisError(f"{path} {state}; expected an NWB file; fetch or write it again") from None
-    try:
-        yield file
-    except MigvisError:
-        raise
-    except FAULTS as error:
-        raise MigvisError(
-            f"{path} is damaged ({error}); expected a whole NWB file; fetch or write it again"
-        ) from error
-    finally:
-        file.close()
 
 
 @contextmanager
-def _reading(group: h5py.Group, path: str | Path) -> Iterator[None]:
+def _reading(group: h5py.Group, path: str | Source) -> Iterator[None]:
     """Say of which run and file it is when something in it is not as it should be."""
     try:
         yield
@@ -208,7 +215,7 @@ def _type_of(item: Any) -> Any:
     return None if item is None else item.attrs.get("neurodata_type")
 
 
-def _run_group(file: h5py.File, path: Path, name: str | None) -> h5py.Group:
+def _run_group(file: h5py.File, path: str | Source, name: str | None) -> h5py.Group:
     names = runs_in(file)
     if not names:
         raise MigvisError(

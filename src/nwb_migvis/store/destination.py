@@ -13,6 +13,7 @@ import h5py
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import results_name
+from nwb_migvis.sources import Source, as_source, size_of
 from nwb_migvis.store.canonical import check_name
 from nwb_migvis.store.content import check_content
 from nwb_migvis.store.copying import check_writable
@@ -77,15 +78,15 @@ class Destination:
         """Whether a file may be replaced."""
         return self.in_place or self.overwrite
 
-    def path(self, source: Path) -> Path:
+    def path(self, source: Source) -> Path:
         """Return the file that is written for a source."""
-        if self.in_place:
+        if self.in_place and isinstance(source, Path):
             return source
         return source.with_name(results_name(source)) if self.out is None else Path(self.out)
 
 
 def check_destination(
-    source: str | Path, *, name: str = "migvis", expected_bytes: int = 0, **where: Any
+    source: str | Source, *, name: str = "migvis", expected_bytes: int = 0, **where: Any
 ) -> Path:
     """Return the path that results will be written to, or refuse.
 
@@ -110,7 +111,7 @@ def check_destination(
         space; if links out of the file would break there; if the name is taken or cannot name an object; in
         place, if the source is a symbolic link, is read-only, or is open in another process.
     """
-    source, destination = Path(source), Destination(**where)
+    source, destination = as_source(source, what="source"), Destination(**where)
     path = destination.path(source)
     if path.is_file() and destination.replaces and _is_open_elsewhere(path):
         raise MigvisError(
@@ -118,30 +119,35 @@ def check_destination(
             f"{', or write another file with --out' if destination.in_place else ''}"
         )
     path = choose_destination(source, destination, name=name, expected_bytes=expected_bytes)
-    if not destination.results_only:
+    if not destination.results_only and isinstance(source, Path):
         check_writable(source, beside=path)
     return path
 
 
-def choose_destination(source: Path, destination: Destination, *, name: str, expected_bytes: int) -> Path:
+def choose_destination(source: Source, destination: Destination, *, name: str, expected_bytes: int) -> Path:
     """Do as `check_destination`, but copy nothing, and allow other processes to read the destination.
 
     They keep the old file that they have open, so that finished results need not be thrown away.
     """
     check_name(name)
     path = destination.path(source)
+    if not isinstance(source, Path) and not destination.results_only:
+        raise MigvisError(
+            f"{source} is not a file on this machine; expected one to copy; download it and give its path, "
+            "or write the results alone (results_only)"
+        )
     with open_file(source) as file:
-        if not destination.results_only:
+        if isinstance(source, Path) and not destination.results_only:
             _check_run_name(file, source, name, destination.overwrite or destination.replace_run)
             check_content(file, source, is_moved=path.parent.resolve() != source.parent.resolve())
-    if destination.in_place:
+    if destination.in_place and isinstance(source, Path):
         _check_in_place(source)
-    elif path.exists() and path.samefile(source):
+    elif isinstance(source, Path) and path.exists() and path.samefile(source):
         raise MigvisError(f"{path} is the source itself; expected another file; use --in-place to write back")
     else:
         _check_new(path, destination.overwrite)
     _check_folder(path, hard_links=destination.keeps_backup)
-    copied = 0 if destination.results_only else source.stat().st_size
+    copied = 0 if destination.results_only else size_of(source)
     _check_space(path, copied + expected_bytes)
     return path
 

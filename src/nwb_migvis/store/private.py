@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ def temporary_path(destination: Path) -> Path:
 
 
 def sweep_temporary_files(folder: Path) -> None:
-    """Remove temporary files and locks that killed processes of this user and machine left in a folder."""
+    """Remove from a folder the temporary files and locks that killed processes of this user left there."""
     for path in folder.iterdir():
         if _LOCK.fullmatch(path.name):
             _remove_free_lock(path)
@@ -40,7 +41,15 @@ def sweep_temporary_files(folder: Path) -> None:
             continue
         with contextlib.suppress(OSError):
             if not hasattr(os, "geteuid") or path.lstat().st_uid == os.geteuid():
-                path.unlink()
+                remove_temporary(path)
+
+
+def remove_temporary(path: Path) -> None:
+    """Remove an unfinished file, or folder of files, where there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _remove_free_lock(path: Path) -> None:

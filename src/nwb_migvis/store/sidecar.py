@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -23,6 +22,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import check_regular
 from nwb_migvis.plain import Json
 from nwb_migvis.results import Results
+from nwb_migvis.sources import Source, open_hdf5
 from nwb_migvis.store.canonical import canonical
 from nwb_migvis.tensors import read_tensors, write_tensors
 
@@ -39,7 +39,7 @@ def sidecar_path(output: Path) -> Path:
 
 
 def write_sidecar(
-    results: Results, weights: Mapping[str, bytes], *, source: Path, beside: Path
+    results: Results, weights: Mapping[str, bytes], *, source: Source, beside: Path
 ) -> Path | None:
     """Write results and weights to a sidecar that this user alone can read.
 
@@ -48,7 +48,7 @@ def write_sidecar(
     results : Results
         In canonical form.
     weights : mapping of str to bytes
-    source : Path
+    source : path, or another source
         The session that they are of.
     beside : Path
         The output; the sidecar goes to the system's folder of temporary files where it cannot go there.
@@ -125,9 +125,9 @@ def _write_new(path: Path, data: bytes) -> Path:
     return path
 
 
-def session_identifier(source: Path) -> str:
+def session_identifier(source: Source) -> str:
     """Return the identifier of a session's file, "" where it has none."""
-    with contextlib.suppress(OSError, KeyError, TypeError, AttributeError), h5py.File(source, "r") as file:
+    with contextlib.suppress(OSError, KeyError, TypeError, AttributeError), open_hdf5(source) as file:
         return str(file["identifier"].asstr()[()])
     return ""
 

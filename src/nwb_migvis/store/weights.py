@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
+from nwb_migvis.sources import Source
 from nwb_migvis.tensors import MOST_PX, MOST_STEPS, Tensor, parse_json, read_header
 
 MOST_THREADS = 1024
@@ -77,7 +77,7 @@ class _Network:
         return _whole(name, self.settings.get(name), most=most)
 
 
-def check_models(weights: Mapping[str, bytes], results: Results, *, path: Path) -> None:
+def check_models(weights: Mapping[str, bytes], results: Results, *, path: Source) -> None:
     """Check the stored weights and settings of a run before its models are built again.
 
     Raises

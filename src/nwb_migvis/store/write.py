@@ -13,6 +13,7 @@ from typing import Any
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
+from nwb_migvis.sources import RemoteFile, Source, as_source, local_file, state_of
 from nwb_migvis.store.canonical import canonical
 from nwb_migvis.store.copying import Job, make_file, sync
 from nwb_migvis.store.decode import list_runs
@@ -24,7 +25,7 @@ from nwb_migvis.store.sidecar import read_sidecar, session_identifier, write_sid
 def write_results(
     results: Results,
     *,
-    source: str | Path,
+    source: str | Source,
     weights: Mapping[str, bytes] | None = None,
     unchanged_since: tuple[int, ...] | None = None,
     sidecar: bool = False,
@@ -40,7 +41,7 @@ def write_results(
     ----------
     results : Results
     source : path-like
-        The NWB file that the results are of.
+        The NWB file that the results are of; or its address, where only the results are written.
     weights : mapping of str to bytes, optional
         safetensors bytes of the networks, by name.
     unchanged_since : tuple of int, optional
@@ -66,7 +67,7 @@ def write_results(
     """
     results = canonical(results)
     weights = dict(weights or {})
-    source, destination = Path(source), Destination(**where)
+    source, destination = as_source(source, what="source"), Destination(**where)
     if destination.results_only:
         results = without_unit_rows(results)
     if not sidecar:
@@ -106,8 +107,9 @@ def restore_sidecar(path: str | Path, *, source: str | Path, **where: Any) -> Pa
         As `read_sidecar` and `write_results`; if the session is another one.
     """
     results, weights, identifier = read_sidecar(path)
+    source = local_file(source, what="source", why="its content is copied")
     check_destination(source, name=results.name, **where)
-    present = session_identifier(Path(source))
+    present = session_identifier(source)
     if present != identifier:
         raise MigvisError(
             f"{source} has the identifier {present!r}; expected {identifier!r}, the session of {path}; give "
@@ -119,7 +121,7 @@ def restore_sidecar(path: str | Path, *, source: str | Path, **where: Any) -> Pa
 def _write(
     results: Results,
     weights: Mapping[str, bytes],
-    source: Path,
+    source: Source,
     destination: Destination,
     *,
     unchanged_since: tuple[int, ...] | None,
@@ -177,7 +179,8 @@ def remove_run(path: str | Path, name: str, **where: Any) -> Path:
     MigvisError
         If the file holds no run of that name, or as `write_results`.
     """
-    source, destination = Path(path), Destination(**where, replace_run=True)
+    source = local_file(path, what="file", why="it is copied without the run")
+    destination = Destination(**where, replace_run=True)
     names = list_runs(source)
     if name not in names:
         raise MigvisError(
@@ -188,13 +191,13 @@ def remove_run(path: str | Path, name: str, **where: Any) -> Path:
     return _make(Job(source, output, removed=name), destination)
 
 
-def _publish(temporary: Path, path: Path, source: Path, destination: Destination) -> None:
+def _publish(temporary: Path, path: Path, source: Source, destination: Destination) -> None:
     """Give a file on the disk its final name, in one step, and the permissions that it should have."""
-    if destination.in_place:
+    if destination.in_place and isinstance(source, Path):
         _take_over(source, temporary)
     else:
         temporary.chmod(_mode(source, path))
-    if destination.keeps_backup:
+    if destination.keeps_backup and isinstance(source, Path):
         _keep(source)
     if destination.replaces:
         temporary.replace(path)
@@ -203,9 +206,9 @@ def _publish(temporary: Path, path: Path, source: Path, destination: Destination
     sync(path.parent)
 
 
-def _mode(source: Path, path: Path) -> int:
+def _mode(source: Source, path: Path) -> int:
     """Return the permissions of an output: never more than the source grants, or the file it replaces."""
-    allowed = source.stat().st_mode | 0o600
+    allowed = (source.stat().st_mode if isinstance(source, Path) else 0o666) | 0o600
     allowed &= path.stat().st_mode if path.exists() else 0o666 & ~_umask()
     return allowed & 0o777 | 0o600
 
@@ -238,11 +241,15 @@ def _name(temporary: Path, path: Path) -> None:
         temporary.rename(path)
 
 
-def fingerprint(path: Path) -> tuple[int, ...]:
+def fingerprint(path: Source) -> tuple[int, ...]:
     """Return what changes when a file is replaced or written to: device, inode, size, time of change.
 
-    Take it before anything is read of the file.
+    Of a file at an address it is size and state, asked anew. Take it before anything is read of the file.
     """
+    if isinstance(path, RemoteFile):
+        return state_of(path)
+    if not isinstance(path, Path):
+        return (path.size,)
     status = path.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
