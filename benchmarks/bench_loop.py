@@ -3,10 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/bench_loop.py FOLDER --seeds 0 1 2
     OMP_NUM_THREADS=1 python benchmarks/bench_loop.py FOLDER --seeds 0 1 2 --guided
 
-Each seed simulates a session of units that respond to pixels. Its edits are flawless (drawn by the
-simulator) or, with --guided, those of a run with the preset `quick`. The same units see them in a simulated
-next session.
-With --blind no unit carries pose, which is a label and has a group all the same.
+Each seed simulates a session of units that respond to pixels. Its edits are flawless (drawn by the simulator)
+or, with --guided, those of a run with the preset `quick`. The same units see them in a next session. With
+--blind no unit carries pose, which is a label and has a group all the same.
 
 - encoder: correlation of predicted with true rates of held-out images, over what the same features allow when
   the encoding model is fitted to true rates without noise; median over units.

@@ -166,6 +166,8 @@ def test_sessions_that_do_not_fit_end_in_one_line(loop, later, pristine):
         compare(loop / "run.nwb", later, match="names")
     with pytest.raises(MigvisError, match="do not respond to pixels"):
         simulate_next_session(loop / "x.nwb", loop / "pictures", units_of=pristine)
+    with pytest.raises(MigvisError, match="it is a further session itself"):
+        simulate_next_session(loop / "x.nwb", loop / "pictures", units_of=loop / "next.nwb", seed=5)
     with pytest.raises(MigvisError, match="that of the first session"):
         simulate_next_session(loop / "x.nwb", loop / "pictures", units_of=loop / "first.nwb", seed=0)
 

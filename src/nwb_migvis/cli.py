@@ -14,6 +14,8 @@ import click
 
 from nwb_migvis.cli_analyse import analyse
 from nwb_migvis.cli_files import compare_runs, dandi, export, reproduce_edits, validate
+from nwb_migvis.cli_inspect import inspect_command
+from nwb_migvis.cli_next import compare_command, export_stimuli_command
 from nwb_migvis.cli_options import (
     config_of,
     log_option,
@@ -24,12 +26,10 @@ from nwb_migvis.cli_options import (
     sorting_arguments,
     sorting_options,
 )
+from nwb_migvis.cli_simulate import simulate
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.first_steps import FIRST, Commands, completion_command, config_command
-from nwb_migvis.inspecting import inspect_command
-from nwb_migvis.next_session import compare_command, export_stimuli_command
 from nwb_migvis.recovering import recover
-from nwb_migvis.simulating import simulate
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -345,6 +345,9 @@ COMMANDS = (
     reproduce_edits,
     export,
     validate,
+    simulate,
+    export_stimuli_command,
+    compare_command,
     recover,
     config_command,
     completion_command,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -63,10 +63,7 @@ def picture_table(results: Results, rows: np.ndarray) -> pd.DataFrame:
         table[name] = edits[name].values
     for end in ("source", "target"):
         table[f"{end}_file"] = [real_file(row_of[str(s)], str(s)) if s else "" for s in edits[end].values]
-    columns = ("group", "method", "source_file", "target_file", "direction", "gamma")
-    table["expected"] = [
-        _expected(*how) for how in zip(*(table[name].tolist() for name in columns), strict=True)
-    ]
+    table["expected"] = [_expected(edit) for edit in table.to_dict("records")]
     used = dict.fromkeys(str(s) for end in ("source", "target") for s in edits[end].values if s)
     stimuli = sorted(used, key=row_of.__getitem__)
     real = pd.DataFrame({"file": [real_file(row_of[s], s) for s in stimuli], "kind": REAL, "source": stimuli})
@@ -127,12 +124,14 @@ def chosen_edits(
     return rows
 
 
-def _expected(group: str, method: str, source: str, target: str, direction: str, gamma: float) -> str:
+def _expected(edit: Mapping[Any, Any]) -> str:
     """Say what responses to an edit should be, if it does what it was made for."""
+    group, method, source, target = (edit[name] for name in ("group", "method", "source_file", "target_file"))
     if method == "none":
         return f"all latents as in {source}"
     if not target:
-        return f"latents of {group} moved by {gamma:+g} SD along {direction}, the others as in {source}"
+        how = f"{edit['gamma']:+g} SD along {edit['direction']}"
+        return f"latents of {group} moved by {how}, the others as in {source}"
     if method == "shuffled":
         return f"latents of {group} no nearer to those of {target} than to any other image's"
     if method == "wrong-group":

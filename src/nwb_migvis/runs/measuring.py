@@ -104,9 +104,7 @@ def compare(
     rates = _rates(seen, average)
     about = {
         "source": str(path),
-        "measured": str(session.attrs.get("source", ""))
-        if isinstance(measured, xr.Dataset)
-        else str(measured),
+        "measured": str(session.attrs.get("source", "")),
         "window_s": list(session.attrs.get("window_s", ())),
         "match": match,
         "n_edits": int((shown.edit >= 0).sum()),

@@ -17,6 +17,7 @@ from nwb_migvis.simulate.nwb import add_presentations, add_units, new_file
 from nwb_migvis.simulate.pixel_population import PixelPopulation
 from nwb_migvis.simulate.population import draw_counts
 from nwb_migvis.simulate.render import Stimuli
+from nwb_migvis.simulate.scene import Scene
 from nwb_migvis.simulate.session import check_at_least, check_destination, population_of, write_whole
 from nwb_migvis.simulate.spikes import draw_schedule, spike_trains
 
@@ -74,6 +75,10 @@ def simulate_next_session(
             f"{units_of}: its units do not respond to pixels; expected a session that was simulated with "
             "population='pixels' (`nwb-migvis simulate --population pixels`)"
         )
+    if "next_seed" in settings:
+        raise MigvisError(
+            f"{units_of}: it is a further session itself; expected the first session of its units; give that"
+        )
     if seed == settings["seed"]:
         raise MigvisError(f"seed: found {seed}, that of the first session; expected another one")
     names, images = _read_pictures(Path(pictures))
@@ -123,15 +128,11 @@ def _read_pictures(folder: Path) -> tuple[list[str], NDArray[np.uint8]]:
 
 def _check_same(population: PixelPopulation, settings: Json, units_of: str | Path) -> None:
     """Refuse a population that does not respond to the first session's images as that session says."""
-    from nwb_migvis.simulate.scene import Scene
-
-    truth = read_ground_truth(units_of)["rate_hz"].values
+    truth = read_ground_truth(units_of)["rate_hz"].values[:_N_CHECKED]
     scene = Scene(background=settings["background"], **settings.get("scene", {}))
     factors = scene.draw(settings["n_stimuli"], seed=settings["seed"]).iloc[:_N_CHECKED]
-    if truth.shape[0] != settings["n_stimuli"]:
-        return
     images = scene.render(factors, size_px=settings["size_px"], seed=settings["seed"])
-    error = np.abs(population.rate_hz(images) - truth[:_N_CHECKED]).max()
+    error = np.abs(population.rate_hz(images) - truth).max()
     if error > _TOLERANCE_HZ:
         raise MigvisError(
             f"{units_of}: its units respond otherwise here, by up to {error:.2g} Hz; expected the versions "

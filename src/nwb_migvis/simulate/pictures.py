@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from PIL import Image
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import read_csv
-from nwb_migvis.simulate.backgrounds import Backdrop
+from nwb_migvis.simulate.backgrounds import Backdrop, Floats
 
 _SUPERSAMPLING = 2
 _LIST = "labels.csv"
@@ -109,7 +108,7 @@ def compose(
     return np.clip(np.rint(levels * 255), 0, 255).astype(np.uint8)
 
 
-def _placed(file: Path, n_px: int, how: tuple[float, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _placed(file: Path, n_px: int, how: tuple[float, ...]) -> tuple[Floats, Floats]:
     """Return a picture's gray times its cover, and its cover, (y, x) each from 0 to 1."""
     angle, right, up, size = how
     picture = _opened(file)
@@ -121,7 +120,7 @@ def _placed(file: Path, n_px: int, how: tuple[float, ...]) -> tuple[NDArray[Any]
     canvas = Image.new("LA", (n_px, n_px))
     centre = (n_px / 2 * (1 + right), n_px / 2 * (1 - up))
     canvas.paste(small, (round(centre[0] - small.width / 2), round(centre[1] - small.height / 2)))
-    values = np.asarray(canvas, np.float32) / 255
+    values: Floats = np.asarray(canvas, np.float32) / np.float32(255)
     return values[..., 0] * values[..., 1], values[..., 1]
 
 

@@ -29,9 +29,9 @@ def export_stimuli_command(path: str, out: str, **options: Any) -> None:
     """
     from nwb_migvis.runs import export_stimuli
 
-    which = {key: list(options.pop(key)) for key in ("group", "method", "role")}
-    options |= {key: value for key, value in which.items() if value}
-    files = export_stimuli(path, out, **options)
+    which = ("group", "method", "role")
+    given = {key: value for key, value in options.items() if value or key not in which}
+    files = export_stimuli(path, out, **given)
     click.echo(f"wrote {len(files)} pictures into {out}")
     click.echo(f"when they were shown: nwb-migvis compare {path} SESSION.nwb")
 

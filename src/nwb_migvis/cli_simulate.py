@@ -62,9 +62,7 @@ def _first(path: str, given: dict[str, Any]) -> Any:
 
     _refuse({"sorted_again"} & set(given), "without --respond-to; it is about a further session")
     scene = {key: given.pop(key) for key in _SCENE if key in given}
-    if scene:
-        given["scene"] = Scene(**scene)
-    return simulate_session(path, **given)
+    return simulate_session(path, **given, scene=Scene(**scene) if scene else None)
 
 
 def _next(path: str, given: dict[str, Any]) -> Any:
