@@ -27,8 +27,7 @@ from layouts import (
 from pynwb.image import IndexSeries
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.read import inspect_session, read_session
-from nwb_migvis.store import list_runs, read_results
+from nwb_migvis.read import read_session
 
 
 def refused(path, **reading) -> str:
@@ -42,15 +41,6 @@ def refused(path, **reading) -> str:
 
 def session(tmp_path, name="a.nwb", **options):
     return index_series(tmp_path / name, **options).path
-
-
-@pytest.mark.parametrize("read", [inspect_session, read_session, read_results, list_runs])
-@pytest.mark.parametrize("address", ["https://host.org/a/b.nwb", "s3://bucket/b.nwb", "dandi://dandi/000004"])
-def test_an_address_is_named_whole_and_refused(read, address):
-    with pytest.raises(MigvisError, match=r"the address (https|s3|dandi)://") as error:
-        read(address)
-    assert address in str(error.value)
-    assert "download it" in str(error.value)
 
 
 def test_path_that_is_no_session(tmp_path):
