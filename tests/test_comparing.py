@@ -70,9 +70,9 @@ def test_runs_are_side_by_side_in_a_table_and_a_figure(call, tmp_path):
     with pytest.raises(MigvisError, match="did you mean 'decoding'"):
         comparison.side_by_side("decodin")
     out = tmp_path / "compared.svg"
-    code, printed, errors = call("compare", FROZEN, "--out", out)
+    code, printed, errors = call("compare-runs", FROZEN, "--out", out)
     assert (code, errors) == (0, "") and out.stat().st_size > 5_000
     assert "settings that differ" in printed and "latents.n_steps" in printed
     assert printed.splitlines()[0] == "variance_explained"
-    code, _, errors = call("compare", FROZEN, "--out", tmp_path / "compared.xyz")
+    code, _, errors = call("compare-runs", FROZEN, "--out", tmp_path / "compared.xyz")
     assert code == 1 and "another path" in errors

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import nwb_migvis
 from nwb_migvis import MigvisError, plot
@@ -25,6 +26,15 @@ TRAINED = replace(RESULTS, provenance={**RESULTS.provenance, "training": CURVES}
 def no_figure_stays():
     yield
     plt.close("all")
+
+
+def measured_analysis(name):
+    """A further analysis of two groups and two layers, one of them called so."""
+    cells = {
+        f"score{end}": (("group", "layer"), np.full((2, 2), 0.5)) for end in ("", "_low", "_high", "_null")
+    }
+    coords = {"group": [name, "b"], "layer": [name, "d"]}
+    return xr.Dataset(cells, coords, attrs={"headline": ["score"], "title": name})
 
 
 def with_dose(results):
@@ -59,6 +69,7 @@ def test_predicted_changes_are_those_from_the_unguided_reconstruction():
 def test_every_figure_draws_into_the_axes_it_is_given(name, monkeypatch):
     monkeypatch.setattr(plt, "show", lambda: pytest.fail("shown"))
     results = with_dose(with_rates(TRAINED) if name == "predicted" else TRAINED)
+    results = replace(results, analyses={"mine": measured_analysis("a")})
     with plot.style():
         figure, ax = plt.subplots()
         assert getattr(results.plot, name)(ax=ax) is ax
@@ -139,7 +150,7 @@ def test_names_of_files_are_not_mathematics(tmp_path):
     results = replace(
         RESULTS, groups=groups, latents=latents, synthesized=edits, selectivity=table, decoding=decoding
     )
-    results = replace(results, labels=labels, provenance=provenance)
+    results = replace(results, labels=labels, provenance=provenance, analyses={evil: measured_analysis(evil)})
     for name in (name for name in plot.FIGURES if name != "predicted"):
         ax = getattr(results.plot, name)(**({"label": evil} if name == "latents" else {}))
         ax.figure.savefig(tmp_path / f"{name}.svg")

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import h5py
 import pytest
 import xarray as xr
 from servers import serving
@@ -48,6 +49,8 @@ def test_a_run_that_writes_its_results_alone_does_not_copy_the_session(
         key: local[key] for key in ("path", "object_id")
     }
     assert recorded["address"] == address and recorded["state"].startswith('"')
+    with h5py.File(tmp_path / "alone.nwb") as file:
+        assert f"which is in {address}: identifier" in file["general/notes"].asstr()[()]
     stored = read_results(tmp_path / "alone.nwb")
     xr.testing.assert_identical(stored.synthesized, results.synthesized)
     assert stored.provenance["inputs"] == [recorded]
@@ -98,7 +101,8 @@ def test_commands_take_an_address(served, call, tmp_path, monkeypatch):
         assert call(*words, "--name", "migvis")[0] == 0, words
     assert f"{address}: valid" in call("validate", address)[1]
     assert (tmp_path / "full_report.html").stat().st_size > 10_000
-    assert "edits made again" in call("reproduce", address, "--name", "second")[1]
+    again = call("reproduce", address, "--name", "second")[1]
+    assert "12 of 12 edits made again: 2 differ" in again and "version 0.1.0 drew otherwise" in again
     assert {path.name for path in tmp_path.iterdir()} == {"tables", "full_report.html"}
 
 

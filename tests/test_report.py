@@ -236,7 +236,7 @@ def test_further_analyses_are_listed(tmp_path):
     results = replace(mock_results(without=["edits", "labels"]), analyses={"encoding": rates})
     source = Source(tmp_path / "x.nwb", results, Recording(), None, None)
     text = report_page.page(source)
-    assert "<dt>encoding</dt>" in text and "rate&lt;b&gt; (unit)" in text
+    assert ">encoding</h3>" in text and "encoding holds rate&lt;b&gt; (unit)" in text
 
 
 def test_an_earlier_version_has_a_page(tmp_path):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nwb_migvis.memory import memory_limit
     from nwb_migvis.read import inspect_session, read_session, read_sessions, session_from_sorting
     from nwb_migvis.results import Results
-    from nwb_migvis.runs import load_models, run, synthesize_more
+    from nwb_migvis.runs import compare, export_stimuli, load_models, run, synthesize_more
     from nwb_migvis.simulate import simulate_session
     from nwb_migvis.sources import stream_cache
     from nwb_migvis.store import read_results
@@ -31,7 +31,9 @@ _HOME = {
     "MigvisError": "nwb_migvis.errors",
     "Results": "nwb_migvis.results",
     "Study": "nwb_migvis.analysis",
+    "compare": "nwb_migvis.runs",
     "compare_runs": "nwb_migvis.analysis",
+    "export_stimuli": "nwb_migvis.runs",
     "inspect_session": "nwb_migvis.read",
     "load_models": "nwb_migvis.runs",
     "memory_limit": "nwb_migvis.memory",
@@ -50,7 +52,9 @@ __all__ = [
     "MigvisError",
     "Results",
     "Study",
+    "compare",
     "compare_runs",
+    "export_stimuli",
     "inspect_session",
     "load_models",
     "memory_limit",

@@ -12,7 +12,10 @@ from typing import Any
 
 import click
 
-from nwb_migvis.cli_files import compare, dandi, export, reproduce_edits, validate
+from nwb_migvis.cli_analyse import analyse
+from nwb_migvis.cli_files import compare_runs, dandi, export, reproduce_edits, validate
+from nwb_migvis.cli_inspect import inspect_command
+from nwb_migvis.cli_next import compare_command, export_stimuli_command
 from nwb_migvis.cli_options import (
     config_of,
     log_option,
@@ -23,9 +26,9 @@ from nwb_migvis.cli_options import (
     sorting_arguments,
     sorting_options,
 )
+from nwb_migvis.cli_simulate import simulate
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.first_steps import FIRST, Commands, completion_command, config_command
-from nwb_migvis.inspecting import inspect_command
 from nwb_migvis.recovering import recover
 
 
@@ -97,23 +100,6 @@ def demo(out: str, seed: int, train_prior: bool, no_report: bool, quiet: bool) -
 
 
 @cli.command()
-@click.argument("path", type=click.Path())
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--n-stimuli", type=int, help="Images in the session.")
-@click.option("--n-repeats", type=int, help="Presentations of each image.")
-@click.option("--size", "size_px", type=int, help="Side of the images, in pixels.")
-@click.option("--overwrite", is_flag=True)
-def simulate(path: str, **options: Any) -> None:
-    """Write a ground-truth session to PATH: rendered objects and a population with planted groups."""
-    from nwb_migvis.extras import SIMULATION, require
-    from nwb_migvis.simulate import simulate_session
-
-    require(SIMULATION, what="a simulation")
-    written = simulate_session(path, **{key: value for key, value in options.items() if value is not None})
-    click.echo(f"wrote {written}")
-
-
-@cli.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="PATH...")
 @click.option(
     "--out",
@@ -152,6 +138,13 @@ def simulate(path: str, **options: Any) -> None:
     "--results-only",
     is_flag=True,
     help="Write a small file of results, with subject and session and without the recording.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["hdf5", "zarr"]),
+    default="hdf5",
+    show_default=True,
+    help="What to write: an HDF5 file, or a Zarr folder NAME_migvis.nwb.zarr.",
 )
 @click.option("--remove", metavar="NAME", help="Only remove the run of this name from PATH, or from a copy.")
 @click.option("--no-report", is_flag=True, help="Do not write a page about the results beside them.")
@@ -194,7 +187,7 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
             )
         ]
     else:
-        keys = ("out", "in_place", "overwrite", "results_only")
+        keys = ("out", "in_place", "overwrite", "results_only", "backend")
         destination = Destination(**{key: options[key] for key in keys})
         done = run_files(paths, destination, name=name, config=config, **reading)
     for written, results in done:
@@ -346,14 +339,21 @@ def _draw(paths: tuple[str, ...], name: str | None, *, out: str, images: str | N
 
 COMMANDS = (
     inspect_command,
-    compare,
+    analyse,
+    compare_runs,
     dandi,
     reproduce_edits,
     export,
     validate,
+    simulate,
+    export_stimuli_command,
+    compare_command,
     recover,
     config_command,
     completion_command,
+    simulate,
+    export_stimuli_command,
+    compare_command,
 )
 for command in COMMANDS:
     cli.add_command(command)

@@ -35,23 +35,23 @@ def dandi(paths: tuple[str, ...], folder: str, results_only: bool, overwrite: bo
     click.echo(f"{folder}: valid by dandi validate")
 
 
-@click.command()
+@click.command("compare-runs")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 @click.option("--out", type=click.Path(), metavar="PNG|PDF|SVG", help="Figure to write.")
 @memory_option
-def compare(paths: tuple[str, ...], out: str | None) -> None:
+def compare_runs(paths: tuple[str, ...], out: str | None) -> None:
     """Set runs side by side: all runs of one FILE (other windows, areas, settings), or those of several.
 
     `run --in-place --name early --window 0.05 0.1` adds a run to a file.
     """
-    from nwb_migvis.analysis.comparing import compare_runs
+    from nwb_migvis.analysis import comparing
     from nwb_migvis.store import read_results
 
     if len(paths) == 1:
-        comparison = compare_runs(paths[0])
+        comparison = comparing.compare_runs(paths[0])
     else:
         names = [Path(path).stem for path in paths]
-        comparison = compare_runs([read_results(path) for path in paths], names)
+        comparison = comparing.compare_runs([read_results(path) for path in paths], names)
     click.echo(comparison.table())
     if out is not None:
         click.echo(f"wrote {_draw_comparison(comparison.side_by_side(), out)}")
@@ -79,12 +79,7 @@ def reproduce_edits(path: str, name: str | None, images: str | None) -> None:
     """Make the stored edits again from FILE alone, and say how far they differ."""
     from nwb_migvis.runs import reproduce
 
-    done = reproduce(path, name, images=images)
-    click.echo(
-        f"{done.n_made} of {done.n_edits} edits made again: {done.n_different} differ, by at most "
-        f"{done.largest_difference} of 255 gray levels"
-        + (f" ({', '.join(done.different_methods)})" if done.different_methods else "")
-    )
+    click.echo(reproduce(path, name, images=images))
 
 
 @click.command()

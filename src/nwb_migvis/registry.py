@@ -187,5 +187,14 @@ READERS: Registry[Any] = Registry(
 )
 """Readers of labels from images: `nwb_migvis.evidence.readers.protocol.ReaderFactory`."""
 
-ANALYSES: Registry[Any] = Registry("analysis", "nwb_migvis.analyses", needs=("needs", "compute"), builtin={})
-"""Further analyses of a study: steps that it `needs`, and `compute(study) -> xarray.Dataset`."""
+ANALYSES: Registry[Any] = Registry(
+    "analysis",
+    "nwb_migvis.analyses",
+    needs=("needs", "compute"),
+    builtin={
+        "retrieval": "nwb_migvis.companions.retrieval:Retrieval",
+        "dimension": "nwb_migvis.companions.dimension:Dimension",
+        "states": "nwb_migvis.companions.states:States",
+    },
+)
+"""Further analyses of a study: `nwb_migvis.analysis.further.FurtherAnalysis`."""

@@ -12,6 +12,7 @@ import xarray as xr
 
 from nwb_migvis.analysis.context import Context, torch_settings
 from nwb_migvis.analysis.edits import SessionEdits, check_config_directions, requested_directions
+from nwb_migvis.analysis.further import STEPS, checked_analysis
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
@@ -19,14 +20,12 @@ from nwb_migvis.plain import Json
 from nwb_migvis.results import Results
 
 if TYPE_CHECKING:
+    from nwb_migvis.analysis.latents import SessionLatents
     from nwb_migvis.analysis.networks import Pictures
     from nwb_migvis.synthesis.editing.batch import EditNetworks
     from nwb_migvis.synthesis.editing.request import EditRequest
     from nwb_migvis.synthesis.editing.synthesize import EditStimuli
     from nwb_migvis.synthesis.prior.model import Prior
-
-STEPS = ("latents", "prior", "critic", "edits", "evidence")
-"""In order: a step that is done again undoes those after it."""
 
 HOW = {
     "latents": "fit_latents() or use_latents(...)",
@@ -114,17 +113,32 @@ class StudyState:
 
     def analyse(self, name: str, study: Any) -> xr.Dataset:
         """Compute a further analysis of a study, and keep it for the results of every session."""
-        from nwb_migvis.registry import ANALYSES
         from nwb_migvis.results.analyses import canonical_analysis
 
-        analysis = ANALYSES[name]
+        analysis = checked_analysis(name, self.sessions, self.config)
         for step in analysis.needs:
-            self.need(step, to=f"compute {name!r}")
-        with self.step():
+            if step in STEPS:
+                self.need(step, to=f"compute {name!r}")
+        with self.step() as context, context.clock.of(name):
             dataset: xr.Dataset = analysis.compute(study)
         self._analyses[name] = canonical_analysis(name, dataset)
         self._made.pop("assembled", None)
         return dataset
+
+    def check_analyses(self) -> None:
+        """Refuse settings that ask for an analysis that these sessions do not allow."""
+        for name in self.config.analyses:
+            checked_analysis(name, self.sessions, self.config)
+
+    def take_latents(self, latents: list[SessionLatents]) -> None:
+        """Keep latents, and put their groups and the kind of their model into the settings."""
+        from nwb_migvis.latents.protocol import kind_of_model
+
+        used = replace(self.config.latents, groups=tuple(latents[0].model.groups))
+        if latents[0].knows_responses:
+            used = replace(used, model=kind_of_model(latents[0].model))
+        self.set_config(latents=used)
+        self.take("latents", latents)
 
     def take_prior(self, prior: Prior, pictures: Pictures) -> None:
         """Keep a prior with the images at its size."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from nwb_migvis.analysis.context import Clock, Context
 from nwb_migvis.analysis.edits import SessionEdits, planned_edits
-from nwb_migvis.analysis.latents import SessionLatents, encode_session, fit_sessions, latents_of
+from nwb_migvis.analysis.latents import encode_session, fit_sessions, latents_of
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.analysis.state import STEPS, StudyState
-from nwb_migvis.config import Config, GroupConfig
+from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
 
@@ -83,6 +83,11 @@ class Study:
         return tuple(self._state.sessions.sessions)
 
     @property
+    def joined(self) -> Sessions:
+        """The same side by side, with stimuli, labels and design."""
+        return self._state.sessions
+
+    @property
     def has_images(self) -> bool:
         """Whether a session holds pixels, without which nothing is synthesized."""
         return bool(self._state.sessions.pictured)
@@ -110,12 +115,15 @@ class Study:
         after : callable, optional
             Called after each step with its name: "latents", "prior", "critic", "edits", "evidence".
         """
+        self._state.check_analyses()
         ways = (self.fit_latents, self.train_prior, self.train_critic, self.edit, self.measure)
         take = dict(zip(STEPS, ways, strict=True))
         for step in self._state.steps:
             take[step]()
             if after is not None:
                 after(step)
+        for name in self.config.analyses:
+            self.compute(name)
         return self.results
 
     # Latents
@@ -134,10 +142,15 @@ class Study:
         """
         with self._state.step() as context:
             latents = fit_sessions(self._state.sessions, context)
-        return self._take_latents(latents)
+        self._state.take_latents(latents)
+        return self._each(latents)
 
     def use_latents(
-        self, latents: LatentModel | np.ndarray | xr.DataArray | Sequence[Any], *, groups: Any = None
+        self,
+        latents: LatentModel | np.ndarray | xr.DataArray | Sequence[Any],
+        *,
+        groups: Any = None,
+        split: np.ndarray | None = None,
     ) -> Any:
         """Use latents from elsewhere instead of fitting them.
 
@@ -149,6 +162,8 @@ class Study:
             stability are not measured. One per session, where there are several.
         groups : sequence of GroupConfig, optional
             The groups of an array's latents; one group `given` where it is None. A model knows its own.
+        split : numpy.ndarray of str, shape (n_stimuli,), optional
+            "train", "validation" or "test" for each stimulus of all sessions; drawn where it is None.
 
         Returns
         -------
@@ -168,14 +183,16 @@ class Study:
         encoded = []
         with self._state.step() as context:
             labels = sessions.labels(self.config)
-            split = sessions.split(self.config, context.rng("split"))
+            if split is None:
+                split = sessions.split(self.config, context.rng("split"))
             for i, (given, session) in enumerate(zip(each, sessions.sessions, strict=True)):
                 model = given_model(given, session, groups)
                 own_labels = sessions.labels_of(i, labels)
                 encoded.append(
                     encode_session(model, session, split=split[sessions.rows[i]], labels=own_labels)
                 )
-        return self._take_latents(encoded)
+        self._state.take_latents(encoded)
+        return self._each(encoded)
 
     def latents_of(self, session: xr.Dataset, *, like: int = 0) -> xr.Dataset:
         """Encode new trials, another window or another session of the same units.
@@ -355,8 +372,7 @@ class Study:
         with self._state.step() as context:
             evidence = gather_evidence(self._state.sessions, latents, self._state.edits, context, seen=seen)
         self._state.take("evidence", evidence)
-        tables: list[pd.DataFrame] = [own.groups for own in evidence]
-        return self._each(tables)
+        return self._each([own.groups for own in evidence])
 
     def compute(self, name: str) -> Any:
         """Compute a further analysis, by the name that it is registered under.
@@ -427,20 +443,7 @@ class Study:
         return self._state.describe(self.name)
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         return f"<pre>{escape(repr(self))}</pre>"
-
-    def _take_latents(self, latents: list[SessionLatents]) -> Any:
-        from nwb_migvis.latents.protocol import kind_of_model
-
-        groups: tuple[GroupConfig, ...] = tuple(latents[0].model.groups)
-        used = replace(self.config.latents, groups=groups)
-        if latents[0].knows_responses:
-            used = replace(used, model=kind_of_model(latents[0].model))
-        self._state.set_config(latents=used)
-        self._state.take("latents", latents)
-        return self._each(latents)
 
     def _each(self, values: Sequence[Any]) -> Any:
         return values[0] if self._one else list(values)

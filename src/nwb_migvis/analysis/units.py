@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.read.places import read_recording
 
 
 def unit_coords(session: xr.Dataset) -> dict[str, Any]:
@@ -49,3 +51,22 @@ def matching_units(session: xr.Dataset, fitted: xr.Dataset) -> np.ndarray:
             "expected those that the latents were fitted to"
         )
     return index
+
+
+def unit_values(session: xr.Dataset, column: str) -> np.ndarray:
+    """Return what is said about each unit of a session under a name, (unit,) str; "" where nothing is.
+
+    Parameters
+    ----------
+    session : xarray.Dataset
+    column : str
+        A coordinate along the units; or "location" or "electrode_group" of the file that it was read from.
+    """
+    if column in session.coords and session[column].dims == ("unit",):
+        return session[column].values.astype(str)
+    nothing = np.full(session.sizes["unit"], "", dtype=object)
+    source = Path(str(session.attrs.get("source", "")))
+    if column not in ("location", "electrode_group") or "unit_row" not in session or not source.is_file():
+        return nothing
+    said, rows = getattr(read_recording(source), column), session["unit_row"].values
+    return said[rows].astype(str) if len(said) > rows.max(initial=-1) else nothing

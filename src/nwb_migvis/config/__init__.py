@@ -4,6 +4,7 @@ The config stored with a run holds the values that were actually used (group def
 session's images filled in).
 """
 
+from nwb_migvis.config.companions import CompanionsConfig
 from nwb_migvis.config.critic import CriticConfig
 from nwb_migvis.config.editing import METHODS, SynthesisConfig
 from nwb_migvis.config.evidence import EvidenceConfig
@@ -15,6 +16,7 @@ from nwb_migvis.config.run import Config
 __all__ = [
     "METHODS",
     "PRESETS",
+    "CompanionsConfig",
     "Config",
     "CriticConfig",
     "EvidenceConfig",

@@ -17,6 +17,7 @@ _HEADS = {
     "critic": "The critic that scores images against latents of each group.",
     "synthesis": "Edits of shown images.",
     "evidence": "Statistics.",
+    "companions": "Further analyses, where `analyses` names some.",
 }
 _GROUP = """# Without groups of your own: one of all numbers, one per category, two free ones.
 # [[latents.groups]]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nwb_migvis.config.checking import check, merge
+from nwb_migvis.config.companions import CompanionsConfig
 from nwb_migvis.config.critic import CriticConfig
 from nwb_migvis.config.editing import SynthesisConfig
 from nwb_migvis.config.evidence import EvidenceConfig
@@ -39,6 +40,9 @@ class Config:
         Folder that keeps trained priors for later runs. It also keeps the state of every training while it
         lasts, so that a killed run resumes from it. Empty: nothing is kept. It changes no result, and is not
         recorded with the run.
+    analyses : tuple of str
+        Further analyses that a run makes after all else, by name, such as "retrieval". They change nothing
+        else.
     """
 
     preset: str = "quick"
@@ -46,17 +50,21 @@ class Config:
     device: str = "cpu"
     n_threads: int = 0
     cache: str = ""
+    analyses: tuple[str, ...] = ()
     split: SplitConfig = field(default_factory=SplitConfig)
     latents: LatentsConfig = field(default_factory=LatentsConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
+    companions: CompanionsConfig = field(default_factory=CompanionsConfig)
 
     def __post_init__(self) -> None:
         check(self, "config", at_least={"seed": 0, "n_threads": 0}, below={"seed": 2**63})
         if self.device.split(":")[0] not in ("cpu", "cuda", "mps"):
             raise MigvisError(f"found device = {self.device!r}; expected cpu, cuda or mps, as in cuda:0")
+        if len(set(self.analyses)) < len(self.analyses):
+            raise MigvisError(f"found analyses = {list(self.analyses)}; expected each once")
         if self.synthesis.is_conditioned and not self.prior.conditional:
             raise MigvisError(
                 f"synthesis: found source_guidance = {self.synthesis.source_guidance:g} and "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -93,6 +94,16 @@ class EfficientNetLite0(nn.Module):
     def sixth_stage(self, x: torch.Tensor) -> torch.Tensor:
         """Return the same of the stage before the last, (n, 3072)."""
         return self._features(x, len(self.blocks) - _STAGES[-1][0])
+
+    def stages(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Return the activations (n, channel, y, x) at the end of each of the seven stages."""
+        ends = np.cumsum([stage[0] for stage in _STAGES]).tolist()
+        h, ended = F.relu6(self.bn0(self.conv_stem(x))), []
+        for i, block in enumerate(self.blocks, start=1):
+            h = block(h)
+            if i in ends:
+                ended.append(h)
+        return ended
 
     def _features(self, x: torch.Tensor, n_blocks: int) -> torch.Tensor:
         h = F.relu6(self.bn0(self.conv_stem(x)))

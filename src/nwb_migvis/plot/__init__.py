@@ -4,13 +4,16 @@ Each takes `Results` first and draws into `ax`, or into a figure of its own. `re
 `nwb_migvis.plot.latents(results, ...)`. Under `with plot.style():` figures have the sizes of print.
 """
 
+from nwb_migvis.plot.analyses import analysis
 from nwb_migvis.plot.axes import COLUMN_IN, PAGE_IN, style
 from nwb_migvis.plot.comparing import side_by_side
 from nwb_migvis.plot.evidence import decoding, dose, selectivity, transfer, variance, verdicts
 from nwb_migvis.plot.images import Pair, edit, edits, pairs, traversal
+from nwb_migvis.plot.measured import draw_measured, measured_transfer, measured_units
 from nwb_migvis.plot.population import latents, loadings, predicted, reliability, training
 
 FIGURES = (
+    "analysis",
     "decoding",
     "dose",
     "edit",
@@ -33,12 +36,16 @@ __all__ = [
     "FIGURES",
     "PAGE_IN",
     "Pair",
+    "analysis",
     "decoding",
     "dose",
+    "draw_measured",
     "edit",
     "edits",
     "latents",
     "loadings",
+    "measured_transfer",
+    "measured_units",
     "pairs",
     "predicted",
     "reliability",

@@ -16,6 +16,7 @@ from nwb_migvis.plot.recorded import extremes, numbers, table
 from nwb_migvis.read.places import Recording, read_recording
 from nwb_migvis.read.recorded import read_shown, small_images
 from nwb_migvis.report.again import command, settings
+from nwb_migvis.report.analyses import sections
 from nwb_migvis.report.charts import evidence_charts, latent_chart, population_charts, variance_chart
 from nwb_migvis.report.gallery import MOST_BYTES, gallery
 from nwb_migvis.report.rendering import render, write_text
@@ -141,7 +142,7 @@ def page(source: Source) -> str:
         size=_size_text(source),
         evidence=evidence_charts(results),
         population=population_charts(results, _places(source)),
-        analyses=_analyses(results),
+        analyses=sections(results),
         numbers=group_table(results),
         made=_made(results),
         command=command(results),
@@ -201,17 +202,6 @@ def _session_name(source: Source) -> str:
 def _window(results: Results) -> str:
     window = numbers(table(results.provenance, "reading").get("window_s"))
     return "" if window is None or len(window) != 2 else f"{window[0]:g} to {window[1]:g} s after onset"
-
-
-def _analyses(results: Results) -> dict[str, str]:
-    """Return the further analyses that the file holds, each with its variables."""
-    return {
-        short_name(name): short_name(
-            ", ".join(f"{var} ({', '.join(map(str, values.dims))})" for var, values in one.data_vars.items()),
-            300,
-        )
-        for name, one in results.analyses.items()
-    }
 
 
 def _made(results: Results) -> dict[str, str]:

@@ -55,7 +55,7 @@ def write_tables(results: Results, folder: Path) -> list[Path]:
     MigvisError
         If the folder exists and is not empty.
     """
-    _make_folder(folder)
+    make_folder(folder)
     tables = {"groups": results.groups.reset_index()}
     for part in _PARTS:
         tables |= _long_tables(part, getattr(results, part))
@@ -91,7 +91,7 @@ def write_images(results: Results, folder: Path) -> list[Path]:
     edits = results.synthesized
     if not edits.sizes["edit"]:
         raise MigvisError(f"run {results.name!r} made no edits; expected some to write; use its tables alone")
-    _make_folder(folder)
+    make_folder(folder)
     table = _edit_table(edits)
     for file, pixels in zip(table["file"], edits["image"].values, strict=True):
         Image.fromarray(pixels).save(folder / file)
@@ -99,9 +99,15 @@ def write_images(results: Results, folder: Path) -> list[Path]:
     return [folder / file for file in table["file"]]
 
 
-def _make_folder(folder: Path) -> None:
+def check_empty(folder: Path) -> None:
+    """Raise `MigvisError` for a folder that exists and is not empty."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise MigvisError(f"{folder} exists already; expected a new or an empty folder; give another")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, or raise `MigvisError` where it is not empty."""
+    check_empty(folder)
     folder.mkdir(parents=True, exist_ok=True)
 
 

@@ -66,11 +66,12 @@ def _rows(edits: xr.Dataset, seed: int) -> np.ndarray:
 
 
 def _name(row: int, *how: Any) -> str:
-    group, source, target, direction = map(_word, how[:4])
+    group, source, target, direction = map(word, how[:4])
     gamma, strength = how[4:]
     goal = f"to_{target}" if target else f"along_{direction}_{gamma:+g}"
     return f"{row:06d}_{group}_{source}_{goal}_{strength:.2f}"
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
+    """Return a value as a part of a file name."""
     return re.sub(r"[/:\s]+", "_", str(value))[:_MOST_CHARACTERS]

@@ -103,4 +103,6 @@ def _contents(results: Results) -> dict[str, str]:
     if results.selectivity.sizes["label"]:
         readers = ", ".join(map(str, results.selectivity["reader"].values))
         contents["selectivity"] = f"{results.selectivity.sizes['label']} labels, read by {readers}"
+    if results.analyses:
+        contents["analyses"] = ", ".join(results.analyses)
     return contents

@@ -75,9 +75,16 @@ def group_table(results: Results) -> str:
         )
     lines += ["", *_decoding_lines(results), *_selectivity_lines(results), *_encoding_lines(results)]
     lines += _side_effect_lines(results)
+    lines += _analyses_lines(results)
     lines += [printable(f"note: {note}") for note in results.provenance.get("notes", [])]
     text = "\n".join(lines).rstrip()
     return "\n".join(map(shown, text.split("\n")))
+
+
+def _analyses_lines(results: Results) -> list[str]:
+    from nwb_migvis.results.analysis_table import analysis_lines
+
+    return [line for name, one in results.analyses.items() for line in analysis_lines(name, one)]
 
 
 def _verdict_lines(groups: pd.DataFrame) -> list[str]:
@@ -190,8 +197,8 @@ def _encoded(cell: Mapping[str, float | None], *, starred: bool) -> str:
     if transfer is None or retention is None:
         return "-"
     q = cell.get("q_value")
-    stars = _stars(q) if starred and q is not None and transfer > 0 else ""
-    return f"{transfer:.2f}{stars} / {retention:.2f}"
+    mark = stars(q) if starred and q is not None and transfer > 0 else ""
+    return f"{transfer:.2f}{mark} / {retention:.2f}"
 
 
 def _number(value: float | None) -> float:
@@ -221,7 +228,7 @@ def _side_effect_lines(results: Results) -> list[str]:
 
 def _change(cell: Mapping[str, float | None]) -> str:
     change, q = cell.get("change"), cell.get("q_value")
-    return "-" if change is None else f"{change:+.2f}{_stars(q) if q is not None else ''}"
+    return "-" if change is None else f"{change:+.2f}{stars(q) if q is not None else ''}"
 
 
 def _cells(measured: xr.Dataset, families: dict[str, list[str]]) -> list[list[str]]:
@@ -268,7 +275,7 @@ def _starred(values: pd.Series, p_values: pd.Series | None) -> list[str]:
     if p_values is None:
         return [number(value) for value in values]
     return [
-        number(value) + (_stars(p) if value > 0 else "") for value, p in zip(values, p_values, strict=True)
+        number(value) + (stars(p) if value > 0 else "") for value, p in zip(values, p_values, strict=True)
     ]
 
 
@@ -277,7 +284,8 @@ def number(value: float) -> str:
     return f"{value:.3f}" if np.isfinite(value) else "-"
 
 
-def _stars(p: float) -> str:
+def stars(p: float) -> str:
+    """Return the stars of a p- or q-value: below 0.05, 0.01 and 0.001."""
     return next((mark for limit, mark in _MARKS if p < limit), "")
 
 

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read import archive_notes, text_at
-from nwb_migvis.sources import RemoteFile, Source, as_source, download, open_hdf5
+from nwb_migvis.sources import OpenFile, RemoteFile, Source, ZarrFolder, as_source, download, open_hdf5
 from nwb_migvis.store import (
     check_unlinked,
     list_runs,
     read_results,
     read_weights,
+    remove_temporary,
     temporary_path,
     without_unit_rows,
     write_results,
@@ -60,6 +61,8 @@ def lay_out(
     folder = Path(folder)
     places: dict[Path, Source] = {}
     for path in (as_source(file, what="file") for file in files):
+        if isinstance(path, OpenFile):
+            raise MigvisError(f"{path} is an open file; expected a path or an address; give that")
         place = folder / _place(path, results_only=results_only)
         if place in places:
             raise MigvisError(
@@ -113,7 +116,8 @@ def _place(path: Source, *, results_only: bool) -> Path:
         has_images = any(f"analysis/{name}/synthesized_images" in file for name in list_runs(path))
     parts = [f"sub-{subject}", *([f"ses-{session}"] if session else []), "desc-migvis"]
     kinds = "+".join(["ecephys"] * has_units + ["image"] * has_images)
-    return Path(f"sub-{subject}") / f"{'_'.join([*parts, *([kinds] if kinds else [])])}.nwb"
+    ending = ".nwb.zarr" if isinstance(path, ZarrFolder) and not results_only else ".nwb"
+    return Path(f"sub-{subject}") / f"{'_'.join([*parts, *([kinds] if kinds else [])])}{ending}"
 
 
 def _label(text: str) -> str:
@@ -132,13 +136,17 @@ def _extract(path: Source, place: Path, *, overwrite: bool) -> None:
 
 
 def _copy(path: Source, place: Path) -> None:
-    """Copy a file, whole or not at all."""
+    """Copy a file or Zarr folder, whole or not at all."""
     temporary = temporary_path(place)
     try:
         if isinstance(path, RemoteFile):
             download(path, temporary)
+        elif isinstance(path, ZarrFolder):
+            shutil.copytree(path.path, temporary)
         else:
             shutil.copyfile(str(path), temporary)
+        if isinstance(path, ZarrFolder) and place.exists():
+            shutil.rmtree(place)
         temporary.replace(place)
     finally:
-        temporary.unlink(missing_ok=True)
+        remove_temporary(temporary)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.files import results_name
 from nwb_migvis.sources import Source, size_of
 from nwb_migvis.store import Destination, check_destination
 
@@ -39,12 +38,13 @@ def choose_destinations(
         "in_place": destination.in_place,
         "overwrite": destination.overwrite,
         "results_only": destination.results_only,
+        "backend": destination.backend,
     }
     if not sources:
         raise MigvisError("found 0 sessions; expected one or more; give the path of an NWB file")
     if len(sources) > 1:
         _check_apart(sources, out)
-        outs = [None if out is None else Path(out) / results_name(source) for source in sources]
+        outs = [None if out is None else Path(out) / destination.name(source) for source in sources]
     else:
         outs = [None if out is None else Path(out)]
     chosen: list[Path] = []
@@ -69,7 +69,7 @@ def choose_destinations(
 def output_paths(sources: Sequence[Source], destination: Destination) -> list[Path]:
     """Return the file that will be written for each session, unchecked."""
     if len(sources) > 1 and destination.out is not None:
-        return [Path(destination.out) / results_name(source) for source in sources]
+        return [Path(destination.out) / destination.name(source) for source in sources]
     return [destination.path(source) for source in sources]
 
 

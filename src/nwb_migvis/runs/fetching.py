@@ -1,4 +1,4 @@
-"""Sessions at addresses, fetched whole where their content is copied."""
+"""Sessions at addresses and in Zarr folders, fetched whole as HDF5 where their content is copied."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.files import results_name
-from nwb_migvis.sources import OpenFile, RemoteFile, Source, as_source, download
+from nwb_migvis.sources import OpenFile, RemoteFile, Source, ZarrFolder, as_source, copy_to_hdf5, download
 from nwb_migvis.store import (
     SPARE_BYTES,
     Destination,
@@ -31,21 +30,22 @@ class Fetched:
     sources : list of source
         Files on this machine; at addresses only where nothing but the results is written.
     destination : Destination
-    addresses : mapping of Path to RemoteFile
-        What was fetched.
+    addresses : mapping of Path to RemoteFile or ZarrFolder
+        What was fetched, or copied.
     """
 
     sources: Sequence[Source]
     destination: Destination
-    addresses: Mapping[Path, RemoteFile] = field(default_factory=dict)
+    addresses: Mapping[Path, RemoteFile | ZarrFolder] = field(default_factory=dict)
 
 
 @contextmanager
 def fetched(sources: Sequence[Source], destination: Destination) -> Iterator[Fetched]:
     """Yield sessions as a run can copy them.
 
-    Those at addresses are fetched into a private folder beside the output, which is removed afterwards. Their
-    results go into the current folder where no `out` is given.
+    Those at addresses are fetched into a private folder beside the output, which is removed afterwards; Zarr
+    folders are copied there as HDF5. Without an `out`, results of what is at an address go into the current
+    folder.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def fetched(sources: Sequence[Source], destination: Destination) -> Iterator[Fet
         For an open file, a session at an address that is to be written in place, an output that cannot be
         written, or a connection that is lost.
     """
-    remote = [source for source in sources if isinstance(source, RemoteFile)]
+    remote = [source for source in sources if isinstance(source, RemoteFile | ZarrFolder)]
     for source in sources:
         if isinstance(source, OpenFile):
             raise MigvisError(
@@ -67,21 +67,23 @@ def fetched(sources: Sequence[Source], destination: Destination) -> Iterator[Fet
         return
     if destination.in_place:
         raise MigvisError(
-            f"{remote[0]} is at an address; expected a file on this machine to write in place; "
+            f"{remote[0]} is at an address, or a folder; expected an HDF5 file here to write in place; "
             "give --out FILE, or omit --in-place"
         )
     if len(sources) > 1:
         destination = replace(destination, out=destination.out or ".")
         folder = Path(str(destination.out))
     else:
-        out = Path(destination.out or results_name(remote[0]))
+        out = Path(destination.path(remote[0]))
         destination = replace(destination, out=out)
-        check_new_file(out, overwrite=destination.overwrite)
+        check_new_file(out, overwrite=destination.replaces)
         folder = out.parent
     with ExitStack() as stack:
-        files = [_fetch(s, folder, stack) if isinstance(s, RemoteFile) else s for s in sources]
+        files = [_fetch(s, folder, stack) if isinstance(s, RemoteFile | ZarrFolder) else s for s in sources]
         pairs = zip(files, sources, strict=True)
-        addresses = {file: s for file, s in pairs if isinstance(file, Path) and isinstance(s, RemoteFile)}
+        addresses = {
+            file: s for file, s in pairs if isinstance(file, Path) and isinstance(s, RemoteFile | ZarrFolder)
+        }
         try:
             yield Fetched(files, destination, addresses)
         except MigvisError as error:
@@ -104,7 +106,7 @@ def fetched_file(value: str | Source, *, what: str) -> Iterator[Path]:
     if isinstance(source, Path):
         yield source
         return
-    if not isinstance(source, RemoteFile):
+    if isinstance(source, OpenFile):
         raise MigvisError(f"{what} is the open file {source}; expected a path or an address")
     with ExitStack() as stack:
         file = _fetch(source, Path(tempfile.gettempdir()), stack)
@@ -114,25 +116,30 @@ def fetched_file(value: str | Source, *, what: str) -> Iterator[Path]:
             raise MigvisError(str(error).replace(str(file), str(source))) from error
 
 
-def _fetch(remote: RemoteFile, folder: Path, stack: ExitStack) -> Path:
+def _fetch(remote: RemoteFile | ZarrFolder, folder: Path, stack: ExitStack) -> Path:
     """Fetch a file into a private folder that the stack removes; the file has the name of the remote one."""
     if not folder.is_dir():
         raise MigvisError(f"{folder} is not a folder; expected one; make it, or give another --out")
     sweep_temporary_files(folder)
     free = shutil.disk_usage(folder).free
-    if free < remote.size + SPARE_BYTES:
+    size = remote.size if isinstance(remote, RemoteFile) else remote.state[1]
+    if free < size + SPARE_BYTES:
         raise MigvisError(
-            f"{folder}: found {free / 1e9:.2f} GB of free space; expected {remote.size / 1e9:.2f} GB for "
+            f"{folder}: found {free / 1e9:.2f} GB of free space; expected {size / 1e9:.2f} GB for "
             f"{remote}; free some, or give another --out"
         )
     private = temporary_path(folder / remote.name)
+    file = private / (remote.name if isinstance(remote, RemoteFile) else f"{remote.stem}.nwb")
     stack.callback(remove_temporary, private)
     try:
         private.mkdir(0o700)
-        download(remote, private / remote.name)
+        if isinstance(remote, RemoteFile):
+            download(remote, file)
+        else:
+            copy_to_hdf5(remote, file)
     except OSError as error:
         raise MigvisError(
             f"{folder}: {remote} could not be fetched ({error.strerror}); expected a writable folder "
             "with space; give another --out"
         ) from None
-    return private / remote.name
+    return file

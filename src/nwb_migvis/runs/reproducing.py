@@ -53,6 +53,21 @@ class Reproduction:
     largest_difference: int
     different_methods: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        said = (
+            f"{self.n_made} of {self.n_edits} edits made again: {self.n_different} differ, by at most "
+            f"{self.largest_difference} of 255 gray levels"
+        )
+        if not self.different_methods:
+            return said
+        said += f" ({', '.join(self.different_methods)})"
+        if all(METHODS[method].other_target for method in self.different_methods):
+            said += (
+                "; what guides these is not in the file and was drawn again by the run's seed, which version "
+                "0.1.0 drew otherwise"
+            )
+        return said
+
 
 def reproduce(path: str | Source, name: str | None = None, **reading: Any) -> Reproduction:
     """Make the stored edits of a run again from its file, and compare the pixels.

@@ -20,10 +20,11 @@ from nwb_migvis.extras import MODELS, require
 from nwb_migvis.plain import plain
 from nwb_migvis.progress import stage, working
 from nwb_migvis.read import read_session, read_sessions
+from nwb_migvis.registry import ANALYSES
 from nwb_migvis.results import Results
 from nwb_migvis.runs.destinations import choose_destinations, output_paths
 from nwb_migvis.runs.fetching import Fetched, fetched
-from nwb_migvis.sources import RemoteFile, Source, as_source
+from nwb_migvis.sources import RemoteFile, Source, ZarrFolder, as_source
 from nwb_migvis.store import Destination, fingerprint, reserve, write_results
 
 STAGES = ("reading", "latents", "prior", "critic", "edits", "further fits", "evidence", "writing")
@@ -40,6 +41,7 @@ def run(
     name: str = "migvis",
     overwrite: bool = False,
     results_only: bool = False,
+    backend: str = "hdf5",
     config: Config | None = None,
     **reading: Any,
 ) -> Results | list[Results]:
@@ -63,6 +65,8 @@ def run(
     results_only : bool
         Write a small file of results with the session's description, subject and devices, without its
         recording.
+    backend : {"hdf5", "zarr"}
+        Of the file that is written; with `zarr` it is a folder `NAME_migvis.nwb.zarr`, and `out` ends so.
     config : Config, optional
         The preset `quick` where it is None.
     **reading
@@ -83,7 +87,9 @@ def run(
         paths, is_list = list(source), True
     else:
         paths, is_list = [as_source(source, what="source")], False
-    destination = Destination(out=out, in_place=in_place, overwrite=overwrite, results_only=results_only)
+    destination = Destination(
+        out=out, in_place=in_place, overwrite=overwrite, results_only=results_only, backend=backend
+    )
     written = run_files(paths, destination, name=name, config=config, **reading)
     results = [result for _, result in written]
     return results if is_list else results[0]
@@ -174,6 +180,8 @@ def run_sources(
     check_prior(config)
     check_features(config.critic)
     open_judges(config)
+    for analysis in config.analyses:
+        ANALYSES[analysis]  # refuses an unknown name before the work
     fingerprints = [fingerprint(source) for source in sources]
     with working(STAGES):
         with clock.of("reading"):
@@ -205,11 +213,11 @@ def _read_as(reading: Mapping[str, Any], session: xr.Dataset) -> dict[str, Any]:
     return given | {"window_s": list(session.attrs["window_s"])}
 
 
-def provenance_of(source: Source, addresses: Mapping[Path, RemoteFile]) -> dict[str, str]:
+def provenance_of(source: Source, addresses: Mapping[Path, RemoteFile | ZarrFolder]) -> dict[str, str]:
     """Return what the provenance says of a session, with its address where it was fetched."""
     own = digest_of(source)
     remote = addresses.get(source) if isinstance(source, Path) else None
-    return own if remote is None else {**remote.provenance(), **own}
+    return own if remote is None else {**own, **remote.provenance()}
 
 
 def _write_all(

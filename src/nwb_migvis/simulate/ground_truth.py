@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.plain import Json
 from nwb_migvis.simulate.render import SHAPE, Stimuli
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ def add_ground_truth(
     stimuli: Stimuli,
     planted_group: NDArray[np.str_],
     rate_hz: NDArray[np.float64],
+    *,
+    earlier_unit: NDArray[np.int64] | None = None,
 ) -> None:
     """Put shape parameters, planted groups and expected rates into the file's `scratch`.
 
@@ -33,6 +37,8 @@ def add_ground_truth(
     stimuli : Stimuli
     planted_group : str (unit,)
     rate_hz : float (stimulus, unit)
+    earlier_unit : int64 (unit,), optional
+        Of a further session: what each unit was in the first one.
     """
     from hdmf.common import DynamicTable, VectorData
     from pynwb import H5DataIO
@@ -46,6 +52,7 @@ def add_ground_truth(
             data=stimuli.factors[name].to_numpy(),
         )
         for name in SHAPE
+        if name in stimuli.factors
     ]
     columns.append(
         VectorData(
@@ -57,19 +64,44 @@ def add_ground_truth(
             name=_STIMULI, description="Simulated truth about each image; no label of it.", columns=columns
         )
     )
+    of_units = [
+        VectorData(
+            name="planted_group",
+            description="Kind of factors that the unit was made to depend on.",
+            data=planted_group.tolist(),
+        )
+    ]
+    if earlier_unit is not None:
+        of_units.append(
+            VectorData(
+                name="earlier_unit", description="Id of the unit in the first session.", data=earlier_unit
+            )
+        )
     nwbfile.add_scratch(
         DynamicTable(
             name=_UNITS,
             description="Simulated truth about each unit, in the order of the units table.",
-            columns=[
-                VectorData(
-                    name="planted_group",
-                    description="Kind of factors that the unit was made to depend on.",
-                    data=planted_group.tolist(),
-                )
-            ],
+            columns=of_units,
         )
     )
+
+
+def read_settings(path: str | Path) -> Json:
+    """Read the settings that a session was simulated with; empty for another file.
+
+    Raises
+    ------
+    MigvisError
+        If the file cannot be opened.
+    """
+    with _opened(Path(path)) as file:
+        notes = file.get("general/notes")
+        text = notes.asstr()[()] if isinstance(notes, h5py.Dataset) and notes.shape == () else ""
+    try:
+        settings = json.loads(text)
+    except ValueError:
+        return {}
+    return settings if isinstance(settings, dict) and "n_stimuli" in settings else {}
 
 
 def read_ground_truth(path: str | Path) -> xr.Dataset:
@@ -83,9 +115,10 @@ def read_ground_truth(path: str | Path) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Dims (stimulus, unit): `rate_hz`, expected rate in Hz. Dim stimulus: `shape_1`, `shape_2` (-1 to 1).
-        Dim unit: `planted_group`. Coordinates `stimulus` (names of the images) and `unit` (ids in the
-        units table).
+        Dims (stimulus, unit): `rate_hz`, expected rate in Hz. Dim stimulus: `shape_1`, `shape_2` (-1 to 1),
+        where the images were drawn by the simulator. Dim unit: `planted_group`, and `earlier_unit` (id in the
+        first session) in a further session. Coordinates `stimulus` (names of the images) and `unit` (ids in
+        the units table).
 
     Raises
     ------
@@ -93,24 +126,29 @@ def read_ground_truth(path: str | Path) -> xr.Dataset:
         If the file cannot be opened or holds no ground truth.
     """
     path = Path(path)
-    if not path.is_file():
-        raise MigvisError(f"{path} does not exist; give the path of a simulated session")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise MigvisError(
-            f"{path} does not open as an NWB file ({error}); give a simulated session"
-        ) from None
-    with file:
+    with _opened(path) as file:
         scratch = file.get("scratch", {})
         if _STIMULI not in scratch or _UNITS not in scratch:
             raise MigvisError(
                 f"{path} holds no table {_STIMULI!r} in scratch; give a session that `simulate_session` wrote"
             )
         stimuli, units = scratch[_STIMULI], scratch[_UNITS]
-        data: dict[str, Any] = {name: ("stimulus", stimuli[name][:]) for name in SHAPE}
+        data: dict[str, Any] = {name: ("stimulus", stimuli[name][:]) for name in SHAPE if name in stimuli}
         data["rate_hz"] = (("stimulus", "unit"), stimuli["rate_hz"][:])
         data["planted_group"] = ("unit", units["planted_group"].asstr()[:])
+        if "earlier_unit" in units:
+            data["earlier_unit"] = ("unit", units["earlier_unit"][:])
         return xr.Dataset(
             data, coords={"stimulus": stimuli["stimulus"].asstr()[:], "unit": file["units/id"][:]}
         )
+
+
+def _opened(path: Path) -> h5py.File:
+    if not path.is_file():
+        raise MigvisError(f"{path} does not exist; give the path of a simulated session")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise MigvisError(
+            f"{path} does not open as an NWB file ({error}); give a simulated session"
+        ) from None

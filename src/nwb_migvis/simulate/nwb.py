@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -66,7 +67,13 @@ def new_file(settings: Json) -> NWBFile:
 
 
 def add_presentations(
-    nwbfile: NWBFile, stimuli: Stimuli, order: NDArray[np.int64], onset_sample: NDArray[np.int64]
+    nwbfile: NWBFile,
+    stimuli: Stimuli,
+    order: NDArray[np.int64],
+    onset_sample: NDArray[np.int64],
+    *,
+    labels: Sequence[str] = (*POSE, "category"),
+    about: tuple[str, str] = ("Rendered {} on its background.", "Rendered solids of eight categories."),
 ) -> None:
     """Add the images, the series that says which came when, and trials with labels, one row per presentation.
 
@@ -79,23 +86,29 @@ def add_presentations(
         Index of the image.
     onset_sample : int64 (presentation,)
         Samples at `SAMPLING_HZ`.
+    labels : sequence of str
+        Factors that become columns.
+    about : (str, str)
+        Descriptions of an image, with a place for its category, and of all images.
     """
     from pynwb import H5DataIO
     from pynwb.base import ImageReferences, Images
     from pynwb.core import VectorData
     from pynwb.epoch import TimeIntervals
-    from pynwb.image import GrayscaleImage, IndexSeries
+    from pynwb.image import GrayscaleImage, IndexSeries, RGBImage
 
     names, factors = stimuli.names, stimuli.factors
     onset_s = onset_sample / SAMPLING_HZ
+    kind = GrayscaleImage if stimuli.images.ndim == 3 else RGBImage
+    kinds = factors["category"] if "category" in factors else [""] * len(names)
     pictures = [
-        GrayscaleImage(name=name, data=pixels, description=f"Rendered {category} on its background.")
-        for name, pixels, category in zip(names, stimuli.images, factors["category"], strict=True)
+        kind(name=name, data=pixels, description=about[0].format(category))
+        for name, pixels, category in zip(names, stimuli.images, kinds, strict=True)
     ]
     template = Images(
         name="images",
         images=pictures,
-        description="Rendered solids of eight categories.",
+        description=about[1],
         order_of_images=ImageReferences(name="order_of_images", data=pictures),
     )
     nwbfile.add_stimulus_template(template)
@@ -114,7 +127,7 @@ def add_presentations(
         "stop_time": ("Offset of the image (s).", onset_s + ON_S),
         "stimulus": ("Name of the image.", np.array(names, dtype=object)[order]),
     }
-    for label in (*POSE, "category"):
+    for label in labels:
         columns_by_name[label] = (_LABELS[label], factors[label].to_numpy()[order])
     columns = []
     for name, (description, values) in columns_by_name.items():

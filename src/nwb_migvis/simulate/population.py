@@ -26,6 +26,9 @@ GAIN_VARIANCE = 0.10
 SHARED_GAIN_VARIANCE = 0.02
 """Variance of the gain (mean 1) that all units share at a presentation."""
 
+TUNINGS = ("bumps", "monotone", "sparse")
+"""Forms of tuning: bumps over the pose; slopes that saturate; responses to a few images alone."""
+
 _N_BUMPS = 3
 _REFERENCE_STIMULI = 2048
 
@@ -54,6 +57,11 @@ class Population:
     preference : float (unit, category)
     content_weight : float (unit, 2), content_bend : float (unit,)
         Direction among the two shape parameters, and curvature along it.
+    categories : tuple of str
+        In the order of `preference`.
+    form : str
+        One of `TUNINGS`. "monotone" units have saturating slopes over the pose in place of bumps. "sparse"
+        units respond to the images whose drive is about a standard deviation above the mean or more.
     """
 
     planted_group: NDArray[np.str_]
@@ -68,14 +76,34 @@ class Population:
     preference: Array
     content_weight: Array
     content_bend: Array
+    categories: tuple[str, ...] = tuple(CATEGORIES)
+    form: str = "bumps"
 
-    def rate_hz(self, factors: pd.DataFrame) -> Array:
-        """Return expected rates in Hz, (stimulus, unit), for factors as from `draw_factors`."""
-        reference = draw_factors(_REFERENCE_STIMULI, seed=0)
-        base = [(d.mean(0), d.std(0)) for d in self._terms(reference)]
-        drives = [self._drive(f, base) for f in (reference, factors)]
-        levels = [np.logaddexp(0, 2 * (1 + self.depth * drive)) for drive in drives]
+    def rate_hz(self, factors: pd.DataFrame, *, reference: pd.DataFrame | None = None) -> Array:
+        """Return expected rates in Hz, (stimulus, unit).
+
+        Parameters
+        ----------
+        factors : pandas.DataFrame
+            As from `draw_factors`.
+        reference : pandas.DataFrame, optional
+            Stimuli over which a unit has its mean rate; 2,048 of `draw_factors` where it is None.
+        """
+        reference = draw_factors(_REFERENCE_STIMULI, seed=0) if reference is None else reference
+        drives = self.drives(reference, factors)
+        levels = [self.rectified(drive) for drive in drives]
         return self.mean_hz * levels[1] / levels[0].mean(0)
+
+    def rectified(self, drive: Array) -> Array:
+        """Return what a drive (stimulus, unit) does before it is scaled to the mean rate."""
+        if self.form == "sparse":
+            return np.logaddexp(0, 8 * self.depth * (drive - 1))
+        return np.logaddexp(0, 2 * (1 + self.depth * drive))
+
+    def drives(self, *stimuli: pd.DataFrame) -> list[Array]:
+        """Return drives (stimulus, unit) of sets of factors, terms standardised over the first set."""
+        base = [(d.mean(0), np.maximum(d.std(0), 1e-9)) for d in self._terms(stimuli[0])]
+        return [self._drive(factors, base) for factors in stimuli]
 
     def _drive(self, factors: pd.DataFrame, base: list[tuple[Array, Array]]) -> Array:
         pose, category, content = (
@@ -87,11 +115,14 @@ class Population:
     def _terms(self, factors: pd.DataFrame) -> tuple[Array, Array, Array]:
         """Return the raw drives of pose, category and content, each (stimulus, unit)."""
         pose, shape = _standardised(factors, POSE), _standardised(factors, SHAPE)
-        codes = pd.Categorical(factors["category"], categories=list(CATEGORIES)).codes
+        codes = pd.Categorical(factors["category"], categories=list(self.categories)).codes
         bumps = np.zeros((len(factors), len(self.mean_hz)))
         for k in range(_N_BUMPS):
             at = pose @ self.pose_weight[:, k].T - self.pose_centre[:, k]
-            bumps += self.pose_height[:, k] * np.exp(-0.5 * (at / self.pose_width[:, k]) ** 2)
+            if self.form == "monotone":
+                bumps += self.pose_height[:, k] * np.tanh(at / self.pose_width[:, k])
+            else:
+                bumps += self.pose_height[:, k] * np.exp(-0.5 * (at / self.pose_width[:, k]) ** 2)
         along = shape @ self.content_weight.T
         content = np.tanh(1.2 * along) + self.content_bend * (along**2 - 1)
         return bumps, self.preference.T[codes], content
@@ -103,7 +134,13 @@ def _standardised(factors: pd.DataFrame, names: tuple[str, ...]) -> Array:
     return (factors[list(names)].to_numpy(np.float64) - (low + high) / 2) / ((high - low) / np.sqrt(12))
 
 
-def draw_population(units: Mapping[str, int] | None = None, *, seed: int) -> Population:
+def draw_population(
+    units: Mapping[str, int] | None = None,
+    *,
+    seed: int,
+    form: str = "bumps",
+    categories: tuple[str, ...] = tuple(CATEGORIES),
+) -> Population:
     """Draw the tuning of a population.
 
     Parameters
@@ -112,6 +149,10 @@ def draw_population(units: Mapping[str, int] | None = None, *, seed: int) -> Pop
         Units in each planted group (`PLANTED_GROUPS`); a group that is not named has none. Default
         `DEFAULT_UNITS`.
     seed : int
+    form : str
+        One of `TUNINGS`.
+    categories : tuple of str
+        Of the images.
 
     Returns
     -------
@@ -122,8 +163,10 @@ def draw_population(units: Mapping[str, int] | None = None, *, seed: int) -> Pop
     Raises
     ------
     MigvisError
-        For an unknown group, a negative size, or no unit at all.
+        For an unknown group or form, a negative size, or no unit at all.
     """
+    if form not in TUNINGS:
+        raise MigvisError(f"tuning {form!r} is unknown; expected one of {', '.join(TUNINGS)}")
     sizes = dict(DEFAULT_UNITS if units is None else units)
     for group, size in sizes.items():
         if group not in PLANTED_GROUPS:
@@ -153,9 +196,11 @@ def draw_population(units: Mapping[str, int] | None = None, *, seed: int) -> Pop
         pose_centre=rng.uniform(-2.4, 2.4, (n, _N_BUMPS)),
         pose_width=rng.uniform(1.4, 3.0, (n, _N_BUMPS)),
         pose_height=rng.choice((-1, 1), (n, _N_BUMPS)) * rng.uniform(0.5, 1.5, (n, _N_BUMPS)),
-        preference=rng.gamma(0.7, size=(n, len(CATEGORIES))),
+        preference=rng.gamma(0.7, size=(n, len(categories))),
         content_weight=np.stack([np.cos(angle), np.sin(angle)], axis=1),
         content_bend=rng.normal(0, 0.25, n),
+        categories=tuple(categories),
+        form=form,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.simulate.solids import CATEGORIES, PRIMITIVES, Part, Primitive
+from nwb_migvis.simulate.backgrounds import Backdrop
+from nwb_migvis.simulate.solids import CATEGORIES, PRIMITIVES, Category, Part, Primitive
 
 POSE = ("rotation_x", "rotation_y", "rotation_z", "position_x", "position_y", "size")
 SHAPE = ("shape_1", "shape_2")
@@ -29,14 +31,12 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 """Range of each numeric factor: rotations in degrees, position and size in image half-widths."""
 
-BACKGROUNDS = ("textured", "plain")
-
 _LIGHT = np.array([-0.45, 0.7, 0.55]) / np.linalg.norm([-0.45, 0.7, 0.55])
 _AMBIENT, _DIFFUSE = 0.45, 0.55
-_BACKGROUND_MEAN, _BACKGROUND_SD = 0.27, 0.07
 _SUPERSAMPLING = 2
 _CHUNK_RAYS = 2**16
 _FAR = np.float32(1e6)
+_N_TERNARY, _N_BISECTIONS = 16, 14
 
 Floats = NDArray[np.float32]
 
@@ -59,7 +59,7 @@ class Stimuli:
     factors: pd.DataFrame
 
 
-def draw_factors(n: int, *, seed: int) -> pd.DataFrame:
+def draw_factors(n: int, *, seed: int, categories: Sequence[str] = tuple(CATEGORIES)) -> pd.DataFrame:
     """Draw the factors of n stimuli: categories balanced and shuffled, numbers uniform and independent.
 
     Parameters
@@ -67,6 +67,7 @@ def draw_factors(n: int, *, seed: int) -> pd.DataFrame:
     n : int
         Number of stimuli.
     seed : int
+    categories : sequence of str
 
     Returns
     -------
@@ -76,7 +77,7 @@ def draw_factors(n: int, *, seed: int) -> pd.DataFrame:
     """
     rng = np.random.default_rng([seed, 1])
     columns: dict[str, np.ndarray] = {name: rng.uniform(low, high, n) for name, (low, high) in RANGES.items()}
-    names = np.array(list(CATEGORIES), dtype=object)
+    names = np.array(list(categories), dtype=object)
     columns["category"] = names[rng.permutation(np.arange(n) % len(names))]
     return pd.DataFrame(columns)[list(FACTORS)]
 
@@ -88,6 +89,8 @@ def render_stimuli(
     seed: int = 0,
     background: str = "textured",
     n_threads: int = 2,
+    backdrop: Backdrop | None = None,
+    kinds: Mapping[str, Category] = CATEGORIES,
 ) -> NDArray[np.uint8]:
     """Render one image per row of `factors`.
 
@@ -108,6 +111,10 @@ def render_stimuli(
         Smooth 1/f noise, or one gray.
     n_threads : int
         Threads; the images do not depend on it.
+    backdrop : Backdrop, optional
+        What is behind the objects, and their light, in place of `background`.
+    kinds : mapping of str to Category
+        How the solids of each category are built.
 
     Returns
     -------
@@ -118,18 +125,17 @@ def render_stimuli(
     MigvisError
         For an unknown category or background, or a size under 8 px.
     """
-    if background not in BACKGROUNDS:
-        raise MigvisError(f"background {background!r} is unknown; expected one of {', '.join(BACKGROUNDS)}")
+    backdrop = Backdrop(background) if backdrop is None else backdrop
     if size_px < 8:
         raise MigvisError(f"images of {size_px} px are too small to render; expected at least 8")
     category = factors["category"].to_numpy()
-    unknown = sorted(set(category) - set(CATEGORIES))
+    unknown = sorted(set(category) - set(kinds))
     if unknown:
-        raise MigvisError(f"category {unknown[0]!r} is unknown; expected one of {', '.join(CATEGORIES)}")
+        raise MigvisError(f"category {unknown[0]!r} is unknown; expected one of {', '.join(kinds)}")
     images = np.empty((len(factors), size_px, size_px), np.uint8)
     per_chunk = max(1, _CHUNK_RAYS // (size_px * _SUPERSAMPLING) ** 2)
     jobs = []
-    for name in CATEGORIES:
+    for name in kinds:
         rows = np.flatnonzero(category == name)
         jobs += [(name, rows[i : i + per_chunk]) for i in range(0, len(rows), per_chunk)]
     values = {name: factors[name].to_numpy(np.float64) for name in (*POSE, *SHAPE)}
@@ -137,8 +143,9 @@ def render_stimuli(
     def render(job: tuple[str, NDArray[np.int64]]) -> None:
         name, rows = job
         parts = {key: column[rows] for key, column in values.items()}
-        behind = _backgrounds(rows, size_px, seed=seed, textured=background == "textured")
-        images[rows] = _render_category(name, parts, behind, size_px)
+        behind = backdrop.behind(rows, size_px, seed=seed)
+        canvas = _render_category(kinds[name], parts, behind, size_px)
+        images[rows] = _developed(canvas, backdrop, rows)
 
     with ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(render, jobs))
@@ -146,9 +153,9 @@ def render_stimuli(
 
 
 def _render_category(
-    name: str, values: dict[str, NDArray[np.float64]], behind: Floats, size_px: int
-) -> NDArray[np.uint8]:
-    category = CATEGORIES[name]
+    category: Category, values: dict[str, NDArray[np.float64]], behind: Floats, size_px: int
+) -> _Canvas:
+    """Draw n solids of one category before what is behind them, supersampled."""
     turn = _rotation(values["rotation_x"], values["rotation_y"], values["rotation_z"])
     zero = np.zeros(1)
     turn = turn @ _rotation(np.array([category.pitch]), np.array([category.yaw]), zero)
@@ -161,7 +168,15 @@ def _render_category(
     canvas = _Canvas(depth, shade)
     for part in category.build(values["shape_1"], values["shape_2"]):
         _cast(part, placement, canvas, x)
-    n = len(turn)
+    return canvas
+
+
+def _developed(canvas: _Canvas, backdrop: Backdrop, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return the images of a canvas, objects in the light of their images."""
+    shade, n = canvas.shade, len(rows)
+    if backdrop.light is not None:
+        shade = np.where(canvas.depth > -_FAR, backdrop.lit(shade, rows), shade)
+    size_px = shade.shape[1] // _SUPERSAMPLING
     mean = shade.reshape(n, size_px, _SUPERSAMPLING, size_px, _SUPERSAMPLING).mean((2, 4))
     return np.clip(np.rint(mean * 255), 0, 255).astype(np.uint8)
 
@@ -219,6 +234,8 @@ def _cast(part: Part, placement: _Placement, canvas: _Canvas, x: Floats) -> None
     rays = _Rays(dx, dy, near, far, light)
     if primitive.quadric is not None:
         _cast_quadric(np.array(primitive.quadric), local, rays)
+    if primitive.power is not None:
+        _cast_power(primitive.power, local, rays)
     _cast_planes(primitive, local, rays)
     near += centre[:, 2:].astype(np.float32)[:, :, None]
     far += centre[:, 2:].astype(np.float32)[:, :, None]
@@ -249,6 +266,39 @@ def _cast_quadric(weights: NDArray[np.float64], local: NDArray[np.float64], rays
         towards = towards + np.float32(_LIGHT[i]) * normal
         length = length + normal**2
     rays.light[:] = towards / np.sqrt(length + np.float32(1e-12))
+
+
+def _cast_power(power: float, local: NDArray[np.float64], rays: _Rays) -> None:
+    """Intersect |u|**p + |v|**p + |w|**p <= 1, (u, v, w) = local p: it is convex in z."""
+    rows = [local[:, i].astype(np.float32)[:, :, None, None] for i in range(3)]
+    across = [row[:, 0] * rays.dx + row[:, 1] * rays.dy for row in rows]
+
+    def outside(z: NDArray[Any]) -> NDArray[Any]:
+        return sum(np.abs(u + row[:, 2] * z) ** power for u, row in zip(across, rows, strict=True)) - 1
+
+    reach = np.float32(np.abs(np.linalg.inv(local)).sum(axis=(1, 2)).max())
+    low, high = np.full(rays.near.shape, -reach), np.full(rays.near.shape, reach)
+    for _ in range(_N_TERNARY):
+        a, b = low + (high - low) / 3, high - (high - low) / 3
+        is_left = outside(a) < outside(b)
+        low, high = np.where(is_left, low, a), np.where(is_left, b, high)
+    middle = (low + high) / 2
+    is_hit = outside(middle) <= 0
+    for end, edge in ((reach, rays.near), (-reach, rays.far)):
+        within, beyond = middle, np.full(middle.shape, end)
+        for _ in range(_N_BISECTIONS):
+            half = (within + beyond) / 2
+            is_in = outside(half) <= 0
+            within, beyond = np.where(is_in, half, within), np.where(is_in, beyond, half)
+        edge[:] = within
+    rays.far[~is_hit] = _FAR
+    gradient = [
+        np.sign(v) * np.abs(v) ** (power - 1)
+        for v in (u + row[:, 2] * rays.near for u, row in zip(across, rows, strict=True))
+    ]
+    normal = [sum(g * row[:, j] for g, row in zip(gradient, rows, strict=True)) for j in range(3)]
+    length = np.sqrt(sum(n**2 for n in normal) + np.float32(1e-12))
+    rays.light[:] = sum(np.float32(w) * n for w, n in zip(_LIGHT, normal, strict=True)) / length
 
 
 def _cast_planes(primitive: Primitive, local: NDArray[np.float64], rays: _Rays) -> None:
@@ -284,20 +334,3 @@ def _rotation(about_x: NDArray[Any], about_y: NDArray[Any], about_z: NDArray[Any
     z = np.array([[cz, -sz, zero], [sz, cz, zero], [zero, zero, one]])
     x, y, z = (np.moveaxis(m, -1, 0) for m in (x, y, z))
     return z @ x @ y
-
-
-def _backgrounds(rows: NDArray[np.int64], size_px: int, *, seed: int, textured: bool) -> Floats:
-    """Return (rows, y, x) gray levels: a sum of plane waves whose power falls as 1/f**3.2, or one gray."""
-    plain = np.full((len(rows), size_px, size_px), _BACKGROUND_MEAN, np.float32)
-    if not textured:
-        return plain
-    most = 6
-    fy, fx = np.arange(-most, most + 1), np.arange(0, most + 1)
-    radius = np.hypot(fy[:, None], fx[None, :])
-    amplitude = np.where((radius > 0) & (radius <= most), np.maximum(radius, 1) ** -1.6, 0.0)
-    amplitude *= _BACKGROUND_SD / np.sqrt((amplitude**2).sum())
-    draws = np.stack([np.random.default_rng([seed, 2, int(i)]).normal(size=(2, *radius.shape)) for i in rows])
-    coefficients = (draws[:, 0] + 1j * draws[:, 1]) * amplitude
-    at = np.pi * 0.8 * ((2 * np.arange(size_px) + 1) / size_px - 1)
-    waves = np.exp(1j * np.outer(at, fy)) @ coefficients @ np.exp(1j * np.outer(fx, at))
-    return plain + waves.real.astype(np.float32)

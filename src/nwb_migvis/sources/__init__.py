@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nwb_migvis.sources.folder import ZarrFolder, copy_to_hdf5, copy_to_zarr, require_zarr, schema_errors
 from nwb_migvis.sources.source import (
     OpenFile,
     RemoteFile,
@@ -23,13 +24,18 @@ __all__ = [
     "RemoteFile",
     "Source",
     "Unreachable",
+    "ZarrFolder",
     "as_source",
     "bytes_of",
     "close_streams",
+    "copy_to_hdf5",
+    "copy_to_zarr",
     "download",
     "folder_of",
     "local_file",
     "open_hdf5",
+    "require_zarr",
+    "schema_errors",
     "size_of",
     "state_of",
     "stream_cache",

@@ -1,4 +1,4 @@
-"""What a session is read from: a file on this machine, a file at an address, or a file that is open."""
+"""What a session is read from: a file on this machine or at an address, an open file, a Zarr folder."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from nwb_migvis.files import as_path
 from nwb_migvis.plain import Json
 from nwb_migvis.sources.address import asset_at, is_address, name_at, public_address, whole_address
 from nwb_migvis.sources.archive import locate
+from nwb_migvis.sources.folder import ZarrFolder, hdf5_of, zarr_folder
 from nwb_migvis.sources.stream import Stream
 
 _SCHEMES = ("http", "https", "s3")
@@ -105,7 +106,7 @@ class OpenFile(_Elsewhere):
         return {"path": self.name}
 
 
-Source = Path | RemoteFile | OpenFile
+Source = Path | RemoteFile | OpenFile | ZarrFolder
 """What a session is read from."""
 
 
@@ -114,7 +115,7 @@ def as_source(value: Any, *, what: str) -> Source:
 
     Parameters
     ----------
-    value : path, str, h5py.File, RemoteFile or OpenFile
+    value : path, str, h5py.File, or another source
     what : str
         What it is, for messages.
 
@@ -123,14 +124,15 @@ def as_source(value: Any, *, what: str) -> Source:
     MigvisError
         If it is none of these, or the file at an address cannot be found.
     """
-    if isinstance(value, RemoteFile | OpenFile):
+    if isinstance(value, RemoteFile | OpenFile | ZarrFolder):
         return value
     if isinstance(value, h5py.File):
         return _open_source(value, what=what)
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else b""
     if isinstance(text, str) and is_address(text):
         return _at(whole_address(text), what=what)
-    return as_path(value, what=what)
+    path = as_path(value, what=what)
+    return zarr_folder(path) or path
 
 
 def local_file(value: Any, *, what: str, why: str) -> Path:
@@ -198,7 +200,7 @@ def open_hdf5(source: Source | str, **options: Any) -> Iterator[h5py.File]:
 
     Parameters
     ----------
-    source : path, RemoteFile or OpenFile
+    source : path, or another source
     **options
         Of `h5py.File`, for a file on this machine.
 
@@ -218,7 +220,8 @@ def open_hdf5(source: Source | str, **options: Any) -> Iterator[h5py.File]:
         with h5py.File(source.file.id.reopen()) as file:
             yield file
     else:
-        with h5py.File(source, "r", **options) as file:
+        path = hdf5_of(source) if isinstance(source, ZarrFolder) else source
+        with h5py.File(path, "r", **options) as file:
             yield file
 
 
@@ -249,6 +252,8 @@ def size_of(source: Source) -> int:
 
 def folder_of(source: Source) -> Path | None:
     """Return the folder in which paths in a file are resolved; None where it has none on this machine."""
+    if isinstance(source, ZarrFolder):
+        return source.path.parent
     return source.parent if isinstance(source, Path) else None
 
 
@@ -256,6 +261,8 @@ def bytes_of(source: Source) -> bytes | None:
     """Return all bytes of a source's file; None of one that is open already."""
     if isinstance(source, Path):
         return source.read_bytes()
+    if isinstance(source, ZarrFolder):
+        return hdf5_of(source).read_bytes()
     if isinstance(source, OpenFile):
         return None
     stream = _stream(source)

@@ -49,7 +49,7 @@ def file_apart(source: NWBFile, *, results_of: str) -> NWBFile:
     source : pynwb.NWBFile
         The session.
     results_of : str
-        Name of the session's file, for the notes.
+        Name of the session's file, or its address, for the notes.
     """
     about = _fields(source, _SESSION)
     nwbfile = NWBFile(

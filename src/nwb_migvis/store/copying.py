@@ -19,7 +19,7 @@ from pynwb import NWBHDF5IO, NWBFile, get_manager
 from ndx_migvis import NAMESPACE
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
-from nwb_migvis.sources import Source, open_hdf5
+from nwb_migvis.sources import RemoteFile, Source, open_hdf5
 from nwb_migvis.store.apart import reason_of, run_apart
 from nwb_migvis.store.apart_file import file_apart
 from nwb_migvis.store.canonical import differences
@@ -154,12 +154,17 @@ def _export(job: Job) -> None:
 
 
 def _write_apart(job: Job, source: NWBFile) -> None:
-    nwbfile = file_apart(source, results_of=job.source.name)
+    nwbfile = file_apart(source, results_of=_home_of(job.source))
     assert job.results is not None
     nwbfile.add_analysis(encode(job.results, nwbfile=nwbfile, weights=job.weights))
     _say_by_what(nwbfile)
     with h5py.File(job.output, "x") as file, NWBHDF5IO(file=file, mode="w") as writing:
         writing.write(nwbfile)
+
+
+def _home_of(source: Source) -> str:
+    """Return where the recording is: the name of its file, or its address."""
+    return source.provenance()["address"] if isinstance(source, RemoteFile) else source.name
 
 
 def _built(manager: Any, nwbfile: NWBFile, source: Path) -> GroupBuilder:

@@ -12,8 +12,8 @@ from typing import Any
 import h5py
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.files import results_name
-from nwb_migvis.sources import Source, as_source, size_of
+from nwb_migvis.files import Named, results_name
+from nwb_migvis.sources import Source, as_source, require_zarr, size_of
 from nwb_migvis.store.canonical import check_name
 from nwb_migvis.store.content import check_content
 from nwb_migvis.store.copying import check_writable
@@ -43,11 +43,14 @@ class Destination:
     results_only : bool
         Write the results into a small file of their own, with the session's description, subject and devices
         and without its recording.
+    backend : {"hdf5", "zarr"}
+        Of the output; with `zarr` it is a folder whose name ends in `.zarr`.
 
     Raises
     ------
     MigvisError
-        If `in_place` is set and `out` given, or `results_only`.
+        If `in_place` is set and `out` given, or `results_only`, or a backend other than HDF5. If the backend
+        is unknown, cannot be had here, or does not fit the name of `out`.
     """
 
     out: str | Path | None = None
@@ -56,6 +59,7 @@ class Destination:
     backup: bool = True
     replace_run: bool = False
     results_only: bool = False
+    backend: str = "hdf5"
 
     def __post_init__(self) -> None:
         if self.in_place and self.out is not None:
@@ -67,6 +71,39 @@ class Destination:
                 "found both in_place and results_only, which leaves the recording out; expected one of them; "
                 "omit the other"
             )
+
+        if self.backend not in ("hdf5", "zarr"):
+            raise MigvisError(f"backend is {self.backend!r}; expected 'hdf5' or 'zarr'")
+        is_folder = self.out is not None and Path(self.out).suffix == ".zarr"
+        if self.is_folder:
+            self._check_zarr(has_name=self.out is None or is_folder or Path(self.out).is_dir())
+        elif is_folder:
+            raise MigvisError(
+                f"{self.out} is the name of a Zarr folder; expected a name ending in .nwb; give that, or "
+                "--backend zarr (backend='zarr')"
+            )
+
+    def _check_zarr(self, *, has_name: bool) -> None:
+        if self.in_place or self.overwrite:
+            given = "in_place" if self.in_place else "overwrite"
+            raise MigvisError(
+                f"found {given} with the backend zarr: a folder is not replaced in one step; expected a new "
+                "one; omit it, and give another --out or remove the old folder"
+            )
+        if not has_name:
+            raise MigvisError(
+                f"{self.out} is not the name of a Zarr folder; expected one ending in .nwb.zarr; give that"
+            )
+        require_zarr()
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the output is a Zarr folder."""
+        return self.backend == "zarr"
+
+    def name(self, source: Named) -> str:
+        """Return the name of the output of a source, where none is given."""
+        return results_name(source) + (".zarr" if self.is_folder else "")
 
     @property
     def keeps_backup(self) -> bool:
@@ -82,7 +119,7 @@ class Destination:
         """Return the file that is written for a source."""
         if self.in_place and isinstance(source, Path):
             return source
-        return source.with_name(results_name(source)) if self.out is None else Path(self.out)
+        return source.with_name(self.name(source)) if self.out is None else Path(self.out)
 
 
 def check_destination(
@@ -220,7 +257,7 @@ def _is_open_here(path: Path) -> bool:
 def _check_new(destination: Path, overwrite: bool) -> None:
     if destination.is_symlink():
         raise MigvisError(f"{destination} is a symbolic link; expected a new file; give another --out")
-    if destination.is_dir():
+    if destination.is_dir() and destination.suffix != ".zarr":
         raise MigvisError(f"{destination} is a folder; expected the path of a file; add a file name to --out")
     if destination.exists() and not overwrite:
         raise MigvisError(
@@ -230,6 +267,8 @@ def _check_new(destination: Path, overwrite: bool) -> None:
 
 
 def _its_runs(path: Path) -> str:
+    if path.is_dir():
+        return ""
     with contextlib.suppress(MigvisError, OSError), open_file(path) as file:
         names = runs_in(file)
         return f" (runs: {', '.join(names)})" if names else ""

@@ -18,6 +18,7 @@ from nwb_migvis.store.canonical import canonical
 from nwb_migvis.store.copying import Job, make_file, sync
 from nwb_migvis.store.decode import list_runs
 from nwb_migvis.store.destination import Destination, check_destination, choose_destination, is_same_link
+from nwb_migvis.store.folders import publish_folder
 from nwb_migvis.store.private import reserve
 from nwb_migvis.store.sidecar import read_sidecar, session_identifier, write_sidecar
 
@@ -50,7 +51,8 @@ def write_results(
         Keep results and weights in a file beside the output until that is written, so that they outlive a
         failure; `restore_sidecar` writes them later.
     **where
-        As for `Destination`: `out`, `in_place`, `overwrite`, `backup`, `replace_run`, `results_only`.
+        As for `Destination`: `out`, `in_place`, `overwrite`, `backup`, `replace_run`, `results_only`,
+        `backend`.
 
     Returns
     -------
@@ -147,7 +149,10 @@ def _make(job: Job, destination: Destination, *, unchanged_since: tuple[int, ...
                 raise MigvisError(
                     f"{source} was changed while results were written; expected it at rest; run again"
                 )
-            _publish(temporary, path, source, destination)
+            if destination.is_folder:
+                publish_folder(temporary, path)
+            else:
+                _publish(temporary, path, source, destination)
 
         make_file(job, publish)
     return path

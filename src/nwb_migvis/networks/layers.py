@@ -1,0 +1,54 @@
+"""Features of images at the layers of a network for photographs."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from nwb_migvis.networks.describing import EFFICIENTNET_PX
+from nwb_migvis.networks.efficientnet_lite import EfficientNetLite0, for_inference
+from nwb_migvis.networks.image_networks import ImageNetwork
+from nwb_migvis.networks.pooling import grid_average
+
+OUTPUT = "output"
+"""The one layer of a network whose inside is not known."""
+_AT_ONCE = 32
+
+
+@torch.no_grad()
+def describe_layers(
+    network: ImageNetwork, images: np.ndarray, *, device: str = "cpu"
+) -> dict[str, np.ndarray]:
+    """Describe images by the features that a network has at its layers.
+
+    Parameters
+    ----------
+    network : ImageNetwork
+    images : array of uint8 (n, y, x) or (n, y, x, channel)
+        Gray is repeated as red, green and blue; the whole image is resized to the network's size.
+    device : str
+
+    Returns
+    -------
+    dict of str to array of float32 (n, feature)
+        Of EfficientNet-Lite0 "stage 1" to "stage 7", each averaged over 4 x 4 places; of another network
+        "output".
+    """
+    module = network.module.to(device).eval()
+    is_efficientnet = isinstance(module, EfficientNetLite0)
+    module = for_inference(module) if isinstance(module, EfficientNetLite0) else module
+    size_px = EFFICIENTNET_PX if is_efficientnet else network.size_px
+    mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (network.mean, network.std))
+    layers: dict[str, list[np.ndarray]] = {}
+    for first in range(0, len(images), _AT_ONCE):
+        x = torch.from_numpy(np.ascontiguousarray(images[first : first + _AT_ONCE])).to(device).float() / 255
+        x = x[:, None].expand(-1, 3, -1, -1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
+        x = (F.interpolate(x, size_px, mode="bilinear", align_corners=False) - mean) / std
+        if isinstance(module, EfficientNetLite0):
+            seen = {f"stage {i}": grid_average(h) for i, h in enumerate(module.stages(x), start=1)}
+        else:
+            seen = {OUTPUT: module(x)}
+        for name, features in seen.items():
+            layers.setdefault(name, []).append(features.float().cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in layers.items()}
