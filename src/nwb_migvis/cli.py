@@ -351,9 +351,6 @@ COMMANDS = (
     recover,
     config_command,
     completion_command,
-    simulate,
-    export_stimuli_command,
-    compare_command,
 )
 for command in COMMANDS:
     cli.add_command(command)

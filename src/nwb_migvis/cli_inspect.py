@@ -39,9 +39,11 @@ def inspect_command(paths: tuple[str, ...], as_json: bool, estimate: bool, **opt
     PATH is an NWB session, or a folder that SpikeInterface saved a sorting or an analyzer to.
     """
     from nwb_migvis.read import describe
+    from nwb_migvis.sources.folder import zarr_folder
 
     sorting = sorting_arguments(paths, options)
-    if not sorting and len(paths) == 1 and Path(paths[0]).is_dir():
+    folder = Path(paths[0])
+    if not sorting and len(paths) == 1 and folder.is_dir() and zarr_folder(folder) is None:
         _inspect_folder(paths[0], as_json=as_json)
         return
     contents = _contents(paths, sorting, options)
