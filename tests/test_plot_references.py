@@ -18,6 +18,8 @@ TOLERANCE = 3
 """Root mean square of the difference, of 255. Another colour of a few points makes 4."""
 
 RESULTS = with_dose(TRAINED)
+FIGURES = [name for name in plot.FIGURES if name != "analysis"]
+"""A figure of a further analysis depends on the analysis, which its own tests make."""
 GIVEN = {
     "dose": {"group": "pose", "label": "rotation_x"},
     "edit": {"images": STIMULI},
@@ -40,7 +42,7 @@ def draw(name: str, out: Path) -> None:
         figure.savefig(out, dpi=60, metadata={"Software": None})
 
 
-@pytest.mark.parametrize("name", plot.FIGURES)
+@pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_looks_as_it_did(name, tmp_path):
     from matplotlib.testing.compare import compare_images
 
@@ -51,5 +53,5 @@ def test_a_figure_looks_as_it_did(name, tmp_path):
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for figure in plot.FIGURES:
+    for figure in FIGURES:
         draw(figure, FOLDER / f"{figure}.png")

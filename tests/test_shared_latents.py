@@ -507,7 +507,7 @@ def test_a_failure_in_the_second_file_leaves_the_first_whole(ran, files, tmp_pat
 
     made = [(results, {}) for results in ran]
     monkeypatch.setattr("nwb_migvis.runs.running.write_results", only_the_first)
-    monkeypatch.setattr(Study, "run", lambda _: None)
+    monkeypatch.setattr(Study, "run", lambda _, **__: None)
     monkeypatch.setattr(Study, "assembled", lambda _: made)
     with pytest.raises(MigvisError, match=r"disk is full \(already written, and whole: .*a_migvis\.nwb\)"):
         run([a, b], config=SMALL)

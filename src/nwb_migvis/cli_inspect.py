@@ -78,7 +78,10 @@ def _contents(paths: tuple[str, ...], sorting: dict[str, Any], options: dict[str
 def _inspect_folder(path: str, *, as_json: bool) -> None:
     from nwb_migvis.sorting import describe_sorting, inspect_sorting
 
-    contents = inspect_sorting(path)
+    try:
+        contents = inspect_sorting(path)
+    except MigvisError as error:
+        raise MigvisError(f"found a folder, expected an NWB file or sorted units: {error}") from error
     if as_json:
         click.echo(json.dumps(contents, indent=2))
         return
