@@ -1,5 +1,7 @@
 """The encoding check: statistics against known edits, size and power, and a whole run with its file."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from nwb_migvis.evidence.transfer import Draws
 from nwb_migvis.evidence.verdict import Part, either
 from nwb_migvis.levels import Exchange
 from nwb_migvis.networks.describing import ImageDescriber, network_digest
+from nwb_migvis.networks.efficientnet_lite import EfficientNetLite0
 from nwb_migvis.networks.image_networks import ImageNetwork
 from nwb_migvis.registry import IMAGE_NETWORKS
 from nwb_migvis.testing import write_tiny_session
@@ -189,6 +192,15 @@ def small_network(seed=0):
     torch.manual_seed(seed)
     net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 8))
     return ImageNetwork(net, 16, (0.5,) * 3, (0.25,) * 3)
+
+
+def test_efficientnet_sees_larger_images_finer():
+    network = replace(small_network(), module=EfficientNetLite0())
+    describe, sides = ImageDescriber("efficientnet-lite0", network), []
+    describe._module.sixth_stage = lambda x: sides.append(x.shape[-1]) or x.mean((2, 3))
+    for side in (32, 48, 64):
+        describe(np.zeros((1, side, side), np.uint8))
+    assert sides == [112, 112, 160]
 
 
 def test_images_are_described_once_gray_as_colour():
