@@ -133,6 +133,21 @@ def test_a_run_makes_the_analyses_of_its_settings_and_changes_nothing_else(regis
         held.require_held_out(41, to="x")
 
 
+def test_slow_drift_is_no_part_of_what_is_analysed():
+    session = mock_session(n_stimuli=80, size_px=None)
+    n = session.sizes["presentation"]
+    order = np.argsort(np.argsort(session["start_time"].values))
+    gain = np.exp(np.linspace(-1, 1, n))[order, None]
+    rng = np.random.default_rng(0)
+    session["spike_count"] = (("presentation", "unit"), rng.poisson(8 * gain, (n, session.sizes["unit"])))
+    study = Study(session, tiny_config(latents={"n_steps": 5, "n_hidden": 8}))
+    study.fit_latents()
+    (held,) = held_sessions(study)
+    for counts, is_flat in ((session["spike_count"].values, False), (held.latents.spike_count, True)):
+        late = counts[order >= n // 2].mean() / counts[order < n // 2].mean()
+        assert (abs(late - 1) < 0.1) == is_flat
+
+
 def test_a_written_run_is_analysed_from_its_file(written, tmp_path, call):
     out = tmp_path / "out.nwb"
     code, text, errors = call("analyse", written, "--with", "retrieval", "--out", out)

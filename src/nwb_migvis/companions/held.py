@@ -13,8 +13,10 @@ import xarray as xr
 
 from nwb_migvis.analysis.context import one_thread, stage_seeds
 from nwb_migvis.analysis.latents import SessionLatents, average_counts
+from nwb_migvis.analysis.setting import without_slow_change
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.evidence.design import order_of
 from nwb_migvis.levels import Design, Exchange
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Held:
         Of its file; "" in memory.
     session : xarray.Dataset
     latents : SessionLatents
+        With counts from which drift and repetition suppression are taken out, as for the evidence.
     design : Design
         Of its stimuli.
     config : Config
@@ -106,10 +109,12 @@ def held_sessions(study: Study) -> list[Held]:
     sessions, config = study.joined, study.config
     latents = study.latents if isinstance(study.latents, list) else [study.latents]
     design, seed = sessions.design(config), stage_seeds(config.seed)["evidence"]
-    return [
-        Held(sessions.names[i], sessions.sessions[i], own, design[sessions.rows[i]], config, seed)
-        for i, own in enumerate(latents)
-    ]
+    held = []
+    for i, own in enumerate(latents):
+        session = sessions.sessions[i]
+        steady = without_slow_change(own, order_of(session))
+        held.append(Held(sessions.names[i], session, steady, design[sessions.rows[i]], config, seed))
+    return held
 
 
 def each_session(study: Study, measure: Callable[[Held], xr.Dataset]) -> xr.Dataset:

@@ -14,7 +14,9 @@ from nwb_migvis.analysis.units import matching_units, unit_values
 from nwb_migvis.companions.held import Held, described, each_session
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.evidence.decoding import decode_labels
+from nwb_migvis.evidence.design import order_of
 from nwb_migvis.evidence.halves import Halves
+from nwb_migvis.evidence.order import without_drift
 from nwb_migvis.evidence.significance import benjamini_hochberg
 from nwb_migvis.evidence.variance import GroupVariance, group_variance
 from nwb_migvis.labels import select
@@ -67,10 +69,10 @@ def by_window(held: Held) -> xr.Dataset:
     """Do what `Windows.compute` does for one session."""
     windows = held.config.companions.windows_s
     seconds = float(np.diff(held.session.attrs["window_s"])[0])
-    parts = []
+    order, parts = order_of(held.session), []
     for start, stop in windows:
         counts = counts_in(held, (start, stop)) * (seconds / (stop - start))
-        parts.append(_part(held, counts))
+        parts.append(_part(held, counts if order is None else without_drift(counts, order)))
     names = [f"{start:g} to {stop:g} s" for start, stop in windows]
     data = _together("window", parts)
     data["start_s"] = (("window",), np.array([w[0] for w in windows]), "Start of the window, s after onset.")
