@@ -46,7 +46,7 @@ class ImageDescriber:
         if isinstance(module, EfficientNetLite0):
             module, self._sizes_px = for_inference(module), (EFFICIENTNET_PX, FINE_EFFICIENTNET_PX)
         self._module = module.to(device).eval().requires_grad_(False)
-        self._mean, self._std = (torch.tensor(v)[:, None, None] for v in (network.mean, network.std))
+        self._mean, self._std = network.mean, network.std
         self._device = device
         self._rows: dict[bytes, np.ndarray] = {}
 
@@ -68,14 +68,25 @@ class ImageDescriber:
 
     @torch.no_grad()
     def _describe(self, images: np.ndarray) -> np.ndarray:
-        x = torch.from_numpy(np.ascontiguousarray(images)).float() / 255
-        x = x[:, None].expand(-1, 3, -1, -1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
-        size_px = self._sizes_px[max(x.shape[-2:]) > SMALL_PX]
-        x = F.interpolate(x, size_px, mode="bilinear", align_corners=False)
-        x = ((x - self._mean) / self._std).to(self._device).contiguous(memory_format=torch.channels_last)
+        size_px = self._sizes_px[max(images.shape[1:3]) > SMALL_PX]
+        x = as_input(images, size_px, mean=self._mean, std=self._std).to(self._device)
         module = self._module
         features = module.sixth_stage(x) if isinstance(module, EfficientNetLite0) else module(x)
         return features.float().cpu().numpy()
+
+
+def as_input(
+    images: np.ndarray, size_px: int, *, mean: tuple[float, ...], std: tuple[float, ...]
+) -> torch.Tensor:
+    """Return uint8 images (n, y, x (, channel)) as a network takes them: (n, 3, size_px, size_px) float32.
+
+    Gray is repeated as red, green and blue, and the whole image is resized (bilinear).
+    """
+    x = torch.from_numpy(np.ascontiguousarray(images)).float() / 255
+    x = x[:, None].expand(-1, 3, -1, -1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
+    x = F.interpolate(x, size_px, mode="bilinear", align_corners=False)
+    offset, scale = (torch.tensor(values)[:, None, None] for values in (mean, std))
+    return ((x - offset) / scale).contiguous(memory_format=torch.channels_last)
 
 
 def network_digest(module: nn.Module) -> str:

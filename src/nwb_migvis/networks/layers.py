@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
-from nwb_migvis.networks.describing import EFFICIENTNET_PX
+from nwb_migvis.networks.describing import EFFICIENTNET_PX, as_input
 from nwb_migvis.networks.efficientnet_lite import EfficientNetLite0, for_inference
 from nwb_migvis.networks.image_networks import ImageNetwork
 from nwb_migvis.networks.pooling import grid_average
@@ -39,12 +38,10 @@ def describe_layers(
     is_efficientnet = isinstance(module, EfficientNetLite0)
     module = for_inference(module) if isinstance(module, EfficientNetLite0) else module
     size_px = EFFICIENTNET_PX if is_efficientnet else network.size_px
-    mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (network.mean, network.std))
     layers: dict[str, list[np.ndarray]] = {}
     for first in range(0, len(images), _AT_ONCE):
-        x = torch.from_numpy(np.ascontiguousarray(images[first : first + _AT_ONCE])).to(device).float() / 255
-        x = x[:, None].expand(-1, 3, -1, -1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
-        x = (F.interpolate(x, size_px, mode="bilinear", align_corners=False) - mean) / std
+        batch = images[first : first + _AT_ONCE]
+        x = as_input(batch, size_px, mean=network.mean, std=network.std).to(device)
         if isinstance(module, EfficientNetLite0):
             seen = {f"stage {i}": grid_average(h) for i, h in enumerate(module.stages(x), start=1)}
         else:
