@@ -16,6 +16,8 @@ from nwb_migvis.analysis.observed import with_missing_counts
 from nwb_migvis.analysis.units import matching_units
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.evidence.design import order_of
+from nwb_migvis.evidence.order import without_drift
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import labels_in
@@ -91,7 +93,7 @@ def compare(
     if window and "window_s" not in reading:
         reading |= {"window_s": tuple(window), "allow_long_window": True}
     read = measured if isinstance(measured, xr.Dataset) else read_session(measured, **reading)
-    session = with_missing_counts(read)
+    session = _steady(with_missing_counts(read))
     shown = pictures_shown(session, results, stimuli=stimuli)
     seen = _Seen(session, shown, results)
     _check_real(seen)
@@ -115,6 +117,15 @@ def compare(
         note for note in (picture_note(session, results, shown), why if first is None else None) if note
     ]
     return MeasuredEdits(results.name, cells, gains, units, rates, about, tuple(notes))
+
+
+def _steady(session: xr.Dataset) -> xr.Dataset:
+    """Take drift and repetition suppression out of a session's counts, as for the evidence of a run."""
+    order = order_of(session)
+    if order is None:
+        return session
+    counts = without_drift(session["spike_count"].values, order)
+    return session.assign(spike_count=(session["spike_count"].dims, counts))
 
 
 @dataclass(frozen=True, eq=False)
