@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from nwb_migvis.results import Results
 
 if TYPE_CHECKING:
     from nwb_migvis.analysis.evidence import SessionEvidence
+    from nwb_migvis.analysis.networks import PriorRecord
 
 MAX_PRIOR_BYTES = 20_000_000
 """Priors of this size and more are not stored in the NWB file."""
@@ -44,6 +45,21 @@ _RECORDED = (
 )
 
 
+@dataclass(frozen=True)
+class TrainedNetworks:
+    """The networks of images, with what the provenance says of the prior.
+
+    Attributes
+    ----------
+    weights : mapping of str to bytes
+        Critic and prior, where there are any.
+    prior : PriorRecord, optional
+    """
+
+    weights: Mapping[str, bytes]
+    prior: PriorRecord | None = None
+
+
 def assemble(
     name: str,
     session: xr.Dataset,
@@ -51,7 +67,7 @@ def assemble(
     edits: SessionEdits,
     *,
     evidence: SessionEvidence,
-    networks: Mapping[str, bytes],
+    networks: TrainedNetworks,
     context: Context,
 ) -> tuple[Results, dict[str, bytes]]:
     """Return the results of one session with the weights that are stored beside them.
@@ -64,8 +80,7 @@ def assemble(
     latents : SessionLatents
     edits : SessionEdits
     evidence : SessionEvidence
-    networks : mapping of str to bytes
-        Critic and prior, where there are any.
+    networks : TrainedNetworks
     context : Context
 
     Returns
@@ -79,9 +94,12 @@ def assemble(
     weights = {"vae": latents.model.to_bytes()} if latents.knows_responses else {}
     if "image" in session and edits.n_edits:
         weights |= {
-            key: value for key, value in networks.items() if key != "prior" or len(value) < MAX_PRIOR_BYTES
+            key: value
+            for key, value in networks.weights.items()
+            if key != "prior" or len(value) < MAX_PRIOR_BYTES
         }
-    notes = _notes(session, latents, evidence, weights)
+    record = networks.prior
+    notes = _notes(session, latents, evidence, weights) + ([] if record is None else list(record.notes))
     provenance: Json = {
         "config": replace(config, cache="").to_dict(),
         "versions": {p: version(p) for p in _RECORDED} | {"python": platform.python_version()},
@@ -94,6 +112,8 @@ def assemble(
         "n_units_left_out": evidence.n_units_left_out,
         "notes": notes,
     }
+    if record is not None and record.content:
+        provenance["prior"] = record.content
     if context.clock.curves:
         provenance["training"] = context.clock.curves
     if evidence.appearance:

@@ -11,11 +11,13 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.analysis.context import Context
+from nwb_migvis.analysis.further_images import FurtherImages, check_further, further_images
 from nwb_migvis.analysis.latents import SessionLatents
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.config import Config, PriorConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.groups import LatentGroups, LatentScale
+from nwb_migvis.plain import Json
 from nwb_migvis.read.recorded import small_images
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ def check_prior(config: Config) -> None:
     from nwb_migvis.synthesis.prior.cache import check_cache
     from nwb_migvis.synthesis.prior.folder import open_prior
 
+    if config.prior.images:
+        check_further(config.prior.images)
     if config.prior.start:
         open_prior(config.prior.start)
     if config.checkpoints:
@@ -98,6 +102,26 @@ class Pictures:
         return Conditions(self.latents, self.groups, LatentScale.of(self.latents[self.train[self.row]]))
 
 
+@dataclass(frozen=True)
+class PriorRecord:
+    """What the provenance says of a prior beyond its settings.
+
+    Attributes
+    ----------
+    content : dict
+        `images`: of the further images, where there are any.
+    notes : tuple of str
+    """
+
+    content: Json
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, further: FurtherImages | None) -> PriorRecord:
+        """Gather what there is to say."""
+        return cls({}) if further is None else cls({"images": further.record}, tuple(further.notes))
+
+
 def images_for(image: xr.DataArray, prior: PriorConfig | Prior) -> np.ndarray:
     """Read images at the size that a prior works with.
 
@@ -135,7 +159,18 @@ def start_of(config: Config) -> Prior | None:
     return open_prior(config.prior.start) if config.prior.start else None
 
 
-def obtain_prior(pictures: Pictures, start: Prior | None, context: Context) -> Prior:
+def further_of(pictures: Pictures, context: Context) -> FurtherImages | None:
+    """Return the further images that the settings name, without copies of held-out stimuli."""
+    folder = context.config.prior.images
+    if not folder:
+        return None
+    with context.clock.of("prior"):
+        return further_images(folder, pictures)
+
+
+def obtain_prior(
+    pictures: Pictures, start: Prior | None, context: Context, further: FurtherImages | None = None
+) -> Prior:
     """Train the prior that the settings ask for on the training images, or take it from their cache.
 
     A conditional prior learns from an image once for every session that showed it, with that session's
@@ -147,9 +182,11 @@ def obtain_prior(pictures: Pictures, start: Prior | None, context: Context) -> P
     start : Prior or None
         The one to start from.
     context : Context
+    further : FurtherImages, optional
+        That the prior trains on, too.
     """
     from nwb_migvis.synthesis.prior.cache import cached_prior
-    from nwb_migvis.synthesis.prior.training import train_prior
+    from nwb_migvis.synthesis.prior.training import TrainingImages, train_prior
 
     used, training = np.flatnonzero(pictures.train), pictures.train[pictures.row]
     if context.config.prior.conditional:
@@ -162,10 +199,11 @@ def obtain_prior(pictures: Pictures, start: Prior | None, context: Context) -> P
         "conditions": pictures.conditions[training] if context.config.prior.conditional else None,
     }
     cache = context.config.checkpoints
+    images = TrainingImages(pictures.image[used], None if further is None else further.image)
     with context.clock.of("prior"):
         if cache and context.config.prior.n_steps:
-            return cached_prior(cache, pictures.image[used], **how)
-        return train_prior(pictures.image[used], **how)
+            return cached_prior(cache, images, **how)
+        return train_prior(images, **how)
 
 
 def obtain_critic(pictures: Pictures, prior: Prior, context: Context) -> Critic:

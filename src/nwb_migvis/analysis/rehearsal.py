@@ -169,7 +169,7 @@ def _rehearse(sizes: Sizes, config: Config) -> tuple[dict[str, float], int]:
         config,
         cache="",
         latents=replace(config.latents, n_steps=2 * _STEPS),
-        prior=replace(config.prior, n_steps=_STEPS),
+        prior=replace(config.prior, n_steps=_STEPS, images=""),
         critic=replace(config.critic, n_steps=_STEPS),
         synthesis=replace(
             config.synthesis,

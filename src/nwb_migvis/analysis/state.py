@@ -21,7 +21,7 @@ from nwb_migvis.results import Results
 
 if TYPE_CHECKING:
     from nwb_migvis.analysis.latents import SessionLatents
-    from nwb_migvis.analysis.networks import Pictures
+    from nwb_migvis.analysis.networks import Pictures, PriorRecord
     from nwb_migvis.synthesis.editing.batch import EditNetworks
     from nwb_migvis.synthesis.editing.request import EditRequest
     from nwb_migvis.synthesis.editing.synthesize import EditStimuli
@@ -140,11 +140,12 @@ class StudyState:
         self.set_config(latents=used)
         self.take("latents", latents)
 
-    def take_prior(self, prior: Prior, pictures: Pictures) -> None:
-        """Keep a prior with the images at its size."""
+    def take_prior(self, prior: Prior, pictures: Pictures, record: PriorRecord | None = None) -> None:
+        """Keep a prior with the images at its size, and what the provenance says of it."""
         from nwb_migvis.analysis.networks import settings_of
 
         self.take("prior", prior)
+        self._made["prior record"] = record
         self._made["pictures"] = pictures
         self.set_config(prior=settings_of(prior, self.config.prior))
 
@@ -251,13 +252,14 @@ class StudyState:
 
     def assembled(self, name: str) -> list[tuple[Results, dict[str, bytes]]]:
         """Return the results of each session with the weights that are stored beside them."""
-        from nwb_migvis.analysis.assembling import assemble
+        from nwb_migvis.analysis.assembling import TrainedNetworks, assemble
 
         evidence = self.need("evidence", to="give results")
         if "assembled" not in self._made:
-            networks: dict[str, bytes] = {
-                key: self._made[key].to_bytes() for key in ("critic", "prior") if key in self._made
-            }
+            networks = TrainedNetworks(
+                {key: self._made[key].to_bytes() for key in ("critic", "prior") if key in self._made},
+                self._made.get("prior record") if "prior" in self._made else None,
+            )
             self._made["assembled"] = [
                 self._with_analyses(
                     assemble(

@@ -227,13 +227,14 @@ class Study:
         MigvisError
             If there are no latents yet, or no pixels.
         """
-        from nwb_migvis.analysis.networks import obtain_prior, start_of
+        from nwb_migvis.analysis.networks import PriorRecord, further_of, obtain_prior, start_of
 
         with self._state.step() as context, context.clock.of("prior"):
             start = start_of(self.config)
             pictures = self._state.pictures(start)
-            prior = obtain_prior(pictures, start, context)
-        self._state.take_prior(prior, pictures)
+            further = further_of(pictures, context)
+            prior = obtain_prior(pictures, start, context, further)
+        self._state.take_prior(prior, pictures, PriorRecord.of(further))
         return prior
 
     def use_prior(self, prior: Prior | bytes | str | Path) -> Prior:

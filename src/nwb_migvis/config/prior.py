@@ -39,6 +39,14 @@ class PriorConfig:
         Condition the prior on the latent groups, each dropped at random in training.
     latent_noise : float
         Standard deviation of the noise added to standardised latents in training.
+    images : str
+        Folder of further images, which the prior alone trains on beside the session's training images.
+        They are cropped and resized to the session's shape, and made gray where its images are. All groups
+        are dropped for them: they teach the prior what images look like, not what latents mean. Images that
+        are held-out stimuli of the session are left out. Empty: none.
+    images_share : float
+        Share of each training batch that is drawn from the further images, at random with replacement:
+        round(images_share * batch_size), at least one. The others are drawn from the session's.
     """
 
     size_px: int = 32
@@ -54,6 +62,8 @@ class PriorConfig:
     start: str = ""
     conditional: bool = True
     latent_noise: float = 0.25
+    images: str = ""
+    images_share: float = 0.5
 
     def __post_init__(self) -> None:
         if self.start and self.n_steps == 0 and self.conditional:
@@ -62,6 +72,11 @@ class PriorConfig:
                 "learns what the latents mean, or conditional = false (and "
                 "synthesis.source_guidance and synthesis.guidance_scale 0) to use the one to start from "
                 "as it is"
+            )
+        if self.images and (self.batch_size == 1 or self.n_steps == 0):
+            raise MigvisError(
+                f"prior: found images with batch_size = {self.batch_size} and n_steps = {self.n_steps}; "
+                "expected 2 images per batch or more, of which some are the session's, and a step or more"
             )
         check(
             self,
@@ -73,8 +88,8 @@ class PriorConfig:
                 "ema_decay": 0,
                 "latent_noise": 0,
             },
-            above={"learning_rate": 0},
-            below={"ema_decay": 1},
+            above={"learning_rate": 0, "images_share": 0},
+            below={"ema_decay": 1, "images_share": 1},
             one_of={"precision": ("bfloat16", "float32")},
             widths="channels",
         )

@@ -19,7 +19,7 @@ from nwb_migvis.networks.checkpoints import digest_of
 from nwb_migvis.synthesis.conditions import Conditions
 from nwb_migvis.synthesis.prior.folder import open_prior, save_prior
 from nwb_migvis.synthesis.prior.model import Prior
-from nwb_migvis.synthesis.prior.training import train_prior, training_digest
+from nwb_migvis.synthesis.prior.training import TrainingImages, train_prior, training_digest
 
 _SHA256 = "sha256.txt"
 
@@ -36,7 +36,7 @@ def check_cache(cache: Path) -> None:
 
 def cached_prior(
     cache: Path,
-    images: np.ndarray,
+    images: np.ndarray | TrainingImages,
     *,
     config: PriorConfig,
     seed: int,
@@ -81,7 +81,7 @@ def cached_prior(
 
 
 def cache_key(
-    images: np.ndarray,
+    images: np.ndarray | TrainingImages,
     *,
     config: PriorConfig,
     seed: int,

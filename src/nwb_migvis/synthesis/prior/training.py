@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +33,26 @@ MIN_IMAGES = 20
 CHECKPOINT_EVERY = 500
 MAX_BYTES_ON_DEVICE = 2**31
 """Training images that take more than this stay in the computer's memory."""
+
+
+_LATER = ("images", "images_share")
+"""Settings that came later: where they are unset, the digest of a training is what it was before them."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """What a prior trains on: images of a session, and further ones that come without latents.
+
+    Attributes
+    ----------
+    own : numpy.ndarray of uint8, shape (n, y, x) or (n, y, x, channel)
+        At the size that the prior works with.
+    further : numpy.ndarray of uint8, shape (m, y, x) or (m, y, x, channel), optional
+        Drawn for `images_share` of each batch, with all groups dropped.
+    """
+
+    own: np.ndarray
+    further: np.ndarray | None = None
 
 
 class _Passes(nn.Module):
@@ -118,7 +140,9 @@ class PriorTraining(Descent):
         )  # type: ignore[assignment]  # it returns a callable for one network
         return lambda *parts: graphed(*(part for part in parts if part is not None))
 
-    def advance(self, x: torch.Tensor, z: torch.Tensor | None = None) -> None:
+    def advance(
+        self, x: torch.Tensor, z: torch.Tensor | None = None, told: torch.Tensor | None = None
+    ) -> None:
         """Take one training step.
 
         Parameters
@@ -127,12 +151,15 @@ class PriorTraining(Descent):
             A batch of the settings' size, on the pixel scale, on the device.
         z : torch.Tensor, shape (n, latent), optional
             Their standardised latents.
+        told : torch.Tensor of bool, shape (n,), optional
+            Images that have latents; all groups are dropped for the others.
         """
         condition = None
         latents = self.denoiser.latents
         if latents is not None and z is not None:
             noise = torch.randn(z.shape, generator=self.generator, device=z.device)
             keep = _draw_kept(len(z), len(latents.sizes), self.generator)
+            keep = keep if told is None else keep * told[:, None]
             condition = latents(z + self.config.latent_noise * noise, keep)
         self.descend(
             lambda: denoising_loss(
@@ -169,14 +196,14 @@ class ImageTraining(PriorTraining):
 
     Parameters
     ----------
-    images : numpy.ndarray of uint8, shape (n, y, x) or (n, y, x, channel)
+    images : TrainingImages
     config, seed, device, start, conditions
         As for `train_prior`.
     """
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: TrainingImages,
         *,
         config: PriorConfig,
         seed: int,
@@ -185,8 +212,8 @@ class ImageTraining(PriorTraining):
         conditions: Conditions | None = None,
     ):
         super().__init__(
-            images.shape[1:],
-            _scale_of(images) if start is None else start.scale,
+            images.own.shape[1:],
+            _scale_of(images.own) if start is None else start.scale,
             config=config,
             seed=seed,
             device=device,
@@ -196,21 +223,42 @@ class ImageTraining(PriorTraining):
         self._z = None
         if conditions is not None:
             self._z = conditions.standardised(device)
-        self._images = torch.as_tensor(images)
-        if self._images.nbytes <= MAX_BYTES_ON_DEVICE:
-            self._images = self._images.to(device)
+        self._images = self._kept(images.own)
+        self._further, self._n_further = None, 0
+        if images.further is not None:
+            self._further = self._kept(images.further)
+            self._n_further = min(
+                max(1, round(config.images_share * config.batch_size)), config.batch_size - 1
+            )
+
+    def _kept(self, images: np.ndarray) -> torch.Tensor:
+        """Return images as they are kept during the training: on the device where they have room."""
+        tensor = torch.as_tensor(images)
+        return tensor.to(self.alpha_bar.device) if tensor.nbytes <= MAX_BYTES_ON_DEVICE else tensor
+
+    def _drawn(self, images: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw n images with replacement: which, and their x."""
+        device = self.alpha_bar.device
+        index = torch.randint(len(images), (n,), generator=self.generator, device=device)
+        return index, self.scale.to_x(images[index.to(images.device)]).to(device)
 
     def step(self) -> None:
         """Draw a batch, and take one training step."""
-        device, images = self.alpha_bar.device, self._images
-        size = (self.config.batch_size,)
-        index = torch.randint(len(images), size, generator=self.generator, device=device)
-        x = self.scale.to_x(images[index.to(images.device)]).to(device)
-        self.advance(x, None if self._z is None else self._z[index])
+        index, x = self._drawn(self._images, self.config.batch_size - self._n_further)
+        z = None if self._z is None else self._z[index]
+        if self._further is None:
+            self.advance(x, z)
+            return
+        x = torch.cat([x, self._drawn(self._further, self._n_further)[1]])
+        order = torch.randperm(len(x), generator=self.generator, device=x.device)
+        if z is not None:
+            z = torch.cat([z, z.new_zeros(self._n_further, z.shape[1])])[order]
+        # Noise levels are stratified over a batch: each image has to take any of its places.
+        self.advance(x[order], z, order < len(index))
 
 
 def train_prior(
-    images: np.ndarray,
+    images: np.ndarray | TrainingImages,
     *,
     config: PriorConfig,
     seed: int,
@@ -223,16 +271,16 @@ def train_prior(
 
     Parameters
     ----------
-    images : numpy.ndarray of uint8, shape (n, y, x) or (n, y, x, channel)
-        Training images at the size that the prior works with.
+    images : numpy.ndarray of uint8, shape (n, y, x) or (n, y, x, channel), or TrainingImages
+        Training images at the size that the prior works with, with further ones where there are any.
     config : PriorConfig
     seed : int
     device : str
     start : Prior, optional
         Trained already: its network is trained on, with its schedule and pixel scale.
     conditions : Conditions, optional
-        Latents to condition on. Whole groups are dropped at random, so that one network learns p(x),
-        p(x | z_g) and p(x | z).
+        Latents of the images to condition on. Whole groups are dropped at random, so that one network learns
+        p(x), p(x | z_g) and p(x | z).
     checkpoint : Path, optional
         File that keeps the state of training every 500 steps. Where it exists, training resumes from it and
         ends with the weights of an uninterrupted one. It stays until it is removed.
@@ -248,8 +296,9 @@ def train_prior(
         If there are too few images, they are all of one value, or the checkpoint belongs to other data or
         settings.
     """
-    if len(images) < MIN_IMAGES:
-        raise MigvisError(f"{len(images)} training images; a prior needs at least {MIN_IMAGES}")
+    images = images if isinstance(images, TrainingImages) else TrainingImages(images)
+    if len(images.own) < MIN_IMAGES:
+        raise MigvisError(f"{len(images.own)} training images; a prior needs at least {MIN_IMAGES}")
     training = ImageTraining(
         images, config=config, seed=seed, device=device, start=start, conditions=conditions
     )
@@ -271,7 +320,7 @@ def _scale_of(images: np.ndarray) -> PixelScale:
 
 
 def training_digest(
-    images: np.ndarray,
+    images: np.ndarray | TrainingImages,
     config: PriorConfig,
     *,
     seed: int,
@@ -279,7 +328,12 @@ def training_digest(
     conditions: Conditions | None,
 ) -> str:
     """Return the digest of all that decides the weights, but for kind of device and versions of diffusers."""
-    return digest_of(config, seed, images, None if start is None else start.to_bytes(), conditions)
+    images = images if isinstance(images, TrainingImages) else TrainingImages(images)
+    settings = {field.name: getattr(config, field.name) for field in fields(config)}
+    further: list[Any] = [] if images.further is None else [config.images_share, images.further]
+    settings = {name: value for name, value in settings.items() if name not in _LATER}
+    start_bytes = None if start is None else start.to_bytes()
+    return digest_of(settings, seed, images.own, start_bytes, conditions, *further)
 
 
 def _draw_kept(n: int, n_groups: int, generator: torch.Generator) -> torch.Tensor:
