@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import json
 import os
 import re
@@ -90,6 +91,7 @@ def _be_child(task: Callable[[], None], writing: int, parent: int) -> NoReturn:
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 1)
         os.dup2(silence, 2)
+        gc.freeze()  # what the parent made is not looked through for garbage here
         task()
     except BaseException as error:
         report = {"kind": _kind(error), "message": str(error), "trace": traceback.format_exc()}

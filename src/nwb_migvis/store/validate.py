@@ -24,6 +24,7 @@ from nwb_migvis.store.decode import FAULTS, decode, open_file, runs_in, weights_
 from nwb_migvis.store.digests import changed_parts
 from nwb_migvis.store.gate import check_run
 from nwb_migvis.store.plausible import faults_of
+from nwb_migvis.store.schema import schema_errors
 from nwb_migvis.store.weights import check_settings, check_weights
 
 IMPORTANCES = ("error", "critical", "best_practice_violation", "best_practice_suggestion")
@@ -129,7 +130,7 @@ def schema_findings(path: Path, *, unlike: Path | None = None) -> list[Finding]:
     unlike : Path, optional
         A file whose own findings, by today's schema, are left out: those are not of our making.
     """
-    findings = [_of_schema(error) for error in pynwb.validate(path=str(path))]
+    findings = [_of_schema(error) for error in schema_errors(path)]
     if not findings or unlike is None:
         return findings
     old = {_of_schema(e) for e in pynwb.validate(path=str(unlike), use_cached_namespaces=False)}
