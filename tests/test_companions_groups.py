@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("sklearn")
 from nwb_migvis import MigvisError, Study, read_session
 from nwb_migvis.companions.concepts import N_ENDS, coherence, unbiased_cka
-from nwb_migvis.companions.ends import first_axis
+from nwb_migvis.companions.ends import axis_scores
 from nwb_migvis.companions.held import held_sessions
 from nwb_migvis.companions.where_and_when import counts_in
 from nwb_migvis.config import GroupConfig
@@ -37,7 +37,7 @@ def test_axes_are_those_of_the_training_rows():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(200, 3)) * [1, 5, 1]
     z[100:, 0] *= 100
-    score = first_axis(z, train=np.arange(100))
+    score = axis_scores(z, train=np.arange(100))[0]
     assert abs(np.corrcoef(score[:100], z[:100, 1])[0, 1]) > 0.99
     assert score[:100].std() == pytest.approx(1)
 
@@ -94,7 +94,7 @@ def test_windows_and_areas_are_measured_with_the_model_of_the_run(tmp_path):
     study.fit_latents()
     found = study.compute("windows")
     assert found["window"].values.tolist() == ["0.07 to 0.17 s", "0.12 to 0.17 s"]
-    assert np.isfinite(found["variance"]).all() and found["decoding"].dims == ("window", "group", "label")
+    assert np.isfinite(found["variance"]).all() and found["told"].dims == ("window", "group", "label")
     (held,) = held_sessions(study)
     np.testing.assert_array_equal(counts_in(held, (0.07, 0.17)), session["spike_count"].values)
     assert (counts_in(held, (0.12, 0.17)) <= session["spike_count"].values).all()

@@ -37,6 +37,27 @@ def measured_analysis(name):
     return xr.Dataset(cells, coords, attrs={"headline": ["score"], "title": name})
 
 
+def named_groups(name):
+    """The analysis `names` of two groups with one axis, both called so at their high ends."""
+    dims = ("group", "axis", "end", "label")
+    lean = np.stack([np.zeros((2, 1, 1)), np.full((2, 1, 1), 0.5)], axis=2)
+    data = {"name": ("group", [name, ""]), "lean": (dims, lean), "lean_q": (dims, 0.6 - lean * 1.19)}
+    data["end_name"] = (dims[:3], np.array([["", name], ["", name]])[:, None])
+    coords = {"group": ["a", "b"], "axis": [1], "end": ["low", "high"], "label": ["x"]}
+    return xr.Dataset(data, coords)
+
+
+ANALYSES = {"mine": measured_analysis("a"), "names": named_groups("large")}
+
+
+def test_names_are_drawn_at_their_ends_and_groups_without_one_say_so():
+    ax = plot.names(replace(RESULTS, analyses=ANALYSES))
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a 1: large", "b 1: no name"]
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([0, 0.5, 0, 0.5])
+    with pytest.raises(MigvisError, match="found no analysis 'names' to draw"):
+        plot.names(RESULTS)
+
+
 def with_dose(results):
     cells = {"pose": {"rotation_x": {"conv": {"transfer": [0.1, None], "retention": [0.9, 0.4]}}}}
     appearance = {"dose": {"strength": [0.5, 0.9], "cells": cells}}
@@ -69,7 +90,7 @@ def test_predicted_changes_are_those_from_the_unguided_reconstruction():
 def test_every_figure_draws_into_the_axes_it_is_given(name, monkeypatch):
     monkeypatch.setattr(plt, "show", lambda: pytest.fail("shown"))
     results = with_dose(with_rates(TRAINED) if name == "predicted" else TRAINED)
-    results = replace(results, analyses={"mine": measured_analysis("a")})
+    results = replace(results, analyses=ANALYSES)
     with plot.style():
         figure, ax = plt.subplots()
         assert getattr(results.plot, name)(ax=ax) is ax
@@ -150,7 +171,12 @@ def test_names_of_files_are_not_mathematics(tmp_path):
     results = replace(
         RESULTS, groups=groups, latents=latents, synthesized=edits, selectivity=table, decoding=decoding
     )
-    results = replace(results, labels=labels, provenance=provenance, analyses={evil: measured_analysis(evil)})
+    results = replace(
+        results,
+        labels=labels,
+        provenance=provenance,
+        analyses={evil: measured_analysis(evil), "names": named_groups(evil)},
+    )
     for name in (name for name in plot.FIGURES if name != "predicted"):
         ax = getattr(results.plot, name)(**({"label": evil} if name == "latents" else {}))
         ax.figure.savefig(tmp_path / f"{name}.svg")

@@ -195,6 +195,7 @@ ANALYSES: Registry[Any] = Registry(
         "retrieval": "nwb_migvis.companions.retrieval:Retrieval",
         "dimension": "nwb_migvis.companions.dimension:Dimension",
         "states": "nwb_migvis.companions.states:States",
+        "names": "nwb_migvis.companions.names:Names",
         "concepts": "nwb_migvis.companions.concepts:Concepts",
         "windows": "nwb_migvis.companions.where_and_when:Windows",
         "areas": "nwb_migvis.companions.where_and_when:Areas",

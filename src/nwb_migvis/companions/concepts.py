@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from nwb_migvis.companions.ends import Direction, directions
+from nwb_migvis.companions.ends import ENDS, Direction, directions
 from nwb_migvis.companions.held import Held, described, held_sessions
 from nwb_migvis.companions.images import image_features, principal_components
 from nwb_migvis.companions.statistics import Variables, measured
@@ -20,7 +20,6 @@ N_ENDS = 8
 """Images at each end."""
 MOST_SHARED = 400
 """Shared held-out images that groups of two sessions are compared on."""
-_ENDS = ("low", "high")
 _LEVEL = 0.05
 
 
@@ -57,7 +56,7 @@ class Concepts:
                 "Mean cosine between the features of the images at an end.",
                 null=np.concatenate([null for _, null in coherence], axis=1),
             )
-        coords: dict[str, object] = {"group": groups, "end": list(_ENDS), "rank": np.arange(1, N_ENDS + 1)}
+        coords: dict[str, object] = {"group": groups, "end": list(ENDS), "rank": np.arange(1, N_ENDS + 1)}
         headline = ["coherence"]
         if len(sessions) > 1:
             data |= _shared(sessions)
@@ -106,7 +105,7 @@ def coherence(
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     cosine = x @ x.T
     own = [Direction("", score) for score in scores]
-    rows = [[one.end(end, N_ENDS) for end in _ENDS] for one in own]
+    rows = [[one.end(end, N_ENDS) for end in ENDS] for one in own]
 
     def mean(at: np.ndarray) -> np.ndarray:
         n = at.shape[-1]
@@ -122,7 +121,7 @@ def _images(sessions: list[Held], ends: list[list[Direction]]) -> Variables:
     names = []
     for held, own in zip(sessions, ends, strict=True):
         stimulus = held.session["stimulus"].values[held.test].astype(str)
-        names += [[stimulus[one.end(end, N_ENDS)] for end in _ENDS] for one in own]
+        names += [[stimulus[one.end(end, N_ENDS)] for end in ENDS] for one in own]
     text = "Held-out image at an end of the group's first principal axis, the outermost first."
     return {"image": (("group", "end", "rank"), np.array(names), text)}
 

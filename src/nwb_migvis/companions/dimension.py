@@ -119,6 +119,7 @@ def halved_spaces(held: Held) -> dict[str, Pair]:
             stimulus_index=own.stimulus_index,
             split=own.split,
             seed=held.seed,
+            in_first=held.in_first,
         )
         a, b = (np.asarray(z, np.float64) for z in (halves.latents_a, halves.latents_b))
         pairs |= {name: (a[:, place], b[:, place]) for name, place in own.groups.slices.items()}

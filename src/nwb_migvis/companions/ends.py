@@ -8,20 +8,25 @@ import numpy as np
 
 from nwb_migvis.companions.held import Held
 
+ENDS = ("low", "high")
+
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """The first principal axis of a group's latents on the training images.
+    """A principal axis of a group's latents on the training images.
 
     Attributes
     ----------
     group : str
     score : numpy.ndarray, shape (n_test,)
         Of the held-out images, in standard deviations of the training images.
+    axis : int
+        1 for the first one.
     """
 
     group: str
     score: np.ndarray
+    axis: int = 1
 
     def end(self, which: str, n: int) -> np.ndarray:
         """Return the rows, among the held-out images, of the n images at the "low" or "high" end."""
@@ -29,18 +34,22 @@ class Direction:
         return order[:n] if which == "low" else order[::-1][:n]
 
 
-def directions(held: Held) -> list[Direction]:
-    """Return one direction per group; its sign makes the score's third moment positive on training images."""
+def directions(held: Held, *, n_axes: int = 1) -> list[Direction]:
+    """Return up to `n_axes` directions per group; a score's third moment is positive on training images."""
     return [
-        Direction(name, first_axis(held.spaces[name], train=held.train)[held.test])
+        Direction(name, score[held.test], axis)
         for name in held.latents.groups
+        for axis, score in enumerate(axis_scores(held.spaces[name], train=held.train)[:n_axes], start=1)
     ]
 
 
-def first_axis(z: np.ndarray, *, train: np.ndarray) -> np.ndarray:
-    """Return the standardised score (stimulus,) along the first principal axis of some rows."""
+def axis_scores(z: np.ndarray, *, train: np.ndarray) -> list[np.ndarray]:
+    """Return the standardised scores (stimulus,) along each principal axis of some rows."""
     centred = z - z[train].mean(axis=0)
     _, _, axes = np.linalg.svd(centred[train], full_matrices=False)
-    score = centred @ axes[0]
-    scale = max(float(score[train].std()), 1e-12)
-    return score / scale * (1 if (score[train] ** 3).sum() >= 0 else -1)
+    scores = []
+    for axis in axes:
+        score = centred @ axis
+        scale = max(float(score[train].std()), 1e-12)
+        scores.append(score / scale * (1 if (score[train] ** 3).sum() >= 0 else -1))
+    return scores

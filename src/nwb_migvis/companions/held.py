@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_migvis.analysis.context import one_thread, stage_seeds
+from nwb_migvis.analysis.context import Context, one_thread, stage_seeds
 from nwb_migvis.analysis.latents import SessionLatents, average_counts
-from nwb_migvis.analysis.setting import without_slow_change
+from nwb_migvis.analysis.setting import Setting, setting_of, without_slow_change
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.evidence.design import order_of
@@ -85,6 +85,17 @@ class Held:
         groups = {name: np.asarray(z, np.float64) for name, z in own.groups.split(own.mean).items()}
         filled = np.sqrt(np.where(np.isnan(self.mean_count), np.nanmean(self.mean_count, 0), self.mean_count))
         return {**groups, ALL: np.asarray(own.mean, np.float64), COUNTS: np.nan_to_num(filled)}
+
+    @cached_property
+    def setting(self) -> Setting:
+        """What the design of the session allows to be said, and what labels are judged beyond."""
+        return setting_of(self.session, self.latents.labels, self.design, Context(self.config))
+
+    @property
+    def in_first(self) -> np.ndarray | None:
+        """Presentations in the earlier half of their image's, as for the evidence; None without times."""
+        order = order_of(self.session)
+        return None if order is None else order.in_first_half
 
     def rng(self, *stream: int) -> np.random.Generator:
         """Return a new generator of one stream of draws."""

@@ -11,15 +11,15 @@ import xarray as xr
 
 from nwb_migvis.analysis.latents import average_counts
 from nwb_migvis.analysis.units import matching_units, unit_values
+from nwb_migvis.companions.beyond import read_labels_beyond
 from nwb_migvis.companions.held import Held, described, each_session
+from nwb_migvis.companions.statistics import Variables
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.evidence.decoding import decode_labels
 from nwb_migvis.evidence.design import order_of
 from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.order import without_drift
 from nwb_migvis.evidence.significance import benjamini_hochberg
 from nwb_migvis.evidence.variance import GroupVariance, group_variance
-from nwb_migvis.labels import select
 
 if TYPE_CHECKING:
     from nwb_migvis.analysis.study import Study
@@ -39,7 +39,9 @@ class Windows:
         -------
         xarray.Dataset
             Over (window, group): `variance` (fraction of the window's repeatable variance) with interval, p
-            and q. Over (window, group, label): `decoding` with p and q. Over window: `start_s`, `stop_s`.
+            and q. Over (window, group, label): `told`, what the group tells of the label beyond the other
+            labels, low-level image features and time, with interval, p and q. Over window: `start_s`,
+            `stop_s`.
         """
         return each_session(study, by_window)
 
@@ -59,7 +61,7 @@ class Areas:
         xarray.Dataset
             Over (area, group): `variance` (fraction of the repeatable variance of the area's units) with
             interval, p and q, and `loading` (root mean square over the area's units). Over (area, group,
-            label): `decoding` of latents that are encoded from the area's units alone, with p and q. Over
+            label): `told` of latents that are encoded from the area's units alone, as in `Windows`. Over
             area: `n_units`.
         """
         return each_session(study, by_area)
@@ -82,7 +84,7 @@ def by_window(held: Held) -> xr.Dataset:
         {"window": names, **_coords(held)},
         title="Groups by window",
         description="The same latent model on counts of other windows, scaled to its own window's length.",
-        headline=["variance", "decoding"],
+        headline=["variance", "told"],
     )
 
 
@@ -105,8 +107,8 @@ def by_area(held: Held) -> xr.Dataset:
         data,
         {"area": areas, **_coords(held)},
         title="Groups by area",
-        description="Each area's responses explained by the groups, and labels decoded from its units alone.",
-        headline=["variance", "decoding", "loading", "n_units"],
+        description="Each area's responses explained by the groups, and labels read from its units alone.",
+        headline=["variance", "told", "loading", "n_units"],
     )
 
 
@@ -140,7 +142,7 @@ def counts_in(held: Held, window_s: tuple[float, float]) -> np.ndarray:
 @dataclass(frozen=True, eq=False)
 class _Part:
     variance: GroupVariance
-    decoding: xr.Dataset
+    told: Variables
 
 
 def _part(held: Held, counts: np.ndarray, *, units: np.ndarray | None = None) -> _Part:
@@ -154,7 +156,14 @@ def _part(held: Held, counts: np.ndarray, *, units: np.ndarray | None = None) ->
     seen = counts if units is None else np.where(units, counts, np.nan)
     mean = average_counts(seen, own.stimulus_index, own.split.size)
     z = np.asarray(own.model.encode(mean)[0], dtype=np.float64)
-    halves = Halves.of(own.model, counts, stimulus_index=own.stimulus_index, split=own.split, seed=held.seed)
+    halves = Halves.of(
+        own.model,
+        counts,
+        stimulus_index=own.stimulus_index,
+        split=own.split,
+        seed=held.seed,
+        in_first=held.in_first,
+    )
     if units is not None:
         halves = Halves(
             halves.half_a[:, units],
@@ -173,11 +182,7 @@ def _part(held: Held, counts: np.ndarray, *, units: np.ndarray | None = None) ->
         levels=held.design.split[halves.repeated_test],
         **options,
     )
-    labels = select(own.labels, held.test)
-    exchanges = {name: held.design.by_label.get(name, held.design.split)[held.test] for name in labels}
-    return _Part(
-        variance, decode_labels(z[held.test], labels, groups=own.groups, exchanges=exchanges, **options)
-    )
+    return _Part(variance, read_labels_beyond(held, z) if own.labels else {})
 
 
 def _together(dim: str, parts: list[_Part]) -> dict[str, Any]:
@@ -194,15 +199,11 @@ def _together(dim: str, parts: list[_Part]) -> dict[str, Any]:
         "variance_p": (dims, p, "Permutation p-value of variance, one-sided."),
         "variance_q": (dims, benjamini_hochberg(p), "The p-value adjusted over all cells of variance."),
     }
-    if parts[0].decoding.sizes["label"]:
-        cells = (dim, "group", "label")
-        scaled = np.array([part.decoding["scaled"].values for part in parts])
-        p = np.array([part.decoding["p_value"].values for part in parts])
-        data |= {
-            "decoding": (cells, scaled, "Decoding of a label, 0 for guesses and 1 for perfect."),
-            "decoding_p": (cells, p, "Permutation p-value of decoding, one-sided."),
-            "decoding_q": (cells, benjamini_hochberg(p), "The p-value adjusted over all cells of decoding."),
-        }
+    for name, (inner, _, text) in parts[0].told.items():
+        data[name] = ((dim, *inner), np.array([part.told[name][1] for part in parts]), text)
+    if "told_p" in data:
+        dims, p, _ = data["told_p"]
+        data["told_q"] = (dims, benjamini_hochberg(p), "The p-value adjusted over all cells of told.")
     return data
 
 

@@ -6,6 +6,7 @@ Each takes `Results` first and draws into `ax`, or into a figure of its own. `re
 
 from nwb_migvis.plot.analyses import analysis
 from nwb_migvis.plot.axes import COLUMN_IN, PAGE_IN, style
+from nwb_migvis.plot.companions import names
 from nwb_migvis.plot.comparing import side_by_side
 from nwb_migvis.plot.evidence import decoding, dose, selectivity, transfer, variance, verdicts
 from nwb_migvis.plot.images import Pair, edit, edits, pairs, traversal
@@ -20,6 +21,7 @@ FIGURES = (
     "edits",
     "latents",
     "loadings",
+    "names",
     "predicted",
     "reliability",
     "selectivity",
@@ -46,6 +48,7 @@ __all__ = [
     "loadings",
     "measured_transfer",
     "measured_units",
+    "names",
     "pairs",
     "predicted",
     "reliability",
