@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -144,15 +144,15 @@ def lean(left: np.ndarray, rows: np.ndarray, order: np.ndarray, *, code: LabelCo
     if code.classes:
         best = int(own.argmax())
         return Lean(float(own[best]), code.classes[best], float(permutation_p(own.max(), null.max(axis=1))))
-    size = np.linalg.norm(own)
+    size = float(np.linalg.norm(own))
     p = float(permutation_p(size, np.linalg.norm(null, axis=1)))
     if code.period:
         angle = np.arctan2(own[1], own[0]) / (2 * np.pi) * code.period % code.period
-        return Lean(float(size), f"near {angle:.3g}", p)
-    return Lean(float(size), "high" if own[0] > 0 else "low", p)
+        return Lean(size, f"near {angle:.3g}", p)
+    return Lean(size, "high" if own[0] > 0 else "low", p)
 
 
-def _ends(held: Held, own: list[Direction], cells: list[Mapping[str, Lean]]) -> Variables:
+def _ends(held: Held, own: list[Direction], cells: Sequence[Mapping[str, Lean]]) -> Variables:
     """Return what leans at each end, its name, and the images there."""
     labels, groups = list(held.latents.labels), list(held.latents.groups)
     shape = (len(groups), N_AXES, len(ENDS), len(labels))
