@@ -1,8 +1,9 @@
 """Write results on disks that fill up, under kills, and two at a time: nothing is lost.
 
     python benchmarks/fault_sweeps.py --disks 50 --kills 50 --pairs 20
+    python benchmarks/fault_sweeps.py --backend zarr        # in an environment with hdmf-zarr
 
-`nwb-migvis recover` writes small results into a session, beside it and in place:
+`nwb-migvis recover` writes small results into a session, beside it and in place, or a Zarr folder beside it:
 
 - on file systems of ever more bytes (a tmpfs where one can be mounted, else a limit on the size of files);
 - in a process that is killed at ever later moments;
@@ -35,7 +36,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 SIDECAR = "results.safetensors"
-SESSION, OUTPUT = "session.nwb", "session_migvis.nwb"
+SESSION = "session.nwb"
+OUTPUTS = {"hdf5": "session_migvis.nwb", "zarr": "session_migvis.nwb.zarr"}
 
 
 @dataclass(frozen=True)
@@ -46,22 +48,30 @@ class Case:
     ----------
     folder : Path
     in_place : bool
+    backend : str
     """
 
     folder: Path
     in_place: bool
+    backend: str
 
     @property
     def command(self) -> list[str]:
         """Arguments of the command that writes."""
-        end = ["--in-place"] if self.in_place else []
+        end = ["--in-place"] if self.in_place else ["--backend", self.backend]
         return ["recover", str(self.folder / SIDECAR), "--source", str(self.folder / SESSION), *end]
+
+    @property
+    def output(self) -> Path:
+        """What is written."""
+        return self.folder / (SESSION if self.in_place else OUTPUTS[self.backend])
 
 
 @dataclass(frozen=True)
 class Originals:
-    """What every case starts from: a session, a sidecar of results for it, and how long writing takes.
+    """What every case starts from: a session, a sidecar of results for it, and what writing takes.
 
+    `n_bytes` is what is on the disk at most while the output is made.
     `ends` counts the exit codes of all processes, negative for signals.
     """
 
@@ -69,17 +79,18 @@ class Originals:
     sidecar: Path
     n_bytes: int
     seconds: float
+    backend: str
     ends: Counter[int] = field(default_factory=Counter)
 
     def case(self, folder: Path, *, in_place: bool) -> Case:
-        """Put copies into an empty folder."""
+        """Put copies into an empty folder; a Zarr folder is never written in place."""
         folder.mkdir(exist_ok=True)
         shutil.copyfile(self.session, folder / SESSION)
         shutil.copyfile(self.sidecar, folder / SIDECAR)
-        return Case(folder, in_place)
+        return Case(folder, in_place and self.backend == "hdf5", self.backend)
 
 
-def make_originals(folder: Path) -> Originals:
+def make_originals(folder: Path, backend: str) -> Originals:
     """Write session and sidecar; write the output once, to know its size and how long that takes."""
     from examples import WEIGHTS, example_results, write_session
 
@@ -90,13 +101,28 @@ def make_originals(folder: Path) -> Originals:
         example_results(maps=True), WEIGHTS, source=session, beside=folder / "original_out"
     )
     assert sidecar is not None
-    originals = Originals(session, sidecar, 0, 0.0)
+    originals = Originals(session, sidecar, 0, 0.0, backend)
     case = originals.case(folder / "whole", in_place=False)
     start = time.monotonic()
     code, line = finish(begin(case))
     assert code == 0, line
-    n_bytes = (case.folder / OUTPUT).stat().st_size
+    n_bytes = _bytes_of(case.output)
+    if backend == "zarr":  # beside it are the HDF5 file that it is made of, and the copy that checks it
+        n_bytes += 2 * _bytes_of(_as_hdf5(case.output))
     return replace(originals, n_bytes=n_bytes, seconds=time.monotonic() - start)
+
+
+def _bytes_of(path: Path) -> int:
+    """Return the bytes of a file or folder on a disk whose blocks have 4 KiB."""
+    files = [path] if path.is_file() else list(path.rglob("*"))
+    return sum(-(-file.stat().st_size // 4096) * 4096 if file.is_file() else 4096 for file in files)
+
+
+def _as_hdf5(folder: Path) -> Path:
+    from nwb_migvis.sources import as_source
+    from nwb_migvis.sources.folder import hdf5_of
+
+    return hdf5_of(as_source(folder, what="folder"))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -152,7 +178,7 @@ def faults_of(case: Case, originals: Originals, ends: list[tuple[int, str]]) -> 
             faults.append(f"exit {code}: {said[-300:]!r}")
     done = any(code == 0 for code, _ in ends)
     killed = any(code == -signal.SIGKILL for code, _ in ends)
-    source, output = case.folder / SESSION, case.folder / (SESSION if case.in_place else OUTPUT)
+    source, output = case.folder / SESSION, case.output
     backup = case.folder / f"{SESSION}.bak"
     is_old = source.read_bytes() == originals.session.read_bytes()
     has_new = _is_whole(output)
@@ -168,7 +194,7 @@ def faults_of(case: Case, originals: Originals, ends: list[tuple[int, str]]) -> 
         faults.append("written, and no results are there")
     if not (case.folder / SIDECAR).exists():
         faults.append("the sidecar is gone")
-    left = {path.name for path in case.folder.iterdir()} - {SESSION, SIDECAR, OUTPUT, backup.name}
+    left = {path.name for path in case.folder.iterdir()} - {SESSION, SIDECAR, case.output.name, backup.name}
     if left and not killed:
         faults.append(f"left: {sorted(left)}")
     return faults
@@ -241,7 +267,7 @@ def sweep_kills(folder: Path, originals: Originals, n: int) -> list[list[str]]:
         time.sleep(0.05)  # its own writing process ends with it
         faults = faults_of(case, originals, ends)
         again = finish(begin(case))
-        was_done = _is_whole(case.folder / (SESSION if case.in_place else OUTPUT)) and again[0] == 1
+        was_done = _is_whole(case.output) and again[0] == 1
         if again[0] != 0 and not was_done:
             faults.append(f"not written afterwards: {again}")
         faults += [] if was_done else faults_of(case, originals, [again])
@@ -275,10 +301,11 @@ def main() -> int:
     parser.add_argument("--disks", type=int, default=50)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--backend", choices=sorted(OUTPUTS), default="hdf5")
     options = parser.parse_args()
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
-        originals = make_originals(Path(name))
+        originals = make_originals(Path(name), options.backend)
         for what, sweep in SWEEPS.items():
             found = sweep(Path(name), originals, getattr(options, what))
             counts[what] = sum(map(bool, found))

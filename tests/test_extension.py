@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import runpy
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -31,6 +32,7 @@ from ndx_migvis import (
     UnitLoadingsTable,
     testing,
 )
+from ndx_migvis.namespace import SpecReader
 from nwb_migvis import MigvisError
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +62,37 @@ def test_the_committed_specification_is_what_the_script_writes(tmp_path):
     module.main(tmp_path)
     for file in tmp_path.iterdir():
         assert file.read_text() == (SPEC_FILE.parent / file.name).read_text()
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+SPECIFICATIONS = """
+import json, pynwb
+def told(namespace):
+    known = pynwb.get_type_map(copy=False).namespace_catalog.get_namespace(namespace)
+    return json.dumps([known.get_spec(name) for name in sorted(known.get_registered_types())], sort_keys=True)
+core = told("core")
+"""
+
+
+def test_a_fast_import_registers_what_the_yaml_files_say_and_leaves_core_alone():
+    end = "print(core == told('core'), told('ndx-migvis'))"
+    fast = in_fresh_process(f"{SPECIFICATIONS}import ndx_migvis; {end}")
+    slow = in_fresh_process(f"{SPECIFICATIONS}pynwb.load_namespaces({str(SPEC_FILE)!r}); {end}")
+    assert fast.startswith("True [") and "MigvisRun" in fast
+    assert fast == slow
+
+
+def test_a_changed_yaml_file_counts_more_than_what_was_parsed_before(tmp_path):
+    for file in SPEC_FILE.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    namespace, types = SPEC_FILE.name, SPEC_FILE.name.replace("namespace", "extensions")
+    as_written = SpecReader(tmp_path).read_spec(types)
+    assert as_written == SpecReader(SPEC_FILE.parent).read_spec(types)
+    (tmp_path / types).write_text((tmp_path / types).read_text().replace("NetworkWeights", "Weights"))
+    (changed, *_) = SpecReader(tmp_path).read_spec(types)["datasets"]
+    assert changed["neurodata_type_def"] == "Weights"
+    (tmp_path / "parsed.json").unlink()
+    assert SpecReader(tmp_path).read_namespace(str(tmp_path / namespace))[0]["name"] == NAMESPACE
 
 
 def test_the_specification_obeys_the_schema_language():

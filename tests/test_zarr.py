@@ -213,3 +213,67 @@ def test_other_folders_are_none_and_names_must_fit(tmp_path, source):
         write_results(example_results(), source=source, backend="n5")
     with h5py.File(source, "r") as file:
         assert file["identifier"].shape == ()
+
+
+def _layout(folder):
+    """Return chunks and codecs of every array of a folder that no run added."""
+    arrays = {}
+    for file in folder.rglob("zarr.json"):
+        about = json.loads(file.read_text())
+        place = file.parent.relative_to(folder).as_posix()
+        if about["node_type"] == "array" and not place.startswith(("analysis", "specifications")):
+            arrays[place] = (about["chunk_grid"], about["codecs"])
+    return arrays
+
+
+@needs_zarr
+def test_chunks_and_gzip_of_a_file_are_kept_in_a_folder(tmp_path):
+    source = write_session(tmp_path / "session.nwb")
+    with h5py.File(source, "r+") as file:
+        values, attributes = file["units/spike_times"][()], dict(file["units/spike_times"].attrs)
+        del file["units/spike_times"]
+        stored = {"chunks": (64,), "compression": "gzip", "compression_opts": 3, "shuffle": True}
+        file["units"].create_dataset("spike_times", data=values, **stored).attrs.update(attributes)
+    written = write_results(example_results(**LEAST), source=source, backend="zarr")
+    grid, codecs = _layout(written)["units/spike_times"]
+    assert grid["configuration"]["chunk_shape"] == [64]
+    assert [(codec["name"], codec.get("configuration")) for codec in codecs[1:]] == [
+        ("numcodecs.shuffle", {"elementsize": 8}),
+        ("numcodecs.zlib", {"level": 3}),
+    ]
+
+
+@needs_zarr
+def test_arrays_of_a_folder_keep_their_own_layout_in_a_folder(written, tmp_path):
+    import zarr
+    from hdmf_zarr import NWBZarrIO
+
+    original = tmp_path / "original.nwb.zarr"
+    shutil.copytree(written, original)
+    units = zarr.open_group(original, mode="r+", use_consolidated=False)["units"]
+    old = units["spike_times"]
+    values, attributes = old[:], dict(old.attrs)
+    codec = zarr.codecs.BloscCodec(cname="lz4", clevel=2)
+    new = units.create_array(
+        "spike_times", shape=values.shape, dtype=values.dtype, chunks=(20,), shards=(100,), compressors=codec,
+        overwrite=True,
+    )  # fmt: skip
+    new[:] = values
+    new.attrs.update(attributes)
+    zarr.consolidate_metadata(original)
+    where = {"out": tmp_path / "x.nwb.zarr", "backend": "zarr"}
+    with fetched([as_source(original, what="source")], Destination(**where)) as found:
+        (file,) = found.sources
+        results = example_results(**LEAST, name="second")
+        copy = write_results(results, source=file, **where)
+    before, after = _layout(original), _layout(copy)
+    rows = "general/was_generated_by"  # to which a row is added
+    assert {name: after[name] for name in before if name != rows} == {
+        name: layout for name, layout in before.items() if name != rows
+    }
+    assert "sharding_indexed" in json.dumps(after["units/spike_times"])
+    assert list_runs(copy) == ["migvis", "second"]
+    with NWBZarrIO(str(original), mode="r") as one, NWBZarrIO(str(copy), mode="r") as other:
+        assert set(one.read().objects) <= set(other.read().objects)
+        assert pynwb.validate(io=other) == []
+    np.testing.assert_array_equal(zarr.open_group(copy, mode="r")["units/spike_times"][:], values)

@@ -6,14 +6,12 @@ matplotlib load only when a function needs them.
 
 from __future__ import annotations
 
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 import ndx_migvis as _ndx_migvis  # noqa: F401
 
-__version__ = _version("nwb-migvis")
-
 if TYPE_CHECKING:
+    __version__: str
     from nwb_migvis import plot
     from nwb_migvis.analysis import Study, compare_runs
     from nwb_migvis.config import Config
@@ -75,9 +73,12 @@ def __getattr__(name: str) -> Any:
 
     if name == "plot":
         return import_module("nwb_migvis.plot")
-    if name not in _HOME:
+    if name == "__version__":
+        value = import_module("importlib.metadata").version("nwb-migvis")
+    elif name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+    else:
         raise AttributeError(f"module 'nwb_migvis' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value
 

@@ -13,6 +13,7 @@ import click
 @click.option("--out", type=click.Path(), metavar="FILE", help="File to write; default: NAME_migvis.nwb.")
 @click.option("--in-place", is_flag=True, help="Write back into the session (atomically; keeps a backup).")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output, or run of this name.")
+@click.option("--backend", type=click.Choice(["hdf5", "zarr"]), default="hdf5", help="Format of the output.")
 def recover(sidecar: str, source: str, **where: Any) -> None:
     """Write the results that a run left in SIDECAR, because their session could not be written then."""
     from nwb_migvis.store import restore_sidecar

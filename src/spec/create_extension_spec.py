@@ -1,11 +1,14 @@
 """Write the specification of the NWB extension `ndx-migvis` into the top-level `spec/` folder.
 
 Run `python src/spec/create_extension_spec.py` after a change here, and commit what it writes. The YAML files
-ship in the wheel and are cached in every file that holds results.
+ship in the wheel and are cached in every file that holds results. `parsed.json` says what they say, with
+their digests: importing the package reads it in place of YAML files with these digests, which is faster.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 from pynwb.spec import (
@@ -15,6 +18,7 @@ from pynwb.spec import (
     NWBNamespaceBuilder,
     export_spec,
 )
+from ruamel.yaml import YAML
 
 NAME = "ndx-migvis"
 VERSION = "0.2.0"
@@ -627,6 +631,17 @@ def main(folder: Path) -> None:
         run(),
     ]
     export_spec(namespace, types, str(folder))
+    write_parsed(folder)
+
+
+def write_parsed(folder: Path) -> None:
+    """Write what the YAML files of a folder say as JSON, with their digests."""
+    parsed = {}
+    for file in sorted(folder.glob("*.yaml")):
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        parsed[file.name] = {"sha256": digest, "content": YAML(typ="safe", pure=True).load(file)}
+    text = json.dumps(parsed, indent=1, ensure_ascii=False)
+    (folder / "parsed.json").write_text(f"{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

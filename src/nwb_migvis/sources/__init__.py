@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from nwb_migvis.sources.folder import ZarrFolder, copy_to_hdf5, copy_to_zarr, require_zarr, schema_errors
+from nwb_migvis.sources.folder import (
+    ZarrFolder,
+    copy_to_hdf5,
+    copy_to_zarr,
+    folder_behind,
+    keep_layout,
+    require_zarr,
+    schema_errors,
+)
 from nwb_migvis.sources.source import (
     OpenFile,
     RemoteFile,
@@ -31,7 +39,9 @@ __all__ = [
     "copy_to_hdf5",
     "copy_to_zarr",
     "download",
+    "folder_behind",
     "folder_of",
+    "keep_layout",
     "local_file",
     "open_hdf5",
     "require_zarr",

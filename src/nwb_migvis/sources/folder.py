@@ -108,6 +108,15 @@ _copies: dict[ZarrFolder, Path] = {}
 """Folders that were read, and their copies."""
 
 
+_folders: dict[Path, ZarrFolder] = {}
+"""Copies in HDF5 that were made here, and the folders that they are of."""
+
+
+def folder_behind(file: object) -> ZarrFolder | None:
+    """Return the folder that a file is a copy of, made in this process; None for other files."""
+    return _folders.get(file) if isinstance(file, Path) else None
+
+
 def hdf5_of(folder: ZarrFolder) -> Path:
     """Return a copy of a folder as an HDF5 file, made once and removed when the process ends.
 
@@ -136,6 +145,7 @@ def copy_to_hdf5(folder: ZarrFolder, path: Path) -> None:
     require_zarr()
     _check_plain(folder)
     _check_whole(folder)
+    _folders[path] = folder
     from hdmf_zarr import NWBZarrIO
     from pynwb import NWBHDF5IO
 
@@ -169,6 +179,42 @@ def copy_to_zarr(file: Path, folder: Path) -> None:
         warnings.simplefilter("ignore")
         with NWBHDF5IO(file, "r") as reading, NWBZarrIO(str(folder), mode="w") as writing:
             writing.export(src_io=reading, nwbfile=reading.read(), write_args={"link_data": False})
+
+
+def keep_layout(original: ZarrFolder, folder: Path) -> list[str]:
+    """Give arrays of a copy the chunks, shards and codecs that they have in the original, by its own files.
+
+    Parameters
+    ----------
+    original : ZarrFolder
+        Of Zarr 3.
+    folder : Path
+        A copy that went through HDF5. Arrays whose shape or type is another, such as one that gained rows,
+        stay as they are there.
+
+    Returns
+    -------
+    list of str
+        Paths of the arrays that were replaced.
+    """
+    import zarr
+
+    kept = []
+    for file in sorted(original.path.rglob("zarr.json")):
+        place = file.parent.relative_to(original.path)
+        old, new = _json(file), _json(folder / place / "zarr.json")
+        alike = all(old.get(key) == new.get(key) for key in ("node_type", "shape", "data_type"))
+        if old.get("node_type") != "array" or not alike:
+            continue
+        shutil.rmtree(folder / place)
+        shutil.copytree(file.parent, folder / place)
+        about = {**old, "attributes": new.get("attributes", {})}
+        (folder / place / "zarr.json").write_text(json.dumps(about, indent=2))
+        kept.append(f"/{place.as_posix()}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zarr: consolidated metadata are no part of Zarr 3 yet
+        zarr.consolidate_metadata(folder)
+    return kept
 
 
 def schema_errors(folder: Path) -> list[str]:

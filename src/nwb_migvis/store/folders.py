@@ -6,12 +6,19 @@ import os
 from pathlib import Path
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.sources import ZarrFolder, as_source, copy_to_hdf5, copy_to_zarr, schema_errors
+from nwb_migvis.sources import (
+    ZarrFolder,
+    as_source,
+    copy_to_hdf5,
+    copy_to_zarr,
+    keep_layout,
+    schema_errors,
+)
 from nwb_migvis.store.copying import check_nothing_lost, sync
 from nwb_migvis.store.private import remove_temporary, temporary_path
 
 
-def publish_folder(file: Path, path: Path) -> None:
+def publish_folder(file: Path, path: Path, *, original: ZarrFolder | None = None) -> None:
     """Write a checked file as a Zarr folder, whole or not at all.
 
     The folder is made under a temporary name, validated, read again and compared with the file, object by
@@ -23,6 +30,8 @@ def publish_folder(file: Path, path: Path) -> None:
         NWB file in HDF5, beside `path`.
     path : Path
         Must not exist.
+    original : ZarrFolder, optional
+        What the session of the file was read from: its arrays keep their chunks and codecs.
 
     Raises
     ------
@@ -32,6 +41,8 @@ def publish_folder(file: Path, path: Path) -> None:
     folder, back = temporary_path(path), temporary_path(path)
     try:
         copy_to_zarr(file, folder)
+        if original is not None:
+            keep_layout(original, folder)
         wrong = schema_errors(folder)
         if wrong:
             raise MigvisError(f"{path}: the Zarr folder would not be valid ({wrong[0]}); nothing was written")

@@ -13,7 +13,7 @@ from typing import Any
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
-from nwb_migvis.sources import RemoteFile, Source, as_source, local_file, state_of
+from nwb_migvis.sources import RemoteFile, Source, as_source, folder_behind, local_file, state_of
 from nwb_migvis.store.canonical import canonical
 from nwb_migvis.store.copying import Job, make_file, sync
 from nwb_migvis.store.decode import list_runs
@@ -150,7 +150,7 @@ def _make(job: Job, destination: Destination, *, unchanged_since: tuple[int, ...
                     f"{source} was changed while results were written; expected it at rest; run again"
                 )
             if destination.is_folder:
-                publish_folder(temporary, path)
+                publish_folder(temporary, path, original=folder_behind(source))
             else:
                 _publish(temporary, path, source, destination)
 
