@@ -96,9 +96,9 @@ def test_commands_take_a_folder(written, capsys):
 
 
 @needs_zarr
-def test_a_folder_is_laid_out_for_the_archive(written, tmp_path):
+def test_a_folder_is_laid_out_as_hdf5_for_the_archive(written, tmp_path):
     (place,) = lay_out([written], tmp_path)
-    assert place.name.endswith(".nwb.zarr") and list_runs(place) == ["migvis"]
+    assert place.suffix == ".nwb" and place.is_file() and list_runs(place) == ["migvis"]
     assert sorted(path.name for path in place.parent.iterdir()) == [place.name]
     lay_out([written], tmp_path, overwrite=True)
     (alone,) = lay_out([written], tmp_path / "alone", results_only=True)

@@ -13,7 +13,16 @@ from pathlib import Path
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read import archive_notes, text_at
-from nwb_migvis.sources import OpenFile, RemoteFile, Source, ZarrFolder, as_source, download, open_hdf5
+from nwb_migvis.sources import (
+    OpenFile,
+    RemoteFile,
+    Source,
+    ZarrFolder,
+    as_source,
+    copy_to_hdf5,
+    download,
+    open_hdf5,
+)
 from nwb_migvis.store import (
     check_unlinked,
     list_runs,
@@ -50,7 +59,7 @@ def lay_out(
     Returns
     -------
     list of Path
-        `folder/sub-X/sub-X_ses-Y_desc-migvis_....nwb` for each file.
+        `folder/sub-X/sub-X_ses-Y_desc-migvis_....nwb` for each file, in HDF5.
 
     Raises
     ------
@@ -116,8 +125,7 @@ def _place(path: Source, *, results_only: bool) -> Path:
         has_images = any(f"analysis/{name}/synthesized_images" in file for name in list_runs(path))
     parts = [f"sub-{subject}", *([f"ses-{session}"] if session else []), "desc-migvis"]
     kinds = "+".join(["ecephys"] * has_units + ["image"] * has_images)
-    ending = ".nwb.zarr" if isinstance(path, ZarrFolder) and not results_only else ".nwb"
-    return Path(f"sub-{subject}") / f"{'_'.join([*parts, *([kinds] if kinds else [])])}{ending}"
+    return Path(f"sub-{subject}") / f"{'_'.join([*parts, *([kinds] if kinds else [])])}.nwb"
 
 
 def _label(text: str) -> str:
@@ -136,17 +144,18 @@ def _extract(path: Source, place: Path, *, overwrite: bool) -> None:
 
 
 def _copy(path: Source, place: Path) -> None:
-    """Copy a file or Zarr folder, whole or not at all."""
+    """Copy a file, whole or not at all.
+
+    A Zarr folder becomes an HDF5 file: `dandi validate` opens no text and no numcodecs filters of Zarr 3.
+    """
     temporary = temporary_path(place)
     try:
         if isinstance(path, RemoteFile):
             download(path, temporary)
         elif isinstance(path, ZarrFolder):
-            shutil.copytree(path.path, temporary)
+            copy_to_hdf5(path, temporary)
         else:
             shutil.copyfile(str(path), temporary)
-        if isinstance(path, ZarrFolder) and place.exists():
-            shutil.rmtree(place)
         temporary.replace(place)
     finally:
         remove_temporary(temporary)
