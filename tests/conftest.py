@@ -16,6 +16,18 @@ from nwb_migvis.cli import main
 from nwb_migvis.config import EvidenceConfig
 from nwb_migvis.testing import tiny_config
 
+LONGEST = ("documents", "pipeline", "store_fuzz", "notebook", "pipeline_evidence", "features", "further")
+"""Files that take longest begin first, so that none is left to one worker when the others have ended."""
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # xdist would begin with the files of most tests
+
+
+def pytest_collection_modifyitems(items):
+    place = {f"test_{name}.py": i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
 
 @pytest.fixture(scope="session")
 def least_config():

@@ -40,7 +40,10 @@ TINY = tiny_config(
     latents={"n_steps": 10, "n_hidden": 16},
     prior={"n_steps": 2},
     critic={"n_steps": 3},
-    synthesis={"n_pairs": 4, "n_dose": 1, "n_traversal": 1, "dose": [0.9], "methods": ["pmi"]},
+    synthesis={
+        **{"n_pairs": 4, "n_dose": 1, "n_traversal": 1, "dose": [0.9], "methods": ["pmi"]},
+        **{"n_steps": 2, "n_samples": 5},
+    },
     evidence={
         "n_permutations": 9,
         "n_bootstrap": 9,

@@ -14,7 +14,7 @@ TINY = """
 from nwb_migvis.config import PRESETS
 from nwb_migvis.testing import tiny_config
 
-few = {"n_pairs": 4, "n_dose": 1, "n_traversal": 1, "methods": ["pmi"], "dose": [0.9]}
+few = {"n_pairs": 4, "n_dose": 1, "n_traversal": 1, "methods": ["pmi"], "dose": [0.9], "n_steps": 2}
 PRESETS["quick"] = tiny_config(
     latents={"n_steps": 10}, prior={"n_steps": 2}, critic={"n_steps": 3}, synthesis=few,
     evidence={

@@ -30,7 +30,11 @@ from nwb_migvis.latents.linear import fit_linear
 from nwb_migvis.latents.objective import Objective, Repeats, initial_vae, mean_of_counted
 from nwb_migvis.report import group_table
 
-SHORT = replace(SMALL, latents=replace(SMALL.latents, n_steps=60))
+SHORT = replace(
+    SMALL,
+    latents=replace(SMALL.latents, n_steps=60),
+    evidence=replace(SMALL.evidence, n_permutations=9, n_bootstrap=9),
+)
 DIMS = ("presentation", "unit")
 
 

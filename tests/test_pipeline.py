@@ -33,6 +33,9 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 pytestmark = pytest.mark.slow
 
 TINY = tiny_config()
+FEW_EDITS = replace(TINY.synthesis, n_pairs=2, n_dose=0, n_traversal=0, n_samples=0, methods=("pmi",))
+BRIEF = replace(TINY, synthesis=FEW_EDITS)
+"""The same latents as `TINY`, and as few edits as a run can make."""
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +120,7 @@ def test_the_same_command_gives_the_same_arrays(ran, session, tmp_path):
     assert again.groups.equals(results.groups)
     for name in ("latents", "units", "synthesized", "selectivity", "decoding"):
         assert getattr(again, name).identical(getattr(results, name))
-    other = run(session, out=tmp_path / "other.nwb", config=replace(TINY, seed=1))
+    other = run(session, out=tmp_path / "other.nwb", config=replace(BRIEF, seed=1))
     assert not other.latents["mean"].equals(results.latents["mean"])
 
 
@@ -125,21 +128,18 @@ def test_in_place_keeps_the_original_beside(session, tmp_path):
     copy = tmp_path / "copy.nwb"
     shutil.copy(session, copy)
     before = copy.read_bytes()
-    run(copy, in_place=True, name="second", config=TINY)
+    run(copy, in_place=True, name="second", config=BRIEF)
     assert read_results(copy).name == "second"
     assert copy.with_name("copy.nwb.bak").read_bytes() == before
     assert read_session(copy)["spike_count"].equals(read_session(session)["spike_count"])
 
 
-def test_reading_options_reach_the_reader_and_the_record(session, tmp_path):
-    results = run(session, out=tmp_path / "o.nwb", config=TINY, window_s=(0.1, 0.2), units="id < 10")
+def test_reading_options_reach_the_reader_and_the_record_and_a_list_of_one_gives_a_list(session, tmp_path):
+    reading = {"window_s": (0.1, 0.2), "units": "id < 10"}
+    (results,) = run([session], out=tmp_path / "o.nwb", config=BRIEF, **reading)
+    assert results.name == "migvis"
     assert results.units.sizes["unit"] == 10
     assert results.provenance["reading"] == {"window_s": [0.1, 0.2], "units": "id < 10"}
-
-
-def test_a_list_of_one_gives_a_list(session, tmp_path):
-    (results,) = run([session], out=tmp_path / "o.nwb", config=TINY)
-    assert results.name == "migvis"
 
 
 def test_refusals_come_before_any_work(session, tmp_path, monkeypatch):
@@ -166,7 +166,7 @@ def test_a_source_that_changes_meanwhile_is_refused(session, tmp_path, monkeypat
 
     monkeypatch.setattr(Study, "run", touch)
     with pytest.raises(MigvisError, match="was changed since it was read"):
-        run(copy, out=tmp_path / "o.nwb", config=TINY)
+        run(copy, out=tmp_path / "o.nwb", config=BRIEF)
     assert not (tmp_path / "o.nwb").exists()
 
 
@@ -202,7 +202,7 @@ def test_images_smaller_than_the_network_are_padded_and_traversals_may_be_left_o
     config = replace(
         TINY,
         prior=replace(TINY.prior, size_px=5, patch_px=2),
-        synthesis=replace(TINY.synthesis, n_traversal=0, n_dose=0),
+        synthesis=replace(TINY.synthesis, n_pairs=2, n_traversal=0, n_dose=0),
     )
     results = run(path, config=config)
     assert results.synthesized["image"].shape[1:] == (5, 5)
@@ -283,7 +283,7 @@ def test_a_prior_to_start_from(session, tmp_path):
         run(session, out=tmp_path / "a.nwb", config=renders)
     assert not list(tmp_path.iterdir())
     larger = simulate_session(tmp_path / "larger.nwb", n_stimuli=120, n_repeats=2, units={"pose": 4})
-    synthesis = replace(TINY.synthesis, source_guidance=1.0)
+    synthesis = replace(FEW_EDITS, source_guidance=1.0)
     told = PriorConfig(start="renders", conditional=True, n_steps=1, batch_size=4)
     evidence = replace(TINY.evidence, information_draws=1)
     results = run(larger, config=replace(TINY, prior=told, synthesis=synthesis, evidence=evidence))
