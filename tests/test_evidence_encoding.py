@@ -24,7 +24,7 @@ from nwb_migvis.evidence.transfer import Draws
 from nwb_migvis.evidence.verdict import Part, either
 from nwb_migvis.levels import Exchange
 from nwb_migvis.networks.describing import ImageDescriber, network_digest
-from nwb_migvis.networks.efficientnet_lite import EfficientNetLite0
+from nwb_migvis.networks.efficientnet_lite import EfficientNetLite
 from nwb_migvis.networks.image_networks import ImageNetwork
 from nwb_migvis.registry import IMAGE_NETWORKS
 from nwb_migvis.testing import write_tiny_session
@@ -195,7 +195,7 @@ def small_network(seed=0):
 
 
 def test_efficientnet_sees_larger_images_finer():
-    network = replace(small_network(), module=EfficientNetLite0())
+    network = replace(small_network(), module=EfficientNetLite())
     describe, sides = ImageDescriber("efficientnet-lite0", network), []
     describe._module.sixth_stage = lambda x: sides.append(x.shape[-1]) or x.mean((2, 3))
     for side in (32, 48, 64):

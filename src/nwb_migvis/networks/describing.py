@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nwb_migvis.networks.efficientnet_lite import EfficientNetLite0, for_inference
+from nwb_migvis.networks.efficientnet_lite import EfficientNetLite, for_inference
 from nwb_migvis.networks.image_networks import ImageNetwork, open_image_network
 
 EFFICIENTNET_PX = 112
@@ -43,7 +43,7 @@ class ImageDescriber:
         self.kind = kind
         self.sha256 = network_digest(network.module)
         module, self._sizes_px = network.module, (network.size_px, network.size_px)
-        if isinstance(module, EfficientNetLite0):
+        if isinstance(module, EfficientNetLite):
             module, self._sizes_px = for_inference(module), (EFFICIENTNET_PX, FINE_EFFICIENTNET_PX)
         self._module = module.to(device).eval().requires_grad_(False)
         self._mean, self._std = network.mean, network.std
@@ -71,7 +71,7 @@ class ImageDescriber:
         size_px = self._sizes_px[max(images.shape[1:3]) > SMALL_PX]
         x = as_input(images, size_px, mean=self._mean, std=self._std).to(self._device)
         module = self._module
-        features = module.sixth_stage(x) if isinstance(module, EfficientNetLite0) else module(x)
+        features = module.sixth_stage(x) if isinstance(module, EfficientNetLite) else module(x)
         return features.float().cpu().numpy()
 
 

