@@ -29,8 +29,8 @@ class Kind:
         Groups that should be.
     by : str
         `split.by`.
-    test : float
-        `split.test`.
+    folds : int
+        `split.folds`.
     """
 
     make: Callable[[np.random.Generator, int], xr.Dataset]
@@ -296,6 +296,14 @@ def small(rng: np.random.Generator, size: int) -> xr.Dataset:
     return session(rng, tuned(rng, x, kind, hidden), cycles(rng, n, n_repeats), x=x, kind=kind)
 
 
+def small_labels(rng: np.random.Generator, size: int) -> xr.Dataset:
+    """The same with labels that have nothing to do with the tuning."""
+    made = small(rng, size)
+    n = made.sizes["stimulus"]
+    x, kind = rng.uniform(-1.7, 1.7, n), KINDS[rng.integers(0, 3, n)]
+    return made.assign_coords(x=("stimulus", x), kind=("stimulus", kind))
+
+
 BOTH = ("pose", "kind")
 ALL_KINDS = {
     "objects": Kind(objects, BOTH),
@@ -314,5 +322,6 @@ ALL_KINDS = {
     "plain-drift": Kind(plain_drift, (), ("pose", "kind", "free")),
     "correlated-planted": Kind(correlated_planted, (), BOTH),
     "objects-planted": Kind(objects_planted, (), ("kind",), by="object"),
-    "small": Kind(small, (), BOTH),
+    "small": Kind(small, (), BOTH, folds=4),
+    "small-labels": Kind(small_labels, BOTH, folds=4),
 }

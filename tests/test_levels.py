@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import xarray as xr
 
 from nwb_migvis.config import SplitConfig
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.evidence.design import design_notes
 from nwb_migvis.evidence.significance import permutations
 from nwb_migvis.evidence.specific import HeldOut, other_features, read_beyond, share_left, what_is_left
 from nwb_migvis.labels import Label, as_labels
@@ -205,3 +207,11 @@ def test_too_few_levels_are_no_test():
     x = np.random.default_rng(0).normal(size=40)
     specific = read(x[:, None], Label.of("x", x), np.zeros((40, 0)), exchange=Exchange(np.arange(40) // 10))
     assert np.isnan(specific.score) and specific.left == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("n", "said"), [(80, "tests on 16 of 80 images"), (200, "")])
+def test_few_images_are_noted_before_any_fit(n, said):
+    x = np.random.default_rng(0).normal(size=n)
+    session = xr.Dataset(coords={"stimulus": names(range(n)), "x": ("stimulus", x)})
+    notes = " ".join(design_notes(session))
+    assert said in notes and ("split.folds = 4" in notes) == bool(said)
