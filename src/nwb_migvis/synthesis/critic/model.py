@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Union
 
 import numpy as np
 import torch
@@ -13,7 +14,9 @@ from torch import nn
 from nwb_migvis.groups import LatentScale
 from nwb_migvis.networks.dropout import SeededDropout
 from nwb_migvis.networks.weights import pack, unpack
+from nwb_migvis.synthesis.critic.estimate import EstimateReader, open_estimate, sizes_of
 from nwb_migvis.synthesis.critic.features import (
+    ESTIMATE,
     N_CODE,
     ConvolutionalFeatures,
     Features,
@@ -26,6 +29,10 @@ T_MAX_FRACTION = 0.92
 _N_HIDDEN = 256
 _FEATURES = "features."
 _FROZEN = "features.body."
+
+
+ReadsLatents = Union["LatentReader", EstimateReader]
+"""(x_t, t) -> latents and log precision: the network of a critic."""
 
 
 class LatentReader(nn.Module):
@@ -105,7 +112,7 @@ class Critic:
 
     Attributes
     ----------
-    network : LatentReader
+    network : LatentReader or EstimateReader
     sizes : tuple of int
         Latents in each group, in order.
     scale : LatentScale
@@ -114,7 +121,7 @@ class Critic:
         Standardised latents of training stimuli that stand for the marginal.
     """
 
-    network: LatentReader
+    network: ReadsLatents
     sizes: tuple[int, ...]
     scale: LatentScale
     bank: torch.Tensor
@@ -231,9 +238,14 @@ def load_critic(weights: bytes, *, prior: Prior | None = None) -> Critic:
     """
     head, state = unpack(KIND, weights)
     mean, std, bank = (state.pop(name) for name in ("mean", "std", "bank"))
-    network = LatentReader(open_features(head, prior=prior), mean.numel(), dropout=0.0)
     learned = {name.removeprefix("network."): tensor for name, tensor in state.items()}
-    ours = ("head.", "log_precision.")
-    network.load_learned({n if n.startswith(ours) else _FEATURES + n: t for n, t in learned.items()})
+    network: ReadsLatents
+    if head.get("sees") == ESTIMATE:
+        network = EstimateReader(open_estimate(head, prior=prior), *sizes_of(learned))
+        network.load_learned(learned)
+    else:
+        network = LatentReader(open_features(head, prior=prior), mean.numel(), dropout=0.0)
+        ours = ("head.", "log_precision.")
+        network.load_learned({n if n.startswith(ours) else _FEATURES + n: t for n, t in learned.items()})
     scale = LatentScale(mean.numpy(), std.numpy())
     return Critic(network.eval().requires_grad_(False), tuple(head["sizes"]), scale, bank)

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 
 from nwb_migvis.config import CriticConfig
-from nwb_migvis.networks.checkpoints import checkpoint_in
+from nwb_migvis.networks.checkpoints import Checkpoint, checkpoint_in
 from nwb_migvis.networks.training import Descent, Selection, State, train
+from nwb_migvis.plain import Json
 from nwb_migvis.synthesis.conditions import Conditions
-from nwb_migvis.synthesis.critic.features import features_record, open_features
-from nwb_migvis.synthesis.critic.model import T_MAX_FRACTION, Critic, LatentReader
+from nwb_migvis.synthesis.critic.estimate import Examples, fit_estimate_reader, open_estimate
+from nwb_migvis.synthesis.critic.features import ESTIMATE, features_record, open_features
+from nwb_migvis.synthesis.critic.model import T_MAX_FRACTION, Critic, LatentReader, ReadsLatents
 from nwb_migvis.synthesis.prior.model import Prior, n_channels_of
 from nwb_migvis.synthesis.prior.noising import draw_steps, noised
 
@@ -56,29 +58,59 @@ def train_critic(
         If the network that the features are taken from cannot be opened.
     """
     device = prior.device
-    generator = torch.Generator(device=device).manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        features = open_features(features_record(config, n_channels_of(prior.shape)), prior=prior)
-        n_latents = conditions.groups.n_latents
-        network = LatentReader(features, n_latents, dropout=config.dropout, generator=generator)
+    record = features_record(config, n_channels_of(prior.shape))
     stimuli, validation = (
         _Stimuli(prior.encode(images[rows]), conditions[rows].standardised(device), prior.alpha_bar)
         for rows in (np.flatnonzero(split == part) for part in ("train", "validation"))
     )
+    network: ReadsLatents
+    if config.sees == ESTIMATE:
+        parts = (Examples(part.x, part.z) for part in (stimuli, validation))
+        network = fit_estimate_reader(open_estimate(record, prior=prior), *parts, prior=prior, seed=seed)
+    else:
+        decisive = (
+            config,
+            conditions,
+            images,
+            split,
+            seed,
+            None if checkpoints is None else prior.to_bytes(),
+        )
+        checkpoint = checkpoint_in(checkpoints, "critic", *decisive, every=VALIDATE_EVERY)
+        network = _train(
+            record, stimuli, validation, prior=prior, config=config, seed=seed, checkpoint=checkpoint
+        )
+    chosen = np.random.default_rng(seed).permutation(len(stimuli.z))[: config.n_negatives]
+    bank = stimuli.z[torch.as_tensor(np.sort(chosen), device=device)]
+    return Critic(network.eval().requires_grad_(False), conditions.groups.sizes, conditions.scale, bank)
+
+
+def _train(
+    record: Json,
+    stimuli: _Stimuli,
+    validation: _Stimuli,
+    *,
+    prior: Prior,
+    config: CriticConfig,
+    seed: int,
+    checkpoint: Checkpoint | None,
+) -> LatentReader:
+    """Train a network by gradient descent."""
+    device = prior.device
+    generator = torch.Generator(device=device).manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        features = open_features(record, prior=prior)
+        network = LatentReader(features, stimuli.z.shape[1], dropout=config.dropout, generator=generator)
     training = CriticTraining(network.to(device), stimuli, config=config, generator=generator)
-    decisive = (config, conditions, images, split, seed, None if checkpoints is None else prior.to_bytes())
     train(
         training,
         config.n_steps,
         what="critic",
         selection=Selection(lambda: training.held_out(validation, seed), VALIDATE_EVERY),
-        checkpoint=checkpoint_in(checkpoints, "critic", *decisive, every=VALIDATE_EVERY),
+        checkpoint=checkpoint,
     )
-    chosen = np.random.default_rng(seed).permutation(len(stimuli.z))[: config.n_negatives]
-    bank = stimuli.z[torch.as_tensor(np.sort(chosen), device=device)]
-    sizes, scale = conditions.groups.sizes, conditions.scale
-    return Critic(network.eval().requires_grad_(False), sizes, scale, bank)
+    return network
 
 
 @dataclass(frozen=True)
