@@ -17,6 +17,7 @@ from nwb_migvis.config import CriticConfig, PriorConfig, SynthesisConfig
 from nwb_migvis.networks import image_networks
 from nwb_migvis.networks.efficientnet_lite import EfficientNetLite, for_inference
 from nwb_migvis.networks.image_networks import ImageNetwork, open_image_network
+from nwb_migvis.synthesis.critic.estimate import EstimateFeatures, Examples, fit_estimate_reader
 from nwb_migvis.synthesis.critic.features import ImageBody, PriorBody, check_features
 from nwb_migvis.synthesis.critic.model import load_critic
 from nwb_migvis.synthesis.critic.training import train_critic
@@ -109,13 +110,15 @@ def learn(prior, *, n_steps=150, **features):
     return train_critic(images, conditions_of(z, (1, 1), n_train=140), **how, prior=prior), x, z
 
 
-@pytest.mark.parametrize("kind", ["prior", "timm"])
+@pytest.mark.parametrize("kind", ["prior", "timm", "estimate"])
 def test_a_critic_on_frozen_features_knows_true_pairs_and_comes_back_from_its_bytes(
     kind, prior, timm, weights
 ):
     features = {"features": kind}
-    if kind == "timm":
-        features |= {
+    if kind != "prior":
+        features = {
+            "features": "timm",
+            "sees": "estimate" if kind == "estimate" else "noisy",
             "features_model": "photographs",
             "features_path": str(weights),
             "features_sha256": digest(weights),
@@ -125,8 +128,9 @@ def test_a_critic_on_frozen_features_knows_true_pairs_and_comes_back_from_its_by
     for matrix in critic.score_matrix(z[160:], x[160:]):
         assert np.median((matrix > np.diag(matrix)[None]).sum(0)) <= 10
     assert all(torch.equal(tensor, before[name]) for name, tensor in prior.denoiser.state_dict().items())
-    if kind == "timm":
-        body, file = critic.network.features.body.network, load(weights.read_bytes())
+    if kind != "prior":
+        body, file = critic.network.features.body, load(weights.read_bytes())
+        body = body if kind == "estimate" else body.network
         assert all(torch.equal(tensor, file[name]) for name, tensor in body.state_dict().items())
 
     stored = critic.to_bytes()
@@ -138,6 +142,43 @@ def test_a_critic_on_frozen_features_knows_true_pairs_and_comes_back_from_its_by
         load_critic(stored)
     ascent = CriticGuidance(critic, goal, torch.ones(5, 2), torch.ones(5), 1000).ascent(x[:5], 300)
     assert torch.isfinite(ascent).all() and (ascent.flatten(1).norm(dim=1) > 0).all()
+
+
+def test_a_network_sees_the_priors_estimate_and_readings_are_interpolated(prior):
+    network = ImageNetwork(nn.Flatten(), 16, (0.0,) * 3, (1.0,) * 3)
+    features = EstimateFeatures(network, prior, {"features": "flat"})
+    images, z = blobs(60)
+    x, t = prior.encode(images), torch.full((60,), 0.45)
+    _, x0_hat = prior.eps_and_x0_hat(x, 450)
+    seen = features(x, t).reshape(60, 3, 16, 16)
+    torch.testing.assert_close(seen[:, :1] * 255, x0_hat * 60 + 70, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(features(x, 0 * t)[:, :256] * 255, torch.tensor(images).flatten(1).float())
+
+    goal = torch.as_tensor(z, dtype=torch.float32)
+    parts = (Examples(x[:40], goal[:40]), Examples(x[40:], goal[40:]))
+    reader = fit_estimate_reader(features, *parts, prior=prior, seed=0)
+    read, log_precision = reader(x, t)
+    by_hand = features(x, t) @ reader.weight[3] + reader.intercept[3]
+    torch.testing.assert_close(read, by_hand, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(log_precision, reader.log_precision[3].expand(60, 2))
+    clean = reader(x[40:], torch.zeros(20))[0]
+    assert float((clean - goal[40:]).square().mean()) < 0.1 * float(goal.var())
+    between = reader._shares(torch.tensor([0.05, 0.9999]))
+    torch.testing.assert_close(between[0, :2], torch.tensor([2 / 3, 1 / 3]))
+    assert between[1, -1] == 1
+
+    x_t = x[:2].clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad(reader(x_t, t[:2])[0][:, 0].sum(), x_t)
+    signal = prior.alpha_bar[450].sqrt()
+    weight = reader.weight[3][:, 0].reshape(3, 16, 16).sum(0) * 60 / 255 / signal
+    torch.testing.assert_close(slope[0, 0], weight, rtol=1e-4, atol=1e-6)
+
+
+def test_only_a_network_for_photographs_sees_estimates():
+    with pytest.raises(
+        MigvisError, match=r'sees = "estimate" with features = \'trained\'; expected a network'
+    ):
+        CriticConfig(sees="estimate")
 
 
 def test_the_default_is_stored_under_the_names_that_it_always_had(prior):
