@@ -30,7 +30,7 @@ def test_values_not_given_keep_the_presets_own(tmp_path):
     path.write_text("[prior]\nn_steps = 12\n")
     quick, paper = Config.from_toml(path), Config.from_toml(path, preset="paper")
     assert quick.prior.n_steps == paper.prior.n_steps == 12
-    assert quick.prior.size_px == 32
+    assert quick.prior.size_px == 64
     assert paper.prior.size_px == 128
 
 

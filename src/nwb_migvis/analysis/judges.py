@@ -1,4 +1,4 @@
-"""Networks that judge edits: which are used, and that none of them had a part in making the edits."""
+"""Networks that guide and judge edits: which are used, and that none that guides judges."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nwb_migvis.config import Config, EvidenceConfig
+from nwb_migvis.config import Config, CriticConfig, EvidenceConfig
+from nwb_migvis.config.critic import AUTO as AUTO_FEATURES
 from nwb_migvis.config.evidence import AUTO, EDGES
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.registry import READERS
@@ -17,7 +18,30 @@ if TYPE_CHECKING:
 
 NONE = "none"
 EFFICIENTNETS = tuple(f"efficientnet-lite{number}" for number in range(3))
+GUIDES = EFFICIENTNETS[1:]
+"""Those that may guide by default: the first one judges."""
+FEW_IMAGES = 1500
+"""With fewer training images no features are learned from nothing."""
 OWN_READERS = ("conv", "kernel")
+
+
+def chosen_critic(config: Config, n_train: int = 0) -> CriticConfig:
+    """Return the critic's settings with the features that "auto" stands for.
+
+    Parameters
+    ----------
+    config : Config
+    n_train : int
+        Training images.
+    """
+    critic = config.critic
+    if critic.features != AUTO_FEATURES:
+        return critic
+    judging = {*config.evidence.readers, config.evidence.encoder}
+    free = next((name for name in GUIDES if name not in judging and _is_there(name)), None)
+    if free is None or n_train >= FEW_IMAGES:
+        return replace(critic, features="trained", sees="noisy")
+    return replace(critic, features=free, sees="estimate")
 
 
 def chosen_judges(config: Config, seen: Mapping[str, Any] | None = None) -> EvidenceConfig:
@@ -30,7 +54,7 @@ def chosen_judges(config: Config, seen: Mapping[str, Any] | None = None) -> Evid
         What the critic's features are, as they record it; of the settings by default.
     """
     evidence = config.evidence
-    critic_uses = config.critic.features if seen is None else seen.get("features", "trained")
+    critic_uses = chosen_critic(config).features if seen is None else seen.get("features", "trained")
     free = next((name for name in EFFICIENTNETS if name != critic_uses and _is_there(name)), None)
     readers = evidence.readers
     if readers == (AUTO,):
@@ -96,7 +120,7 @@ def _digest_seen(config: Config, seen: Mapping[str, Any] | None) -> str:
     from nwb_migvis.networks.image_networks import open_image_network
     from nwb_migvis.synthesis.critic.features import features_record
 
-    record = features_record(config.critic, 3) if seen is None else seen
+    record = features_record(chosen_critic(config), (1, 1, 3)) if seen is None else seen
     if "channels" in record or record["features"] == "prior":
         return ""
     about = {key: record.get(key, "") for key in ("model", "path", "sha256")}

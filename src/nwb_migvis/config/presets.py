@@ -21,7 +21,7 @@ PRESETS: dict[str, Config] = {
             learning_rate=2e-4,
             ema_decay=0.9999,
         ),
-        critic=CriticConfig(channels=(64, 128, 128, 256, 256, 256), n_steps=3000),
+        critic=CriticConfig(size_px=128, channels=(64, 128, 128, 256, 256, 256), n_steps=3000),
         synthesis=SynthesisConfig(
             n_steps=50,
             source_guidance=2.5,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from nwb_migvis.config.checking import check
 from nwb_migvis.errors import MigvisError
+
+SMALL_PX = 48
+MOST_PATCHES = 16
+"""Along the longest side of images of more than `SMALL_PX`: what a training in minutes can afford."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +23,8 @@ class PriorConfig:
         Longest side of the images that the prior works with; the session's images are resized to it
         unless they are smaller.
     patch_px : int
-        Pixels are folded into channels in squares of this side before the network.
+        Pixels are folded into channels in squares of this side before the network. 0: 2 for images of up to
+        48 px, else the power of two that leaves at most 16 patches along the longest side (4 for 64 px).
     channels : tuple of int
         Width of each resolution of the UNet.
     layers_per_block : int
@@ -49,8 +55,8 @@ class PriorConfig:
         round(images_share * batch_size), at least one. The others are drawn from the session's.
     """
 
-    size_px: int = 32
-    patch_px: int = 2
+    size_px: int = 64
+    patch_px: int = 0
     channels: tuple[int, ...] = (64, 128, 128)
     layers_per_block: int = 1
     n_timesteps: int = 1000
@@ -82,7 +88,8 @@ class PriorConfig:
             self,
             "prior",
             at_least={
-                **dict.fromkeys(("size_px", "patch_px", "layers_per_block", "batch_size"), 1),
+                **dict.fromkeys(("size_px", "layers_per_block", "batch_size"), 1),
+                "patch_px": 0,
                 "n_steps": 0 if self.start else 1,
                 "n_timesteps": 10,
                 "ema_decay": 0,
@@ -93,3 +100,9 @@ class PriorConfig:
             one_of={"precision": ("bfloat16", "float32")},
             widths="channels",
         )
+
+    def patch_for(self, longest_px: int) -> int:
+        """Return the side of the patches of images with this longest side."""
+        if self.patch_px:
+            return self.patch_px
+        return 2 if longest_px <= SMALL_PX else 2 ** math.ceil(math.log2(longest_px / MOST_PATCHES))

@@ -100,7 +100,7 @@ class Config:
     def from_preset(cls, name: str = "quick") -> Config:
         """Return the settings of a preset.
 
-        `quick` takes minutes on two CPU cores at a longest side of 32 px; `paper` has the sizes of the
+        `quick` takes minutes on two CPU cores at a longest side of 64 px; `paper` has the sizes of the
         MIG-Vis paper (128 px, UNet 64 x (1, 2, 4, 8)) and needs a GPU.
         """
         from nwb_migvis.config.presets import PRESETS

@@ -73,7 +73,7 @@ def load_models(path: str | Source, name: str | None = None) -> Models:
     results = read_results(path, name)
     config = run_config(path, results)
     weights = checked_weights(path, results)
-    needs_prior = config.critic.features == "prior"
+    needs_prior = config.critic.features != "trained"
     with building(f"{path}: /analysis/{results.name}/model"):
         prior = load_prior(weights["prior"]) if "prior" in weights else None
         has_critic = "critic" in weights and (prior is not None or not needs_prior)

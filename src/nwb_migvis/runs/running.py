@@ -167,7 +167,7 @@ def run_sources(
         The files that were written, and what they hold.
     """
     require(MODELS, what="fitting")
-    from nwb_migvis.analysis.judges import open_judges
+    from nwb_migvis.analysis.judges import chosen_critic, open_judges
     from nwb_migvis.synthesis.critic.features import check_features
 
     started = datetime.now(UTC)
@@ -178,7 +178,7 @@ def run_sources(
     )
     check_device(config)
     check_prior(config)
-    check_features(config.critic)
+    check_features(chosen_critic(config))
     open_judges(config)
     for analysis in config.analyses:
         ANALYSES[analysis]  # refuses an unknown name before the work

@@ -303,6 +303,9 @@ def _check_critic(network: _Network, results: Results) -> None:
         _check_convolutions(network, channels, "network.convolutions.{}.weight", first)
         if any(width % 8 for width in channels):
             raise ValueError(f"channels are {list(channels)}; expected multiples of 8")
+        shrink = network.settings.get("shrink", 1)
+        if type(shrink) is not int or not 1 <= shrink <= MOST_PX:
+            raise ValueError(f"shrink is {shrink!r:.40}; expected a whole number from 1")
     elif network.settings.get("features") == "timm":
         if not _MODEL_NAME.fullmatch(network.get("model", str)):
             raise ValueError(
@@ -312,7 +315,7 @@ def _check_critic(network: _Network, results: Results) -> None:
             raise ValueError("path holds a NUL")
     elif network.settings.get("features") not in (
         "prior",
-        "efficientnet-lite0",
+        *(f"efficientnet-lite{number}" for number in range(3)),
         _part(results.provenance.get("config", {}), "critic").get("features", "prior"),
     ):
         raise ValueError(f"features is {network.settings.get('features')!r:.60}")

@@ -68,10 +68,13 @@ class ConvolutionalFeatures(nn.Module):
         Of the images.
     channels : sequence of int
         Width of each convolution; every second one halves the resolution.
+    shrink : int
+        Images are averaged over squares of this side first.
     """
 
-    def __init__(self, n_channels: int, *, channels: Sequence[int]):
+    def __init__(self, n_channels: int, *, channels: Sequence[int], shrink: int = 1):
         super().__init__()
+        self.shrink = shrink
         widths = [n_channels, *channels]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=1 + i % 2, padding=1) for i, (a, b) in enumerate(pairwise(widths))
@@ -85,7 +88,8 @@ class ConvolutionalFeatures(nn.Module):
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return features and the code of the noise level (see `Features`)."""
         code = self.embedding(_waves(t))
-        h = x_t.contiguous(memory_format=torch.channels_last)
+        h = F.avg_pool2d(x_t, self.shrink) if self.shrink > 1 else x_t
+        h = h.contiguous(memory_format=torch.channels_last)
         with torch.autocast(h.device.type, torch.bfloat16, enabled=self.training):
             for convolution, norm, film in zip(self.convolutions, self.norms, self.films, strict=True):
                 scale, shift = film(code)[:, :, None, None].chunk(2, dim=1)
@@ -94,11 +98,12 @@ class ConvolutionalFeatures(nn.Module):
         return h.float(), code
 
     def record(self) -> Json:
-        """Return the numbers of channels."""
-        return {
+        """Return the numbers of channels, and the shrinking where there is some."""
+        record = {
             "n_channels": self.convolutions[0].in_channels,
             "channels": [convolution.out_channels for convolution in self.convolutions],
         }
+        return record | ({"shrink": self.shrink} if self.shrink > 1 else {})
 
 
 class FrozenFeatures(nn.Module):
@@ -225,7 +230,9 @@ def open_features(record: Json, *, prior: Prior | None) -> Features:
         If there is no prior to take features or the pixel scale from, or the network cannot be opened.
     """
     if "channels" in record:
-        return ConvolutionalFeatures(record["n_channels"], channels=record["channels"])
+        return ConvolutionalFeatures(
+            record["n_channels"], channels=record["channels"], shrink=record.get("shrink", 1)
+        )
     kind = record["features"]
     if prior is None:
         raise MigvisError(f"the critic has features of kind {kind!r}; expected the prior that it goes with")
@@ -237,10 +244,12 @@ def open_features(record: Json, *, prior: Prior | None) -> Features:
     return FrozenFeatures(body, record, like=like)
 
 
-def features_record(config: CriticConfig, n_channels: int) -> Json:
-    """Return the record of the features that the settings ask for, for images of a number of channels."""
+def features_record(config: CriticConfig, shape: tuple[int, ...]) -> Json:
+    """Return the record of the features that the settings ask for, for images (y, x (, channel))."""
     if config.features == TRAINED:
-        return {"n_channels": n_channels, "channels": list(config.channels)}
+        record = {"n_channels": n_channels_of(shape), "channels": list(config.channels)}
+        shrink = max(shape[:2]) // config.size_px
+        return record | ({"shrink": shrink} if shrink > 1 else {})
     record = {"features": config.features}
     if config.sees == ESTIMATE:
         record["sees"] = ESTIMATE
@@ -255,7 +264,7 @@ def features_record(config: CriticConfig, n_channels: int) -> Json:
 def check_features(config: CriticConfig) -> None:
     """Refuse a network for photographs that cannot be opened, before any work is done."""
     if config.features not in (TRAINED, "prior"):
-        open_network(features_record(config, 3))
+        open_network(features_record(config, (1, 1, 3)))
 
 
 def open_network(record: Json) -> ImageNetwork:

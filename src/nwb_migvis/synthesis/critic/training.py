@@ -16,7 +16,7 @@ from nwb_migvis.synthesis.conditions import Conditions
 from nwb_migvis.synthesis.critic.estimate import Examples, fit_estimate_reader, open_estimate
 from nwb_migvis.synthesis.critic.features import ESTIMATE, features_record, open_features
 from nwb_migvis.synthesis.critic.model import T_MAX_FRACTION, Critic, LatentReader, ReadsLatents
-from nwb_migvis.synthesis.prior.model import Prior, n_channels_of
+from nwb_migvis.synthesis.prior.model import Prior
 from nwb_migvis.synthesis.prior.noising import draw_steps, noised
 
 VALIDATE_EVERY = 50
@@ -58,7 +58,7 @@ def train_critic(
         If the network that the features are taken from cannot be opened.
     """
     device = prior.device
-    record = features_record(config, n_channels_of(prior.shape))
+    record = features_record(config, prior.shape)
     stimuli, validation = (
         _Stimuli(prior.encode(images[rows]), conditions[rows].standardised(device), prior.alpha_bar)
         for rows in (np.flatnonzero(split == part) for part in ("train", "validation"))

@@ -148,11 +148,13 @@ def new_denoiser(n_channels: int, config: PriorConfig, *, sizes: Sequence[int] |
     n_channels : int
         Of the images.
     config : PriorConfig
+        Where it gives no patches, its size decides.
     sizes : sequence of int, optional
         Latents in each group, for a denoiser that is conditioned on them.
     """
     depth = len(config.channels)
-    folded = n_channels * config.patch_px**2
+    patch_px = config.patch_for(config.size_px)
+    folded = n_channels * patch_px**2
     unet = UNet2DModel(
         in_channels=folded,
         out_channels=folded,
@@ -164,7 +166,7 @@ def new_denoiser(n_channels: int, config: PriorConfig, *, sizes: Sequence[int] |
         add_attention=False,
         class_embed_type=None if sizes is None else "identity",
     )
-    return Denoiser(unet, patch_px=config.patch_px, precision=config.precision, sizes=sizes)
+    return Denoiser(unet, patch_px=patch_px, precision=config.precision, sizes=sizes)
 
 
 @dataclass(frozen=True)

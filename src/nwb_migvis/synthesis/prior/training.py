@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,7 @@ class PriorTraining(Descent):
         start: Prior | None = None,
         conditions: Conditions | None = None,
     ):
+        config = replace(config, size_px=max(shape[:2]))
         self.shape, self.config = shape, config
         self.scale = scale if start is None else start.scale
         self.predicts = "v_prediction" if start is None else start.predicts
