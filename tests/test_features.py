@@ -175,9 +175,7 @@ def test_a_network_sees_the_priors_estimate_and_readings_are_interpolated(prior)
 
 
 def test_only_a_network_for_photographs_sees_estimates():
-    with pytest.raises(
-        MigvisError, match=r'sees = "estimate" with features = \'trained\'; expected a network'
-    ):
+    with pytest.raises(MigvisError, match=r'sees = "estimate" with features = \'auto\'; expected a network'):
         CriticConfig(sees="estimate")
 
 

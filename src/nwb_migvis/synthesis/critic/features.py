@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nwb_migvis.config import CriticConfig
+from nwb_migvis.config.critic import AUTO, FEATURES
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.networks.image_networks import ImageNetwork, open_image_network
 from nwb_migvis.networks.pooling import N_PLACES, grid_average
@@ -245,8 +246,11 @@ def open_features(record: Json, *, prior: Prior | None) -> Features:
 
 
 def features_record(config: CriticConfig, shape: tuple[int, ...]) -> Json:
-    """Return the record of the features that the settings ask for, for images (y, x (, channel))."""
-    if config.features == TRAINED:
+    """Return the record of the features that the settings ask for, for images (y, x (, channel)).
+
+    "auto" is left to those who know the images and the judges; here it stands for "trained".
+    """
+    if config.features in (TRAINED, AUTO):
         record = {"n_channels": n_channels_of(shape), "channels": list(config.channels)}
         shrink = max(shape[:2]) // config.size_px
         return record | ({"shrink": shrink} if shrink > 1 else {})
@@ -263,7 +267,7 @@ def features_record(config: CriticConfig, shape: tuple[int, ...]) -> Json:
 
 def check_features(config: CriticConfig) -> None:
     """Refuse a network for photographs that cannot be opened, before any work is done."""
-    if config.features not in (TRAINED, "prior"):
+    if config.features not in FEATURES:
         open_network(features_record(config, (1, 1, 3)))
 
 
