@@ -353,7 +353,8 @@ def test_a_run_and_its_further_edits(timm, weights, tmp_path):
     with pytest.raises(MigvisError, match="has the sha256"):
         run(session, out=out, config=replace(TINY, critic=other))
     assert not out.exists()
-    for critic in (TINY.critic, replace(TINY.critic, **named, features_sha256=digest(weights))):
+    named |= {"sees": "estimate", "features_sha256": digest(weights)}
+    for critic in (TINY.critic, replace(TINY.critic, **named)):
         made = run(session, out=out, config=replace(TINY, critic=critic), overwrite=True).synthesized
         pair = {end: str(made[end].values[0]) for end in ("source", "target")}
         group = str(made["group"].values[0])
