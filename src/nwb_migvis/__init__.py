@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     __version__: str
     from nwb_migvis import plot
     from nwb_migvis.analysis import Study, compare_runs
+    from nwb_migvis.batch import job_list, run_batch
     from nwb_migvis.config import Config
     from nwb_migvis.errors import MigvisError
     from nwb_migvis.memory import memory_limit
@@ -33,12 +34,14 @@ _HOME = {
     "compare_runs": "nwb_migvis.analysis",
     "export_stimuli": "nwb_migvis.runs",
     "inspect_session": "nwb_migvis.read",
+    "job_list": "nwb_migvis.batch",
     "load_models": "nwb_migvis.runs",
     "memory_limit": "nwb_migvis.memory",
     "read_results": "nwb_migvis.store",
     "read_session": "nwb_migvis.read",
     "read_sessions": "nwb_migvis.read",
     "run": "nwb_migvis.runs",
+    "run_batch": "nwb_migvis.batch",
     "session_from_sorting": "nwb_migvis.read",
     "simulate_session": "nwb_migvis.simulate",
     "stream_cache": "nwb_migvis.sources",
@@ -54,6 +57,7 @@ __all__ = [
     "compare_runs",
     "export_stimuli",
     "inspect_session",
+    "job_list",
     "load_models",
     "memory_limit",
     "plot",
@@ -61,6 +65,7 @@ __all__ = [
     "read_session",
     "read_sessions",
     "run",
+    "run_batch",
     "session_from_sorting",
     "simulate_session",
     "stream_cache",

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from nwb_migvis.cli_analyse import analyse
+from nwb_migvis.cli_batch import batch_command
 from nwb_migvis.cli_files import compare_runs, dandi, export, reproduce_edits, validate
 from nwb_migvis.cli_inspect import inspect_command
 from nwb_migvis.cli_next import compare_command, export_stimuli_command
@@ -340,6 +341,7 @@ def _draw(paths: tuple[str, ...], name: str | None, *, out: str, images: str | N
 COMMANDS = (
     inspect_command,
     analyse,
+    batch_command,
     compare_runs,
     dandi,
     reproduce_edits,

@@ -11,6 +11,7 @@ SIMULATION = ("spikeinterface", "scipy")
 FIGURES = ("matplotlib",)
 REPORT = ("matplotlib", "jinja2")
 REMOTE = ("fsspec", "aiohttp", "s3fs")
+CLUSTER = ("dask", "distributed")
 
 
 def require(packages: tuple[str, ...], *, what: str, extra: str = "models") -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import check_regular
+from nwb_migvis.networks.ranks import ranks
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +42,7 @@ class Checkpoint:
     stays: bool = False
 
     def save(self, content: Mapping[str, Any]) -> None:
-        """Write a state, whole or not at all.
+        """Write a state, whole or not at all; of several processes only the first does.
 
         Parameters
         ----------
@@ -55,6 +56,8 @@ class Checkpoint:
         """
         import torch
 
+        if not ranks().is_first:
+            return
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
             torch.save({**content, "digest": self.digest}, temporary)
@@ -115,12 +118,12 @@ class Checkpoint:
 
     def finish(self) -> None:
         """Remove the file, unless it stays."""
-        if not self.stays:
+        if not self.stays and ranks().is_first:
             self.path.unlink(missing_ok=True)
 
 
 def checkpoint_in(folder: Path | None, what: str, *decisive: Any, every: int) -> Checkpoint | None:
-    """Return the checkpoint of a training in a folder; None without a folder.
+    """Return the checkpoint of a training in a folder; None without a folder, and in a helping process.
 
     Parameters
     ----------
@@ -132,7 +135,7 @@ def checkpoint_in(folder: Path | None, what: str, *decisive: Any, every: int) ->
     every : int
         Steps between two states.
     """
-    if folder is None:
+    if folder is None or not ranks().is_first:
         return None
     digest = digest_of(*decisive)
     return Checkpoint(folder / f"{what}-{digest}.checkpoint.pt", digest, every)

@@ -13,6 +13,7 @@ import torch
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.networks.checkpoints import Checkpoint
+from nwb_migvis.networks.ranks import ALONE
 from nwb_migvis.progress import note_curve, progress
 
 State = Mapping[str, Any]
@@ -130,7 +131,14 @@ class Descent:
         Of everything that a step draws.
     max_norm : float, optional
         Of the gradient of all parameters together.
+
+    Attributes
+    ----------
+    ranks : Ranks
+        The processes whose gradients add up; this one alone, unless a training sets others.
     """
+
+    ranks = ALONE
 
     def __init__(
         self,
@@ -148,6 +156,7 @@ class Descent:
         """Take one step down the gradient of a loss."""
         self.optimiser.zero_grad(set_to_none=True)
         loss().backward()
+        self.ranks.add_up_gradients(self.network.parameters())
         if self.max_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
         self.optimiser.step()

@@ -106,7 +106,8 @@ def write_report(
     if len(read) == 1:
         text = page(_source(read[0], first, images))
     else:
-        text = sessions_page([_source(path, read_results(path, name), images) for path in read])
+        runs = [(path, read_results(path, name)) for path in read]
+        text = sessions_page([Source(path, results, _recording(path), None, None) for path, results in runs])
     write_text(out, text)
     return out
 
@@ -224,14 +225,18 @@ def _made(results: Results) -> dict[str, str]:
     return {key: short_name(value, 500) for key, value in said.items() if value not in (None, "")}
 
 
-def _source(path: Origin, results: Results, images: str | Path | None) -> Source:
-    recording, shown, shape = Recording(), None, None
+def _recording(path: Origin) -> Recording:
+    """Return what a file says of its recording; nothing where that cannot be read."""
     try:
-        recording = read_recording(path)
+        return read_recording(path)
     except Unreachable:
         raise
     except MigvisError:
-        pass  # the page then says nothing of it
+        return Recording()
+
+
+def _source(path: Origin, results: Results, images: str | Path | None) -> Source:
+    recording, shown, shape = _recording(path), None, None
     edits = results.synthesized
     if edits.sizes["edit"]:
         try:

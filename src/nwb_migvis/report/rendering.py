@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import nwb_migvis
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.store import temporary_path
 
@@ -28,7 +28,7 @@ def render(template: str, **content: Any) -> str:
     style, script = ((folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return environment.get_template(template).render(
         **content,
-        version=nwb_migvis.__version__,
+        version=version("nwb-migvis"),
         style=style,
         script=script,
         style_digest=_digest(style),

@@ -11,7 +11,7 @@ from nwb_migvis.errors import MigvisError, printable
 from nwb_migvis.results import Results
 from nwb_migvis.results.table import aligned, group_table, number
 
-__all__ = ["group_table", "sweep_table", "write_groups"]
+__all__ = ["group_table", "sweep_table", "write_groups", "write_table"]
 
 
 def write_groups(results: Sequence[Results], out: str | Path) -> Path:
@@ -35,10 +35,21 @@ def write_groups(results: Sequence[Results], out: str | Path) -> Path:
         inputs = one.provenance.get("inputs")
         first = inputs[0] if isinstance(inputs, list) and inputs else {}
         table.insert(0, "session", str(first.get("path", "")) if isinstance(first, dict) else "")
-        tables.append(table.map(_cell))
+        tables.append(table)
+    return write_table(pd.concat(tables), out)
+
+
+def write_table(table: pd.DataFrame, out: str | Path) -> Path:
+    """Write a table as CSV, text on one line and so that a spreadsheet takes none for a formula.
+
+    Raises
+    ------
+    MigvisError
+        If it cannot be written.
+    """
     out = Path(out)
     try:
-        pd.concat(tables).to_csv(out, index=False)
+        table.map(_cell).to_csv(out, index=False)
     except OSError as error:
         raise MigvisError(f"{out}: {error.strerror}; choose another file") from None
     return out

@@ -17,8 +17,9 @@ from nwb_migvis.analysis.study import Study
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
+from nwb_migvis.networks.ranks import ranks
 from nwb_migvis.plain import plain
-from nwb_migvis.progress import stage, working
+from nwb_migvis.progress import set_quiet, stage, working
 from nwb_migvis.read import read_session, read_sessions
 from nwb_migvis.registry import ANALYSES
 from nwb_migvis.results import Results
@@ -75,6 +76,7 @@ def run(
     Returns
     -------
     Results, or list of Results for a list of paths
+        Of several processes that accelerate launched, only the first has any; others return an empty list.
 
     Raises
     ------
@@ -92,7 +94,7 @@ def run(
     )
     written = run_files(paths, destination, name=name, config=config, **reading)
     results = [result for _, result in written]
-    return results if is_list else results[0]
+    return results if is_list or not results else results[0]
 
 
 def run_files(
@@ -116,8 +118,24 @@ def run_files(
                 f"{source} is a folder; expected an NWB file; for a sorting that SpikeInterface saved there, "
                 "give --presentations CSV, --images DIR, and --into SESSION.nwb or --metadata FILE.toml"
             )
+    if not ranks().is_first:
+        _help(sources, config or Config(), reading)
+        return []
     with fetched(sources, destination) as found, reserve(*output_paths(found.sources, found.destination)):
         return run_sources(found, name=name, config=config or Config(), reading=reading, after=after)
+
+
+def _help(sources: Sequence[Source], config: Config, reading: Mapping[str, Any]) -> None:
+    """Take part, in a process other than the first, in what several processes do: training the prior."""
+    require(MODELS, what="fitting")
+    set_quiet(True)
+    check_device(config)
+    alone = len(sources) == 1
+    sessions = [read_session(sources[0], **reading)] if alone else read_sessions(sources, **reading)
+    study = Study(sessions, config)
+    study.fit_latents()
+    if any("image" in session for session in sessions):
+        study.train_prior()
 
 
 @dataclass(frozen=True)
@@ -191,13 +209,15 @@ def run_sources(
         study = Study(sessions, config, name=name, clock=clock)
         study.run(after=None if after is None else lambda step: after(step, study))
         how = {**reading, **(origin.reading if origin else {})}
-        added = {
+        added: dict[str, Any] = {
             "times": {
                 "started": started.isoformat(),
                 "finished": datetime.now(UTC).isoformat(),
                 "seconds": clock.seconds,
             },
         }
+        if ranks().n > 1:
+            added["n_processes"] = ranks().n
         finished = []
         for i, (results, weights) in enumerate(study.assembled()):
             inputs = list(origin.inputs) if origin else digests[i : i + 1] + digests[:i] + digests[i + 1 :]

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from nwb_migvis.config import PriorConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.networks.checkpoints import digest_of
+from nwb_migvis.networks.ranks import ranks
 from nwb_migvis.synthesis.conditions import Conditions
 from nwb_migvis.synthesis.prior.folder import open_prior, save_prior
 from nwb_migvis.synthesis.prior.model import Prior
@@ -64,7 +65,7 @@ def cached_prior(
     """
     key = cache_key(images, config=config, seed=seed, device=device, start=start, conditions=conditions)
     entry, checkpoint = cache / key, cache / f"{key}.checkpoint.pt"
-    if entry.exists():
+    if ranks().as_first(entry.exists()):
         return _open(entry).to(device)
     prior = train_prior(
         images,
@@ -75,8 +76,9 @@ def cached_prior(
         conditions=conditions,
         checkpoint=checkpoint,
     )
-    _keep(prior, entry)
-    checkpoint.unlink(missing_ok=True)
+    if ranks().is_first:
+        _keep(prior, entry)
+        checkpoint.unlink(missing_ok=True)
     return prior
 
 

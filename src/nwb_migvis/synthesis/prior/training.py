@@ -17,6 +17,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from nwb_migvis.config import PriorConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.networks.checkpoints import Checkpoint, digest_of
+from nwb_migvis.networks.ranks import ALONE, Ranks, ranks
 from nwb_migvis.networks.training import Descent, State, train
 from nwb_migvis.synthesis.conditions import Conditions
 from nwb_migvis.synthesis.prior.model import (
@@ -101,6 +102,7 @@ class PriorTraining(Descent):
         self.predicts = "v_prediction" if start is None else start.predicts
         alpha_bar = cosine_alpha_bar(config.n_timesteps) if start is None else start.alpha_bar
         self.alpha_bar = alpha_bar.to(device)
+        self.ranks = ranks()
         sizes = None if conditions is None else conditions.groups.sizes
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -128,7 +130,8 @@ class PriorTraining(Descent):
 
         Otherwise most of a step would be spent on launching a thousand small kernels or so.
         """
-        size, latents = self.config.batch_size, self.denoiser.latents
+        part = self.ranks.part(self.config.batch_size)
+        size, latents = len(range(self.config.batch_size)[part]), self.denoiser.latents
         device = self.alpha_bar.device
         examples = [
             torch.zeros(size, n_channels_of(self.shape), *self.shape[:2], device=device),
@@ -164,7 +167,13 @@ class PriorTraining(Descent):
             condition = latents(z + self.config.latent_noise * noise, keep)
         self.descend(
             lambda: denoising_loss(
-                self._passes, x, self.alpha_bar, self.generator, condition=condition, predicts=self.predicts
+                self._passes,
+                x,
+                self.alpha_bar,
+                self.generator,
+                condition=condition,
+                predicts=self.predicts,
+                among=self.ranks,
             )
         )
         decay = min(self.config.ema_decay, (1 + self.n_taken) / (10 + self.n_taken))
@@ -333,6 +342,8 @@ def training_digest(
     settings = {field.name: getattr(config, field.name) for field in fields(config)}
     further: list[Any] = [] if images.further is None else [config.images_share, images.further]
     settings = {name: value for name, value in settings.items() if name not in _LATER}
+    if ranks().n > 1:
+        further.append(ranks().n)
     start_bytes = None if start is None else start.to_bytes()
     return digest_of(settings, seed, images.own, start_bytes, conditions, *further)
 
@@ -361,12 +372,18 @@ def denoising_loss(
     *,
     condition: torch.Tensor | None = None,
     predicts: str = "v_prediction",
+    among: Ranks = ALONE,
 ) -> torch.Tensor:
-    """Return the squared error of the prediction at time steps stratified over the batch."""
+    """Return the squared error of the prediction at time steps stratified over the batch.
+
+    Of several processes each draws the whole batch, and returns what its own rows add to the mean.
+    """
     n = len(x)
     stratum = torch.arange(n, device=x.device)
     t = draw_steps(stratum, n, n_timesteps=alpha_bar.numel(), generator=generator)
     x_t, eps = noised(x, t, alpha_bar, generator)
     of_signal, of_noise = signal_and_noise(alpha_bar, t)
     target = eps if predicts == "epsilon" else of_signal * eps - of_noise * x
-    return (denoiser(x_t, t, condition) - target).square().mean()
+    part = among.part(n)
+    own = None if condition is None else condition[part]
+    return among.share_of_mean((denoiser(x_t[part], t[part], own) - target[part]).square().mean(), n)

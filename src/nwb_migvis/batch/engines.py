@@ -1,0 +1,197 @@
+"""Engines that work through a list: a loop, processes of this machine (joblib), or a cluster (dask)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.extras import CLUSTER, require
+from nwb_migvis.plain import nearest
+
+ENGINES: Mapping[str, Mapping[str, Any]] = {
+    "loop": {},
+    "joblib": {"n_jobs": -1},
+    "dask": {"client": None, "address": None},
+}
+"""Engines with what `engine_kwargs` can hold, and what stands where nothing is given."""
+
+MOST_BREAKS = 2
+"""Workers of joblib that may be killed before the items that they may have had are done one at a time."""
+
+Task = Callable[[Any, int], Any]
+"""Takes an item and the number of threads that it may use (0: as many as it likes); raises nothing."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What came of an item whose worker was killed each time it was tried."""
+
+    why: str
+
+
+def engine_settings(engine: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the settings of an engine, with what is given in place.
+
+    Raises
+    ------
+    MigvisError
+        For an unknown engine or setting, a value that does not fit, or what is not installed.
+    """
+    if engine not in ENGINES:
+        raise MigvisError(f"engine {engine!r} is unknown; expected one of {nearest(engine, ENGINES)}")
+    known = ENGINES[engine]
+    for name in given or {}:
+        if name not in known:
+            expected = f"expected {nearest(name, known)}" if known else "it has none; omit engine_kwargs"
+            raise MigvisError(f"engine_kwargs: the engine {engine!r} has no {name!r}; {expected}")
+    settings = {**known, **(given or {})}
+    if engine == "joblib":
+        require(("joblib",), what="the engine 'joblib'", extra="cluster")
+        n_jobs = settings["n_jobs"]
+        if not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs == 0:
+            raise MigvisError(f"engine_kwargs: n_jobs is {n_jobs!r}; expected 1 or more, or -1 for all cores")
+    if engine == "dask":
+        require(CLUSTER, what="the engine 'dask'", extra="cluster")
+        if (settings["client"] is None) == (settings["address"] is None):
+            raise MigvisError(
+                "engine_kwargs: the engine 'dask' needs the address of a scheduler, or in Python a client; "
+                "give one of them, such as address=tcp://HOST:8786"
+            )
+    return settings
+
+
+def work_through(
+    task: Task,
+    items: Sequence[Any],
+    *,
+    engine: str = "loop",
+    engine_kwargs: Mapping[str, Any] | None = None,
+    n_threads: int = 0,
+) -> Iterator[tuple[int, Any]]:
+    """Do a task for every item, and yield positions and what came of them as they end.
+
+    An item whose worker was killed is done again. One whose worker is killed each time is `Lost`, and the
+    others go on.
+
+    Parameters
+    ----------
+    task : callable
+        A function of a module, or a partial of one, that returns what can be pickled.
+    items : sequence
+    engine : {"loop", "joblib", "dask"}
+    engine_kwargs : mapping, optional
+        joblib: `n_jobs`, by default as many as there are cores. dask: `client`, or the `address` of a
+        scheduler.
+    n_threads : int
+        Threads of each item. With 0 the cores are shared evenly among those that are done at once.
+
+    Raises
+    ------
+    MigvisError
+        As `engine_settings`; if a scheduler cannot be reached.
+    """
+    settings = engine_settings(engine, engine_kwargs)
+    if engine == "joblib":
+        return _by_joblib(task, items, n_jobs=settings["n_jobs"], n_threads=n_threads)
+    if engine == "dask":
+        return _by_dask(task, items, settings, n_threads=n_threads)
+    return ((i, task(item, n_threads)) for i, item in enumerate(items))
+
+
+def _by_joblib(task: Task, items: Sequence[Any], *, n_jobs: int, n_threads: int) -> Iterator[tuple[int, Any]]:
+    from joblib import cpu_count
+
+    n_cores = cpu_count()
+    n_jobs = min(n_jobs if n_jobs > 0 else max(n_cores + 1 + n_jobs, 1), max(len(items), 1))
+    n_threads = n_threads or max(n_cores // n_jobs, 1)
+    left, n_broken = dict(enumerate(items)), 0
+    while left:
+        try:
+            for i, value in _in_processes(task, left, n_jobs, n_threads):
+                del left[i]
+                yield i, value
+        except BrokenProcessPool:
+            n_broken += 1
+        if n_broken < MOST_BREAKS:
+            continue
+        # Who was killed is not known. It is among the first: each of them gets a pool for itself.
+        for i in list(itertools.islice(left, n_jobs)):
+            item = left.pop(i)
+            try:
+                yield from list(_in_processes(task, {i: item}, 2, n_threads))
+            except BrokenProcessPool:
+                yield i, Lost("its worker process was killed each time (is there too little memory?)")
+        n_broken = 0
+
+
+def _in_processes(
+    task: Task, items: Mapping[int, Any], n_jobs: int, n_threads: int
+) -> Iterator[tuple[int, Any]]:
+    from joblib import Parallel, delayed, parallel_config
+
+    with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=n_threads):
+        pool = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=n_jobs)
+        yield from pool([delayed(_numbered)(i, task, item, n_threads) for i, item in items.items()])
+
+
+def _numbered(i: int, task: Task, item: Any, n_threads: int) -> tuple[int, Any]:
+    return i, task(item, n_threads)
+
+
+def _by_dask(
+    task: Task, items: Sequence[Any], settings: Mapping[str, Any], *, n_threads: int
+) -> Iterator[tuple[int, Any]]:
+    from distributed import as_completed
+
+    with ExitStack() as stack:
+        client = settings["client"] or stack.enter_context(_connected(settings["address"]))
+        hosts = [address.rpartition(":")[0] for address in client.nthreads()]
+        beside = {host: hosts.count(host) for host in hosts}
+        futures = {
+            client.submit(_on_cluster, task, item, n_threads, beside, pure=False): i
+            for i, item in enumerate(items)
+        }
+        stack.callback(client.cancel, list(futures))
+        for future in as_completed(list(futures)):
+            error = future.exception()
+            if error is None:
+                yield futures[future], future.result()
+            else:
+                words = " ".join(str(error).split())
+                yield futures[future], Lost(f"dask gave it up: {type(error).__name__}: {words:.300}")
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=20)
+    except (OSError, ValueError) as error:
+        raise MigvisError(
+            f"engine_kwargs: no scheduler of dask answers at {address} ({error}); expected the address that "
+            "cluster.scheduler_address gives"
+        ) from None
+    with client:
+        yield client
+
+
+def _on_cluster(task: Task, item: Any, n_threads: int, beside: Mapping[str, int]) -> Any:
+    """Do an item in a worker of dask, which has one thread of dask and several of the task."""
+    from dask.system import CPU_COUNT
+    from distributed import get_worker
+
+    worker = get_worker()
+    if worker.state.nthreads != 1:
+        return Lost(
+            f"its dask worker has {worker.state.nthreads} threads, and would do as many sessions in one "
+            "process; expected one; start workers with threads_per_worker=1 (dask-jobqueue: cores=1), and "
+            "give n_threads"
+        )
+    host = worker.address.rpartition(":")[0]
+    return task(item, n_threads or max(CPU_COUNT // beside.get(host, 1), 1))

@@ -1,0 +1,251 @@
+"""Units of work: a session with its options, made of a pattern, a table or a list."""
+
+from __future__ import annotations
+
+import glob
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nwb_migvis.config import Config
+from nwb_migvis.config.checking import merge
+from nwb_migvis.errors import MigvisError
+from nwb_migvis.files import read_csv, results_name
+from nwb_migvis.plain import nearest
+from nwb_migvis.sources.address import is_address, name_at
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Sessions = str | Path | pd.DataFrame | Sequence[str | Path | Mapping[str, Any]]
+
+READING = (
+    "images",
+    "labels",
+    "where",
+    "units",
+    "window_s",
+    "layout",
+    "stimulus",
+    "allow_outside",
+    "resize_px",
+    "channel_order",
+    "index_base",
+    "merge_repeats",
+    "allow_long_window",
+)
+"""Columns that are keywords of `read_session`."""
+
+_OTHER = ("session", "output", "name", "preset", "config", "seed", "device")
+_SPELLED = {"window": "window_s", "resize": "resize_px"}
+"""Columns that have the name of an option of the command line."""
+_PATHS = ("session", "images", "labels", "config")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A unit of work: one session, run once.
+
+    Attributes
+    ----------
+    session : str
+        Path, or address.
+    output : Path
+        The file that is written.
+    config : Config
+    name : str
+        Of the run.
+    reading : mapping
+        Keywords of `read_session`.
+    results_only : bool
+        Whether the recording is left out.
+    """
+
+    session: str
+    output: Path
+    config: Config
+    name: str = "migvis"
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    results_only: bool = False
+
+
+def job_list(
+    sessions: Sessions,
+    out: str | Path,
+    *,
+    config: Config | None = None,
+    seeds: Sequence[int] = (),
+    name: str = "migvis",
+    results_only: bool = False,
+    reading: Mapping[str, Any] | None = None,
+) -> list[Job]:
+    """Return the jobs of many sessions.
+
+    Parameters
+    ----------
+    sessions : pattern, path of a CSV, table, or sequence
+        A pattern such as `data/*.nwb`; or a table, or a list of mappings, with a row per job. A row has a
+        `session`, and may have keywords of `read_session`, `output` (a file name), `name`, `preset`, `config`
+        (a TOML file), `seed`, `device`, and single settings such as `latents.n_steps`. In a CSV, paths are
+        relative to its folder, and an empty cell says nothing.
+    out : path
+        Folder of the outputs.
+    config : Config, optional
+        Of rows that say nothing else.
+    seeds : sequence of int
+        Do every row once per seed, into `NAME_migvis_seed-1.nwb`.
+    name, results_only
+        As for `run`.
+    reading : mapping, optional
+        Keywords of `read_session`, where a row says nothing else.
+
+    Raises
+    ------
+    MigvisError
+        If nothing is found, a row does not parse, or two rows would be written to one file.
+    """
+    common = Job("", Path(out), config or Config.from_preset(), name, dict(reading or {}), results_only)
+    jobs = []
+    for where, row in _rows(sessions, Path(out)):
+        job = _job(row, common, where=where)
+        jobs += [_with_seed(job, seed) for seed in seeds] if seeds else [job]
+    if not jobs:
+        raise MigvisError("found 0 sessions; expected one or more; give a pattern such as 'data/*.nwb'")
+    _check_distinct(jobs)
+    return jobs
+
+
+def _rows(sessions: Any, out: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the rows with what messages call them."""
+    if isinstance(sessions, str | Path):
+        if Path(sessions).suffix == ".csv":
+            return _rows_of_csv(Path(sessions))
+        return [(path, {"session": path}) for path in _matches(str(sessions), out)]
+    if hasattr(sessions, "to_dict"):
+        sessions = sessions.to_dict(orient="records")
+    rows: list[tuple[str, Mapping[str, Any]]] = []
+    for i, row in enumerate(sessions):
+        row = row if isinstance(row, Mapping) else {"session": row}
+        rows.append((f"sessions[{i}]", {key: v for key, v in row.items() if v is not None and v == v}))
+    return rows
+
+
+def _matches(pattern: str, out: Path) -> list[str]:
+    if is_address(pattern):
+        return [pattern]
+    found = sorted(Path(path) for path in glob.glob(pattern, recursive=True))  # noqa: PTH207 - ** and absolute
+    outputs = {(out / results_name(path)).resolve() for path in found}
+    found = [path for path in found if path.resolve() not in outputs]
+    if not found:
+        raise MigvisError(
+            f"no file matches {pattern!r}; expected one or more; correct the pattern, and put it in quotes"
+        )
+    return [str(path) for path in found]
+
+
+def _rows_of_csv(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    table = read_csv(path, what="sessions", needs=("session",), dtype=str, keep_default_na=False)
+    rows: list[tuple[str, Mapping[str, Any]]] = []
+    for i, cells in enumerate(table.to_dict(orient="records")):
+        where = f"{path}, row {i + 1}"
+        row = {str(key): _value(str(key), text.strip(), where) for key, text in cells.items() if text.strip()}
+        for key in _PATHS:
+            if key in row and not is_address(str(row[key])):
+                row[key] = str(path.parent / row[key])
+        rows.append((where, row))
+    return rows
+
+
+def _value(column: str, text: str, where: str) -> Any:
+    """Return what a cell of a CSV means: by its column a number, a truth value, a setting, or text."""
+    try:
+        if column in ("window", "window_s"):
+            start, stop = map(float, text.replace(":", " ").split())
+            return start, stop
+        if column in ("resize", "resize_px"):
+            height, width = map(int, text.replace("x", " ").split())
+            return height, width
+        if column in ("index_base", "seed"):
+            return int(text)
+        if column in ("allow_outside", "allow_long_window", "merge_repeats"):
+            return {"true": True, "false": False}[text.lower()]
+    except (ValueError, KeyError):
+        raise MigvisError(
+            f"{where}: found {text!r} in the column {column!r}; expected two numbers for a window or size, "
+            "an integer for a seed or base, true or false for the rest"
+        ) from None
+    if "." in column:
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            return text
+    return text
+
+
+def _job(row: Mapping[str, Any], common: Job, *, where: str) -> Job:
+    row = {_SPELLED.get(key, key): value for key, value in row.items()}
+    unknown = [key for key in row if key not in (*_OTHER, *READING) and "." not in key]
+    if unknown:
+        expected = nearest(unknown[0], (*_OTHER, *READING, "latents.n_steps"), most=30)
+        raise MigvisError(f"{where}: the column {unknown[0]!r} is unknown; expected some of {expected}")
+    if "session" not in row:
+        raise MigvisError(f"{where}: found no session; expected its path in the column 'session'")
+    session = str(row["session"])
+    if not is_address(session):
+        session = str(Path(session).absolute())
+    named = Path(name_at(session)) if is_address(session) else Path(session)
+    output = str(row.get("output", results_name(named)))
+    if Path(output).name != output or not output.endswith(".nwb"):
+        raise MigvisError(
+            f"{where}: found the output {output!r}; expected the name of a file, without a folder, that ends "
+            "in .nwb"
+        )
+    reading = {key: row[key] for key in READING if key in row}
+    for key in ("images", "labels"):
+        if isinstance(reading.get(key), str):
+            reading[key] = str(Path(reading[key]).absolute())
+    return replace(
+        common,
+        session=session,
+        output=(common.output / output).absolute(),
+        name=str(row.get("name", common.name)),
+        config=_config(row, common.config, where=where),
+        reading={**common.reading, **reading},
+    )
+
+
+def _config(row: Mapping[str, Any], config: Config, *, where: str) -> Config:
+    """Return the settings of a row: a preset or file of its own, and what single columns change."""
+    preset = row.get("preset")
+    if "config" in row:
+        config = Config.from_toml(row["config"], preset=preset)
+    elif preset is not None:
+        config = Config.from_preset(str(preset))
+    changes: dict[str, Any] = {key: row[key] for key in ("seed", "device") if key in row}
+    for key, value in row.items():
+        if "." in key:
+            table, _, setting = key.partition(".")
+            changes.setdefault(table, {})[setting] = value
+    if config.cache:
+        changes["cache"] = str(Path(config.cache).absolute())
+    return merge(config, changes, where=where)
+
+
+def _with_seed(job: Job, seed: int) -> Job:
+    output = job.output.with_name(f"{job.output.stem}_seed-{seed}.nwb")
+    return replace(job, output=output, config=merge(job.config, {"seed": seed}, where="seeds"))
+
+
+def _check_distinct(jobs: Sequence[Job]) -> None:
+    owners: dict[Path, Job] = {}
+    for job in jobs:
+        owner = owners.setdefault(job.output, job)
+        if owner is not job:
+            raise MigvisError(
+                f"{owner.session} and {job.session} would both be written to {job.output}; expected a file "
+                "each; give names in a column 'output'"
+            )
+        if not is_address(job.session) and Path(job.session).resolve() == job.output.resolve():
+            raise MigvisError(f"{job.session} would be overwritten by its results; give another --out")

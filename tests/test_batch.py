@@ -1,0 +1,249 @@
+"""Many sessions: engines give the same, killed workers lose nothing, faults are rows, done work is kept."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from layouts import add_trials, new_file, write
+
+from nwb_migvis import MigvisError, read_results
+from nwb_migvis.batch import job_list, run_batch
+from nwb_migvis.batch.engines import Lost, engine_settings, work_through
+from nwb_migvis.store.digests import part_digests
+from nwb_migvis.testing import tiny_config
+
+GROUPS = [{"name": "kind", "labels": ["kind"], "size": 2}, {"name": "free", "size": 2}]
+CONFIG = tiny_config(
+    latents={"n_steps": 5, "n_hidden": 8, "groups": GROUPS}, evidence={"n_permutations": 3, "n_bootstrap": 3}
+)
+
+
+def write_small_session(path: Path, seed: int) -> Path:
+    """Write a session of 50 images without pixels, of two kinds, and 6 units that tell the kinds apart."""
+    rng = np.random.default_rng(seed)
+    is_a = np.arange(50) % 2 == 0
+    shown = np.concatenate([rng.permutation(50) for _ in range(3)])
+    start = 1 + 0.3 * np.arange(shown.size)
+    trains = []
+    for unit in range(6):
+        n = rng.poisson(np.where(is_a == (unit % 2 == 0), 6, 2)[shown])
+        trains.append(np.sort(np.repeat(start, n) + rng.uniform(0.07, 0.17, n.sum())))
+    nwb = new_file(trains)
+    add_trials(nwb, start, image=[f"im{k}.png" for k in shown], kind=np.where(is_a, "a", "b")[shown].tolist())
+    return write(nwb, path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Six sessions, of which the fourth is damaged."""
+    folder = tmp_path_factory.mktemp("sessions")
+    for i in range(6):
+        path = write_small_session(folder / f"s{i}.nwb", i)
+        if i == 3:
+            path.write_bytes(path.read_bytes()[:-4000])
+    return folder
+
+
+def jobs_in(folder: Path, out: Path, **options):
+    given = {"config": CONFIG, "reading": {"stimulus": "image"}, "results_only": True}
+    return job_list(str(folder / "s?.nwb"), out, **{**given, **options})
+
+
+@pytest.fixture(scope="module")
+def looped(folder, tmp_path_factory):
+    """The folder of a loop over all six, and what came of it."""
+    out = tmp_path_factory.mktemp("looped")
+    return out, run_batch(jobs_in(folder, out), n_threads=1)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A scheduler of dask with two workers, each a process with one thread."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0
+    ) as cluster:
+        yield cluster
+
+
+def engines(request, name):
+    if name == "dask":
+        return {
+            "engine": "dask",
+            "engine_kwargs": {"address": request.getfixturevalue("cluster").scheduler_address},
+        }
+    return {"engine": name, "engine_kwargs": {"n_jobs": 2} if name == "joblib" else {}}
+
+
+def square(item, n_threads):
+    return item**2, n_threads
+
+
+def kill_once(item, n_threads, *, marker):
+    """End this worker by SIGKILL the first time that the third item comes."""
+    if item == 3 and not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item**2
+
+
+def kill_always(item, n_threads):
+    if item == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item**2
+
+
+@pytest.mark.parametrize("name", ["loop", "joblib", "dask"])
+def test_engines_do_every_item_once_with_the_threads_that_are_asked_for(request, name):
+    done = list(work_through(square, range(6), n_threads=3, **engines(request, name)))
+    assert sorted(done) == [(i, (i**2, 3)) for i in range(6)]
+
+
+def test_workers_share_the_cores():
+    from joblib import cpu_count
+
+    done = dict(work_through(square, range(4), engine="joblib", engine_kwargs={"n_jobs": 2}))
+    assert {threads for _, threads in done.values()} == {max(cpu_count() // 2, 1)}
+
+
+@pytest.mark.parametrize("name", ["joblib", "dask"])
+@pytest.mark.filterwarnings("ignore:A worker stopped while some jobs were given:UserWarning")
+def test_what_a_killed_worker_had_is_done_again(request, tmp_path, name):
+    task = partial(kill_once, marker=tmp_path / "killed")
+    assert dict(work_through(task, range(6), **engines(request, name))) == {i: i**2 for i in range(6)}
+    assert (tmp_path / "killed").exists()
+
+
+@pytest.mark.filterwarnings("ignore:A worker stopped while some jobs were given:UserWarning")
+def test_an_item_that_always_kills_its_worker_is_lost_alone():
+    done = dict(work_through(kill_always, range(6), engine="joblib", engine_kwargs={"n_jobs": 2}))
+    assert isinstance(done.pop(3), Lost)
+    assert done == {i: i**2 for i in (0, 1, 2, 4, 5)}
+
+
+@pytest.mark.parametrize(
+    ("engine", "given", "said"),
+    [
+        ("slurm", {}, "engine 'slurm' is unknown; expected one of loop, joblib, dask"),
+        ("loop", {"n_jobs": 2}, "the engine 'loop' has no 'n_jobs'"),
+        ("joblib", {"jobs": 2}, "has no 'jobs'; expected n_jobs"),
+        ("joblib", {"n_jobs": 0}, "n_jobs is 0; expected 1 or more"),
+        ("dask", {}, "needs the address of a scheduler"),
+    ],
+)
+def test_engines_that_cannot_be_are_refused(engine, given, said):
+    with pytest.raises(MigvisError, match=said):
+        engine_settings(engine, given)
+
+
+def test_a_fault_is_a_row_and_the_others_go_on(looped):
+    out, batch = looped
+    assert batch.sessions["status"].tolist() == ["done"] * 3 + ["failed"] + ["done"] * 2
+    (error,) = batch.failed["error"]
+    assert "s3.nwb" in error and "\n" not in error
+    written = pd.read_csv(out / "sessions.csv")
+    assert written["error"].isna().tolist() == [True] * 3 + [False] + [True] * 2
+    assert batch.groups.groupby("output").size().tolist() == [2] * 5
+    assert "5 sessions" in batch.report.read_text(encoding="utf-8")
+
+
+def test_a_second_call_does_only_what_is_missing(folder, looped):
+    out, _ = looped
+    jobs = jobs_in(folder, out)
+    (out / "s1_migvis.nwb").unlink()
+    record = out / "records" / "s4_migvis.json"  # as a worker leaves it that is killed after it has written
+    record.write_text(record.read_text().replace('"done"', '"begun"'))
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*_migvis.nwb")}
+    batch = run_batch(jobs, n_threads=1, report=False)
+    assert batch.sessions["status"].tolist() == ["kept", "done", "kept", "failed", "done", "kept"]
+    now = {path.name: path.stat().st_mtime_ns for path in out.glob("*_migvis.nwb")}
+    assert {name for name in before if before[name] == now[name]} == {f"s{i}_migvis.nwb" for i in (0, 2, 5)}
+    assert len(batch.groups) == 10
+
+
+def test_outputs_of_other_settings_or_of_no_batch_are_refused(folder, looped, tmp_path):
+    out, _ = looped
+    other = tiny_config(latents={"n_steps": 6, "n_hidden": 8, "groups": GROUPS}, seed=1)
+    jobs = jobs_in(folder, out, config=other)[:1]
+    (error,) = run_batch(jobs, report=False).sessions["error"]
+    assert "latents.n_steps" in error and "--overwrite" in error and "seed" in error
+    jobs = jobs_in(folder, tmp_path)[:1]
+    jobs[0].output.write_bytes(b"a file of the user")
+    (error,) = run_batch(jobs, report=False).sessions["error"]
+    assert "no batch made it" in error
+    assert jobs[0].output.read_bytes() == b"a file of the user"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["joblib", "dask"])
+def test_every_engine_gives_the_arrays_of_the_loop(request, folder, looped, tmp_path, name):
+    batch = run_batch(jobs_in(folder, tmp_path), n_threads=1, report=False, **engines(request, name))
+    assert batch.sessions["status"].tolist() == ["done"] * 3 + ["failed"] + ["done"] * 2
+    for i in (0, 1, 2, 4, 5):
+        ours, theirs = (
+            part_digests(read_results(path / f"s{i}_migvis.nwb")) for path in (tmp_path, looped[0])
+        )
+        assert {**ours, "provenance": ""} == {**theirs, "provenance": ""}
+
+
+def test_rows_of_a_table_have_options_of_their_own(folder, tmp_path):
+    table = tmp_path / "jobs.csv"
+    table.write_text(
+        "session,window,seed,latents.n_steps,units,output\n"
+        f"{folder}/s0.nwb,0.05 0.15,,,,\n"
+        f"{folder}/s0.nwb,,3,7,quality == 'good',other.nwb\n"
+    )
+    first, second = job_list(table, tmp_path / "out", config=CONFIG, reading={"stimulus": "image"})
+    assert first.reading == {"stimulus": "image", "window_s": (0.05, 0.15)}
+    assert first.config == CONFIG and first.output == tmp_path / "out" / "s0_migvis.nwb"
+    assert (second.config.seed, second.config.latents.n_steps) == (3, 7)
+    assert second.reading["units"] == "quality == 'good'" and second.output.name == "other.nwb"
+    seeds = job_list([folder / "s0.nwb"], tmp_path, seeds=(0, 1))
+    assert [job.output.name for job in seeds] == ["s0_migvis_seed-0.nwb", "s0_migvis_seed-1.nwb"]
+    assert [job.config.seed for job in seeds] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ("session,windows\na.nwb,1 2\n", "column 'windows' is unknown"),
+        ("session,seed\na.nwb,one\n", "row 1: found 'one' in the column 'seed'"),
+        ("session,latents.n_step\na.nwb,3\n", "n_step is not a setting"),
+        ("session,output\na.nwb,../b.nwb\n", "name of a file, without a folder"),
+        ("session,where\na.nwb,x\na.nwb,y\n", "would both be written to"),
+        ("path\na.nwb\n", "no column 'session'"),
+        ("session\n", "found 0 sessions"),
+    ],
+)
+def test_tables_that_do_not_parse_are_refused(tmp_path, cells, said):
+    table = tmp_path / "jobs.csv"
+    table.write_text(cells)
+    with pytest.raises(MigvisError, match=said):
+        job_list(table, tmp_path / "out")
+
+
+def test_patterns_leave_out_the_outputs(folder, tmp_path):
+    for name in ("a.nwb", "a_migvis.nwb", "b.nwb"):
+        (tmp_path / name).touch()
+    assert [Path(job.session).name for job in job_list(str(tmp_path / "*.nwb"), tmp_path)] == [
+        "a.nwb",
+        "b.nwb",
+    ]
+    with pytest.raises(MigvisError, match="no file matches"):
+        job_list(str(tmp_path / "c*.nwb"), tmp_path)
+
+
+def test_the_command_says_what_failed(call, folder, tmp_path):
+    (tmp_path / "quick.toml").write_text(CONFIG.to_toml())
+    code, said, errors = call(
+        *("batch", folder / "s[03].nwb", "--out", tmp_path / "out", "--config", tmp_path / "quick.toml"),
+        *("--stimulus", "image", "--results-only", "--engine", "loop"),
+    )
+    assert code == 1
+    assert "1 of 2 sessions failed" in errors
+    assert "1/2 s0.nwb: s0_migvis.nwb" in said and "2/2 s3.nwb: failed: " in said
+    assert (tmp_path / "out" / "report.html").is_file()
