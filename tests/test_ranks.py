@@ -31,7 +31,7 @@ def train(path):
     images = rng.integers(0, 256, (40, 8, 8), dtype=np.uint8)
     z = rng.normal(size=(40, 3))
     conditions = Conditions(z, LatentGroups(("a", "b"), (1, 2), ((), ())), LatentScale.of(z))
-    config = PriorConfig(size_px=8, channels=(8, 16), n_steps=50, batch_size=7)
+    config = PriorConfig(size_px=8, channels=(32, 32), n_steps=50, batch_size=7, precision="float32")
     prior = train_prior(images, config=config, seed=0, conditions=conditions)
     from nwb_migvis.networks.ranks import ranks
 

@@ -18,6 +18,8 @@ N_RANKS = 8
 """Ranks among the repeats of an image that have gains of their own; later ones count as the last."""
 MOST = 4.0
 """Largest factor by which a count is corrected."""
+MOST_VALUES = 2**25
+"""Counts of all presentations of some units that are corrected at a time: more units take their turns."""
 CONFOUNDED = 0.5
 """Share of the variance of time between images above which an image cannot be separated from its time."""
 CONFOUNDED_CYCLE = 0.75
@@ -105,6 +107,18 @@ def without_drift(spike_count: np.ndarray, order: Order) -> np.ndarray:
     -------
     array (presentation, unit) of float64
     """
+    n_presentations, n_units = np.shape(spike_count)
+    n_together = max(MOST_VALUES // max(n_presentations, 1), 1)
+    if n_units <= n_together:
+        return _without_drift(spike_count, order)
+    out = np.empty((n_presentations, n_units))
+    for first in range(0, n_units, n_together):  # units do not enter into each other
+        units = slice(first, first + n_together)
+        out[:, units] = _without_drift(spike_count[:, units], order)
+    return out
+
+
+def _without_drift(spike_count: np.ndarray, order: Order) -> np.ndarray:
     counts = np.asarray(spike_count, dtype=np.float64)
     mean = mean_of_present(counts)
     rank = np.minimum(order.rank, N_RANKS - 1)
