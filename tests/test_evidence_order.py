@@ -121,3 +121,14 @@ def test_an_order_and_its_mirror_leave_no_time_to_judge_beyond():
     once = np.random.default_rng(6).permutation(N)
     assert time_nuisances(order_of(np.concatenate([once, once[::-1]]))).shape == (N, 0)
     assert time_nuisances(shuffled_order(np.random.default_rng(6))).shape == (N, 1)
+
+
+def test_units_in_turns_are_corrected_as_all_at_once(monkeypatch):
+    from nwb_migvis.evidence import order as module
+
+    rng = np.random.default_rng(5)
+    order = shuffled_order(rng)
+    counts = rng.poisson(4.0, (N * REPEATS, 5))
+    whole = without_drift(counts, order)
+    monkeypatch.setattr(module, "MOST_VALUES", 2 * N * REPEATS)
+    np.testing.assert_allclose(without_drift(counts, order), whole, rtol=1e-12)
