@@ -19,6 +19,7 @@ from nwb_migvis.cli_inspect import inspect_command
 from nwb_migvis.cli_next import compare_command, export_stimuli_command
 from nwb_migvis.cli_options import (
     config_of,
+    download_option,
     log_option,
     memory_option,
     network_option,
@@ -27,6 +28,7 @@ from nwb_migvis.cli_options import (
     sorting_arguments,
     sorting_options,
 )
+from nwb_migvis.cli_priors import train_prior_command
 from nwb_migvis.cli_simulate import simulate
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.first_steps import FIRST, Commands, completion_command, config_command
@@ -60,6 +62,8 @@ def _interrupted(arguments: list[str] | None) -> str:
     words = sys.argv[1:] if arguments is None else arguments
     if words[:1] == ["demo"]:
         return "interrupted; to start again, remove the demo's folder, or give another with --out"
+    if words[:1] == ["train-prior"]:
+        return "interrupted; the same command goes on from the last state in its --out"
     if words[:1] != ["run"]:
         return "interrupted; nothing was written; the same command starts again"
     if any(word == "--cache" or word.startswith("--cache=") for word in words):
@@ -152,6 +156,7 @@ def demo(out: str, seed: int, train_prior: bool, no_report: bool, quiet: bool) -
 @log_option
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @network_option
+@download_option
 @memory_option
 def run(paths: tuple[str, ...], **options: Any) -> None:
     """Learn latent groups, synthesize what they encode, and write the results into a copy of PATH.
@@ -350,6 +355,7 @@ COMMANDS = (
     simulate,
     export_stimuli_command,
     compare_command,
+    train_prior_command,
     recover,
     config_command,
     completion_command,

@@ -14,6 +14,7 @@ from nwb_migvis.errors import MigvisError, printable
 from nwb_migvis.memory import memory_limit
 from nwb_migvis.progress import telling
 from nwb_migvis.sources.stream import stream_cache as cache_streams
+from nwb_migvis.synthesis.prior.hub import downloads
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -115,6 +116,20 @@ def network_option(command: F) -> F:
             return command(*arguments, **options)
 
     return cached  # type: ignore[return-value]
+
+
+def download_option(command: F) -> F:
+    """Add the option that allows a prior of the hub to be fetched."""
+
+    @click.option(
+        "--download", is_flag=True, help="Fetch a prior of the hub (prior.start) that is not in its cache."
+    )
+    @functools.wraps(command)
+    def allowed(*arguments: Any, download: bool, **options: Any) -> Any:
+        with downloads(download):
+            return command(*arguments, **options)
+
+    return allowed  # type: ignore[return-value]
 
 
 def log_option(command: F) -> F:

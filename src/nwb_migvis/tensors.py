@@ -24,6 +24,11 @@ MOST_PX = 4096
 MOST_STEPS = 100_000
 """Noise levels of a prior that a file describes."""
 
+_MOST_SETTING = 2**17
+_MOST_LAYERS = 64
+_MOST_LISTED = 64
+"""Of the settings of a network."""
+
 MOST_HEADER_BYTES = 64 * 2**20
 MOST_TENSORS = 100_000
 _DTYPES = {
@@ -163,6 +168,40 @@ def parse_json(text: str) -> Json:
     if not isinstance(value, dict):
         raise ValueError(f"JSON of a {type(value).__name__}; expected an object")
     return value
+
+
+def check_sizes(settings: Mapping[str, Any], *, within: str = "") -> None:
+    """Refuse settings of a network with numbers, or numbers of layers, that no network of images has.
+
+    Parameters
+    ----------
+    settings : mapping
+        Values that JSON can hold.
+    within : str
+        Place of the settings, for messages.
+
+    Raises
+    ------
+    ValueError
+    """
+    for name, value in settings.items():
+        place = f"{within}{name}"
+        is_layers = "layers" in name or (name.startswith("num_") and "blocks" in name)
+        most = _MOST_LAYERS if is_layers else _MOST_SETTING
+        for one in _flat(value, place):
+            if isinstance(one, (int, float)) and abs(one) > most:
+                raise ValueError(f"{place} is {one!r:.40}; expected at most {most}")
+
+
+def _flat(value: Any, place: str) -> list[Any]:
+    """Return the plain values within a setting."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if not isinstance(value, (list, tuple)):
+        return [value]
+    if len(value) > _MOST_LISTED:
+        raise ValueError(f"{place} has {len(value)} values; expected at most {_MOST_LISTED}")
+    return [one for part in value for one in _flat(part, place)]
 
 
 def _tensor(name: str, about: Any) -> Tensor:

@@ -109,7 +109,7 @@ class PriorRecord:
     Attributes
     ----------
     content : dict
-        `images`: of the further images, where there are any.
+        `images`: of the further images; `start`: where the prior to start from came from.
     notes : tuple of str
     """
 
@@ -117,9 +117,14 @@ class PriorRecord:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, further: FurtherImages | None) -> PriorRecord:
+    def of(cls, config: PriorConfig, further: FurtherImages | None) -> PriorRecord:
         """Gather what there is to say."""
-        return cls({}) if further is None else cls({"images": further.record}, tuple(further.notes))
+        from nwb_migvis.synthesis.prior.origin import origin_of
+
+        content = {"start": origin_of(config.start)} if config.start else {}
+        if further is None:
+            return cls(content)
+        return cls(content | {"images": further.record}, tuple(further.notes))
 
 
 def images_for(image: xr.DataArray, prior: PriorConfig | Prior) -> np.ndarray:
@@ -241,13 +246,17 @@ def draw_samples(prior: Prior, context: Context) -> np.ndarray:
 
 def settings_of(prior: Prior, settings: PriorConfig) -> PriorConfig:
     """Return settings with what a prior to start from brought along."""
-    unet = prior.denoiser.unet.config
+    unet, own = prior.denoiser.unet.config, {}
+    if prior.autoencoder is None and type(prior.denoiser.unet).__name__ == "UNet2DModel":
+        own = {
+            "channels": tuple(unet["block_out_channels"]),
+            "layers_per_block": unet["layers_per_block"],
+        }
     return replace(
         settings,
+        **own,
         size_px=max(prior.shape[:2]),
         patch_px=prior.denoiser.patch_px,
-        channels=tuple(unet["block_out_channels"]),
-        layers_per_block=unet["layers_per_block"],
         n_timesteps=prior.n_timesteps,
         precision=prior.denoiser.precision,
     )

@@ -234,7 +234,7 @@ class Study:
             pictures = self._state.pictures(start)
             further = further_of(pictures, context)
             prior = obtain_prior(pictures, start, context, further)
-        self._state.take_prior(prior, pictures, PriorRecord.of(further))
+        self._state.take_prior(prior, pictures, PriorRecord.of(self.config.prior, further))
         return prior
 
     def use_prior(self, prior: Prior | bytes | str | Path) -> Prior:

@@ -38,9 +38,14 @@ class PriorConfig:
     precision : {"bfloat16", "float32"}
         Arithmetic of the network (weights stay float32).
     start : str
-        A trained prior to start from: "renders" (shipped; of the images that `simulate` makes) or the folder
-        of a diffusers model. Its network takes the place of `patch_px`, `channels` and `layers_per_block`,
-        and its size that of `size_px`. Empty: train from scratch.
+        A trained prior to start from: "renders" (shipped; of the images that `simulate` makes), a folder that
+        `nwb-migvis train-prior` wrote, the folder of a diffusers model, or `org/name@REVISION`, a model of
+        the Hugging Face hub in its local cache (`--download` fetches it). Its network takes the place of
+        `patch_px`, `channels` and `layers_per_block`, and its size that of `size_px`. Empty: train from
+        scratch.
+    train : {"all", "embedding"}
+        What is trained of a prior to start from: its network with the embedding of the latents, or that
+        embedding alone.
     conditional : bool
         Condition the prior on the latent groups, each dropped at random in training.
     latent_noise : float
@@ -66,6 +71,7 @@ class PriorConfig:
     ema_decay: float = 0.999
     precision: str = "bfloat16"
     start: str = ""
+    train: str = "all"
     conditional: bool = True
     latent_noise: float = 0.25
     images: str = ""
@@ -84,6 +90,11 @@ class PriorConfig:
                 f"prior: found images with batch_size = {self.batch_size} and n_steps = {self.n_steps}; "
                 "expected 2 images per batch or more, of which some are the session's, and a step or more"
             )
+        if self.train == "embedding" and (not self.start or not self.conditional or self.images):
+            raise MigvisError(
+                'prior: found train = "embedding"; expected a prior to start from, conditional = true and no '
+                'further images, of which an embedding learns nothing; set train = "all", or mend these'
+            )
         check(
             self,
             "prior",
@@ -97,7 +108,7 @@ class PriorConfig:
             },
             above={"learning_rate": 0, "images_share": 0},
             below={"ema_decay": 1, "images_share": 1},
-            one_of={"precision": ("bfloat16", "float32")},
+            one_of={"precision": ("bfloat16", "float32"), "train": ("all", "embedding")},
             widths="channels",
         )
 

@@ -11,6 +11,7 @@ from nwb_migvis.runs.reproducing import Reproduction, reproduce
 from nwb_migvis.runs.running import run, run_files
 from nwb_migvis.runs.stimuli import export_stimuli
 from nwb_migvis.runs.sweeping import sweep_file
+from nwb_migvis.runs.training_priors import Training, train_prior_on
 from nwb_migvis.runs.validating import finding_lines, validate_written
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Models",
     "Reproduction",
     "SortedSource",
+    "Training",
     "analyse",
     "archive_findings",
     "compare",
@@ -32,6 +34,7 @@ __all__ = [
     "run_sorting",
     "sweep_file",
     "synthesize_more",
+    "train_prior_on",
     "validate_written",
     "write_further",
 ]

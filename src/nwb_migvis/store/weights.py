@@ -17,7 +17,7 @@ import numpy as np
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
 from nwb_migvis.sources import Source
-from nwb_migvis.tensors import MOST_PX, MOST_STEPS, Tensor, parse_json, read_header
+from nwb_migvis.tensors import MOST_PX, MOST_STEPS, Tensor, check_sizes, parse_json, read_header
 
 MOST_THREADS = 1024
 MOST_BATCH = 4096
@@ -28,6 +28,9 @@ _KINDS = {"vae": "group VAE", "critic": "critic", "prior": "prior"}
 _VAES = ("group VAE", "plain-vae", "swap-vae")
 """Kinds of latent models with the network of the group VAE."""
 _MODEL_NAME = re.compile(r"[\w.]+", re.ASCII)
+_PREDICTS = ("v_prediction", "epsilon", "sample", "flow_prediction")
+_NETWORKS = ("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel")
+_AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
 _UNET_WORDS = {
     "act_fn": r"silu|swish|mish|gelu|relu",
     "class_embed_type": r"identity|timestep",
@@ -226,7 +229,7 @@ def _check_prior(network: _Network, results: Results) -> None:
         raise ValueError(f"shape is {list(shape)}; the edits have {results.synthesized['image'].shape[1:]}")
     if not 1 <= network.get("patch_px", int) <= 64:
         raise ValueError(f"patch_px is {network.settings['patch_px']}")
-    for name, words in (("precision", ("bfloat16", "float32")), ("predicts", ("v_prediction", "epsilon"))):
+    for name, words in (("precision", ("bfloat16", "float32")), ("predicts", _PREDICTS)):
         if network.settings.get(name) not in words:
             raise ValueError(f"{name} is {network.settings.get(name)!r:.60}; expected {' or '.join(words)}")
     scale = network.get("scale", dict)
@@ -240,7 +243,27 @@ def _check_prior(network: _Network, results: Results) -> None:
     n_steps = results.provenance.get("config", {}).get("prior", {}).get("n_timesteps", alpha_bar[0])
     if len(alpha_bar) != 1 or alpha_bar[0] != n_steps or n_steps > MOST_STEPS:
         raise ValueError(f"alpha_bar has the shape {alpha_bar}; the settings have {n_steps} steps")
-    _check_unet(_Network(network.get("unet", dict), network.tensors))
+    if "network" in network.settings or "autoencoder" in network.settings:
+        _check_others(network)
+    if "network" not in network.settings:
+        _check_unet(_Network(network.get("unet", dict), network.tensors))
+
+
+def _check_others(network: _Network) -> None:
+    """Check networks of diffusers that are not ours; sizes are compared with the tensors on building them."""
+    for name, kinds in (("unet", _NETWORKS), ("autoencoder", _AUTOENCODERS)):
+        settings = network.settings.get(name, {})
+        kind = settings.get("class") if name == "autoencoder" else network.settings.get("network", kinds[0])
+        if settings and kind not in kinds:
+            raise ValueError(f"{name} is a {kind!r:.60}; expected one of {', '.join(kinds)}")
+        check_sizes(settings, within=f"{name}: ")
+    null_class, text = network.settings.get("null_class"), network.settings.get("null_text")
+    if not (null_class is None or (type(null_class) is int and 0 <= null_class < 2**20)):
+        raise ValueError(f"null_class is {null_class!r:.40}")
+    if text is not None and list(network.shape("null_text")) != text:
+        raise ValueError(
+            f"null_text has the shape {network.shape('null_text')}; the settings say {text!r:.60}"
+        )
 
 
 def _check_unet(unet: _Network) -> None:

@@ -77,7 +77,7 @@ class EstimateFeatures(nn.Module):
 
     def _of(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         scale = self._prior.scale
-        pixels = (self._estimate(x_t, t) * scale.std + scale.mean) / 255
+        pixels = (self._prior.to_pixels(self._estimate(x_t, t)) * scale.std + scale.mean) / 255
         pixels = nn.functional.interpolate(
             pixels.expand(-1, 3, -1, -1), self.size_px, mode="bilinear", align_corners=False
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -17,7 +17,8 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.networks.image_networks import ImageNetwork, open_image_network
 from nwb_migvis.networks.pooling import N_PLACES, grid_average
 from nwb_migvis.plain import Json
-from nwb_migvis.synthesis.prior.model import Prior, n_channels_of
+from nwb_migvis.synthesis.prior.model import Prior
+from nwb_migvis.synthesis.prior.others import activations_of
 
 N_CODE = 128
 """Width of the code of the noise level that goes with every image's features."""
@@ -173,18 +174,8 @@ class PriorBody(nn.Module):
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Return activations (n, k) of images (n, channel, y, x) at steps / T (n,)."""
-        unet, activations = self.denoiser.unet, []
-
-        def keep(_module: nn.Module, _inputs: Any, out: Any) -> None:
-            activations.append(out[0] if isinstance(out, tuple) else out)
-
-        blocks = [block for block in (*unet.down_blocks, unet.mid_block) if block is not None]
-        hooks = [block.register_forward_hook(keep) for block in blocks]
-        try:
-            self.denoiser(x_t, (t * self.n_timesteps).round().long().clamp_max(self.n_timesteps - 1))
-        finally:
-            for hook in hooks:
-                hook.remove()
+        steps = (t * self.n_timesteps).round().long().clamp_max(self.n_timesteps - 1)
+        activations = activations_of(self.denoiser, x_t, steps)
         return torch.cat([grid_average(h.float()) for h in activations], dim=1)
 
 
@@ -210,13 +201,13 @@ class ImageBody(nn.Module):
         super().__init__()
         self.network = network.module
         self.size_px = network.size_px
-        self.scale = prior.scale
+        self.scale, self.to_pixels = prior.scale, prior.to_pixels
         self.register_buffer("mean", torch.tensor(network.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(network.std)[:, None, None])
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Return features (n, k) of images (n, channel, y, x), whatever their noise level."""
-        pixels = (x_t * self.scale.std + self.scale.mean) / 255
+        pixels = (self.to_pixels(x_t) * self.scale.std + self.scale.mean) / 255
         pixels = pixels.expand(-1, 3, -1, -1)
         pixels = F.interpolate(pixels, self.size_px, mode="bilinear", align_corners=False)
         return self.network((pixels - self.mean) / self.std)
@@ -241,7 +232,7 @@ def open_features(record: Json, *, prior: Prior | None) -> Features:
         body: nn.Module = PriorBody(prior)
     else:
         body = ImageBody(open_network(record), prior).to(prior.device)
-    like = prior.alpha_bar.new_zeros(1, n_channels_of(prior.shape), *prior.shape[:2])
+    like = prior.alpha_bar.new_zeros(1, *prior.x_shape)
     return FrozenFeatures(body, record, like=like)
 
 

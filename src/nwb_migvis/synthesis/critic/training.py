@@ -58,7 +58,8 @@ def train_critic(
         If the network that the features are taken from cannot be opened.
     """
     device = prior.device
-    record = features_record(config, prior.shape)
+    n_channels, *places = prior.x_shape
+    record = features_record(config, (*places, n_channels))
     stimuli, validation = (
         _Stimuli(prior.encode(images[rows]), conditions[rows].standardised(device), prior.alpha_bar)
         for rows in (np.flatnonzero(split == part) for part in ("train", "validation"))

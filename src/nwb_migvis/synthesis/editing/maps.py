@@ -51,9 +51,10 @@ def critic_maps(
     def saliency(x: torch.Tensor, goal: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
-            score = networks.critic.pmi(x, 0.0, goal).gather(1, own[:, None]).sum()
+            score = networks.critic.pmi(prior.from_pixels(x), 0.0, goal).gather(1, own[:, None]).sum()
             return torch.autograd.grad(score, x)[0].norm(dim=1)
 
-    x = networks.prior.encode(source)
+    prior = networks.prior
+    x = prior.scale.to_x(source).to(prior.device)
     group = torch.as_tensor(own, device=goal.device)
     return in_batches(saliency, x, goal, group, size=size).float().cpu().numpy()

@@ -53,10 +53,8 @@ def by_likelihood(batch: EditBatch) -> torch.Tensor:
 
 def by_ascent(batch: EditBatch) -> torch.Tensor:
     """Climb the InfoNCE score from the source's pixels, without the prior."""
-    scale = batch.networks.prior.scale
-    black, white = ((pixel - scale.mean) / scale.std for pixel in (0.0, 255.0))
     guidance = batch.critic_guidance(contrast)
-    return climb(guidance, batch.image, n_steps=batch.config.n_steps, bounds=(black, white))
+    return climb(guidance, batch.image, n_steps=batch.config.n_steps, bounds=batch.networks.prior.bounds)
 
 
 pmi = Method(by_information)

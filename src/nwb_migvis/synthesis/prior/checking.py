@@ -15,7 +15,10 @@ from diffusers import UNet2DModel
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import check_regular
 from nwb_migvis.plain import Json
+from nwb_migvis.synthesis.prior.autoencoder import AUTOENCODERS, Autoencoder
 from nwb_migvis.synthesis.prior.model import PRECISIONS, Prior
+from nwb_migvis.synthesis.prior.others import NETWORKS, OtherDenoiser
+from nwb_migvis.synthesis.prior.packing import check_size
 from nwb_migvis.tensors import MOST_PX, MOST_STEPS, Tensor, parse_json, read_header_of
 
 MOST_TEXT_BYTES = 2**24
@@ -27,6 +30,7 @@ _MOST_CHANNELS = 2**16
 _MOST_MULTIPLE = 256
 """Of which the sides of images are multiples once padded."""
 
+_OUR_TENSORS = "nwb_migvis_prior.safetensors"
 _EMBEDDING = "groups.{}.0.weight"
 _DEFAULTS = {
     name: parameter.default for name, parameter in inspect.signature(UNet2DModel.__init__).parameters.items()
@@ -43,6 +47,7 @@ class Head:
     scale: Mapping[str, float]
     shape: tuple[int, ...]
     sizes: tuple[int, ...] | None
+    is_other: bool = False
 
 
 def check_files(folder: Path) -> None:
@@ -54,7 +59,7 @@ def check_files(folder: Path) -> None:
     OSError
         If it cannot be listed.
     """
-    for place in (folder, folder / "unet", folder / "scheduler"):
+    for place in (folder, *(folder / name for name in ("unet", "transformer", "vae", "scheduler"))):
         for path in sorted(place.iterdir()) if place.is_dir() else []:
             check_regular(path, what="prior:")
             if path.suffix in (".json", ".txt") and path.is_file() and path.stat().st_size > MOST_TEXT_BYTES:
@@ -68,13 +73,15 @@ def check_files(folder: Path) -> None:
                     raise MigvisError(f"prior: {path} names files of other folders; expected its own alone")
 
 
-def check_network(folder: Path) -> None:
+def check_network(folder: Path, kind: str = "UNet2DModel") -> None:
     """Refuse settings of a network that is larger than its stored weights, without building it in memory.
 
     Parameters
     ----------
     folder : Path
         With `config.json` and safetensors.
+    kind : str
+        Class of the network.
 
     Raises
     ------
@@ -83,14 +90,18 @@ def check_network(folder: Path) -> None:
         If a file cannot be read.
     """
     settings = read_json(folder / "config.json")
-    _check_numbers(settings)
-    stored = [read_header_of(path) for path in sorted(folder.glob("*.safetensors"))]
+    if kind == "UNet2DModel":
+        _check_numbers(settings)
+    weights = [path for path in sorted(folder.glob("*.safetensors")) if path.name != _OUR_TENSORS]
+    if not weights:
+        there = sorted(
+            path.name for path in folder.glob("*") if path.suffix in (".bin", ".ckpt", ".pt", ".pth")
+        )
+        found = f"found {there[0]}" if there else "found no weights"
+        raise ValueError(f"{found} in {folder.name}; expected safetensors, which alone are read")
+    stored = [read_header_of(path) for path in weights]
     n_stored = sum(math.prod(tensor.shape) for tensors in stored for tensor in tensors.values())
-    with torch.device("meta"):
-        network = UNet2DModel.from_config(settings)
-    n_needed = sum(tensor.numel() for tensor in network.state_dict().values())
-    if n_needed > n_stored:
-        raise ValueError(f"its network has {n_needed} weights by its config.json, and {n_stored} are stored")
+    check_size((NETWORKS | AUTOENCODERS)[kind], settings, n_stored)
 
 
 def check_schedule(path: Path) -> None:
@@ -145,17 +156,20 @@ def read_head(path: Path, tensors: Mapping[str, Any]) -> Head:
         widths = [tensors[_EMBEDDING.format(i)].shape[1] for i in range(len(sizes))]
         if widths != list(sizes):
             raise ValueError(f"sizes are {list(sizes)!r:.60}; the tensors have {widths!r:.60}")
-    return Head(patch_px, precision, scale, shape, sizes)
+    return Head(patch_px, precision, scale, shape, sizes, content.get("is_other") is True)
 
 
-def check_fit(unet: UNet2DModel, head: Head) -> None:
+def check_fit(unet: UNet2DModel, head: Head, autoencoder: Autoencoder | None = None) -> None:
     """Refuse a network that does not take the images and latents that the settings tell of.
 
     Raises
     ------
     ValueError
     """
-    n_channels = (1 if len(head.shape) == 2 else 3) * head.patch_px**2
+    n_channels = 1 if len(head.shape) == 2 else 3
+    if autoencoder is not None:
+        n_channels = autoencoder.network.config["latent_channels"]
+    n_channels *= head.patch_px**2
     about = unet.config
     if (about["in_channels"], about["out_channels"]) != (n_channels, n_channels):
         raise ValueError(
@@ -175,8 +189,18 @@ def check_forward(prior: Prior) -> None:
     """Let a network predict once, on a small image, so that it fails here if it does."""
     size = 2 * prior.denoiser.multiple
     x = torch.zeros(1, 1 if len(prior.shape) == 2 else 3, size, size)
+    if isinstance(prior.denoiser, OtherDenoiser) or prior.autoencoder is not None:
+        x = torch.zeros(1, *prior.x_shape)
     with torch.no_grad():
         prior.eps_and_x0_hat(x, 0)
+        if prior.autoencoder is not None:
+            pixels = torch.zeros(1, 1 if len(prior.shape) == 2 else 3, *prior.shape[:2])
+            found = prior.from_pixels(pixels).shape
+            if found != x.shape:
+                raise ValueError(
+                    f"its autoencoder gives {tuple(found)} for an image; its network takes {tuple(x.shape)}"
+                )
+            prior.to_pixels(x)
 
 
 def check_finite(tensors: Mapping[str, torch.Tensor]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.synthesis.prior.fixed_point import fixed_point
+from nwb_migvis.synthesis.prior.fixed_point import Search, fixed_point
 
 Denoise = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 """(x_t, t) -> predicted noise and predicted clean image."""
@@ -55,8 +56,8 @@ def invert(
     *,
     alpha_bar: torch.Tensor,
     grid: np.ndarray,
-    n_corrections: int = 8,
-    tolerance: float = 3e-4,
+    n_corrections: int | None = None,
+    tolerance: float | None = None,
 ) -> torch.Tensor:
     """Carry clean images to the last step of the grid along the deterministic DDIM path.
 
@@ -73,18 +74,22 @@ def invert(
     alpha_bar : torch.Tensor, shape (T,)
     grid : numpy.ndarray of int
         As `time_grid` returned it.
-    n_corrections : int
-        Most evaluations of the denoiser in the search at each step.
-    tolerance : float
-        An image whose last correction was smaller, relative to its norm, is not corrected further.
+    n_corrections : int, optional
+        Most evaluations of the denoiser in the search at each step. Where it is None, as many as the prior
+        asks for whose method `denoise` is (`Prior.search`), and 8 of any other denoiser; so `tolerance`.
+    tolerance : float, optional
+        An image whose last correction was smaller, relative to its norm, is not corrected further; 3e-4.
     """
     x = x0
+    search = getattr(getattr(denoise, "__self__", None), "search", Search())
+    given = {"n_most": n_corrections, "tolerance": tolerance}
+    how = asdict(search) | {name: value for name, value in given.items() if value is not None}
     for now, then in pairwise(grid):
         share = (alpha_bar[then] / alpha_bar[now]).sqrt()
         weight = (1 - alpha_bar[then]).sqrt() - share * (1 - alpha_bar[now]).sqrt()
         back = partial(_back, denoise=denoise, rest=share * x, weight=weight)
         first = back(x, t=int(now))
-        x = fixed_point(partial(back, t=int(then)), first, n_most=n_corrections, tolerance=tolerance)
+        x = fixed_point(partial(back, t=int(then)), first, **how)
     return x
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +12,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from nwb_migvis.config import PriorConfig
-from nwb_migvis.groups import LatentScale
 from nwb_migvis.networks.weights import pack, unpack
 from nwb_migvis.plain import Json
+from nwb_migvis.synthesis.prior.autoencoder import Autoencoder
+from nwb_migvis.synthesis.prior.fixed_point import THOROUGH, Search
+from nwb_migvis.synthesis.prior.latent_embedding import LatentEmbedding
+from nwb_migvis.synthesis.prior.others import OtherDenoiser, n_channels_in
+from nwb_migvis.synthesis.prior.packing import built_autoencoder, built_denoiser, described, tensors_of
+from nwb_migvis.synthesis.prior.predictions import eps_and_x0
 
 KIND = "prior"
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -38,49 +42,6 @@ class PixelScale:
         """Return uint8 images (n, y, x (, channel)) for x (n, channel, y, x)."""
         pixels = (x * self.std + self.mean).round().clamp(0, 255).to(torch.uint8).cpu()
         return pixels[:, 0].numpy() if grayscale else pixels.permute(0, 2, 3, 1).numpy()
-
-
-class LatentEmbedding(nn.Module):
-    """How latents condition a denoiser: one network per group, summed; nothing for a dropped group.
-
-    The last layers start at zero, so that conditioning begins as no conditioning.
-
-    Parameters
-    ----------
-    sizes : sequence of int
-        Latents in each group, in order.
-    width : int
-        Of the denoiser's time embedding.
-    """
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    def __init__(self, sizes: Sequence[int], width: int):
-        super().__init__()
-        self.sizes = tuple(sizes)
-        self.groups = nn.ModuleList(
-            nn.Sequential(nn.Linear(size, 128), nn.SiLU(), nn.Linear(128, width)) for size in sizes
-        )
-        for group in self.groups:
-            for parameter in list(group.parameters())[-2:]:  # weight and bias of the last layer
-                nn.init.zeros_(parameter)
-        self.register_buffer("mean", torch.zeros(sum(sizes)))
-        self.register_buffer("std", torch.ones(sum(sizes)))
-
-    def set_scale(self, scale: LatentScale) -> None:
-        """Take the scale by which latents are standardised."""
-        self.mean.copy_(torch.as_tensor(scale.mean))
-        self.std.copy_(torch.as_tensor(scale.std))
-
-    def standardise(self, z: torch.Tensor) -> torch.Tensor:
-        """Return latents (n, latent) in standard deviations of those that the denoiser was trained with."""
-        return (z - self.mean) / self.std
-
-    def forward(self, z: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-        """Embed standardised latents z (n, latent) of the groups to keep (n, group) as (n, width)."""
-        parts = zip(z.split(list(self.sizes), dim=1), self.groups, keep.split(1, dim=1), strict=True)
-        return torch.stack([group(part) * is_given for part, group, is_given in parts]).sum(0)
 
 
 class Denoiser(nn.Module):
@@ -175,22 +136,47 @@ class Prior:
 
     Attributes
     ----------
-    denoiser : Denoiser
-        Its prediction is v, or the noise.
+    denoiser : Denoiser or OtherDenoiser
     scale : PixelScale
     shape : tuple of int
         (y, x) or (y, x, channel) of its images.
     alpha_bar : torch.Tensor, shape (T,)
         Cumulative signal fraction at each step.
-    predicts : {"v_prediction", "epsilon"}
+    predicts : {"v_prediction", "epsilon", "sample", "flow_prediction"}
         What the network predicts, in the words of diffusers.
+    autoencoder : Autoencoder, optional
+        Of a latent diffusion: x, here and everywhere, are then its latents, (n, channel, y, x) on a grid of
+        their own. Without one they are pixels on the pixel scale.
     """
 
-    denoiser: Denoiser
+    denoiser: Denoiser | OtherDenoiser
     scale: PixelScale
     shape: tuple[int, ...]
     alpha_bar: torch.Tensor
     predicts: str = "v_prediction"
+    autoencoder: Autoencoder | None = None
+
+    @property
+    def x_shape(self) -> tuple[int, int, int]:
+        """(channel, y, x) of what its network denoises: pixels, or latents of its autoencoder."""
+        if self.autoencoder is None:
+            return (n_channels_of(self.shape), self.shape[0], self.shape[1])
+        factor = self.autoencoder.factor
+        return (n_channels_in(self.denoiser.unet), -(-self.shape[0] // factor), -(-self.shape[1] // factor))
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Least and most that x of an image has: black and white; of latents, five standard deviations."""
+        if self.autoencoder is not None:
+            return (-5.0, 5.0)
+        black, white = ((pixel - self.scale.mean) / self.scale.std for pixel in (0.0, 255.0))
+        return (black, white)
+
+    @property
+    def search(self) -> Search:
+        """How its inversion looks for the noise of each step: thoroughly in networks of others."""
+        is_ours = isinstance(self.denoiser, Denoiser) and self.autoencoder is None
+        return Search() if is_ours else THOROUGH
 
     @property
     def n_timesteps(self) -> int:
@@ -209,11 +195,21 @@ class Prior:
 
     def encode(self, images: np.ndarray) -> torch.Tensor:
         """Return the x (n, channel, y, x) of uint8 images (n, y, x (, channel)), on the prior's device."""
-        return self.scale.to_x(images).to(self.device)
+        pixels = self.scale.to_x(images).to(self.device)
+        return pixels if self.autoencoder is None else self.autoencoder.encode(pixels)
 
     def decode(self, x: torch.Tensor) -> np.ndarray:
         """Return the uint8 images (n, y, x (, channel)) of x (n, channel, y, x)."""
-        return self.scale.to_images(x, grayscale=len(self.shape) == 2)
+        pixels = x if self.autoencoder is None else self.autoencoder.decode(x, like=self.shape)
+        return self.scale.to_images(pixels, grayscale=len(self.shape) == 2)
+
+    def from_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the x of images on the pixel scale (n, channel, y, x), differentiably and in one pass."""
+        return pixels if self.autoencoder is None else self.autoencoder.from_pixels(pixels)
+
+    def to_pixels(self, x: torch.Tensor) -> torch.Tensor:
+        """Return images on the pixel scale (n, channel, y, x), differentiably and in one pass."""
+        return x if self.autoencoder is None else self.autoencoder.to_pixels(x, like=self.shape)
 
     def __repr__(self) -> str:
         n_weights = sum(weight.numel() for weight in self.denoiser.parameters())
@@ -232,20 +228,22 @@ class Prior:
             steps = torch.full((x_t.shape[0],), t, device=x_t.device, dtype=torch.long)
             signal = self.alpha_bar[t]
         out = self.denoiser(x_t, steps, condition)
-        a, s = signal.sqrt(), (1 - signal).sqrt()
-        if self.predicts == "epsilon":
-            return out, (x_t - s * out) / a
-        return a * out + s * x_t, a * x_t - s * out
+        return eps_and_x0(out, x_t, signal.sqrt(), (1 - signal).sqrt(), predicts=self.predicts)
 
     def to(self, device: str | torch.device) -> Prior:
         """Return the prior on a device; its network is moved there."""
-        return replace(self, denoiser=self.denoiser.to(device), alpha_bar=self.alpha_bar.to(device))
+        return replace(
+            self,
+            denoiser=self.denoiser.to(device),
+            alpha_bar=self.alpha_bar.to(device),
+            autoencoder=None if self.autoencoder is None else self.autoencoder.to(device),
+        )
 
     def to_bytes(self) -> bytes:
         """Return weights, architecture, schedule and pixel scale as safetensors bytes."""
         latents = self.denoiser.latents
         head = {
-            "unet": unet_settings(self.denoiser.unet),
+            **described(self.denoiser, self.autoencoder),
             "patch_px": self.denoiser.patch_px,
             "precision": self.denoiser.precision,
             "sizes": None if latents is None else list(latents.sizes),
@@ -253,7 +251,8 @@ class Prior:
             "shape": list(self.shape),
             "predicts": self.predicts,
         }
-        return pack(KIND, self.denoiser.state_dict() | {"alpha_bar": self.alpha_bar}, head)
+        state = tensors_of(self.denoiser, self.autoencoder) | {"alpha_bar": self.alpha_bar}
+        return pack(KIND, state, head)
 
 
 def unet_settings(unet: UNet2DModel) -> Json:
@@ -265,22 +264,21 @@ def load_prior(weights: bytes) -> Prior:
     """Rebuild a prior from the bytes that `Prior.to_bytes` returned."""
     head, state = unpack(KIND, weights)
     alpha_bar = state.pop("alpha_bar")
-    denoiser = Denoiser(
-        UNet2DModel(**head["unet"]),
-        patch_px=head["patch_px"],
-        precision=head["precision"],
-        sizes=head["sizes"],
-    )
-    return assemble(denoiser, state, head, alpha_bar=alpha_bar)
-
-
-def assemble(
-    denoiser: Denoiser, state: Mapping[str, torch.Tensor], head: Mapping[str, Any], *, alpha_bar: torch.Tensor
-) -> Prior:
-    """Return the prior of a denoiser with its trained weights, ready for use."""
-    denoiser.load_state_dict(dict(state))
+    autoencoder = built_autoencoder(head, state)
+    denoiser: Denoiser | OtherDenoiser
+    if "network" in head:
+        denoiser = built_denoiser(head, state, alpha_bar=alpha_bar)
+    else:
+        denoiser = Denoiser(
+            UNet2DModel(**head["unet"]),
+            patch_px=head["patch_px"],
+            precision=head["precision"],
+            sizes=head["sizes"],
+        )
+    denoiser.load_state_dict(state)
     denoiser.eval().requires_grad_(False)
-    return Prior(denoiser, PixelScale(**head["scale"]), tuple(head["shape"]), alpha_bar, head["predicts"])
+    scale, shape = PixelScale(**head["scale"]), tuple(head["shape"])
+    return Prior(denoiser, scale, shape, alpha_bar, head["predicts"], autoencoder)
 
 
 def cosine_alpha_bar(n_timesteps: int) -> torch.Tensor:

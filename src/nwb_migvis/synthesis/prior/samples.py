@@ -7,7 +7,7 @@ import torch
 
 from nwb_migvis.networks.batches import in_batches
 from nwb_migvis.synthesis.prior.ddim import sample, time_grid
-from nwb_migvis.synthesis.prior.model import Prior, n_channels_of
+from nwb_migvis.synthesis.prior.model import Prior
 
 
 def sample_prior(prior: Prior, n: int, *, n_steps: int, seed: int, size: int) -> np.ndarray:
@@ -39,5 +39,4 @@ def sample_prior(prior: Prior, n: int, *, n_steps: int, seed: int, size: int) ->
 
 def draw_noise(prior: Prior, n: int, generator: torch.Generator) -> torch.Tensor:
     """Draw n starts of unguided samples, (n, channel, y, x), on the generator's device, for the prior's."""
-    shape = (n, n_channels_of(prior.shape), *prior.shape[:2])
-    return torch.randn(shape, generator=generator, device=generator.device).to(prior.device)
+    return torch.randn((n, *prior.x_shape), generator=generator, device=generator.device).to(prior.device)

@@ -29,6 +29,8 @@ from nwb_migvis.synthesis.prior.model import (
     new_denoiser,
 )
 from nwb_migvis.synthesis.prior.noising import draw_steps, noised, signal_and_noise
+from nwb_migvis.synthesis.prior.others import OtherDenoiser
+from nwb_migvis.synthesis.prior.predictions import target
 
 MIN_IMAGES = 20
 CHECKPOINT_EVERY = 500
@@ -36,7 +38,7 @@ MAX_BYTES_ON_DEVICE = 2**31
 """Training images that take more than this stay in the computer's memory."""
 
 
-_LATER = ("images", "images_share")
+_LATER = ("images", "images_share", "train")
 """Settings that came later: where they are unset, the digest of a training is what it was before them."""
 
 
@@ -59,7 +61,7 @@ class TrainingImages:
 class _Passes(nn.Module):
     """A denoiser whose passes can be recorded without changing the denoiser itself."""
 
-    def __init__(self, denoiser: Denoiser):
+    def __init__(self, denoiser: Denoiser | OtherDenoiser):
         super().__init__()
         self.denoiser = denoiser
 
@@ -97,7 +99,7 @@ class PriorTraining(Descent):
         conditions: Conditions | None = None,
     ):
         config = replace(config, size_px=max(shape[:2]))
-        self.shape, self.config = shape, config
+        self.shape, self.config, self._start = shape, config, start
         self.scale = scale if start is None else start.scale
         self.predicts = "v_prediction" if start is None else start.predicts
         alpha_bar = cosine_alpha_bar(config.n_timesteps) if start is None else start.alpha_bar
@@ -106,13 +108,18 @@ class PriorTraining(Descent):
         sizes = None if conditions is None else conditions.groups.sizes
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            denoiser = (
+            denoiser: Denoiser | OtherDenoiser = (
                 new_denoiser(n_channels_of(shape), config, sizes=sizes)
                 if start is None
                 else start.denoiser.with_conditioning(sizes)
             )
-        self.denoiser = denoiser.to(device).train().requires_grad_(True)
-        optimiser = torch.optim.AdamW(self.denoiser.parameters(), lr=config.learning_rate, weight_decay=0.01)
+        self.denoiser = denoiser.to(device)
+        self.denoiser.train(isinstance(denoiser, Denoiser))  # dropout of others draws from no generator
+        self.denoiser.requires_grad_(config.train == "all")
+        if self.denoiser.latents is not None:
+            self.denoiser.latents.requires_grad_(True)
+        learned = [parameter for parameter in self.denoiser.parameters() if parameter.requires_grad]
+        optimiser = torch.optim.AdamW(learned, lr=config.learning_rate, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: _warm_cosine(step, config.n_steps)
         )
@@ -125,6 +132,12 @@ class PriorTraining(Descent):
         if self.alpha_bar.is_cuda:
             self._passes = self._recorded()
 
+    @property
+    def _x_shape(self) -> tuple[int, ...]:
+        if self._start is not None:
+            return self._start.x_shape
+        return (n_channels_of(self.shape), *self.shape[:2])
+
     def _recorded(self) -> Callable[..., torch.Tensor]:
         """Return the denoiser with its passes, forward and backward, recorded as CUDA graphs.
 
@@ -134,7 +147,7 @@ class PriorTraining(Descent):
         size, latents = len(range(self.config.batch_size)[part]), self.denoiser.latents
         device = self.alpha_bar.device
         examples = [
-            torch.zeros(size, n_channels_of(self.shape), *self.shape[:2], device=device),
+            torch.zeros(size, *self._x_shape, device=device),
             torch.zeros(size, dtype=torch.long, device=device),
         ]
         if latents is not None:
@@ -184,7 +197,8 @@ class PriorTraining(Descent):
         denoiser = copy.deepcopy(self.denoiser)
         denoiser.load_state_dict(self.average)
         denoiser.eval().requires_grad_(False)
-        return Prior(denoiser, self.scale, self.shape, self.alpha_bar, self.predicts)
+        autoencoder = None if self._start is None else self._start.autoencoder
+        return Prior(denoiser, self.scale, self.shape, self.alpha_bar, self.predicts, autoencoder)
 
     def weights(self) -> State:
         """Return the averaged weights."""
@@ -233,6 +247,7 @@ class ImageTraining(PriorTraining):
         self._z = None
         if conditions is not None:
             self._z = conditions.standardised(device)
+        self._autoencoder = None if start is None else start.to(device).autoencoder
         self._images = self._kept(images.own)
         self._further, self._n_further = None, 0
         if images.further is not None:
@@ -242,15 +257,18 @@ class ImageTraining(PriorTraining):
             )
 
     def _kept(self, images: np.ndarray) -> torch.Tensor:
-        """Return images as they are kept during the training: on the device where they have room."""
+        """Return images, or their latents, as they are kept: on the device where they have room."""
         tensor = torch.as_tensor(images)
+        if self._autoencoder is not None:
+            tensor = self._autoencoder.encode(self.scale.to_x(tensor).to(self.alpha_bar.device))
         return tensor.to(self.alpha_bar.device) if tensor.nbytes <= MAX_BYTES_ON_DEVICE else tensor
 
     def _drawn(self, images: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw n images with replacement: which, and their x."""
         device = self.alpha_bar.device
         index = torch.randint(len(images), (n,), generator=self.generator, device=device)
-        return index, self.scale.to_x(images[index.to(images.device)]).to(device)
+        drawn = images[index.to(images.device)]
+        return index, (self.scale.to_x(drawn) if self._autoencoder is None else drawn).to(device)
 
     def step(self) -> None:
         """Draw a batch, and take one training step."""
@@ -306,9 +324,7 @@ def train_prior(
         If there are too few images, they are all of one value, or the checkpoint belongs to other data or
         settings.
     """
-    images = images if isinstance(images, TrainingImages) else TrainingImages(images)
-    if len(images.own) < MIN_IMAGES:
-        raise MigvisError(f"{len(images.own)} training images; a prior needs at least {MIN_IMAGES}")
+    images = checked_images(images)
     training = ImageTraining(
         images, config=config, seed=seed, device=device, start=start, conditions=conditions
     )
@@ -318,6 +334,14 @@ def train_prior(
         state = Checkpoint(checkpoint, digest, CHECKPOINT_EVERY, stays=True)
     train(training, config.n_steps, what="prior", checkpoint=state)
     return training.prior()
+
+
+def checked_images(images: np.ndarray | TrainingImages) -> TrainingImages:
+    """Return images to train on, or refuse too few."""
+    images = images if isinstance(images, TrainingImages) else TrainingImages(images)
+    if len(images.own) < MIN_IMAGES:
+        raise MigvisError(f"{len(images.own)} training images; a prior needs at least {MIN_IMAGES}")
+    return images
 
 
 def _scale_of(images: np.ndarray) -> PixelScale:
@@ -341,6 +365,7 @@ def training_digest(
     images = images if isinstance(images, TrainingImages) else TrainingImages(images)
     settings = {field.name: getattr(config, field.name) for field in fields(config)}
     further: list[Any] = [] if images.further is None else [config.images_share, images.further]
+    further += [] if config.train == "all" else [config.train]
     settings = {name: value for name, value in settings.items() if name not in _LATER}
     if ranks().n > 1:
         further.append(ranks().n)
@@ -382,8 +407,7 @@ def denoising_loss(
     stratum = torch.arange(n, device=x.device)
     t = draw_steps(stratum, n, n_timesteps=alpha_bar.numel(), generator=generator)
     x_t, eps = noised(x, t, alpha_bar, generator)
-    of_signal, of_noise = signal_and_noise(alpha_bar, t)
-    target = eps if predicts == "epsilon" else of_signal * eps - of_noise * x
+    wanted = target(x, eps, *signal_and_noise(alpha_bar, t), predicts=predicts)
     part = among.part(n)
     own = None if condition is None else condition[part]
-    return among.share_of_mean((denoiser(x_t[part], t[part], own) - target[part]).square().mean(), n)
+    return among.share_of_mean((denoiser(x_t[part], t[part], own) - wanted[part]).square().mean(), n)
