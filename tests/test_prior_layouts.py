@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import xarray as xr
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
@@ -25,6 +28,7 @@ from networks import conditions_of
 from nwb_migvis import MigvisError
 from nwb_migvis.config import CriticConfig, PriorConfig, SynthesisConfig
 from nwb_migvis.networks import checkpoints
+from nwb_migvis.store.weights import _check_prior, _Network
 from nwb_migvis.synthesis.critic.training import train_critic
 from nwb_migvis.synthesis.editing.batch import EditNetworks
 from nwb_migvis.synthesis.editing.plan import plan_edits
@@ -37,6 +41,7 @@ from nwb_migvis.synthesis.prior.folder import open_prior, save_prior
 from nwb_migvis.synthesis.prior.model import Prior, load_prior
 from nwb_migvis.synthesis.prior.predictions import PREDICTS, eps_and_x0, flow_alpha_bar, flow_sigma, target
 from nwb_migvis.synthesis.prior.training import train_prior
+from nwb_migvis.tensors import parse_json, read_header
 
 TEXT = 6
 
@@ -239,6 +244,27 @@ def test_it_comes_back_from_bytes_and_folders_to_the_bit(name, grown, tmp_path):
         ):
             assert torch.equal(one, other)
         assert np.array_equal(again.decode(x_t), prior.decode(x_t))
+
+
+@each
+def test_its_weights_pass_the_checks_of_a_written_file(name, grown):
+    def header(prior):
+        tensors, metadata, _ = read_header(prior.to_bytes())
+        return _Network(parse_json(metadata["nwb-migvis"]), tensors)
+
+    prior = grown(name)
+    edits = xr.Dataset(
+        {"image": (("edit", "y", "x", "channel")[: 1 + len(prior.shape)], np.zeros((1, *prior.shape)))}
+    )
+    groups = pd.DataFrame({"size": [2, 1]}, index=["free_0", "free_1"])
+    results = SimpleNamespace(synthesized=edits, groups=groups, provenance={})
+    _check_prior(header(prior), results)
+    network = header(prior)
+    for part, change in (("unet", {"sample_size": 2**40}), ("autoencoder", {"class": "os.system"})):
+        if part in network.settings and ("network" in network.settings or part == "autoencoder"):
+            wrong = {**network.settings, part: network.settings[part] | change}
+            with pytest.raises(ValueError, match=r"sample_size is|autoencoder is a"):
+                _check_prior(_Network(wrong, network.tensors), results)
 
 
 @pytest.mark.parametrize("name", ["classes, flat", "latents, flat", "text", "transformer, flow"])

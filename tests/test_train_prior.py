@@ -20,7 +20,7 @@ from nwb_migvis.networks.checkpoints import Checkpoint
 from nwb_migvis.runs import Training, train_prior_on, training_priors
 from nwb_migvis.synthesis.prior.folder import open_prior
 from nwb_migvis.synthesis.prior.hub import downloads, hub_folder
-from nwb_migvis.synthesis.prior.origin import MOST_LICENSE, origin_of
+from nwb_migvis.synthesis.prior.origin import MOST_LINE, origin_of
 
 RNG = np.random.default_rng(0)
 TINY = {"size_px": 8, "channels": (8,), "n_steps": 4, "batch_size": 4}
@@ -143,10 +143,10 @@ def test_a_cached_id_of_the_hub_works_without_network(revision, hub, tmp_path, n
     assert open_prior(name).to_bytes() == open_prior(str(tmp_path / "model")).to_bytes()
     check_prior(Config(prior=PriorConfig(start=name)))
     origin = origin_of(name)
-    assert (origin["id"], origin["revision"], origin["license"]) == ("lab/faces", COMMIT, "apache-2.0")
+    assert (origin["id"], origin["revision"], origin["license"]) == ("lab/faces", COMMIT, ["apache-2.0"])
     assert origin["sha256"] == origin_of(str(tmp_path / "model"))["sha256"]
-    (hub / "LICENSE").write_text("Do as you like." + " " * 30_000 + "!")
-    assert origin_of(name)["license"] == "Do as you like." and MOST_LICENSE < 30_000
+    (hub / "LICENSE").write_text("Do as you like,\n\n\twith\x07 care.\n" + "x" * 2000 + " \n" * 50_000 + "!")
+    assert origin_of(name)["license"] == ["Do as you like,", "with care.", "x" * MOST_LINE]
 
 
 def test_an_id_that_is_not_cached_ends_in_one_line(hub, no_network, tmp_path, capsys):

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import check_regular
-from nwb_migvis.pixels import resize_image
 from nwb_migvis.progress import progress
 from nwb_migvis.read.folder import SUFFIXES
 from nwb_migvis.read.pixels import Decoder, FilePixels, OpenFiles
@@ -79,6 +77,10 @@ def has_colour(files: list[Path]) -> bool:
 
 def _cut(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return the middle of a picture, with the proportions of a shape, at its size."""
+    from PIL import Image
+
+    from nwb_migvis.pixels import resize_image
+
     height, width = picture.shape[:2]
     scale = min(height / shape[0], width / shape[1])
     tall, wide = max(1, round(scale * shape[0])), max(1, round(scale * shape[1]))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from nwb_migvis.analysis.context import torch_settings
 from nwb_migvis.config import Config, PriorConfig
@@ -169,6 +168,8 @@ def _train(images: np.ndarray, out: Path, training: Training, start: Prior | Non
 
 def _draw(images: np.ndarray, path: Path) -> None:
     """Write images (n, y, x (, channel)) as one picture, with a gap of a pixel between them."""
+    from PIL import Image
+
     height, width = images.shape[1] + 1, images.shape[2] + 1
     sheet = np.full((_ACROSS * height - 1, _ACROSS * width - 1, *images.shape[3:]), 255, np.uint8)
     for i, image in enumerate(images):

@@ -261,6 +261,7 @@ _PROVENANCE: dict[str, tuple[type, ...]] = {
     "further_edits": (list,),
     "appearance": (dict,),
     "encoding": (dict,),
+    "prior": (dict,),
     "independence": (list,),
     "times": (dict,),
     "device": (str,),

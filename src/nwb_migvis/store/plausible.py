@@ -182,6 +182,7 @@ _KINDS: dict[str, Any] = {
     "session": dict,
     "appearance": dict,
     "encoding": dict,
+    "prior": dict,
     "reading": dict,
     "shared_with": list,
 }

@@ -10,8 +10,8 @@ from nwb_migvis.plain import Json
 from nwb_migvis.synthesis.prior.folder import SHIPPED
 from nwb_migvis.synthesis.prior.hub import hub_folder, is_hub_id
 
-MOST_LICENSE = 20_000
-"""Characters of a licence that are kept."""
+MOST_LICENSE, MOST_LINE = 40_000, 1000
+"""Characters of a licence that are kept, and of a line of it."""
 
 _PLACES = ("", "unet", "transformer", "vae", "scheduler", "text_encoder", "tokenizer")
 _LICENSES = ("LICENSE", "LICENCE", "LICENSE.txt", "LICENSE.md", "LICENCE.txt", "LICENCE.md")
@@ -29,7 +29,7 @@ def origin_of(name: str) -> Json:
     -------
     dict
         `shipped`, `folder` (its name), or `id` and `revision` (the commit). `sha256` of its settings and
-        weights; `license`, the text of it, else what its card names, "" where nothing says.
+        weights; `license`, the lines of its text, else what its card names, none where nothing says.
     """
     if name in SHIPPED:
         with as_file(files("nwb_migvis.synthesis.prior") / "shipped" / name) as folder:
@@ -56,23 +56,26 @@ def digest_of_folder(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def license_of(folder: Path) -> str:
-    """Return the text of a model's licence, else the name that its card gives, else nothing."""
+def license_of(folder: Path) -> list[str]:
+    """Return the lines of a model's licence, else the name that its card gives, else nothing."""
     for name in _LICENSES:
         if (folder / name).is_file():
-            return _text(folder / name)
-    lines = _text(folder / "README.md").splitlines() if (folder / "README.md").is_file() else []
+            return _lines(folder / name)
+    lines = _lines(folder / "README.md") if (folder / "README.md").is_file() else []
     if lines[:1] != ["---"]:
-        return ""
+        return []
     for line in lines[1:]:
         key, _, value = line.partition(":")
         if line == "---":
             break
         if key == "license":
-            return value.strip().strip("'\"")
-    return ""
+            return [value.strip().strip("'\"")]
+    return []
 
 
-def _text(path: Path) -> str:
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a text that hold something, as a file's record can have them."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        return file.read(MOST_LICENSE).strip()
+        lines = file.read(MOST_LICENSE).expandtabs().splitlines()
+    printable = ["".join(c for c in line if c.isprintable()).strip() for line in lines]
+    return [line[:MOST_LINE] for line in printable if line]
