@@ -17,7 +17,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.networks.image_networks import ImageNetwork, open_image_network
 from nwb_migvis.networks.pooling import N_PLACES, grid_average
 from nwb_migvis.plain import Json
-from nwb_migvis.synthesis.prior.model import Prior
+from nwb_migvis.synthesis.prior.model import Prior, n_channels_of
 from nwb_migvis.synthesis.prior.others import activations_of
 
 N_CODE = 128
