@@ -211,6 +211,13 @@ def obtain_prior(
         return train_prior(images, **how)
 
 
+def prior_and_record(pictures: Pictures, start: Prior | None, context: Context) -> tuple[Prior, PriorRecord]:
+    """Obtain the prior, with further images where the settings name some, and what to say of it."""
+    further = further_of(pictures, context)
+    prior = obtain_prior(pictures, start, context, further)
+    return prior, PriorRecord.of(context.config.prior, further)
+
+
 def obtain_critic(pictures: Pictures, prior: Prior, context: Context) -> Critic:
     """Train the critic on what the latents of each image are."""
     from nwb_migvis.synthesis.critic.training import train_critic

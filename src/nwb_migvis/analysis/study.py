@@ -227,14 +227,13 @@ class Study:
         MigvisError
             If there are no latents yet, or no pixels.
         """
-        from nwb_migvis.analysis.networks import PriorRecord, further_of, obtain_prior, start_of
+        from nwb_migvis.analysis.networks import prior_and_record, start_of
 
         with self._state.step() as context, context.clock.of("prior"):
             start = start_of(self.config)
             pictures = self._state.pictures(start)
-            further = further_of(pictures, context)
-            prior = obtain_prior(pictures, start, context, further)
-        self._state.take_prior(prior, pictures, PriorRecord.of(self.config.prior, further))
+            prior, record = prior_and_record(pictures, start, context)
+        self._state.take_prior(prior, pictures, record)
         return prior
 
     def use_prior(self, prior: Prior | bytes | str | Path) -> Prior:
@@ -393,8 +392,6 @@ class Study:
             If there is no analysis of that name, a step is missing, or no table can hold what it gives.
         """
         return self._state.analyse(name, self)
-
-    # Results
 
     @property
     def results(self) -> Results | list[Results]:
