@@ -78,7 +78,7 @@ def test_batches_hold_the_share_and_further_images_have_no_latents(share, monkey
         torch.nn.init.ones_(group[2].bias)
     places, told = [], []
 
-    def seen(_passes, x, _alpha_bar, _generator, *, condition, predicts):
+    def seen(_passes, x, _alpha_bar, _generator, *, condition, **_more):
         is_further = torch.as_tensor(training.scale.to_images(x, grayscale=True).min(axis=(1, 2)) >= 149)
         places.append(is_further.numpy())
         assert not condition[is_further].any()
