@@ -47,7 +47,22 @@ def named_groups(name):
     return xr.Dataset(data, coords)
 
 
-ANALYSES = {"mine": measured_analysis("a"), "names": named_groups("large")}
+def placed_groups(name):
+    """The analysis `places` of one group of that name, two images."""
+    maps = np.zeros((1, 2, 7, 7))
+    maps[:, 0, 3, 3] = 1
+    data = {"map": (("group", "image", "row", "column"), maps)}
+    data["picture"] = (("picture", "y", "x"), np.full((2, 8, 10), 99))
+    return xr.Dataset(data, {"group": [name], "image": ["i", "j"]})
+
+
+ANALYSES = {"mine": measured_analysis("a"), "names": named_groups("large"), "places": placed_groups("a")}
+
+
+def test_maps_are_drawn_over_their_images():
+    ax = plot.places(replace(RESULTS, analyses=ANALYSES))
+    assert len(ax.images) == 5 and ax.images[2].get_extent() == [0, 0.95, 1.95, 1]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["images", "a"]
 
 
 def test_names_are_drawn_at_their_ends_and_groups_without_one_say_so():
@@ -175,7 +190,11 @@ def test_names_of_files_are_not_mathematics(tmp_path):
         results,
         labels=labels,
         provenance=provenance,
-        analyses={evil: measured_analysis(evil), "names": named_groups(evil)},
+        analyses={
+            evil: measured_analysis(evil),
+            "names": named_groups(evil),
+            "places": placed_groups(evil),
+        },
     )
     for name in (name for name in plot.FIGURES if name != "predicted"):
         ax = getattr(results.plot, name)(**({"label": evil} if name == "latents" else {}))

@@ -14,6 +14,7 @@ from nwb_migvis.simulate import (
     render_stimuli,
     simulate_session,
 )
+from nwb_migvis.simulate.render import render_masks
 from nwb_migvis.simulate.spikes import draw_schedule
 
 UNITS = {"pose": 3, "category": 0, "content": 2, "mixed": 2}
@@ -99,6 +100,12 @@ def test_ground_truth_is_no_label(nwbfile, path):
     assert truth["rate_hz"].dims == ("stimulus", "unit")
     assert truth["planted_group"].values.tolist() == ["pose"] * 3 + ["content"] * 2 + ["mixed"] * 2
     assert truth["stimulus"].values.tolist() == [f"im{i:04d}.png" for i in range(24)]
+    size_px = truth.sizes["y"]
+    np.testing.assert_array_equal(truth["object_mask"], render_masks(factors, size_px=size_px))
+    plain = render_stimuli(factors, size_px=size_px, background="plain")
+    ground = np.bincount(plain.ravel()).argmax()
+    assert (plain[truth["object_mask"].values] != ground).mean() > 0.97
+    assert (plain[~truth["object_mask"].values] == ground).mean() > 0.9
 
 
 def test_spikes_in_the_windows_are_the_drawn_counts(nwbfile):
@@ -141,7 +148,8 @@ def test_an_existing_file_is_kept_unless_overwritten(tmp_path):
         simulate_session(path, **SETTINGS)
     assert path.read_bytes() == b"precious"
     assert simulate_session(path, overwrite=True, **SETTINGS) == path
-    assert read_ground_truth(path).sizes == {"stimulus": 24, "unit": 7}
+    truth = read_ground_truth(path)
+    assert truth["rate_hz"].shape == (24, 7)
     assert list(tmp_path.iterdir()) == [path]
 
 

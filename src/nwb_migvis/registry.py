@@ -198,6 +198,7 @@ ANALYSES: Registry[Any] = Registry(
         "dimension": "nwb_migvis.companions.dimension:Dimension",
         "states": "nwb_migvis.companions.states:States",
         "names": "nwb_migvis.companions.names:Names",
+        "places": "nwb_migvis.companions.places:Places",
         "concepts": "nwb_migvis.companions.concepts:Concepts",
         "windows": "nwb_migvis.companions.where_and_when:Windows",
         "areas": "nwb_migvis.companions.where_and_when:Areas",

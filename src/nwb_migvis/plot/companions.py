@@ -1,4 +1,4 @@
-"""Figures of single further analyses: names of groups."""
+"""Figures of single further analyses: names of groups, and where in images their information is."""
 
 from __future__ import annotations
 
@@ -76,4 +76,44 @@ def names(results: Results, *, ax: Axes | None = None) -> Axes:
     ax.set_xlim(-1.1 * far, 1.1 * far)
     set_label(ax, "x", "lean of the low and of the high end (SD)")
     set_title(ax, "Names")
+    return ax
+
+
+def places(results: Results, *, ax: Axes | None = None) -> Axes:
+    """Draw the first images of the analysis `places`, each group's map over them.
+
+    Parameters
+    ----------
+    results : Results
+        With the analysis `places`; of several sessions the first one is drawn.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        A row per group, a column per image; the first row has the images alone. Colour goes from none to
+        the map's largest value in the image.
+
+    Raises
+    ------
+    MigvisError
+        If the analysis was not made.
+    """
+    found = made(results, "places", ("map", "picture"))
+    pictures, maps = found["picture"].values.astype(float), found["map"].values
+    ax = own_axes(ax, height_in=min(9.0, 0.6 * (len(maps) + 1) + 0.6))
+    for i, picture in enumerate(pictures):
+        for row in range(len(maps) + 1):
+            place = (i, i + 0.95, row + 0.95, row)
+            ax.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=place)
+            if row and (own := maps[row - 1, i]).max() > 0:
+                clear = np.clip(own / own.max(), 0, 1)
+                ax.imshow(own, cmap="inferno", alpha=0.75 * clear, extent=place)
+    ax.set_xlim(0, len(pictures))
+    ax.set_ylim(len(maps) + 1, 0)
+    ax.set_aspect("equal")
+    ax.set_xticks([])
+    words = ["images", *(short_name(name) for name in found["group"].values)]
+    ax.set_yticks(np.arange(len(words)) + 0.5, labels=words, parse_math=False)
+    set_title(ax, "Places in images")
     return ax

@@ -28,6 +28,7 @@ def add_ground_truth(
     rate_hz: NDArray[np.float64],
     *,
     earlier_unit: NDArray[np.int64] | None = None,
+    object_mask: NDArray[np.bool_] | None = None,
 ) -> None:
     """Put shape parameters, planted groups and expected rates into the file's `scratch`.
 
@@ -39,6 +40,8 @@ def add_ground_truth(
     rate_hz : float (stimulus, unit)
     earlier_unit : int64 (unit,), optional
         Of a further session: what each unit was in the first one.
+    object_mask : bool (stimulus, y, x), optional
+        Where objects are, of square images; eight pixels make a byte in the file.
     """
     from hdmf.common import DynamicTable, VectorData
     from pynwb import H5DataIO
@@ -59,6 +62,15 @@ def add_ground_truth(
             name="rate_hz", description="Expected rate of each unit in Hz, in the order of units.", data=rates
         )
     )
+    if object_mask is not None:
+        bits = np.packbits(object_mask.reshape(len(object_mask), -1), axis=1)
+        columns.append(
+            VectorData(
+                name="object_mask",
+                description="Pixels of the object, row by row, eight to a byte, the first one highest.",
+                data=H5DataIO(bits, compression="gzip"),
+            )
+        )
     nwbfile.add_scratch(
         DynamicTable(
             name=_STIMULI, description="Simulated truth about each image; no label of it.", columns=columns
@@ -116,7 +128,8 @@ def read_ground_truth(path: str | Path) -> xr.Dataset:
     -------
     xarray.Dataset
         Dims (stimulus, unit): `rate_hz`, expected rate in Hz. Dim stimulus: `shape_1`, `shape_2` (-1 to 1),
-        where the images were drawn by the simulator. Dim unit: `planted_group`, and `earlier_unit` (id in the
+        where the images were drawn by the simulator. Dims (stimulus, y, x): `object_mask`, pixels of the
+        object, in files written since 0.2. Dim unit: `planted_group`, and `earlier_unit` (id in the
         first session) in a further session. Coordinates `stimulus` (names of the images) and `unit` (ids in
         the units table).
 
@@ -135,12 +148,20 @@ def read_ground_truth(path: str | Path) -> xr.Dataset:
         stimuli, units = scratch[_STIMULI], scratch[_UNITS]
         data: dict[str, Any] = {name: ("stimulus", stimuli[name][:]) for name in SHAPE if name in stimuli}
         data["rate_hz"] = (("stimulus", "unit"), stimuli["rate_hz"][:])
+        if "object_mask" in stimuli:
+            data["object_mask"] = (("stimulus", "y", "x"), _masks(stimuli["object_mask"][:]))
         data["planted_group"] = ("unit", units["planted_group"].asstr()[:])
         if "earlier_unit" in units:
             data["earlier_unit"] = ("unit", units["earlier_unit"][:])
         return xr.Dataset(
             data, coords={"stimulus": stimuli["stimulus"].asstr()[:], "unit": file["units/id"][:]}
         )
+
+
+def _masks(bits: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return masks of square images whose pixels were put into bytes; only the last byte is filled up."""
+    side = int(np.sqrt(8 * bits.shape[1]))
+    return np.unpackbits(bits, axis=1, count=side**2).reshape(-1, side, side).astype(np.bool_)
 
 
 def _opened(path: Path) -> h5py.File:

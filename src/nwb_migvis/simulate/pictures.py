@@ -93,19 +93,24 @@ def compose(
         As `render_stimuli` takes them.
     """
     rows = np.arange(len(factors))
+    gray, cover = picture_layers(factors, pictures, size_px=size_px)
+    gray = (gray / np.maximum(cover, 1e-6)).astype(np.float32)
+    behind = backdrop.behind(rows, size_px, seed=seed)
+    levels = cover * backdrop.lit(gray, rows) + (1 - cover) * behind
+    return np.clip(np.rint(levels * 255), 0, 255).astype(np.uint8)
+
+
+def picture_layers(factors: pd.DataFrame, pictures: PictureSet, *, size_px: int) -> tuple[Floats, Floats]:
+    """Return the pictures' gray levels times their cover, and their cover, (n, y, x) each from 0 to 1."""
     n_fine = size_px * _SUPERSAMPLING
     columns = ("picture", "rotation_z", "position_x", "position_y", "size")
     layers = [
         _placed(pictures.files[int(picture)], n_fine, tuple(map(float, how)))
         for picture, *how in zip(*(factors[name] for name in columns), strict=True)
     ]
-    gray, cover = (np.stack(each) for each in zip(*layers, strict=True))
-    fine = (len(rows), size_px, _SUPERSAMPLING, size_px, _SUPERSAMPLING)
-    cover = cover.reshape(fine).mean((2, 4))
-    gray = gray.reshape(fine).mean((2, 4)) / np.maximum(cover, 1e-6)
-    behind = backdrop.behind(rows, size_px, seed=seed)
-    levels = cover * backdrop.lit(gray, rows) + (1 - cover) * behind
-    return np.clip(np.rint(levels * 255), 0, 255).astype(np.uint8)
+    fine = (len(factors), size_px, _SUPERSAMPLING, size_px, _SUPERSAMPLING)
+    gray, cover = (np.stack(each).reshape(fine).mean((2, 4)) for each in zip(*layers, strict=True))
+    return gray.astype(np.float32), cover.astype(np.float32)
 
 
 def _placed(file: Path, n_px: int, how: tuple[float, ...]) -> tuple[Floats, Floats]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -133,6 +133,42 @@ def render_stimuli(
     if unknown:
         raise MigvisError(f"category {unknown[0]!r} is unknown; expected one of {', '.join(kinds)}")
     images = np.empty((len(factors), size_px, size_px), np.uint8)
+
+    def render(rows: NDArray[np.int64], draw: Callable[[Floats], _Canvas]) -> None:
+        images[rows] = _developed(draw(backdrop.behind(rows, size_px, seed=seed)), backdrop, rows)
+
+    _each_chunk(factors, kinds, render, size_px=size_px, n_threads=n_threads)
+    return images
+
+
+def render_masks(
+    factors: pd.DataFrame,
+    *,
+    size_px: int,
+    n_threads: int = 2,
+    kinds: Mapping[str, Category] = CATEGORIES,
+) -> NDArray[np.bool_]:
+    """Say where objects are, bool (n, y, x): at least half of a pixel. Arguments: see `render_stimuli`."""
+    masks = np.empty((len(factors), size_px, size_px), np.bool_)
+
+    def render(rows: NDArray[np.int64], draw: Callable[[Floats], _Canvas]) -> None:
+        fine = draw(np.zeros((len(rows), size_px, size_px), np.float32)).depth > -_FAR
+        masks[rows] = _pixels(fine.astype(np.float32)) >= 0.5
+
+    _each_chunk(factors, kinds, render, size_px=size_px, n_threads=n_threads)
+    return masks
+
+
+def _each_chunk(
+    factors: pd.DataFrame,
+    kinds: Mapping[str, Category],
+    use: Callable[[NDArray[np.int64], Callable[[Floats], _Canvas]], None],
+    *,
+    size_px: int,
+    n_threads: int,
+) -> None:
+    """Call `use` with rows of one category and what draws them before what is behind."""
+    category = factors["category"].to_numpy()
     per_chunk = max(1, _CHUNK_RAYS // (size_px * _SUPERSAMPLING) ** 2)
     jobs = []
     for name in kinds:
@@ -143,13 +179,10 @@ def render_stimuli(
     def render(job: tuple[str, NDArray[np.int64]]) -> None:
         name, rows = job
         parts = {key: column[rows] for key, column in values.items()}
-        behind = backdrop.behind(rows, size_px, seed=seed)
-        canvas = _render_category(kinds[name], parts, behind, size_px)
-        images[rows] = _developed(canvas, backdrop, rows)
+        use(rows, lambda behind: _render_category(kinds[name], parts, behind, size_px))
 
     with ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(render, jobs))
-    return images
 
 
 def _render_category(
@@ -173,12 +206,17 @@ def _render_category(
 
 def _developed(canvas: _Canvas, backdrop: Backdrop, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the images of a canvas, objects in the light of their images."""
-    shade, n = canvas.shade, len(rows)
+    shade = canvas.shade
     if backdrop.light is not None:
         shade = np.where(canvas.depth > -_FAR, backdrop.lit(shade, rows), shade)
-    size_px = shade.shape[1] // _SUPERSAMPLING
-    mean = shade.reshape(n, size_px, _SUPERSAMPLING, size_px, _SUPERSAMPLING).mean((2, 4))
-    return np.clip(np.rint(mean * 255), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(_pixels(shade) * 255), 0, 255).astype(np.uint8)
+
+
+def _pixels(rays: Floats) -> Floats:
+    """Average rays (n, y, x) over pixels."""
+    size_px = rays.shape[1] // _SUPERSAMPLING
+    mean: Floats = rays.reshape(len(rays), size_px, _SUPERSAMPLING, size_px, _SUPERSAMPLING).mean((2, 4))
+    return mean
 
 
 @dataclass(frozen=True)

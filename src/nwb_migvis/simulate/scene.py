@@ -14,8 +14,8 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.plain import Json, plain
 from nwb_migvis.simulate.backgrounds import Backdrop, Light, Photographs
 from nwb_migvis.simulate.forms import SOLIDS
-from nwb_migvis.simulate.pictures import PictureSet, compose
-from nwb_migvis.simulate.render import FACTORS, POSE, draw_factors, render_stimuli
+from nwb_migvis.simulate.pictures import PictureSet, compose, picture_layers
+from nwb_migvis.simulate.render import FACTORS, POSE, draw_factors, render_masks, render_stimuli
 
 Range = tuple[float, float]
 
@@ -121,6 +121,12 @@ class Scene:
             return compose(factors, self._pictures, backdrop, size_px=size_px, seed=seed)
         kinds = SOLIDS[self.solids]
         return render_stimuli(factors, size_px=size_px, seed=seed, backdrop=backdrop, kinds=kinds)
+
+    def masks(self, factors: pd.DataFrame, *, size_px: int) -> NDArray[np.bool_]:
+        """Say where the objects are that `render` draws, bool (n, y, x): at least half of the pixel."""
+        if self._pictures is not None:
+            return picture_layers(factors, self._pictures, size_px=size_px)[1] >= 0.5
+        return render_masks(factors, size_px=size_px, kinds=SOLIDS[self.solids])
 
     @property
     def _has_default_light(self) -> bool:

@@ -52,8 +52,8 @@ def simulate_session(
 
     Images of 8 categories of solids are shown for 100 ms each, in a new order in every repeat, to units of
     four planted groups. Labels (columns of `trials`) are rotation, position, size and category; shape
-    parameters, planted groups and expected rates are stored apart (`read_ground_truth`). The same settings
-    give the same arrays.
+    parameters, masks of objects, planted groups and expected rates are stored apart (`read_ground_truth`).
+    The same settings give the same arrays.
 
     Parameters
     ----------
@@ -131,7 +131,8 @@ def simulate_session(
         nwbfile, stimuli, order, onset_sample, labels=scene.labels, **({"about": about} if about else {})
     )
     add_units(nwbfile, list(spike_trains(counts, onset_sample, window_s, seed=seed)))
-    add_ground_truth(nwbfile, stimuli, tuned.planted_group, rate_hz)
+    mask = scene.masks(factors, size_px=size_px)
+    add_ground_truth(nwbfile, stimuli, tuned.planted_group, rate_hz, object_mask=mask)
     write_whole(nwbfile, path)
     return path
 
