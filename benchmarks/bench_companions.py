@@ -1,0 +1,231 @@
+"""Further analyses on planted truth: are they right, are their p-values uniform, and what do they cost?
+
+    python benchmarks/bench_companions.py names dimension states concepts null
+    python benchmarks/bench_companions.py session --seeds 0 1 2
+
+`session` fits the latents of whole simulated sessions (5,760 images, 20 repeats), and takes long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from sklearn.metrics import adjusted_mutual_info_score
+
+from nwb_migvis import Config, Study, read_session, simulate_session
+from nwb_migvis.companions.dimension import signal_participation_ratio
+from nwb_migvis.companions.places import SIDE_PX, edge_map, peak_is_inside
+from nwb_migvis.companions.states import standing_apart
+from nwb_migvis.config import GroupConfig
+from nwb_migvis.read.recorded import small_images
+from nwb_migvis.simulate import read_ground_truth
+from nwb_migvis.testing import mock_session, tiny_config
+
+EDGES = {"companions": {"network": "edges"}, "split": {"by": "stimulus"}}
+NUMBERS = ("size", "position_x", "position_y", "rotation_x", "rotation_z")
+PLANTED = (*NUMBERS, "hue", "category", "material")
+BLIND = ("blind_1", "blind_2")
+
+
+def named_session(seed: int, *, n: int = 600, noise: float = 1.0) -> tuple[xr.Dataset, np.ndarray]:
+    """Ten groups of three latents; size and position_x correlate with .6, hue wraps."""
+    rng = np.random.default_rng([seed, 99])
+    session = mock_session(seed=seed, n_stimuli=n, n_repeats=1, size_px=None)
+    position = session["position_x"].values
+    size = 0.6 * (position - position.mean()) / position.std() + 0.8 * rng.normal(size=n)
+    hue, material = rng.uniform(0, 360, n), rng.choice(["wood", "metal", "cloth"], n)
+    more = {"size": size, "hue": hue, "material": material}
+    session = session.assign_coords({name: ("stimulus", own) for name, own in more.items()})
+    latents = []
+    for name in PLANTED:
+        values = session[name].values
+        if name == "hue":
+            signal = 1.4 * np.stack([np.cos(np.deg2rad(values)), np.sin(np.deg2rad(values))], 1)
+        elif values.dtype.kind == "U":
+            place = np.unique(values, return_inverse=True)[1]
+            signal = rng.normal(size=(place.max() + 1, 3))[place]
+        else:
+            x = (values - values.mean()) / values.std()
+            signal = 1.5 * np.stack([np.tanh(1.5 * x), 0.5 * np.exp(-0.5 * (x - 0.5) ** 2)], 1)
+        signal = np.pad(signal, ((0, 0), (0, 3 - signal.shape[1])))
+        latents.append(signal @ np.linalg.qr(rng.normal(size=(3, 3)))[0])
+    for _ in BLIND:
+        unlabelled = rng.normal(size=n)
+        latents.append(np.stack([unlabelled**2, unlabelled, rng.normal(size=n)], 1))
+    z = np.concatenate(latents, axis=1)
+    return session, z + noise * rng.normal(size=z.shape)
+
+
+def names(seeds: list[int]) -> None:
+    """Planted groups are called after their label, blind ones have no name."""
+    groups = tuple(GroupConfig(name=name, size=3) for name in (*PLANTED, *BLIND))
+    for noise in (0.5, 1.0, 2.0):
+        right, silent = [], []
+        ends: dict[str, list[bool]] = {"named": [], "named rightly": []}
+        for seed in seeds:
+            session, z = named_session(seed, noise=noise)
+            evidence = {"n_permutations": 499, "n_bootstrap": 199}
+            settings: dict[str, Any] = {"evidence": evidence, "latents": {"circular": {"hue": 360}}}
+            study = Study(session, tiny_config(seed=seed, **settings, **EDGES))
+            study.use_latents(z, groups=groups)
+            found = study.compute("names")
+            called = dict(zip(found["group"].values, found["name"].values, strict=True))
+            right += [called[name] == name for name in PLANTED]
+            silent += [called[name] == "" for name in BLIND]
+            for name in (*PLANTED, *BLIND):
+                said = [str(text) for text in found["end_name"].sel(group=name).values.ravel() if text]
+                ends["named"] += [bool(said)]
+                ends["named rightly"] += [text.startswith(f"{name} ") and "," not in text for text in said]
+        rightly = np.mean(ends["named rightly"]) if ends["named rightly"] else np.nan
+        print(
+            f"names, noise {noise}: right {np.mean(right):.2f} of {len(right)}; blind without a name "
+            f"{np.mean(silent):.2f} of {len(silent)}; ends named rightly {rightly:.2f} of "
+            f"{len(ends['named rightly'])}",
+            flush=True,
+        )
+
+
+def dimension(seeds: list[int]) -> None:
+    """The dimension of planted linear manifolds, from two halves of four noisy repeats."""
+    for d in (2, 5, 10):
+        found = []
+        for seed in seeds:
+            rng = np.random.default_rng([seed, d])
+            axes = np.linalg.qr(rng.normal(size=(160, d)))[0].T * np.sqrt(160)
+            signal = rng.normal(size=(1152, d)) @ axes
+            halves = [signal + 2 * rng.normal(size=signal.shape) / np.sqrt(2) for _ in range(2)]
+            found.append(signal_participation_ratio(*halves))
+        print(f"dimension {d}: {', '.join(f'{ratio:.2f}' for ratio in found)}", flush=True)
+
+
+def states(seeds: list[int]) -> None:
+    """Planted states are found, and none in continuous populations."""
+    for seed in seeds:
+        rng = np.random.default_rng([seed, 7])
+        centre, of = np.concatenate([np.zeros((1, 6)), 3 * np.eye(6)[:4]]), rng.integers(0, 5, 3000)
+        x = centre[of] + 0.4 * rng.normal(size=(3000, 6))
+        smooth = np.tanh(rng.normal(size=(3000, 6)) @ rng.normal(size=(6, 6)) / 2)
+        smooth += 0.4 * rng.normal(size=smooth.shape)
+        level = np.arange(1000)
+        found, none = (standing_apart(y[:2000], y[2000:], levels=level, rng=rng) for y in (x, smooth))
+        score = adjusted_mutual_info_score(of[2000:], found.state)
+        print(f"states, seed {seed}: {found.n_states} of 5, AMI {score:.3f}; in a continuum {none.n_states}")
+
+
+def concepts(seeds: list[int]) -> None:
+    """Groups of two animals match where they were planted in both."""
+    groups = tuple(GroupConfig(name=name, size=3) for name in "abcd")
+    for seed in seeds:
+        rng = np.random.default_rng([seed, 8])
+        first = mock_session(seed=seed, n_stimuli=600, n_repeats=1, size_px=None)
+        pair = [first.assign_attrs(source=f"{name}.nwb") for name in "xy"]
+        common = rng.normal(size=(600, 12))
+        turn = np.kron(np.eye(4), np.linalg.qr(rng.normal(size=(3, 3)))[0])
+        other = common @ turn
+        other[:, 6:] = rng.normal(size=(600, 6))
+        z = [y + 0.7 * rng.normal(size=y.shape) for y in (common, other)]
+        study = Study(pair, tiny_config(seed=seed, evidence={"n_permutations": 499}, **EDGES))
+        study.use_latents(z, groups=groups)
+        concept = study.compute("concepts")["concept"].values
+        matched = (concept[:4] == concept[4:]) & (concept[:4] >= 0)
+        print(f"concepts, seed {seed}: a, b planted in both, c, d not: {matched.tolist()}", flush=True)
+
+
+NULLS = {
+    "retrieval": ("percentile_p",),
+    "dimension": ("repeatable_p",),
+    "names": ("told_p", "lean_p"),
+    "places": ("seen_p", "carried_p"),
+    "concepts": ("coherence_p",),
+    "areas": ("variance_p", "told_p"),
+}
+
+
+def null(n_fits: int) -> None:
+    """Small fits to sessions whose presentations are assigned to images at random."""
+    cells: dict[str, list[np.ndarray]] = {f"{a} {v}": [] for a, own in NULLS.items() for v in own}
+    n_states = []
+    for seed in range(n_fits):
+        session = mock_session(seed=seed, n_stimuli=150, n_repeats=4)
+        index = np.random.default_rng([seed, 6]).permutation(session["stimulus_index"].values)
+        session = session.assign(stimulus_index=("presentation", index))
+        session = session.assign_coords(area=("unit", np.repeat(["V4", "IT"], 12)))
+        few = {"n_permutations": 199, "n_bootstrap": 19, "min_reliability": -1.0}
+        config = tiny_config(
+            seed=seed,
+            evidence=few,
+            latents={"n_steps": 30, "n_hidden": 16},
+            companions={"network": "edges", "areas": "area"},
+            split={"by": "stimulus", "test": 0.4},
+        )
+        study = Study(session, config)
+        study.fit_latents()
+        for analysis, variables in NULLS.items():
+            found = study.compute(analysis)
+            for variable in variables:
+                cells[f"{analysis} {variable}"].append(found[variable].values.ravel())
+        n_states.append(int(study.compute("states")["n_states"]))
+    for name, values in cells.items():
+        below = np.array([(own < 0.05)[np.isfinite(own)].mean() for own in values if np.isfinite(own).any()])
+        error = below.std(ddof=1) / np.sqrt(len(below)) if len(below) > 1 else np.nan
+        print(f"null, {name}: {below.mean():.3f} +- {error:.3f} below .05, {len(below)} fits", flush=True)
+    print(
+        f"null, states: more than one in {np.mean(np.array(n_states) > 1):.2f} of {n_fits} fits", flush=True
+    )
+
+
+def whole_session(seeds: list[int]) -> None:
+    """Retrieval, names and places of whole simulated sessions."""
+    for seed in seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            path = simulate_session(Path(folder) / "session.nwb", seed=seed)
+            study = Study(read_session(path), Config(seed=seed))
+            study.fit_latents()
+            mask = read_ground_truth(path)["object_mask"]
+            found = {}
+            for name in ("retrieval", "names", "places"):
+                start = time.process_time()
+                found[name] = study.compute(name)
+                print(f"{name}, seed {seed}: {time.process_time() - start:.0f} s of CPU", flush=True)
+            top1 = found["retrieval"]["top1"].sel(space="all latents").max()
+            print(f"retrieval, seed {seed}: top1 {float(top1):.3f}, chance {1 / 1152:.5f}")
+            for by in ("top1_by_repeats_of_latents", "top1_by_units"):
+                print(f"  {by}: {found['retrieval'][by].values.round(3).tolist()}")
+            print(f"names, seed {seed}: {found['names']['name'].to_series().to_dict()}")
+            shown = found["places"]["image"].values
+            masks = mask.sel(stimulus=shown).values
+            for group in found["places"]["group"].values:
+                inside = peak_is_inside(found["places"]["map"].sel(group=group).values, masks)
+                print(f"places, seed {seed}, {group}: peak on the object in {inside.mean():.2f}")
+            rows = study.sessions[0].indexes["stimulus"].get_indexer(shown)
+            images = small_images(study.sessions[0]["image"], SIDE_PX)[rows]
+            print(
+                f"places, seed {seed}, edges: {peak_is_inside(edge_map(images), masks).mean():.2f}",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    jobs = {"names": names, "dimension": dimension, "states": states, "concepts": concepts}
+    parser.add_argument("what", nargs="+", choices=[*jobs, "null", "session"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--n-fits", type=int, default=100)
+    given = parser.parse_args()
+    for what in given.what:
+        if what == "null":
+            null(given.n_fits)
+        elif what == "session":
+            whole_session(given.seeds)
+        else:
+            jobs[what](given.seeds)
+
+
+if __name__ == "__main__":
+    main()
