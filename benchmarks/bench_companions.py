@@ -110,7 +110,9 @@ def states(seeds: list[int]) -> None:
         rng = np.random.default_rng([seed, 7])
         centre, of = np.concatenate([np.zeros((1, 6)), 3 * np.eye(6)[:4]]), rng.integers(0, 5, 3000)
         x = centre[of] + 0.4 * rng.normal(size=(3000, 6))
-        smooth = np.tanh(rng.normal(size=(3000, 6)) @ rng.normal(size=(6, 6)) / 2)
+        # tanh(x) of a Gaussian x has one mode where the variance of x is below 1/2, and two beyond.
+        turn = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+        smooth = np.tanh(0.6 * rng.normal(size=(3000, 6))) @ turn
         smooth += 0.4 * rng.normal(size=smooth.shape)
         level = np.arange(1000)
         found, none = (standing_apart(y[:2000], y[2000:], levels=level, rng=rng) for y in (x, smooth))
