@@ -14,6 +14,7 @@ from nwb_migvis.companions.places import (
     peak_is_inside,
     windows,
 )
+from nwb_migvis.companions.statistics import measured
 from nwb_migvis.config import GroupConfig
 from nwb_migvis.testing import mock_session, tiny_config
 
@@ -76,3 +77,9 @@ def test_places_need_pixels():
     study = Study(mock_session(size_px=None), tiny_config())
     with pytest.raises(MigvisError, match="found no pixels of the images; expected some to compute 'places'"):
         study.compute("places")
+
+
+def test_an_interval_without_resamples_is_no_interval():
+    made = measured("x", ("g",), [0.5, 1.0], "x", resampled=np.array([[np.nan, 0.5], [np.nan, 1.5]]))
+    assert np.isnan(made["x_low"][1][0]) and 0.5 < made["x_low"][1][1] < made["x_high"][1][1] < 1.5
+    assert np.isfinite(measured("x", ("g",), [0.5], "x", resampled=np.zeros((0, 1)))["x_low"][1]).all()

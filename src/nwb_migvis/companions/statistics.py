@@ -37,8 +37,10 @@ def measured(
     value = np.asarray(estimate, dtype=np.float64)
     made: Variables = {name: (dims, value, description)}
     if resampled is not None:
-        low, high = np.nanpercentile(resampled, ENDS, axis=0) if len(resampled) else (value, value)
-        low, high = (np.where(np.isnan(value), np.nan, end) for end in (low, high))
+        absent = np.isnan(value) | (np.isnan(resampled).all(axis=0) if len(resampled) else False)
+        drawn = np.where(absent, 0.0, resampled)
+        low, high = np.nanpercentile(drawn, ENDS, axis=0) if len(resampled) else (value, value)
+        low, high = (np.where(absent, np.nan, end) for end in (low, high))
         made[f"{name}_low"] = (dims, low, f"Lower end of the 95 % interval of {name}.")
         made[f"{name}_high"] = (dims, high, f"Upper end of the 95 % interval of {name}.")
     if null is not None:
