@@ -100,6 +100,13 @@ class StudyState:
         """Put values that were actually used into the settings."""
         self.context = replace(self.context, config=replace(self.config, **parts))
 
+    def choose_critic(self) -> None:
+        """Put what "auto" stands for with these images into the critic's settings."""
+        from nwb_migvis.analysis.judges import chosen_critic
+
+        n_train = int(self.pictures().train.sum())
+        self.set_config(critic=chosen_critic(self.config, n_train))
+
     def take(self, step: str, value: Any) -> None:
         """Keep what a step made, and forget the steps after it."""
         for later in STEPS[STEPS.index(step) :]:

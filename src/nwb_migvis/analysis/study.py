@@ -282,12 +282,10 @@ class Study:
         MigvisError
             If there is no prior yet.
         """
-        from nwb_migvis.analysis.judges import chosen_critic
         from nwb_migvis.analysis.networks import obtain_critic
 
         prior = self._state.need("prior", to="train the critic")
-        n_train = int(self._state.pictures().train.sum())
-        self._state.set_config(critic=chosen_critic(self.config, n_train))
+        self._state.choose_critic()
         with self._state.step() as context:
             critic = obtain_critic(self._state.pictures(), prior, context)
         self._state.take("critic", critic)

@@ -190,7 +190,10 @@ def fit_estimate_reader(
     generator = torch.Generator(device=prior.device).manual_seed(seed)
     fits = []
     for level in progress(LEVELS, what="critic"):
-        rows = [_described(features, part, level, prior, generator) for part in (training, validation)]
+        rows = [
+            _described(features, part, level, prior=prior, generator=generator)
+            for part in (training, validation)
+        ]
         fits.append(_best_ridge(*rows))
     weights, intercepts, log_precisions = (torch.stack(parts) for parts in zip(*fits, strict=True))
     reader = EstimateReader(features, weights.shape[1], weights.shape[2])
@@ -199,7 +202,7 @@ def fit_estimate_reader(
 
 
 def _described(
-    features: EstimateFeatures, part: Examples, level: float, prior: Prior, generator: torch.Generator
+    features: EstimateFeatures, part: Examples, level: float, *, prior: Prior, generator: torch.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return features and latents of images at a noise level, a row for each image and draw of noise."""
     n_draws = N_DRAWS if level else 1
