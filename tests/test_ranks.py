@@ -73,11 +73,11 @@ def test_parts_of_a_batch_are_all_of_it_and_their_shares_its_mean(n_rows):
 
 
 @pytest.mark.slow
-def test_a_run_that_accelerate_launches_is_written_once(tmp_path):
+def test_a_run_in_two_processes_is_written_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     session = write_tiny_session(tmp_path / "session.nwb", n_repeats=2)
     (tmp_path / "tiny.toml").write_text(tiny_config(evidence={"readers": ["kernel"]}).to_toml())
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
     run = ["nwb_migvis", "run", session, "--config", tmp_path / "tiny.toml", "--no-report", "--quiet"]
     done = subprocess.run([*launch, *run], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
