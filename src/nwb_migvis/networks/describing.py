@@ -83,10 +83,23 @@ def as_input(
     Gray is repeated as red, green and blue, and the whole image is resized (bilinear).
     """
     x = torch.from_numpy(np.ascontiguousarray(images)).float() / 255
-    x = x[:, None].expand(-1, 3, -1, -1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
-    x = F.interpolate(x, size_px, mode="bilinear", align_corners=False)
+    x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
     offset, scale = (torch.tensor(values)[:, None, None] for values in (mean, std))
-    return ((x - offset) / scale).contiguous(memory_format=torch.channels_last)
+    return normalised(x, size_px, mean=offset, std=scale).contiguous(memory_format=torch.channels_last)
+
+
+def normalised(x: torch.Tensor, size_px: int, *, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """Return images x (n, 1 or 3, y, x), pixels from 0 to 1, as `as_input` does; with a gradient.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+    size_px : int
+    mean, std : torch.Tensor, shape (3, 1, 1)
+        Of red, green and blue.
+    """
+    x = F.interpolate(x.expand(-1, 3, -1, -1), size_px, mode="bilinear", align_corners=False)
+    return (x - mean) / std
 
 
 def network_digest(module: nn.Module) -> str:

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.networks.describing import normalised
 from nwb_migvis.networks.efficientnet_lite import EfficientNetLite, for_inference
 from nwb_migvis.networks.image_networks import ImageNetwork
 from nwb_migvis.plain import Json
@@ -78,10 +79,8 @@ class EstimateFeatures(nn.Module):
     def _of(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         scale = self._prior.scale
         pixels = (self._prior.to_pixels(self._estimate(x_t, t)) * scale.std + scale.mean) / 255
-        pixels = nn.functional.interpolate(
-            pixels.expand(-1, 3, -1, -1), self.size_px, mode="bilinear", align_corners=False
-        )
-        x = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        x = normalised(pixels, self.size_px, mean=self.mean, std=self.std)
+        x = x.contiguous(memory_format=torch.channels_last)
         body = self.body
         return (body.sixth_stage(x) if isinstance(body, EfficientNetLite) else body(x)).float()
 

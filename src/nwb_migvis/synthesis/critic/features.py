@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from nwb_migvis.config import CriticConfig
 from nwb_migvis.config.critic import AUTO, FEATURES
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.networks.describing import normalised
 from nwb_migvis.networks.image_networks import ImageNetwork, open_image_network
 from nwb_migvis.networks.pooling import N_PLACES, grid_average
 from nwb_migvis.plain import Json
@@ -208,9 +209,7 @@ class ImageBody(nn.Module):
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Return features (n, k) of images (n, channel, y, x), whatever their noise level."""
         pixels = (self.to_pixels(x_t) * self.scale.std + self.scale.mean) / 255
-        pixels = pixels.expand(-1, 3, -1, -1)
-        pixels = F.interpolate(pixels, self.size_px, mode="bilinear", align_corners=False)
-        return self.network((pixels - self.mean) / self.std)
+        return self.network(normalised(pixels, self.size_px, mean=self.mean, std=self.std))
 
 
 def open_features(record: Json, *, prior: Prior | None) -> Features:
