@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nwb_migvis.evidence.missing import mean_of_present
-from nwb_migvis.evidence.ridge import fit_ridge
+from nwb_migvis.evidence.ridge import RidgeBasis
 from nwb_migvis.evidence.significance import permutation_p
 from nwb_migvis.labels import Label
 from nwb_migvis.levels import Exchange
@@ -251,15 +251,16 @@ def label_from_time(
     goal, features, exchange = code.encode(label.values)[rows], time_features(order)[rows], exchange[rows]
     rng = np.random.default_rng(seed)
     fold = exchange.folds(5, rng)
-    score = _held_out(features, goal, fold)
+    folds = [(fold == k, RidgeBasis(features[fold != k])) for k in np.unique(fold)]
+    score = _held_out(features, goal, folds)
     if score <= MIN_READ:
         return score, float("nan")
-    null = [_held_out(features, goal[rows], fold) for rows in exchange.permutations(n_permutations, rng)]
+    null = [_held_out(features, goal[rows], folds) for rows in exchange.permutations(n_permutations, rng)]
     return score, float(permutation_p(score, np.array(null)))
 
 
-def _held_out(features: np.ndarray, goal: np.ndarray, fold: np.ndarray) -> float:
+def _held_out(features: np.ndarray, goal: np.ndarray, folds: list[tuple[np.ndarray, RidgeBasis]]) -> float:
     read = np.empty_like(goal, dtype=np.float64)
-    for k in np.unique(fold):
-        read[fold == k] = fit_ridge(features[fold != k], goal[fold != k]).predict(features[fold == k])
+    for held, basis in folds:
+        read[held] = basis.fit(goal[~held]).predict(features[held])
     return float(1 - ((goal - read) ** 2).sum() / ((goal - goal.mean(axis=0)) ** 2).sum())

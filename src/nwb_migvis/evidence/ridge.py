@@ -153,10 +153,7 @@ def _gcv_errors(s: np.ndarray, projected: np.ndarray, y: np.ndarray) -> np.ndarr
     varies = variance > 0
     share = (projected[:, varies] ** 2 / variance[varies]).sum(axis=1)
     outside = varies.sum() - share.sum()
-    errors = []
-    for penalty in PENALTIES:
-        shrinkage = s**2 / (s**2 + penalty * n)
-        residual = outside + ((1 - shrinkage) ** 2 * share).sum()
-        freedom = max(n - 1 - shrinkage.sum(), 1e-9)
-        errors.append(residual / freedom**2)
-    return np.array(errors)
+    shrinkage = s**2 / (s**2 + PENALTIES[:, None] * n)
+    residual = outside + ((1 - shrinkage) ** 2 * share).sum(axis=1)
+    freedom = np.maximum(n - 1 - shrinkage.sum(axis=1), 1e-9)
+    return residual / freedom**2
