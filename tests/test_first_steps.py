@@ -1,6 +1,7 @@
 """What a new user meets: help without arguments, settings as a file, near names, short lists, a log."""
 
 import json
+import os
 import re
 import tomllib
 import warnings
@@ -178,3 +179,17 @@ def test_a_quoted_date_says_what_to_remove(tmp_path):
     path.write_text('[session]\nsession_start_time = "2026-01-31T09:30:00+01:00"\n')
     with pytest.raises(MigvisError, match="remove the quotes"):
         SessionMetadata.from_toml(path)
+
+
+def test_commands_let_others_have_their_cores(call, monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    call()
+    assert os.environ["GOMP_SPINCOUNT"] == "10000"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    call()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    call()
+    assert "GOMP_SPINCOUNT" not in os.environ

@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _share_cores()
     try:
         cli.main(args=arguments, prog_name="nwb-migvis", standalone_mode=False)
     except click.exceptions.Abort:
@@ -55,6 +56,17 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         _fail(str(error))
     sys.exit(0)
+
+
+def _share_cores() -> None:
+    """Have threads that wait for each other give their core away soon, where others may need it.
+
+    By default GNU's OpenMP, which torch computes with, waits busily for some milliseconds. Beside a busy
+    process a step of a network then takes up to thirty times as long (`benchmarks/bench_busy_cores.py`). It
+    is read when torch is imported; what the user has set is kept.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def _interrupted(arguments: list[str] | None) -> str:

@@ -59,9 +59,12 @@ class FirstView:
     def after(self, stage: str, study: Study | None = None) -> None:
         """Show what there is after a stage."""
         if self._page is not None:
-            is_measured = stage == "evidence"  # the last version is about to be written
-            so_far = None if study is None or is_measured else study.so_far
-            self._page.after(stage, so_far, images=None if study is None else study.sessions[0]["image"])
+            if study is None or stage == "evidence":  # the last version is about to be written
+                self._page.after(stage)
+                return
+            so_far = study.so_far
+            first = so_far[0] if isinstance(so_far, list) else so_far
+            self._page.after(stage, first, images=study.sessions[0]["image"])
 
     @contextmanager
     def stopping(self) -> Iterator[None]:
