@@ -319,6 +319,9 @@ def test_a_browser_shows_the_page(page):
         assert {"theme", "group-choice", "previous", "next", "strength-1", "A", "SUMMARY", "PRE"} <= reached
         view.emulate_media(media="print")
         assert view.evaluate("[...document.querySelectorAll('.group')].every(g => g.offsetHeight > 0)")
+        assert not view.evaluate("document.querySelector('details').open")
+        assert view.pdf().startswith(b"%PDF")
+        assert view.evaluate("[...document.querySelectorAll('details')].every(d => d.open)")
         assert faults == []
 
 

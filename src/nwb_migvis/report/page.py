@@ -189,7 +189,7 @@ def facts(source: Source) -> dict[str, str]:
         "Area": ", ".join(areas[:6]) + (f" and {len(areas) - 6} more" if len(areas) > 6 else ""),
         "Units": str(results.units.sizes["unit"]),
         "Images": f"{len(split)} ({', '.join(parts)})",
-        "Repeats": f"{repeats.min()} to {repeats.max()}, median {np.median(repeats):g}" if split else "",
+        "Repeats": _range(repeats) if split else "",
         "Reliability": f"median {np.median(reliability):.2f} of units" if reliability.size else "not defined",
         "Counting window": _window(results),
     }
@@ -298,3 +298,8 @@ def _size_text(source: Source) -> str:
 
 def _list(value: Any) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def _range(numbers: np.ndarray) -> str:
+    least, most = numbers.min(), numbers.max()
+    return f"{least} each" if least == most else f"{least} to {most}, median {np.median(numbers):g}"

@@ -10,6 +10,10 @@
   theme.hidden = false;
   theme.addEventListener("click", () => setTheme(root.dataset.theme !== "dark"));
 
+  window.addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll("details")) details.open = true;
+  });
+
   for (const dose of document.querySelectorAll(".dose")) {
     const input = dose.querySelector("input");
     const output = dose.querySelector("output");
