@@ -5,6 +5,7 @@ import xarray as xr
 from nwb_migvis.config import SplitConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.evidence.design import design_notes
+from nwb_migvis.evidence.low_level import nuisance_basis
 from nwb_migvis.evidence.significance import permutations
 from nwb_migvis.evidence.specific import HeldOut, other_features, read_beyond, share_left, what_is_left
 from nwb_migvis.labels import Label, as_labels
@@ -169,6 +170,25 @@ def beyond_kind(seed, *, coding):
 def test_a_number_is_not_read_from_latents_that_know_the_category_alone():
     assert np.mean([beyond_kind(seed, coding=0.0) < 0.05 for seed in range(25)]) <= 0.16
     assert np.mean([beyond_kind(seed, coding=1.0) < 0.05 for seed in range(10)]) >= 0.9
+
+
+def beyond_brightness(seed, *, coding):
+    """P-value of a category that follows brightness, from latents that know brightness and `coding` of it."""
+    rng = np.random.default_rng([5, seed])
+    kind = rng.integers(0, 3, 600)
+    brightness = 0.8 * (kind - 1.0) + 0.6 * rng.normal(size=600)
+    z = np.tanh(np.outer(brightness, rng.choice([-1.0, 1.0], 2) * rng.uniform(0.5, 1.5, 2)))
+    z += 0.05 * rng.normal(size=z.shape) + coding * rng.normal(size=(3, 2))[kind]
+    labels = as_labels({"x": rng.normal(size=600), "kind": kinds(kind)})
+    nuisances = nuisance_basis(np.column_stack([brightness, rng.normal(size=(600, 4))]))
+    left = what_is_left(labels["kind"], other_features("kind", labels, seed=seed), nuisances)
+    options = {"shares": {"x": share_left(labels["kind"], left)}, "held_out": held(600, n_permutations=39)}
+    return read_beyond({"g": z}, {"x": left}, **options)["g", "x"].p_value
+
+
+def test_a_category_is_not_read_from_latents_that_know_brightness_alone():
+    assert np.mean([beyond_brightness(seed, coding=0.0) < 0.05 for seed in range(40)]) <= 0.1
+    assert np.mean([beyond_brightness(seed, coding=0.5) < 0.05 for seed in range(10)]) >= 0.9
 
 
 def test_a_label_of_levels_is_not_read_from_latents_that_know_levels():

@@ -37,8 +37,8 @@ def decode_specifically(
     config, seed = context.config.evidence, context.seeds["evidence"]
     left, shares = {}, {}
     for name, label in latents.labels.items():
-        features = [other_features(name, latents.labels, seed=seed), setting.nuisances]
-        left[name] = what_is_left(label, np.concatenate(features, axis=1))
+        others = other_features(name, latents.labels, seed=seed)
+        left[name] = what_is_left(label, others, setting.nuisances)
         shares[name] = share_left(label, left[name])
     cells: dict[tuple[str, str], Specific] = {}
     by_label = {name: setting.design.by_label[name] for name in left}

@@ -50,8 +50,7 @@ class Left:
             if reason := setting.time_of_labels.get(name) or setting.design.unmeasured.get(name, ""):
                 why.append(f"{name} is not tested: {reason}")
                 continue
-            features = [other_features(name, labels, seed=held.seed), setting.nuisances]
-            left = what_is_left(label, np.concatenate(features, axis=1))
+            left = what_is_left(label, other_features(name, labels, seed=held.seed), setting.nuisances)
             if share_left(label, left) >= MIN_LEFT:
                 values[name] = left
             else:

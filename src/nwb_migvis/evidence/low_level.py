@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
+MOST_WAVES, STIMULI_PER_WAVE = 5, 40
+
 LOW_LEVEL = ("luminance", "contrast", "edge_energy", "high_frequencies", "extent")
 
 
@@ -60,8 +62,10 @@ def nuisance_basis(features: np.ndarray) -> np.ndarray:
     """Return features with smooth functions of each by itself, (stimulus, column).
 
     Each is replaced by its rank, from 0 to 1, and by cosines of that; so that what follows a nuisance in a
-    nonlinear way, such as categories by brightness, is predicted from it.
+    nonlinear way, such as categories by brightness, is predicted from it. Few stimuli get fewer cosines, one
+    for every `STIMULI_PER_WAVE`: what is taken out of a label by chance is lost for the test.
     """
     rank = (rankdata(features, axis=0) - 1) / max(len(features) - 1, 1)
-    waves = [np.cos(np.pi * k * rank) for k in range(1, 6)]
+    n_waves = min(MOST_WAVES, max(1, len(features) // STIMULI_PER_WAVE))
+    waves = [np.cos(np.pi * k * rank) for k in range(1, n_waves + 1)]
     return np.concatenate([features, rank, *waves], axis=1)

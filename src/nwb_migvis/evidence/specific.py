@@ -23,6 +23,10 @@ LEVEL_PENALTIES = np.array([1.0])
 and read the level instead of the label."""
 
 
+NUISANCE_PENALTY = 1e-4
+"""Of nuisances in a label, relative to the number of stimuli (the nuisances have unit variance)."""
+
+
 @dataclass(frozen=True)
 class Specific:
     """A label read from latents beyond what else explains it.
@@ -66,19 +70,32 @@ class HeldOut:
     n_bootstrap: int = 1000
 
 
-def what_is_left(label: Label, features: np.ndarray) -> np.ndarray:
-    """Return the coded label minus its ridge regression on features, (stimulus, column).
+def what_is_left(label: Label, others: np.ndarray, nuisances: np.ndarray | None = None) -> np.ndarray:
+    """Return the coded label minus its regression on nuisances and on the other labels, (stimulus, column).
 
-    Fitted on all stimuli: no response has a part in it. NaN rows where the label is missing.
+    Fitted on all stimuli: no response has a part in it. Nuisances are few and are taken out nearly whole
+    (`NUISANCE_PENALTY`). With a penalty that predicts best, some of each would stay in the label, and a group
+    that encodes the nuisance would be said to encode the label. The other labels, as many random cosines, are
+    taken out after them by ridge regression. NaN rows where the label is missing.
+
+    Parameters
+    ----------
+    label : Label (n_stimuli,)
+    others : array (stimulus, feature)
+        From `other_features`.
+    nuisances : array (stimulus, column), optional
+        Functions of what an image or its time has besides the label.
     """
     code = label.code()
     if code is None:
         return np.full((len(label), 1), np.nan)
-    goal = code.encode(label.values).astype(np.float64)
+    left = code.encode(label.values).astype(np.float64)
     rows = label.present
-    if not features.shape[1]:
-        return goal - goal[rows].mean(axis=0)
-    return goal - fit_ridge(features[rows], goal[rows]).predict(features)
+    left -= left[rows].mean(axis=0)
+    for features, penalty in ((nuisances, NUISANCE_PENALTY), (others, None)):
+        if features is not None and features.shape[1]:
+            left -= fit_ridge(features[rows], left[rows], penalty=penalty).predict(features)
+    return left
 
 
 def other_features(name: str, labels: Mapping[str, Label], *, seed: int) -> np.ndarray:
