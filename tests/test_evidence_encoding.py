@@ -9,6 +9,7 @@ import pytest
 
 from nwb_migvis import MigvisError, read_results, run
 from nwb_migvis.analysis.judges import chosen_critic, chosen_judges, open_judges
+from nwb_migvis.analysis.judging import Shown
 from nwb_migvis.config import Config, CriticConfig, EvidenceConfig
 from nwb_migvis.evidence.encoding import (
     EncodedEdits,
@@ -21,7 +22,7 @@ from nwb_migvis.evidence.encoding import (
     training_sample,
     unit_correlations,
 )
-from nwb_migvis.evidence.transfer import Draws
+from nwb_migvis.evidence.transfer import Draws, Transfer
 from nwb_migvis.evidence.verdict import Part, either
 from nwb_migvis.levels import Exchange
 from nwb_migvis.networks.describing import ImageDescriber, network_digest
@@ -184,7 +185,17 @@ def test_either_test_shows_a_part():
     weak, strong = Part(0.1, (-0.1, 0.3), 0.4), Part(0.5, (0.3, 0.7), 0.01)
     assert either(weak, strong) == Part(0.5, (0.3, 0.7), 0.02)
     assert either(Part(), strong) == strong
+    assert either(replace(weak, p=0.01), strong).estimate == 0.1  # of equal ones the first
     assert not either(Part(), Part()).is_measured and np.isnan(either(Part()).p)
+
+
+def test_what_edits_of_a_free_group_show_is_on_the_scale_of_the_target():
+    cell = Transfer(0.7, 0.9, (0.5, 0.9), (0.8, 1.0), 0.001, 64)
+    looks = {"transfer": 0.07, "transfer_interval": (0.04, 0.1), "p_value": 0.001}
+    appearance = {"feature_transfer": {"free_1": {"pmi": looks}}}
+    shown = Shown(None, appearance, {("pmi", "free_1", "free_1"): cell})
+    assert shown.part("free_1", [], min_score=0.3).estimate == 0.7
+    assert replace(shown, encoded={}).part("free_1", [], min_score=0.3).estimate == pytest.approx(0.07)
 
 
 def small_network(seed=0):

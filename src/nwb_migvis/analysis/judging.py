@@ -184,11 +184,12 @@ class Shown:
         """
         from nwb_migvis.evidence.verdict import either
 
+        encoded = _shown_by_encoding(self.encoded.get(("pmi", group, group)))
         if own:
             on_images = _shown_by_labels(group, own, self.selectivity, min_score=min_score)
-        else:
-            on_images = _shown_by_features(self.appearance.get("feature_transfer", {}).get(group, {}))
-        return either(on_images, _shown_by_encoding(self.encoded.get(("pmi", group, group))))
+            return either(on_images, encoded)
+        looks = _shown_by_features(self.appearance.get("feature_transfer", {}).get(group, {}))
+        return either(encoded, looks)  # of equal p-values, the one whose estimate is 1 at the target
 
 
 def _shown_by_encoding(cell: Transfer | None) -> Part:

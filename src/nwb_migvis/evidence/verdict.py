@@ -56,7 +56,8 @@ class Part:
 def either(*tests: Part) -> Part:
     """Return the test that speaks most for a part which any of several tests shows.
 
-    Tests that were not possible do not count. The p-value is the smallest times their number (Bonferroni).
+    Tests that were not possible do not count. The p-value is the smallest times their number (Bonferroni); of
+    equal ones the first test is taken.
     """
     possible = [test for test in tests if np.isfinite(test.p)]
     if not possible:
