@@ -61,9 +61,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _share_cores() -> None:
     """Have threads that wait for each other give their core away soon, where others may need it.
 
-    By default GNU's OpenMP, which torch computes with, waits busily for some milliseconds. Beside a busy
-    process a step of a network then takes up to thirty times as long (`benchmarks/bench_busy_cores.py`). It
-    is read when torch is imported; what the user has set is kept.
+    By default GNU's OpenMP, which torch computes with, waits busily for some milliseconds. Beside as many
+    busy processes as cores a step of a network then takes up to thirty times as long
+    (`benchmarks/bench_busy_cores.py`). It is read when torch is imported; what the user has set is kept.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
