@@ -48,3 +48,27 @@ def opened(path: Path, *, width: int = 1280, bypass_csp: bool = False) -> Iterat
         page.goto(path.absolute().as_uri())
         yield page, faults
         browser.close()
+
+
+def use(path: Path, *, has_edits: bool = True) -> None:
+    """Use a report as its readers do: slider, groups, theme, a small screen; fail for what goes wrong."""
+    with opened(path) as (view, faults):
+        if has_edits:
+            steps = "document.querySelectorAll('.group:not([hidden]) .step:not([hidden]) img')"
+            shown = f"[...{steps}].map(i => i.src)"
+            before = view.evaluate(shown)
+            view.focus("input[type=range]")
+            view.keyboard.press("ArrowLeft")
+            assert before and not {*before} & {*view.evaluate(shown)}
+        view.select_option("#group-choice", index=1)
+        assert view.evaluate("document.querySelector('.group:not([hidden])').id") == "group-2"
+        theme = view.evaluate("document.documentElement.dataset.theme")
+        view.click("#theme")
+        assert view.evaluate("document.documentElement.dataset.theme") != theme
+        assert faults == []
+    axe = axe_script()
+    with opened(path, width=390, bypass_csp=True) as (view, faults):
+        assert view.evaluate("document.documentElement.scrollWidth") <= 390
+        view.evaluate(axe)
+        assert [violation["id"] for violation in view.evaluate("axe.run()")["violations"]] == []
+        assert faults == []

@@ -4,12 +4,15 @@ import re
 from dataclasses import replace
 
 import pytest
+from browser import CHROMIUM, use
 
 from nwb_migvis import demo, read_results
 from nwb_migvis.testing import tiny_config, write_tiny_session
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -42,3 +45,5 @@ def test_the_demo_ends_with_the_path_of_its_page(small, call, tmp_path):
     assert 'http-equiv="refresh"' not in page.read_text(encoding="utf-8")
     code, _, errors = call("demo", "--out", tmp_path / "demo")
     assert code == 1 and "exists already" in errors
+    if CHROMIUM is not None:
+        use(page)
