@@ -13,7 +13,8 @@ import os
 import statistics
 import subprocess
 import sys
-from contextlib import ExitStack
+
+from busy import busy
 
 WAYS = {"default": {}, "spin 10000": {"GOMP_SPINCOUNT": "10000"}, "passive": {"OMP_WAIT_POLICY": "PASSIVE"}}
 
@@ -49,10 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     alone = None
     for n_busy in options.busy:
-        with ExitStack() as stack:
-            for _ in range(n_busy):
-                process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-                stack.callback(process.kill)
+        with busy(n_busy):
             seconds: dict[str, list[float]] = {way: [] for way in WAYS}
             for _ in range(options.n):
                 for way in WAYS:

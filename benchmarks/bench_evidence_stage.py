@@ -9,11 +9,10 @@ the stage reads as many images. Ratios are to the first count of processes.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+
+from busy import busy
 
 from nwb_migvis import read_session
 from nwb_migvis.analysis import Study
@@ -44,10 +43,7 @@ def main() -> None:
     study.edit()
     first = None
     for n_busy in options.busy:
-        with ExitStack() as stack:
-            for _ in range(n_busy):
-                process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-                stack.callback(process.kill)
+        with busy(n_busy):
             before = study.seconds.get("evidence", 0.0)
             study.measure()
             seconds = study.seconds["evidence"] - before
