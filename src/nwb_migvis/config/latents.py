@@ -125,7 +125,7 @@ class LatentsConfig:
     kl_weight: float = 0.4
     tc_weight: float = 0.026
     label_weight: float = 2.4
-    free_dropout: float = 0.04
+    free_dropout: float = 0.1
     n_steps: int = 2700
     batch_size: int = 192
     learning_rate: float = 5e-3

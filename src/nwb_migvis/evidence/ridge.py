@@ -11,6 +11,9 @@ from nwb_migvis.evidence.missing import same_rows
 PENALTIES = np.logspace(-6, 2, 17)
 """Candidate penalties, relative to the number of rows (features have unit variance)."""
 
+NEGLIGIBLE = 1e-13
+"""Share of the largest squared singular value below which one is not told from rounding errors."""
+
 
 @dataclass(frozen=True)
 class Ridge:
@@ -88,7 +91,7 @@ class RidgeBasis:
     def __init__(self, x: np.ndarray) -> None:
         mean, scale = x.mean(axis=0), x.std(axis=0)
         self._mean, self._scale = mean, np.where(scale > 1e-12 * (1 + np.abs(mean)), scale, np.inf)
-        self._u, self._s, self._vt = np.linalg.svd((x - mean) / self._scale, full_matrices=False)
+        self._u, self._s, self._vt = singular_vectors((x - mean) / self._scale)
 
     def fit(self, y: np.ndarray, *, penalty: float | None = None) -> Ridge:
         """Fit outputs (row, output) of which none is missing, as `fit_ridge` does."""
@@ -141,6 +144,19 @@ class _Outputs:
     def gcv_errors(self) -> np.ndarray:
         """Return the generalised cross-validation error of each candidate penalty."""
         return _gcv_errors(self.basis.singular_values, self.projected, self.y)
+
+
+def singular_vectors(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return u (row, k), s (k,) and vt (k, column) of x = u * s @ vt, the largest of s first.
+
+    They come from the smaller of the two products of x with itself, which takes a fraction of the time of
+    a decomposition of x. Directions whose s is below 3e-7 of the largest are left out.
+    """
+    is_wide = len(x) < x.shape[1]
+    squares, vectors = np.linalg.eigh(x @ x.T if is_wide else x.T @ x)
+    kept = np.flatnonzero(squares > NEGLIGIBLE * squares.max(initial=0.0))[::-1]
+    vectors, s = vectors[:, kept], np.sqrt(squares[kept])
+    return (vectors, s, (vectors / s).T @ x) if is_wide else (x @ (vectors / s), s, vectors.T)
 
 
 def _least(errors: np.ndarray) -> float:

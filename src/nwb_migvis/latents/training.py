@@ -61,14 +61,15 @@ class LatentTraining(Descent):
         super().__init__(network, optimiser, schedule, generator, max_norm=5.0)
         self.loss, self.config = loss, config
         self.average = copy.deepcopy(network.state_dict())
+        weights = dict(network.named_parameters(remove_duplicate=False))
+        self._weights, self._averaged = list(weights.values()), [self.average[name] for name in weights]
 
     def step(self) -> None:
         """Take one step, and take the weights into the average."""
         self.descend(lambda: self.loss(self.generator))
         left = min(AVERAGING, self.n_taken / (10 + self.n_taken))
         with torch.no_grad():
-            weights = dict(self.network.named_parameters(remove_duplicate=False))
-            torch._foreach_lerp_([self.average[name] for name in weights], list(weights.values()), 1 - left)
+            torch._foreach_lerp_(self._averaged, self._weights, 1 - left)
 
     def weights(self) -> State:
         """Return the averaged weights."""

@@ -150,15 +150,16 @@ class Descent:
         max_norm: float | None = None,
     ):
         self.network, self.optimiser, self.schedule = network, optimiser, schedule
+        self._parameters = list(network.parameters())
         self.generator, self.max_norm, self.n_taken = generator, max_norm, 0
 
     def descend(self, loss: Callable[[], torch.Tensor]) -> None:
         """Take one step down the gradient of a loss."""
         self.optimiser.zero_grad(set_to_none=True)
         loss().backward()
-        self.ranks.add_up_gradients(self.network.parameters())
+        self.ranks.add_up_gradients(self._parameters)
         if self.max_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
+            torch.nn.utils.clip_grad_norm_(self._parameters, self.max_norm)
         self.optimiser.step()
         self.schedule.step()
         self.n_taken += 1

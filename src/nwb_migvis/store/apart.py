@@ -15,7 +15,8 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from nwb_migvis.errors import MigvisError
@@ -39,8 +40,16 @@ def run_apart(task: Callable[[], None]) -> None:
     RuntimeError
         For any other exception of the task, with its traceback.
     """
+    with done_apart(task):
+        pass
+
+
+@contextmanager
+def done_apart(task: Callable[[], None]) -> Iterator[None]:
+    """Do a task as `run_apart` does, while the block runs; an exception of the block ends it."""
     if sys.platform != "linux":
         task()
+        yield
         return
     reading, writing = os.pipe()
     parent = os.getpid()
@@ -51,6 +60,7 @@ def run_apart(task: Callable[[], None]) -> None:
     os.close(writing)
     try:
         with os.fdopen(reading, "rb") as pipe:
+            yield
             report = pipe.read()
         _, status = os.waitpid(process, 0)
     except BaseException:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ndx_migvis import NAMESPACE
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
 from nwb_migvis.sources import RemoteFile, Source, open_hdf5
-from nwb_migvis.store.apart import reason_of, run_apart
+from nwb_migvis.store.apart import done_apart, reason_of, run_apart
 from nwb_migvis.store.apart_file import file_apart
 from nwb_migvis.store.canonical import differences
 from nwb_migvis.store.compare import Rules, lost_or_altered
@@ -251,9 +252,12 @@ def _verify(job: Job) -> None:
         else:
             check_nothing_lost(job.file, copy, skip={f"/analysis/{job.removed}"})
         return
-    if not job.without_recording:
-        check_nothing_lost(job.file, copy, skip={str(where)}, may_grow={GENERATED_BY})
-    with h5py.File(copy, "r") as new:
+    with ExitStack() as stack:
+        if not job.without_recording:
+            # HDF5 does one thing at a time in a process, so that the recording is compared in another.
+            check = partial(check_nothing_lost, job.file, copy, skip={str(where)}, may_grow={GENERATED_BY})
+            stack.enter_context(done_apart(check))
+        new = stack.enter_context(h5py.File(copy, "r"))
         wrong = differences(results, decode(new[where]))
         if {n: d[()].tobytes() for n, d in weights_in(new[where])} != dict(job.weights):
             wrong.append("weights")

@@ -10,7 +10,7 @@ import numpy as np
 
 from nwb_migvis.evidence.readers.kernel import probabilities
 from nwb_migvis.evidence.readers.protocol import Examples
-from nwb_migvis.evidence.ridge import PENALTIES, Ridge, RidgeBasis
+from nwb_migvis.evidence.ridge import PENALTIES, Ridge, RidgeBasis, singular_vectors
 from nwb_migvis.labels import LabelCode
 
 MAX_TRAIN = 1500
@@ -96,5 +96,5 @@ def fit_pretrained_reader(
             penalty = float(PENALTIES[int(np.argmin(errors))])
         ridges[code.name] = basis.fit(goal[rows], penalty=penalty)
     centred = features - features.mean(axis=0)
-    components = np.linalg.svd(centred, full_matrices=False)[2][:N_COMPONENTS].T
+    components = singular_vectors(centred)[2][:N_COMPONENTS].T
     return PretrainedReader(describe, codes, ridges, components=components)
