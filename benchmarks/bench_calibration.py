@@ -23,7 +23,7 @@ from calibration_kinds import ALL_KINDS
 from scipy import stats
 
 GROUPS = ("pose", "kind", "free")
-N_STEPS = 100
+N_STEPS = 60
 
 
 def fit(seed: int, *, kind: str, size: int) -> pd.DataFrame:
