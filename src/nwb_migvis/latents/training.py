@@ -61,7 +61,7 @@ class LatentTraining(Descent):
         super().__init__(network, optimiser, schedule, generator, max_norm=5.0)
         self.loss, self.config = loss, config
         self.average = copy.deepcopy(network.state_dict())
-        weights = dict(network.named_parameters(remove_duplicate=False))
+        weights: dict[str, torch.Tensor] = dict(network.named_parameters(remove_duplicate=False))
         self._weights, self._averaged = list(weights.values()), [self.average[name] for name in weights]
 
     def step(self) -> None:
