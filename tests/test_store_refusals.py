@@ -423,3 +423,19 @@ def test_what_no_schema_knows_is_found_before_anything_is_copied(session, spoil,
     monkeypatch.setattr(copying.NWBHDF5IO, "export", never)
     with pytest.raises(MigvisError, match=r"would not keep everything \(1 differences"):
         check_writable(session, beside=session.with_name("out.nwb"))
+
+
+def test_what_an_export_loses_beside_results_is_found(session, monkeypatch):
+    def lose(_, file):
+        del file["/units/spike_times"].attrs["description"]
+
+    monkeypatch.setattr(copying, "keep_spelling", lose)
+    before = names(session.parent)
+    with pytest.raises(MigvisError, match=r"(would not keep everything|would not be valid).*spike_times"):
+        write_results(example_results(edits=False), source=session)
+    monkeypatch.setattr(copying, "schema_findings", lambda *_, **__: [])
+    with pytest.raises(
+        MigvisError, match=r"would not keep everything \(1 differences.*spike_times@description"
+    ):
+        write_results(example_results(edits=False), source=session)
+    assert names(session.parent) == before
