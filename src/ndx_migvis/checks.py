@@ -29,7 +29,13 @@ def column_specs(type_name: str) -> dict[str, DatasetSpec]:
 @cache
 def data_spec(type_name: str) -> Any:
     """Return the specification of a type of the extension."""
-    return get_manager().type_map.namespace_catalog.get_spec(NAMESPACE, type_name)
+    return _catalog().get_spec(NAMESPACE, type_name)
+
+
+@cache
+def _catalog() -> Any:
+    """Return the specifications in use; a manager is a deep copy of all of them."""
+    return get_manager().type_map.namespace_catalog
 
 
 def check_data(data: Any, spec: DatasetSpec, *, where: str) -> None:

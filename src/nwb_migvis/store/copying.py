@@ -6,18 +6,19 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from hdmf.backends.hdf5.h5_utils import H5DataIO
 from hdmf.build import GroupBuilder
 from hdmf.build.errors import ConstructError
 from pynwb import NWBHDF5IO, NWBFile, get_manager
 
-from ndx_migvis import NAMESPACE
+from ndx_migvis import NAMESPACE, MigvisRun
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
 from nwb_migvis.sources import RemoteFile, Source, open_hdf5
@@ -25,6 +26,7 @@ from nwb_migvis.store.apart import done_apart, reason_of, run_apart
 from nwb_migvis.store.apart_file import file_apart
 from nwb_migvis.store.canonical import differences
 from nwb_migvis.store.compare import Rules, lost_or_altered
+from nwb_migvis.store.compressed import ImagesToCome
 from nwb_migvis.store.dates import keep_spelling
 from nwb_migvis.store.decode import decode, weights_in
 from nwb_migvis.store.encode import encode
@@ -125,21 +127,23 @@ def _reading(source: Source) -> Iterator[NWBHDF5IO]:
 
 
 def _export(job: Job) -> None:
-    with _reading(job.source) as reading:
+    with _reading(job.source) as reading, ImagesToCome() as images:
         if NAMESPACE not in reading.manager.namespace_catalog.namespaces:
             raise RuntimeError(
                 f"{NAMESPACE} is not registered with pynwb: the results would be written empty"
             )
         nwbfile = _by_pynwb(reading.read, "read", job.source)
         if job.without_recording:
-            _by_pynwb(lambda: _write_apart(job, nwbfile), "read", job.source)
+            _by_pynwb(lambda: _write_apart(job, nwbfile, images), "read", job.source)
             return
+        run = None
         if job.removed is not None:
             nwbfile.analysis.pop(job.removed)
         if job.results is not None:
             if job.results.name in nwbfile.analysis:
                 nwbfile.analysis.pop(job.results.name)
-            nwbfile.add_analysis(encode(job.results, nwbfile=nwbfile, weights=job.weights))
+            run = encode(job.results, nwbfile=nwbfile, weights=job.weights, images=images)
+            nwbfile.add_analysis(run)
             _say_by_what(nwbfile)
         nwbfile.set_modified()
         if job.results is None and job.removed is None:
@@ -149,18 +153,31 @@ def _export(job: Job) -> None:
         def export() -> None:
             with h5py.File(job.output, "x") as file, NWBHDF5IO(file=file, mode="w") as writing:
                 writing.export(src_io=reading, nwbfile=nwbfile)
+                if run is not None:
+                    _write_images(run, images, file)
                 keep_spelling(job.file, file)
 
         _by_pynwb(export, "copy", job.source)
 
 
-def _write_apart(job: Job, source: NWBFile) -> None:
+def _write_apart(job: Job, source: NWBFile, images: ImagesToCome) -> None:
     nwbfile = file_apart(source, results_of=_home_of(job.source))
     assert job.results is not None
-    nwbfile.add_analysis(encode(job.results, nwbfile=nwbfile, weights=job.weights))
+    run = encode(job.results, nwbfile=nwbfile, weights=job.weights, images=images)
+    nwbfile.add_analysis(run)
     _say_by_what(nwbfile)
     with h5py.File(job.output, "x") as file, NWBHDF5IO(file=file, mode="w") as writing:
         writing.write(nwbfile)
+        _write_images(run, images, file)
+
+
+def _write_images(run: MigvisRun, images: ImagesToCome, file: h5py.File) -> None:
+    """Write the images of a run into the datasets that were made for them."""
+    if run.synthesized_images is None:
+        return
+    for column in run.synthesized_images.columns:
+        if isinstance(column.data, H5DataIO):
+            images.write(column.data, file[f"/analysis/{run.name}/synthesized_images/{column.name}"])
 
 
 def _home_of(source: Source) -> str:
@@ -238,7 +255,32 @@ def _say_by_what(nwbfile: NWBFile) -> None:
 def _verify(job: Job) -> None:
     """Check that a new file is valid, lost nothing of the source, and holds the results."""
     copy, results = job.output, job.results
-    where = f"/analysis/{results.name}" if results else None
+    if results is None:
+        _check_valid(job)
+        if job.removed is None:
+            check_nothing_lost(job.file, copy, most_bytes=_BULK_BYTES)
+        else:
+            check_nothing_lost(job.file, copy, skip={f"/analysis/{job.removed}"})
+        return
+    where = f"/analysis/{results.name}"
+    with ExitStack() as stack:
+        if not job.without_recording:
+            # HDF5 does one thing at a time in a process, so that the recording is compared in another.
+            check = partial(check_nothing_lost, job.file, copy, skip={where}, may_grow={GENERATED_BY})
+            stack.enter_context(done_apart(check))
+        _check_valid(job)
+        new = stack.enter_context(h5py.File(copy, "r"))
+        wrong = differences(results, decode(new[where]))
+        if {n: d[()].tobytes() for n, d in weights_in(new[where])} != dict(job.weights):
+            wrong.append("weights")
+    if wrong:
+        raise RuntimeError(f"{copy}: read back otherwise than written: {', '.join(wrong)}")
+
+
+def _check_valid(job: Job) -> None:
+    """Check that a new file is valid by the schema."""
+    copy = job.output
+    where = f"/analysis/{job.results.name}" if job.results else None
     for finding in schema_findings(copy, unlike=None if job.without_recording else job.file):
         if where and finding.location.startswith(where):
             raise RuntimeError(f"written otherwise than the schema says: {finding}")
@@ -246,23 +288,6 @@ def _verify(job: Job) -> None:
             f"{job.source}: a copy by pynwb would not be valid ({finding.location}: {finding.message}); "
             "expected a file of a schema that pynwb can bring up to date; nothing was written"
         )
-    if results is None:
-        if job.removed is None:
-            check_nothing_lost(job.file, copy, most_bytes=_BULK_BYTES)
-        else:
-            check_nothing_lost(job.file, copy, skip={f"/analysis/{job.removed}"})
-        return
-    with ExitStack() as stack:
-        if not job.without_recording:
-            # HDF5 does one thing at a time in a process, so that the recording is compared in another.
-            check = partial(check_nothing_lost, job.file, copy, skip={str(where)}, may_grow={GENERATED_BY})
-            stack.enter_context(done_apart(check))
-        new = stack.enter_context(h5py.File(copy, "r"))
-        wrong = differences(results, decode(new[where]))
-        if {n: d[()].tobytes() for n, d in weights_in(new[where])} != dict(job.weights):
-            wrong.append("weights")
-    if wrong:
-        raise RuntimeError(f"{copy}: read back otherwise than written: {', '.join(wrong)}")
 
 
 def check_nothing_lost(
@@ -306,11 +331,16 @@ def _not_kept(source: Path, lines: Sequence[str]) -> str:
 
 def _is_subtype(old: tuple[str, str], new: tuple[str, str]) -> bool:
     """Return whether the type `new` (namespace, name) of the schema in use extends the type named `old`."""
-    catalog = get_manager().type_map.namespace_catalog
     try:
-        return old[1] in catalog.get_hierarchy(*new)
+        return old[1] in _catalog().get_hierarchy(*new)
     except (KeyError, ValueError):
         return False
+
+
+@cache
+def _catalog() -> Any:
+    """Return the specifications in use; a manager is a deep copy of all of them."""
+    return get_manager().type_map.namespace_catalog
 
 
 def sync(path: Path) -> None:

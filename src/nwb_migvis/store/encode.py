@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ from nwb_migvis.plain import free_name
 from nwb_migvis.results import EDIT_RATES, Results
 from nwb_migvis.store.analyses import encode_analyses
 from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, UNITS, Form
+from nwb_migvis.store.compressed import LEVEL
 from nwb_migvis.store.digests import IS_DIGESTED, TABLES, part_digests
 
 NETWORKS = {
@@ -46,7 +47,13 @@ NETWORKS = {
 }
 
 
-def encode(results: Results, *, nwbfile: NWBFile, weights: Mapping[str, bytes]) -> MigvisRun:
+def encode(
+    results: Results,
+    *,
+    nwbfile: NWBFile,
+    weights: Mapping[str, bytes],
+    images: Callable[[np.ndarray], Any],
+) -> MigvisRun:
     """Return the container of a run.
 
     Parameters
@@ -57,6 +64,8 @@ def encode(results: Results, *, nwbfile: NWBFile, weights: Mapping[str, bytes]) 
         The file that the container will be in; its Units table is pointed to where it has the units.
     weights : mapping of str to bytes
         safetensors bytes by the network's name.
+    images : callable
+        What images, maps included, are written by; see `nwb_migvis.store.compressed.ImagesToCome`.
 
     Raises
     ------
@@ -72,7 +81,7 @@ def encode(results: Results, *, nwbfile: NWBFile, weights: Mapping[str, bytes]) 
     if results.labels.data_vars:
         parts["stimulus_labels"] = _stimulus_labels(results.labels)
     if results.synthesized.sizes["edit"]:
-        parts["synthesized_images"] = _synthesized_images(results.synthesized)
+        parts["synthesized_images"] = _synthesized_images(results.synthesized, images)
         parts["gallery"] = _gallery(results.gallery)
     if results.selectivity["transfer"].size:
         parts.update(_selectivity(results.selectivity))
@@ -191,10 +200,10 @@ def _check_rows(units: xr.Dataset, nwbfile: NWBFile) -> None:
         )
 
 
-def _synthesized_images(edits: xr.Dataset) -> SynthesizedImagesTable:
+def _synthesized_images(edits: xr.Dataset, images: Callable[[np.ndarray], Any]) -> SynthesizedImagesTable:
     data: dict[str, Any] = {str(name): _column(edits[name].values) for name in edits.coords}
     data |= {
-        str(name): variable.values if name in EDIT_RATES else _one_by_one(variable.values)
+        str(name): variable.values if name in EDIT_RATES else images(variable.values)
         for name, variable in edits.data_vars.items()
     }
     return SynthesizedImagesTable.from_columns(
@@ -208,7 +217,7 @@ def _gallery(edits: xr.Dataset) -> Images:
     images = [
         kind(
             name=name,
-            data=H5DataIO(pixels, compression="gzip", compression_opts=4, shuffle=True),
+            data=H5DataIO(pixels, compression="gzip", compression_opts=LEVEL, shuffle=True),
             description=f"Edit {row} of synthesized_images.",
         )
         for name, row, pixels in zip(
@@ -223,13 +232,6 @@ def _gallery(edits: xr.Dataset) -> Images:
     )
     gallery.order_of_images = ImageReferences(name="order_of_images", data=images)
     return gallery
-
-
-def _one_by_one(images: np.ndarray) -> H5DataIO:
-    """Return images to be stored in chunks of one, so that any of them is read alone."""
-    return H5DataIO(
-        images, chunks=(1, *images.shape[1:]), compression="gzip", compression_opts=4, shuffle=True
-    )
 
 
 def _long(dataset: xr.Dataset, form: Form, dims: tuple[str, ...]) -> dict[str, Any]:
@@ -278,4 +280,4 @@ def _selectivity(selectivity: xr.Dataset) -> dict[str, Any]:
 
 def _column(values: np.ndarray) -> Any:
     """Return text as a list, which hdmf stores as variable-length UTF-8, and numbers as they are."""
-    return values.tolist() if values.dtype.kind in "UTO" else values
+    return values.astype(object) if values.dtype.kind in "UTO" else values

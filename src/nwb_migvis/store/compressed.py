@@ -1,0 +1,129 @@
+"""Images that several threads compress while the rest of a file is written."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import h5py
+import numpy as np
+from hdmf.backends.hdf5.h5_utils import H5DataIO
+from hdmf.data_utils import AbstractDataChunkIterator, DataChunk
+
+LEVEL = 4
+_MOST_THREADS = 8
+_AHEAD_BYTES = 2**28
+"""Images are compressed so far ahead of what is written."""
+
+
+class _Empty(AbstractDataChunkIterator):
+    """Data of which a writer makes the dataset, and writes nothing."""
+
+    def __init__(self, images: np.ndarray):
+        self.images = images
+
+    def __iter__(self) -> Iterator[DataChunk]:
+        return self
+
+    def __next__(self) -> DataChunk:
+        raise StopIteration
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.images.shape
+
+    def recommended_chunk_shape(self) -> tuple[int, ...]:
+        return (1, *self.images.shape[1:])
+
+    def recommended_data_shape(self) -> tuple[int, ...]:
+        return self.images.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.images.dtype
+
+    @property
+    def maxshape(self) -> tuple[int, ...]:
+        return self.images.shape
+
+
+class ImagesToCome:
+    """Arrays of images, each image a chunk of its own: compressed at once, and written when the rest is.
+
+    HDF5 filters one chunk at a time. Here several threads do, and HDF5 stores chunks as they are. Use as
+    a context: its end waits for the threads.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(min(_cores(), _MOST_THREADS))
+        self._chunks: dict[int, Iterator[bytes]] = {}
+
+    def __enter__(self) -> ImagesToCome:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def __call__(self, images: np.ndarray) -> H5DataIO:
+        """Begin to compress images.
+
+        Parameters
+        ----------
+        images : numpy.ndarray, shape (image, ...)
+
+        Returns
+        -------
+        H5DataIO
+            What pynwb writes as a dataset of their shape and dtype that holds nothing; `write` fills it.
+        """
+        images = np.ascontiguousarray(images)
+        empty = _Empty(images)
+        self._chunks[id(empty)] = self._compressed(images)
+        return H5DataIO(
+            empty,
+            chunks=empty.recommended_chunk_shape(),
+            compression="gzip",
+            compression_opts=LEVEL,
+            shuffle=True,
+        )
+
+    def _compressed(self, images: np.ndarray) -> Iterator[bytes]:
+        n_ahead = max(1, _AHEAD_BYTES // max(1, images[:1].nbytes))
+        ahead: deque[Future[bytes]] = deque(self._threads.submit(_filtered, i) for i in images[:n_ahead])
+        return _in_turn(self._threads, images[n_ahead:], ahead)
+
+    def write(self, data: H5DataIO, dataset: h5py.Dataset) -> None:
+        """Write images into their dataset.
+
+        Parameters
+        ----------
+        data : H5DataIO
+            What calling this returned for the images.
+        dataset : h5py.Dataset
+            What pynwb made of it.
+        """
+        for i, chunk in enumerate(self._chunks.pop(id(data.data))):
+            dataset.id.write_direct_chunk((i, *(0,) * (dataset.ndim - 1)), chunk)
+
+
+def _in_turn(threads: ThreadPoolExecutor, rest: np.ndarray, ahead: deque[Future[bytes]]) -> Iterator[bytes]:
+    """Yield what is compressed in order, and for each hand in one of the rest."""
+    for image in rest:
+        yield ahead.popleft().result()
+        ahead.append(threads.submit(_filtered, image))
+    while ahead:
+        yield ahead.popleft().result()
+
+
+def _filtered(image: np.ndarray) -> bytes:
+    """Return an image as HDF5 stores it: its bytes by their place in a number, then deflated."""
+    by_place = image.reshape(-1).view(np.uint8).reshape(-1, image.itemsize).T
+    return zlib.compress(np.ascontiguousarray(by_place), LEVEL)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
