@@ -226,6 +226,13 @@ def correlated_planted(rng: np.random.Generator, size: int) -> xr.Dataset:
     return session(rng, tuned(rng, kind, x, n_units=12), cycles(rng, n, n_repeats), x=x, kind=kind)
 
 
+def with_pixels(made: xr.Dataset, level: np.ndarray, rng: np.random.Generator) -> xr.Dataset:
+    """Return a session with images whose luminance is this level, on a scale of its own."""
+    texture = rng.normal(0, 20, (len(level), 12, 12))
+    pixels = 128 + 30 * level[:, None, None] + texture - texture.mean(axis=(1, 2), keepdims=True)
+    return made.assign(image=(("stimulus", "y", "x"), np.clip(pixels, 0, 255).round().astype(np.uint8)))
+
+
 def luminance(rng: np.random.Generator, size: int) -> xr.Dataset:
     """Units know luminance alone; categories differ in it, and the pixels show it."""
     n, n_repeats = _sizes(size)
@@ -233,11 +240,37 @@ def luminance(rng: np.random.Generator, size: int) -> xr.Dataset:
     level = 0.8 * (kind - 1.0) + 0.6 * rng.normal(size=n)
     log_rate = np.concatenate([tuned(rng, level, n_units=16), np.zeros((n, 8))], axis=1)
     made = session(rng, log_rate, cycles(rng, n, n_repeats), x=rng.uniform(-1.7, 1.7, n), kind=kind)
-    texture = rng.normal(0, 20, (n, 12, 12))
-    pixels = np.clip(
-        128 + 30 * level[:, None, None] + texture - texture.mean(axis=(1, 2), keepdims=True), 0, 255
-    )
-    return made.assign(image=(("stimulus", "y", "x"), pixels.round().astype(np.uint8)))
+    return with_pixels(made, level, rng)
+
+
+def with_luminance_views(rng: np.random.Generator, size: int) -> xr.Dataset:
+    """The same with 8 views of each object, whose luminance is the object's and the view's."""
+    n_objects = (60, 90)[size]
+    which = np.repeat(np.arange(n_objects), 8)
+    kind = rng.integers(0, 3, n_objects)[which]
+    level = 0.8 * (kind - 1.0) + 0.4 * rng.normal(size=n_objects)[which] + 0.4 * rng.normal(size=len(which))
+    log_rate = np.concatenate([tuned(rng, level, n_units=16), np.zeros((len(which), 8))], axis=1)
+    x = rng.uniform(-1.7, 1.7, len(which))
+    made = session(rng, log_rate, cycles(rng, len(which), 4), x=x, kind=kind)
+    names = np.array([f"object {i:02d}" for i in which], dtype=object)
+    return with_pixels(made.assign_coords(object=("stimulus", names)), level, rng)
+
+
+def with_luminance_correlated(rng: np.random.Generator, size: int) -> xr.Dataset:
+    """Units know category and luminance; a number follows both."""
+    n, n_repeats = _sizes(size)
+    kind = rng.integers(0, 3, n)
+    level = 0.5 * (kind - 1.0) + 0.8 * rng.normal(size=n)
+    x = 0.6 * (kind - 1.0) + 0.6 * level + 0.5 * rng.normal(size=n)
+    log_rate = tuned(rng, kind, level, n_units=12)
+    return with_pixels(session(rng, log_rate, cycles(rng, n, n_repeats), x=x, kind=kind), level, rng)
+
+
+def with_luminance_blocked(rng: np.random.Generator, size: int) -> xr.Dataset:
+    """Untuned units with drift, blocked by category; categories differ in luminance."""
+    made = blocked(rng, size)
+    which = np.searchsorted(KINDS.astype(str), made["kind"].values.astype(str))
+    return with_pixels(made, 0.8 * (which - 1.0) + 0.6 * rng.normal(size=len(which)), rng)
 
 
 def plain(rng: np.random.Generator, size: int) -> xr.Dataset:
@@ -317,6 +350,9 @@ ALL_KINDS = {
     "suppression": Kind(suppression, ("kind", "free", "pose")),
     "correlated": Kind(correlated, ("pose",), ("kind",)),
     "luminance": Kind(luminance, ("kind", "pose")),
+    "with-luminance-views": Kind(with_luminance_views, ("kind", "pose"), by="object"),
+    "with-luminance-correlated": Kind(with_luminance_correlated, ("pose",)),
+    "with-luminance-blocked": Kind(with_luminance_blocked, ("kind", "free", "pose")),
     "labels": Kind(labels_permuted, BOTH),
     "plain": Kind(plain, (), BOTH),
     "plain-drift": Kind(plain_drift, (), BOTH),
