@@ -191,6 +191,19 @@ def test_a_category_is_not_read_from_latents_that_know_brightness_alone():
     assert np.mean([beyond_brightness(seed, coding=0.5) < 0.05 for seed in range(10)]) >= 0.9
 
 
+def test_what_is_left_does_not_go_with_brightness_that_another_label_goes_with():
+    rng = np.random.default_rng(6)
+    kind = rng.integers(0, 3, 900)
+    brightness = 0.5 * (kind - 1.0) + 0.8 * rng.normal(size=900)
+    own = rng.normal(size=900)
+    labels = as_labels({"x": 0.6 * (kind - 1.0) + 0.6 * brightness + 0.5 * own, "kind": kinds(kind)})
+    nuisances = nuisance_basis(brightness[:, None])
+    left = what_is_left(labels["x"], other_features("x", labels, seed=0), nuisances)[:, 0]
+    assert abs(np.corrcoef(left, brightness)[0, 1]) < 0.01
+    assert max(abs(np.corrcoef(left, kind == k)[0, 1]) for k in range(3)) < 0.05
+    assert np.corrcoef(left, own)[0, 1] > 0.98
+
+
 def test_a_label_of_levels_is_not_read_from_latents_that_know_levels():
     p_values = []
     for seed in range(40):

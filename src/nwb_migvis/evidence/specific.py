@@ -76,7 +76,8 @@ def what_is_left(label: Label, others: np.ndarray, nuisances: np.ndarray | None 
     Fitted on all stimuli: no response has a part in it. Nuisances are few and are taken out nearly whole
     (`NUISANCE_PENALTY`). With a penalty that predicts best, some of each would stay in the label, and a group
     that encodes the nuisance would be said to encode the label. The other labels, as many random cosines, are
-    taken out after them by ridge regression. NaN rows where the label is missing.
+    taken out by ridge regression, of what the nuisances leave of them: whole, they would bring back a nuisance
+    that they go with (Frisch and Waugh 1933). NaN rows where the label is missing.
 
     Parameters
     ----------
@@ -92,9 +93,12 @@ def what_is_left(label: Label, others: np.ndarray, nuisances: np.ndarray | None 
     left = code.encode(label.values).astype(np.float64)
     rows = label.present
     left -= left[rows].mean(axis=0)
-    for features, penalty in ((nuisances, NUISANCE_PENALTY), (others, None)):
-        if features is not None and features.shape[1]:
-            left -= fit_ridge(features[rows], left[rows], penalty=penalty).predict(features)
+    if nuisances is not None and nuisances.shape[1]:
+        both = np.concatenate([left, others], axis=1)
+        both -= fit_ridge(nuisances[rows], both[rows], penalty=NUISANCE_PENALTY).predict(nuisances)
+        left, others = np.split(both, [left.shape[1]], axis=1)
+    if others.shape[1]:
+        left = left - fit_ridge(others[rows], left[rows]).predict(others)
     return left
 
 
