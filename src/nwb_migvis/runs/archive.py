@@ -17,11 +17,11 @@ from nwb_migvis.sources import (
     OpenFile,
     RemoteFile,
     Source,
-    ZarrFolder,
     as_source,
     copy_to_hdf5,
     download,
     open_hdf5,
+    zarr_of,
 )
 from nwb_migvis.store import (
     check_unlinked,
@@ -148,12 +148,12 @@ def _copy(path: Source, place: Path) -> None:
 
     A Zarr folder becomes an HDF5 file: `dandi validate` opens no text and no numcodecs filters of Zarr 3.
     """
-    temporary = temporary_path(place)
+    temporary, zarr = temporary_path(place), zarr_of(path)
     try:
         if isinstance(path, RemoteFile):
             download(path, temporary)
-        elif isinstance(path, ZarrFolder):
-            copy_to_hdf5(path, temporary)
+        elif zarr is not None:
+            copy_to_hdf5(zarr, temporary)
         else:
             shutil.copyfile(str(path), temporary)
         temporary.replace(place)
