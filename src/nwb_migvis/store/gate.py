@@ -101,6 +101,7 @@ def check_run(group: h5py.Group) -> None:
         if name not in group:
             raise ValueError(f"{group.name}/{name} is absent")
     _check_rates(group)
+    _check_presentations(group["stimulus_latents"])
     for parts in (("selectivity", "reader_scores", "selectivity_index"), ("decoding", "label_decoding")):
         if any(p in group for p in parts) and not all(p in group for p in parts):
             raise ValueError(f"{group.name} holds only some of {', '.join(parts)}; expected all or none")
@@ -369,6 +370,19 @@ def _label_column(column: h5py.Dataset) -> dict[str, Column]:
 
 def _family(kind: Any) -> Any:
     return np.int64 if kind is np.int64 else np.floating
+
+
+def _check_presentations(table: h5py.Group) -> None:
+    """Check that rows of presentations and their index are there together, as integers."""
+    present = [name for name in ("presentations", "presentations_index") if name in table]
+    if len(present) == 1:
+        raise ValueError(f"{table.name} holds only {present[0]}; expected presentations with their index")
+    for name in present:
+        dataset = table[name]
+        if dataset.dtype.kind not in "iu" or dataset.ndim != 1:
+            raise ValueError(f"{table.name}/{name}: found {dataset.dtype}; expected a column of integers")
+    if present and len(table["presentations_index"]) != len(table["stimulus"]):
+        raise ValueError(f"{table.name}/presentations_index has not one row per stimulus")
 
 
 def _check_table(table: h5py.Group, columns: dict[str, Column]) -> None:
