@@ -288,6 +288,7 @@ def _tables() -> dict[str, dict[str, Column]]:
             "log_var": Column(np.floating, (2,)),
             "split": Column(str),
             "n_presentations": Column(np.int64),
+            "presentations_index": Column(np.int64, is_optional=True),
         },
         "unit_loadings": {
             "unit": Column(np.int64),
@@ -373,16 +374,12 @@ def _family(kind: Any) -> Any:
 
 
 def _check_presentations(table: h5py.Group) -> None:
-    """Check that rows of presentations and their index are there together, as integers."""
-    present = [name for name in ("presentations", "presentations_index") if name in table]
-    if len(present) == 1:
-        raise ValueError(f"{table.name} holds only {present[0]}; expected presentations with their index")
-    for name in present:
-        dataset = table[name]
-        if dataset.dtype.kind not in "iu" or dataset.ndim != 1:
-            raise ValueError(f"{table.name}/{name}: found {dataset.dtype}; expected a column of integers")
-    if present and len(table["presentations_index"]) != len(table["stimulus"]):
-        raise ValueError(f"{table.name}/presentations_index has not one row per stimulus")
+    """Check that rows of presentations are integers, and have an index."""
+    rows, has_index = table.get("presentations"), "presentations_index" in table
+    if (rows is not None) != has_index or (has_index and (rows.dtype.kind not in "iu" or rows.ndim != 1)):
+        raise ValueError(
+            f"{table.name}/presentations: expected presentations with their index, both integers"
+        )
 
 
 def _check_table(table: h5py.Group, columns: dict[str, Column]) -> None:
