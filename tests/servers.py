@@ -28,7 +28,7 @@ class Served:
     has_ranges, has_state : bool
         Whether it sends parts of files, and an ETag.
     refused : dict
-        Status that it answers, by path.
+        Status that it answers, by path; None ends the connection without an answer.
     """
 
     folder: Path
@@ -85,6 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         place, _, query = self.path.partition("?")
         if place in state.refused:
+            if state.refused[place] is None:
+                self.close_connection = True
+                return
             self._send(state.refused[place], b"refused", {}, with_body)
             return
         if "list-type=2" in query:

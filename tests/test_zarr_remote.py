@@ -143,6 +143,16 @@ def test_any_other_failure_of_a_chunk_is_an_error(served, call, status):
 
 
 @needs_zarr
+@pytest.mark.parametrize("status", [403, 500, None])
+def test_a_stream_cache_hides_no_failure(served, call, status, tmp_path):
+    chunk = next(served.folder.glob(f"{NAME}/**/log_var/c/0/0")).relative_to(served.folder)
+    served.refused[f"/{chunk.as_posix()}"] = status
+    error = _refused(call, "inspect", f"{served.url}/{NAME}", "--stream-cache", tmp_path)
+    assert (str(status) if status else "could not be reached") in error
+    assert not list(served.temporary.iterdir())
+
+
+@needs_zarr
 def test_what_is_not_there_is_one_line(served, call):
     assert "404" in _refused(call, "inspect", f"{served.url}/none.nwb.zarr")
     (served.folder / NAME / "units" / "spike_times" / "zarr.json").unlink()
@@ -373,7 +383,7 @@ def test_too_little_space_is_said_before_anything_is_fetched(archive, call):
     del archive.about["digest"]
     rows[0]["Size"] = 10**18
     assert "of free space" in _refused(call, "inspect", f"000004:{PATH}")
-    assert archive.n_bytes == 0
+    assert archive.n_requests == 1  # the root's metadata
 
 
 @pytest.mark.skipif(HAS_ZARR, reason="hdmf-zarr is here")

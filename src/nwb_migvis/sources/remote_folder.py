@@ -144,15 +144,16 @@ class _Fetching:
     def whole(self) -> ZarrFolder:
         """Fetch all, and return the folder."""
         listed = self._listed()
-        nodes: Mapping[str, Any] = {}
+        roots = [file for file in listed or () if file.is_metadata and "/" not in file.key]
+        for file in roots:  # one by one: the first opens the connection that all others use
+            self._one(file)
+        nodes = self._nodes() if listed is None else {}
+        self._session()
         if listed is None:
-            nodes = self._nodes()
-            about = metadata_files(nodes)
+            self._fetch(metadata_files(nodes))
         else:
             self._check_list(listed)
-            about = [file for file in listed if file.is_metadata]
-        self._fetch(about[:1])  # opens the connection that the others use
-        self._fetch(about[1:])
+            self._fetch([file for file in listed if file.is_metadata and file not in roots])
         folder = self._session()
         check_plain(folder)
         check_whole(folder)
@@ -164,7 +165,7 @@ class _Fetching:
 
     def _nodes(self) -> Mapping[str, Any]:
         """Fetch the root's metadata, and return what it says of all groups and arrays."""
-        self._fetch([FileThere("zarr.json", may_be_absent=True)])
+        self._one(FileThere("zarr.json", may_be_absent=True))
         if not (self.folder / "zarr.json").exists():
             raise Unreachable(
                 f"{self.remote}: found no zarr.json there (404); expected a folder of Zarr 3; check the "
@@ -269,8 +270,8 @@ class _Fetching:
             keep_file(kept, data)
             return data
         except FileNotFoundError as error:
-            status = getattr(error.__cause__, "status", 404)  # fsspec says so of whatever a server answers
-            if status != 404:
+            why = error.__cause__  # fsspec says so of whatever a server answers, or that none does
+            if why and not isinstance(why, FileNotFoundError) and getattr(why, "status", 0) != 404:
                 raise
             if file.may_be_absent:
                 return None
