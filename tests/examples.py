@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 from pynwb import NWBHDF5IO, NWBFile
 from pynwb.base import Images
 from pynwb.file import Subject
 from pynwb.image import GrayscaleImage, IndexSeries
 
 from nwb_migvis.results import Results
+from nwb_migvis.store.canonical import canonical
 from nwb_migvis.testing.results import MOCK_STIMULI, MOCK_UNITS, MOCK_WEIGHTS, mock_results
 
 WEIGHTS = dict(MOCK_WEIGHTS)
@@ -80,6 +82,30 @@ def write_session(path: Path, *, seed: int = 0) -> Path:
     for i in range(len(order)):
         file.add_trial(start_time=0.5 + 0.5 * i, stop_time=0.8 + 0.5 * i)
     with NWBHDF5IO(path, "w") as io:
+        io.write(file)
+    return path
+
+
+def results_with_rows(*, table="/intervals/trials", name="migvis", **parts):
+    """Return results whose stimuli were shown four times each, in the order of `write_session`'s trials."""
+    results = example_results(name=name, **parts)
+    n_stimuli = len(STIMULI)
+    latents = results.latents.assign_coords(n_presentations=("stimulus", np.full(n_stimuli, 4)))
+    rows = np.arange(4 * n_stimuli)
+    shown = {
+        "stimulus_index": ("presentation", rows % n_stimuli),
+        "row": ("presentation", rows, {"table": table}),
+    }
+    provenance = {**results.provenance, "session": {"found_in": "trials"}}
+    found = replace(results, latents=latents, presentations=xr.Dataset(shown), provenance=provenance)
+    return canonical(found)
+
+
+def name_trials(path: Path) -> Path:
+    """Add to the trials of `write_session` the names of the images."""
+    with NWBHDF5IO(path, "a") as io:
+        file = io.read()
+        file.trials.add_column("image_name", "Name of the image.", data=list(STIMULI) * 4)
         io.write(file)
     return path
 

@@ -1,5 +1,6 @@
 """A web server on loopback that serves files in parts, counts what it sends, and fails as it is told."""
 
+import hashlib
 import json
 import re
 import threading
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, unquote
 
 
 @dataclass
@@ -25,6 +27,8 @@ class Served:
         Bytes after which it closes every connection.
     has_ranges, has_state : bool
         Whether it sends parts of files, and an ETag.
+    refused : dict
+        Status that it answers, by path; None ends the connection without an answer.
     """
 
     folder: Path
@@ -36,6 +40,7 @@ class Served:
     breaks_after: int | None = None
     has_ranges: bool = True
     has_state: bool = True
+    refused: dict = field(default_factory=dict)
 
 
 @contextmanager
@@ -78,7 +83,17 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path in state.answers:
             self._send(200, json.dumps(state.answers[self.path]).encode(), {})
             return
-        path = state.folder / self.path.partition("?")[0].lstrip("/")
+        place, _, query = self.path.partition("?")
+        if place in state.refused:
+            if state.refused[place] is None:
+                self.close_connection = True
+                return
+            self._send(state.refused[place], b"refused", {}, with_body)
+            return
+        if "list-type=2" in query:
+            self._send(200, _listed(state.folder / unquote(place).strip("/"), query), {})
+            return
+        path = state.folder / unquote(place).lstrip("/")
         if not path.is_file():
             self._send(404, b"nothing here", {}, with_body)
             return
@@ -125,3 +140,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         """Say nothing."""
+
+
+def _listed(bucket, query):
+    """Return the files of a bucket under a prefix, as S3 lists them."""
+    prefix = parse_qs(query).get("prefix", [""])[0]
+    files = {path.relative_to(bucket).as_posix(): path for path in bucket.rglob("*") if path.is_file()}
+    rows = [
+        f"<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+        f"<ETag>&quot;{hashlib.md5(files[key].read_bytes()).hexdigest()}&quot;</ETag>"
+        f"<Size>{files[key].stat().st_size}</Size><StorageClass>STANDARD</StorageClass></Contents>"
+        for key in sorted(files)
+        if key.startswith(prefix)
+    ]
+    text = (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<Name>{bucket.name}</Name><Prefix>{prefix}</Prefix><KeyCount>{len(rows)}</KeyCount>"
+        f"<MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>{''.join(rows)}</ListBucketResult>"
+    )
+    return text.encode()

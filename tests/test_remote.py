@@ -241,19 +241,19 @@ def test_a_server_without_ranges_is_one_line(call, served):
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
 def test_a_dropped_connection_is_one_line(call, address, served, pristine, share, monkeypatch):
-    monkeypatch.setattr("nwb_migvis.sources.stream._PAUSE_S", 0.0)
+    monkeypatch.setattr("nwb_migvis.sources.connection.PAUSE_S", 0.0)
     served.breaks_after = int(share * pristine.stat().st_size)
     assert "connection was lost" in _refused(call, "inspect", address)
 
 
 def test_a_connection_that_comes_back_is_not_an_error(address, served, pristine, monkeypatch):
-    monkeypatch.setattr("nwb_migvis.sources.stream._PAUSE_S", 0.0)
+    monkeypatch.setattr("nwb_migvis.sources.connection.PAUSE_S", 0.0)
     served.breaks_after = 1000
 
     def mend(_):
         served.breaks_after = None
 
-    monkeypatch.setattr("nwb_migvis.sources.stream.time.sleep", mend)
+    monkeypatch.setattr("nwb_migvis.sources.connection.time.sleep", mend)
     _same(read_session(address), read_session(pristine))
 
 

@@ -124,7 +124,7 @@ def test_what_cannot_be_done_with_an_address_is_said_before_anything_is_fetched(
 def test_a_connection_lost_while_a_session_is_fetched_leaves_nothing(
     served, tmp_path, least_config, monkeypatch
 ):
-    monkeypatch.setattr("nwb_migvis.sources.stream._PAUSE_S", 0.0)
+    monkeypatch.setattr("nwb_migvis.sources.connection.PAUSE_S", 0.0)
     served.breaks_after = 1000
     with pytest.raises(MigvisError, match="connection was lost"):
         run(f"{served.url}/full.nwb", out=tmp_path / "x.nwb", config=least_config)

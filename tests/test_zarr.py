@@ -15,7 +15,7 @@ import numpy as np
 import pynwb
 import pytest
 import xarray as xr
-from examples import WEIGHTS, example_results, write_session
+from examples import WEIGHTS, example_results, name_trials, results_with_rows, write_session
 
 from nwb_migvis import read_results, read_session
 from nwb_migvis.cli import main
@@ -176,6 +176,19 @@ def test_a_kill_leaves_the_folder_whole_or_absent(source, tmp_path, seconds):
         return
     write_results(example_results(**LEAST), source=source, backend="zarr", out=out)
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+@needs_zarr
+def test_rows_of_presentations_lead_to_the_folders_own_table(tmp_path):
+    from hdmf_zarr import NWBZarrIO
+
+    source, results = name_trials(write_session(tmp_path / "session.nwb")), results_with_rows(**LEAST)
+    written = write_results(results, source=source, backend="zarr")
+    xr.testing.assert_identical(read_results(written).presentations, results.presentations)
+    with NWBZarrIO(str(written), mode="r") as io:
+        file = io.read()
+        shown = file.analysis["migvis"].stimulus_latents["presentations"]
+        assert shown.target.table is file.trials and len(shown[0]) == 4
 
 
 def _old_folder(path, *, filters):

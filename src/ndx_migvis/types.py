@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
 import numpy as np
-from hdmf.common import DynamicTable, DynamicTableRegion, VectorData
+from hdmf.common import DynamicTable, DynamicTableRegion, VectorData, VectorIndex
 from hdmf.utils import docval, get_docval
 from pynwb import get_class, register_class
 
@@ -58,7 +58,7 @@ class _CheckedTable:
         ----------
         name, description : str
         data : mapping of str to array_like or hdmf.data_utils.DataIO
-            Values by column name, first axis the rows.
+            Values by column name, first axis the rows; of a column with an index, a list per row.
         table : pynwb DynamicTable, optional
             What a region column points into.
 
@@ -76,7 +76,16 @@ class _CheckedTable:
         columns = []
         for column, values in data.items():
             about = {"name": column, "description": specified[column]["description"], "data": values}
-            if issubclass(specified[column]["class"], DynamicTableRegion):
+            if specified[column].get("index"):
+                lengths = [len(row) for row in values]
+                about["data"] = np.concatenate([*map(np.asarray, values), np.empty(0, np.int64)]).astype(
+                    np.int64
+                )
+                region = DynamicTableRegion(table=table, **about)
+                columns.append(region)
+                ends = np.cumsum(lengths, dtype=np.int64)
+                columns.append(VectorIndex(name=f"{column}_index", data=ends, target=region))
+            elif issubclass(specified[column]["class"], DynamicTableRegion):
                 columns.append(DynamicTableRegion(table=table, **about))
             else:
                 columns.append(VectorData(**about))

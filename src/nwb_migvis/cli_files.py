@@ -17,12 +17,18 @@ from nwb_migvis.errors import MigvisError
 @click.argument("folder", type=click.Path(), metavar="DIR")
 @click.option("--results-only", is_flag=True, help="Publish the results without the recordings.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option(
+    "--derivatives", is_flag=True, help="Use the layout of derivatives of many sessions, as Dandiset 001697."
+)
+@click.option(
+    "--dandiset", default="", metavar="NNNNNN", help="Where the sessions are, if FILE does not say."
+)
 @network_option
-def dandi(paths: tuple[str, ...], folder: str, results_only: bool, overwrite: bool) -> None:
+def dandi(paths: tuple[str, ...], folder: str, **how: Any) -> None:
     """Lay FILE out in DIR as the DANDI archive wants it, and validate DIR where dandi is installed."""
     from nwb_migvis.runs import archive_findings, lay_out
 
-    for place in lay_out(paths, folder, results_only=results_only, overwrite=overwrite):
+    for place in lay_out(paths, folder, **how):
         click.echo(f"wrote {place}")
     findings = archive_findings(folder)
     if findings is None:

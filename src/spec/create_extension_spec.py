@@ -231,7 +231,7 @@ def group_evidence(held_out: str) -> list[tuple[str, str, str]]:
 
 def stimulus_latents() -> NWBGroupSpec:
     """Return the table of the stimuli's latents."""
-    return table(
+    spec = table(
         "StimulusLatentsTable",
         "Latents of the shown stimuli, one row per stimulus: the posterior given the population's response.",
         [
@@ -242,6 +242,24 @@ def stimulus_latents() -> NWBGroupSpec:
             column("n_presentations", "int64", "Number of presentations that the response averages."),
         ],
     )
+    spec.set_dataset(
+        NWBDatasetSpec(
+            name="presentations",
+            neurodata_type_inc="DynamicTableRegion",
+            doc="Rows of the stimulus's presentations in the table that they were read from, such as "
+            "/intervals/trials. Absent where they were read from a series, or the file has no such table.",
+            quantity="?",
+        )
+    )
+    spec.set_dataset(
+        NWBDatasetSpec(
+            name="presentations_index",
+            neurodata_type_inc="VectorIndex",
+            doc="Index of `presentations`: where the rows of each stimulus end.",
+            quantity="?",
+        )
+    )
+    return spec
 
 
 def stimulus_label() -> NWBDatasetSpec:

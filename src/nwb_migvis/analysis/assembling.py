@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from nwb_migvis.analysis.agreement import agreement_note
 from nwb_migvis.analysis.context import Context
@@ -19,7 +21,7 @@ from nwb_migvis.analysis.latents import SessionLatents
 from nwb_migvis.analysis.observed import observed_note
 from nwb_migvis.labels import labels_dataset
 from nwb_migvis.plain import Json, plain
-from nwb_migvis.results import Results
+from nwb_migvis.results import Results, no_presentations
 
 if TYPE_CHECKING:
     from nwb_migvis.analysis.evidence import SessionEvidence
@@ -134,8 +136,20 @@ def assemble(
         provenance,
         evidence.decoding,
         labels_dataset(latents.labels, session["stimulus"].values),
+        presentations=_presentations(session, latents.n_presentations),
     )
     return results, weights
+
+
+def _presentations(session: xr.Dataset, n_presentations: NDArray[np.int64]) -> xr.Dataset:
+    """Return the rows of each stimulus's presentations in their table; none where there is no such table."""
+    if "table_row" not in session:
+        return no_presentations()
+    index, row = session["stimulus_index"].values, session["table_row"]
+    if not np.array_equal(np.bincount(index, minlength=len(n_presentations)), n_presentations):
+        return no_presentations()
+    about = {"table": str(row.attrs.get("table", ""))}
+    return xr.Dataset({"stimulus_index": ("presentation", index), "row": ("presentation", row.values, about)})
 
 
 def unmeasured(

@@ -196,6 +196,8 @@ def _job(row: Mapping[str, Any], common: Job, *, where: str) -> Job:
     if not is_address(session):
         session = str(Path(session).absolute())
     named = Path(name_at(session)) if is_address(session) else Path(session)
+    if named.suffix == ".zarr":
+        named = named.with_suffix("")
     output = str(row.get("output", results_name(named)))
     if Path(output).name != output or not output.endswith(".nwb"):
         raise MigvisError(

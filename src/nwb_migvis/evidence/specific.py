@@ -76,8 +76,8 @@ def what_is_left(label: Label, others: np.ndarray, nuisances: np.ndarray | None 
     Fitted on all stimuli: no response has a part in it. Nuisances are few and are taken out nearly whole
     (`NUISANCE_PENALTY`). With a penalty that predicts best, some of each would stay in the label, and a group
     that encodes the nuisance would be said to encode the label. The other labels, as many random cosines, are
-    taken out by ridge regression, of what the nuisances leave of them: whole, they would bring back a nuisance
-    that they go with (Frisch and Waugh 1933). NaN rows where the label is missing.
+    taken out by ridge regression, of what the nuisances leave of them: whole, they would bring back a
+    nuisance that they go with (Frisch and Waugh 1933). NaN rows where the label is missing.
 
     Parameters
     ----------

@@ -32,6 +32,7 @@ OWN_NAMES = (
     "stimulus_index",
     "start_time",
     "image",
+    "table_row",
     "observed",
     "unit",
     "unit_row",
@@ -271,6 +272,8 @@ def session_dataset(
         "stimulus_index": ("presentation", stimuli.index),
         "start_time": ("presentation", reading.start_time, {"unit": "s"}),
     }
+    if reading.table_row is not None:
+        data["table_row"] = ("presentation", reading.table_row, {"table": reading.table_path})
     if counted.observed is not None:
         spike_count[~counted.observed] = 0
         data["observed"] = (("presentation", "unit"), counted.observed)

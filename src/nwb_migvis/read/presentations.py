@@ -72,6 +72,11 @@ class Presentations:
         Samples of showings that began with an earlier sample and were merged with it.
     not_joined : mapping of str to str
         Tables whose columns were omitted although they cover the presentations, and why.
+    table_path : str
+        Where the table is whose rows are the presentations; "" where they are those of a series, or of
+        several tables.
+    table_row : numpy.ndarray, optional
+        (presentation,) int64, their rows there.
     """
 
     layout: str
@@ -91,6 +96,8 @@ class Presentations:
     index_question: str = ""
     n_merged: int = 0
     not_joined: Mapping[str, str] = field(default_factory=dict)
+    table_path: str = ""
+    table_row: np.ndarray | None = None
 
     def taken(self, keep: np.ndarray) -> Presentations:
         """Return only the presentations for which `keep`, (presentation,) bool, is true."""
@@ -99,6 +106,7 @@ class Presentations:
             start_time=self.start_time[keep],
             stop_time=None if self.stop_time is None else self.stop_time[keep],
             image_index=self.image_index[keep],
+            table_row=None if self.table_row is None else self.table_row[keep],
             unit_table_index=None if self.unit_table_index is None else self.unit_table_index[keep],
             columns={name: values[keep] for name, values in self.columns.items()},
         )

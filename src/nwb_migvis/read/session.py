@@ -167,7 +167,9 @@ def read_session(
     xarray.Dataset
         `spike_count` (presentation, unit) unsigned integer; `observed` (presentation, unit) bool, present
         only where some unit was not observed in some window, and there the count is 0 and says nothing;
-        `stimulus_index` (presentation,) int64; `start_time` (presentation,) float64, seconds; `image`
+        `stimulus_index` (presentation,) int64; `start_time` (presentation,) float64, seconds; `table_row`
+        (presentation,) int64, rows of the table of presentations whose path is its attribute `table`, absent
+        where a series says what was shown or the table holds nothing but numbers; `image`
         (stimulus, y, x[, channel]) uint8, read lazily, absent where there are no pixels. Coordinates `unit`,
         `unit_row` (rows of the file's Units table; absent where the units are in other tables), `stimulus`
         and one per label along `stimulus` (float64 or str); columns that vary within an image along

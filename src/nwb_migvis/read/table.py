@@ -38,6 +38,8 @@ class Table:
         How far the type that the times are stored in rounds them, seconds.
     problem : str
         Why its times cannot be those of presentations; "" where they can.
+    path : str
+        Where it is in the file; "" where it is not stored in HDF5.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Table:
     stop_time: np.ndarray
     precision_s: float = 0.0
     problem: str = ""
+    path: str = ""
 
     @classmethod
     def from_dynamic_table(cls, table: Any, *, name: str = "") -> Table:
@@ -82,7 +85,8 @@ class Table:
             )
         for column in ("start_time", "timestamp"):
             columns.pop(column, None)
-        return cls(name, columns, start_time, stop_time, precision_s, problem)
+        path = str(getattr(table.id.data, "name", None) or "").rpartition("/")[0]
+        return cls(name, columns, start_time, stop_time, precision_s, problem, path)
 
 
 def _outside_rows(

@@ -20,6 +20,7 @@ from nwb_migvis.results.record import (
     no_decoding,
     no_edits,
     no_labels,
+    no_presentations,
     no_selectivity,
 )
 
@@ -43,5 +44,6 @@ __all__ = [
     "no_decoding",
     "no_edits",
     "no_labels",
+    "no_presentations",
     "no_selectivity",
 ]

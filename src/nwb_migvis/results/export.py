@@ -16,7 +16,7 @@ from nwb_migvis.results.gallery import edit_names
 if TYPE_CHECKING:
     from nwb_migvis.results.record import Results
 
-_PARTS = ("latents", "units", "selectivity", "decoding", "labels")
+_PARTS = ("latents", "units", "selectivity", "decoding", "labels", "presentations")
 
 
 def write_netcdf(results: Results, path: Path) -> Path:

@@ -157,6 +157,11 @@ def no_labels() -> xr.Dataset:
     return xr.Dataset()
 
 
+def no_presentations() -> xr.Dataset:
+    """Return the `presentations` of results that were not read from a table of presentations."""
+    return xr.Dataset()
+
+
 @dataclass(frozen=True)
 class Results:
     """What one run found in one session.
@@ -208,6 +213,10 @@ class Results:
         which rows were added later.
     analyses : mapping of str to xarray.Dataset
         What further analyses (`Study.compute`) gave, by the name of the analysis.
+    presentations : xarray.Dataset
+        Dim (presentation,): `stimulus_index` (position along `stimulus`) and `row`, the row in the table of
+        the file that the presentations were read from, whose path is the attribute `table` of `row`. Sorted
+        by both. Empty where they were read from a series, and in files without the recording.
     """
 
     name: str
@@ -220,6 +229,7 @@ class Results:
     decoding: xr.Dataset = field(default_factory=no_decoding)
     labels: xr.Dataset = field(default_factory=no_labels)
     analyses: Mapping[str, xr.Dataset] = field(default_factory=dict)
+    presentations: xr.Dataset = field(default_factory=no_presentations)
 
     def __repr__(self) -> str:
         return "\n".join(results_lines(self))
@@ -292,7 +302,7 @@ class Results:
         nodes: dict[str, xr.Dataset] = {"groups": _as_dataset(self.groups)}
         for each in fields(self):
             value = getattr(self, each.name)
-            if isinstance(value, xr.Dataset):
+            if isinstance(value, xr.Dataset) and (value.sizes or each.name != "presentations"):
                 nodes[each.name] = _without_slashes(value)
         for name, analysis in self.analyses.items():
             nodes[f"analyses/{name}"] = _without_slashes(analysis)

@@ -13,15 +13,16 @@ from pathlib import Path
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read import archive_notes, text_at
+from nwb_migvis.runs.capsules import Capsule, capsule_of
 from nwb_migvis.sources import (
     OpenFile,
     RemoteFile,
     Source,
-    ZarrFolder,
     as_source,
     copy_to_hdf5,
     download,
     open_hdf5,
+    zarr_of,
 )
 from nwb_migvis.store import (
     check_unlinked,
@@ -41,7 +42,13 @@ _DANDISET = "name: Results of nwb-migvis\ndescription: Say here what these files
 
 
 def lay_out(
-    files: Sequence[str | Source], folder: str | Path, *, results_only: bool = False, overwrite: bool = False
+    files: Sequence[str | Source],
+    folder: str | Path,
+    *,
+    results_only: bool = False,
+    overwrite: bool = False,
+    derivatives: bool = False,
+    dandiset: str = "",
 ) -> list[Path]:
     """Put files with results into the folders and under the names of a dandiset.
 
@@ -55,38 +62,49 @@ def lay_out(
         Write the results without the recordings.
     overwrite : bool
         Replace files that exist.
+    derivatives : bool
+        Use the layout of derivatives of many sessions; see `nwb_migvis.runs.capsules`.
+    dandiset : str
+        Six digits: where the sessions are, if their results do not say. For `derivatives`.
 
     Returns
     -------
     list of Path
-        `folder/sub-X/sub-X_ses-Y_desc-migvis_....nwb` for each file, in HDF5.
+        `folder/sub-X/sub-X_ses-Y_desc-migvis_....nwb` for each file, in HDF5; with `derivatives`
+        `folder/derivatives/dandisets-NNN/.../derivatives/nwb/sub-X_ses-Y_desc-migvis_....nwb`.
 
     Raises
     ------
     MigvisError
         If a file holds no results, lacks what the archive asks for, links to other files, or would get the
-        name of another. Nothing is copied then.
+        name of another; if it is not known which dandiset its session is in. Nothing is copied then.
     """
     folder = Path(folder)
-    places: dict[Path, Source] = {}
+    if dandiset and not derivatives:
+        raise MigvisError("found a dandiset without derivatives; expected both; add --derivatives")
+    places: dict[Path, tuple[Source, Capsule | None]] = {}
     for path in (as_source(file, what="file") for file in files):
         if isinstance(path, OpenFile):
             raise MigvisError(f"{path} is an open file; expected a path or an address; give that")
-        place = folder / _place(path, results_only=results_only)
+        own = _place(path, results_only=results_only)
+        capsule = capsule_of(path, own, dandiset=dandiset) if derivatives else None
+        place = folder / (capsule.file(own.name) if capsule else own)
         if place in places:
             raise MigvisError(
-                f"{path} and {places[place]} are of one subject and session; expected a session_id that "
+                f"{path} and {places[place][0]} are of one subject and session; expected a session_id that "
                 "tells them apart; correct it in one of them"
             )
         if place.exists() and not overwrite:
             raise MigvisError(f"{place} exists already; expected a new file; give --overwrite or another DIR")
-        places[place] = path
-    for place, path in places.items():
+        places[place] = path, capsule
+    for place, (path, capsule) in places.items():
         place.parent.mkdir(parents=True, exist_ok=True)
         if results_only:
             _extract(path, place, overwrite=overwrite)
         else:
             _copy(path, place)
+        if capsule is not None:
+            capsule.describe(folder)
     if not (folder / "dandiset.yaml").exists():
         (folder / "dandiset.yaml").write_text(_DANDISET, encoding="utf-8")
     return list(places)
@@ -100,8 +118,10 @@ def archive_findings(folder: str | Path) -> list[str] | None:
     if find_spec("dandi") is None:
         return None
     command = [sys.executable, "-c", "from dandi.cli.command import main; main()", "validate", str(folder)]
-    offline = {**os.environ, "DANDI_NO_ET": "1", "DANDI_CACHE": "ignore", "NO_COLOR": "1"}
-    done = subprocess.run(command, env=offline, capture_output=True, text=True)
+    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    offline = {"DANDI_NO_ET": "1", "DANDI_CACHE": "ignore", "NO_COLOR": "1"}
+    environment = {**os.environ, **offline, "PATH": beside}  # dandi runs the validator of BIDS, by name
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode == 0:
         return []
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
@@ -148,12 +168,12 @@ def _copy(path: Source, place: Path) -> None:
 
     A Zarr folder becomes an HDF5 file: `dandi validate` opens no text and no numcodecs filters of Zarr 3.
     """
-    temporary = temporary_path(place)
+    temporary, zarr = temporary_path(place), zarr_of(path)
     try:
         if isinstance(path, RemoteFile):
             download(path, temporary)
-        elif isinstance(path, ZarrFolder):
-            copy_to_hdf5(path, temporary)
+        elif zarr is not None:
+            copy_to_hdf5(zarr, temporary)
         else:
             shutil.copyfile(str(path), temporary)
         temporary.replace(place)

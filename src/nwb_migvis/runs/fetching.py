@@ -10,7 +10,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.sources import OpenFile, RemoteFile, Source, ZarrFolder, as_source, copy_to_hdf5, download
+from nwb_migvis.sources import (
+    OpenFile,
+    RemoteFile,
+    RemoteFolder,
+    Source,
+    ZarrFolder,
+    as_source,
+    copy_to_hdf5,
+    download,
+    zarr_of,
+)
 from nwb_migvis.store import (
     SPARE_BYTES,
     Destination,
@@ -19,6 +29,9 @@ from nwb_migvis.store import (
     sweep_temporary_files,
     temporary_path,
 )
+
+Elsewhere = RemoteFile | RemoteFolder | ZarrFolder
+"""What is copied before a run can copy it: at an address, or a folder."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +43,13 @@ class Fetched:
     sources : list of source
         Files on this machine; at addresses only where nothing but the results is written.
     destination : Destination
-    addresses : mapping of Path to RemoteFile or ZarrFolder
+    addresses : mapping of Path to RemoteFile, RemoteFolder or ZarrFolder
         What was fetched, or copied.
     """
 
     sources: Sequence[Source]
     destination: Destination
-    addresses: Mapping[Path, RemoteFile | ZarrFolder] = field(default_factory=dict)
+    addresses: Mapping[Path, Elsewhere] = field(default_factory=dict)
 
 
 @contextmanager
@@ -53,7 +66,7 @@ def fetched(sources: Sequence[Source], destination: Destination) -> Iterator[Fet
         For an open file, a session at an address that is to be written in place, an output that cannot be
         written, or a connection that is lost.
     """
-    remote = [source for source in sources if isinstance(source, RemoteFile | ZarrFolder)]
+    remote = [source for source in sources if isinstance(source, Elsewhere)]
     for source in sources:
         if isinstance(source, OpenFile):
             raise MigvisError(
@@ -79,11 +92,9 @@ def fetched(sources: Sequence[Source], destination: Destination) -> Iterator[Fet
         check_new_file(out, overwrite=destination.replaces)
         folder = out.parent
     with ExitStack() as stack:
-        files = [_fetch(s, folder, stack) if isinstance(s, RemoteFile | ZarrFolder) else s for s in sources]
+        files = [_fetch(s, folder, stack) if isinstance(s, Elsewhere) else s for s in sources]
         pairs = zip(files, sources, strict=True)
-        addresses = {
-            file: s for file, s in pairs if isinstance(file, Path) and isinstance(s, RemoteFile | ZarrFolder)
-        }
+        addresses = {file: s for file, s in pairs if isinstance(file, Path) and isinstance(s, Elsewhere)}
         try:
             yield Fetched(files, destination, addresses)
         except MigvisError as error:
@@ -116,27 +127,28 @@ def fetched_file(value: str | Source, *, what: str) -> Iterator[Path]:
             raise MigvisError(str(error).replace(str(file), str(source))) from error
 
 
-def _fetch(remote: RemoteFile | ZarrFolder, folder: Path, stack: ExitStack) -> Path:
+def _fetch(remote: Elsewhere, folder: Path, stack: ExitStack) -> Path:
     """Fetch a file into a private folder that the stack removes; the file has the name of the remote one."""
     if not folder.is_dir():
         raise MigvisError(f"{folder} is not a folder; expected one; make it, or give another --out")
     sweep_temporary_files(folder)
     free = shutil.disk_usage(folder).free
-    size = remote.size if isinstance(remote, RemoteFile) else remote.state[1]
+    zarr = zarr_of(remote)
+    size = zarr.state[1] if zarr else remote.size
     if free < size + SPARE_BYTES:
         raise MigvisError(
             f"{folder}: found {free / 1e9:.2f} GB of free space; expected {size / 1e9:.2f} GB for "
             f"{remote}; free some, or give another --out"
         )
     private = temporary_path(folder / remote.name)
-    file = private / (remote.name if isinstance(remote, RemoteFile) else f"{remote.stem}.nwb")
+    file = private / (f"{remote.stem}.nwb" if zarr else remote.name)
     stack.callback(remove_temporary, private)
     try:
         private.mkdir(0o700)
         if isinstance(remote, RemoteFile):
             download(remote, file)
-        else:
-            copy_to_hdf5(remote, file)
+        elif zarr is not None:
+            copy_to_hdf5(zarr, file)
     except OSError as error:
         raise MigvisError(
             f"{folder}: {remote} could not be fetched ({error.strerror}); expected a writable folder "

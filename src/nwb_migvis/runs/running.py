@@ -24,8 +24,8 @@ from nwb_migvis.read import read_session, read_sessions
 from nwb_migvis.registry import ANALYSES
 from nwb_migvis.results import Results
 from nwb_migvis.runs.destinations import choose_destinations, output_paths
-from nwb_migvis.runs.fetching import Fetched, fetched
-from nwb_migvis.sources import RemoteFile, Source, ZarrFolder, as_source
+from nwb_migvis.runs.fetching import Elsewhere, Fetched, fetched
+from nwb_migvis.sources import Source, as_source
 from nwb_migvis.store import Destination, fingerprint, reserve, write_results
 
 STAGES = ("reading", "latents", "prior", "critic", "edits", "further fits", "evidence", "writing")
@@ -233,7 +233,7 @@ def _read_as(reading: Mapping[str, Any], session: xr.Dataset) -> dict[str, Any]:
     return given | {"window_s": list(session.attrs["window_s"])}
 
 
-def provenance_of(source: Source, addresses: Mapping[Path, RemoteFile | ZarrFolder]) -> dict[str, str]:
+def provenance_of(source: Source, addresses: Mapping[Path, Elsewhere]) -> dict[str, str]:
     """Return what the provenance says of a session, with its address where it was fetched."""
     own = digest_of(source)
     remote = addresses.get(source) if isinstance(source, Path) else None

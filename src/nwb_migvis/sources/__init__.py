@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nwb_migvis.sources.connection import Unreachable
 from nwb_migvis.sources.folder import (
     ZarrFolder,
     copy_to_hdf5,
@@ -11,6 +12,7 @@ from nwb_migvis.sources.folder import (
     require_zarr,
     schema_errors,
 )
+from nwb_migvis.sources.remote_folder import RemoteFolder
 from nwb_migvis.sources.source import (
     OpenFile,
     RemoteFile,
@@ -24,12 +26,14 @@ from nwb_migvis.sources.source import (
     open_hdf5,
     size_of,
     state_of,
+    zarr_of,
 )
-from nwb_migvis.sources.stream import Unreachable, stream_cache
+from nwb_migvis.sources.stream import stream_cache
 
 __all__ = [
     "OpenFile",
     "RemoteFile",
+    "RemoteFolder",
     "Source",
     "Unreachable",
     "ZarrFolder",
@@ -49,4 +53,5 @@ __all__ = [
     "size_of",
     "state_of",
     "stream_cache",
+    "zarr_of",
 ]

@@ -55,6 +55,11 @@ def is_address(text: str) -> bool:
     )
 
 
+def is_folder(address: str) -> bool:
+    """Return whether an address of the web is that of a Zarr folder, by its name."""
+    return urlsplit(address).path.rstrip("/").endswith(".zarr")
+
+
 def whole_address(text: str) -> str:
     """Return an address with both slashes after its scheme, one of which a path type may have taken."""
     match = _SCHEME.fullmatch(text)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,13 +31,16 @@ class ZarrFolder:
     path : Path
     state : tuple of int
         Number of its files, their bytes, and when the last was changed: another folder's copy is not read.
+    called : str
+        Its name in messages, where that is not the path.
     """
 
     path: Path
     state: tuple[int, int, int]
+    called: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return str(self.path)
+        return self.called or str(self.path)
 
     @property
     def name(self) -> str:
@@ -67,17 +70,21 @@ class ZarrFolder:
         return {"path": self.name, "sha256": digest.hexdigest()}
 
 
-def zarr_folder(path: Path) -> ZarrFolder | None:
-    """Return the session that a folder holds; None where it is no NWB file in Zarr."""
+def zarr_folder(path: Path, *, called: str = "") -> ZarrFolder | None:
+    """Return the session that a folder holds, None where it is no NWB file in Zarr.
+
+    Messages name it as `called` says, where that is given.
+    """
     if not path.is_dir():
         return None
-    attributes = _json(path / "zarr.json").get("attributes") or _json(path / ".zattrs")
+    attributes = read_json(path / "zarr.json").get("attributes") or read_json(path / ".zattrs")
     if not isinstance(attributes, dict) or attributes.get("neurodata_type") != "NWBFile":
         return None
     states = [file.stat() for file in _files(path)]
     return ZarrFolder(
         path,
         (len(states), sum(s.st_size for s in states), max(s.st_mtime_ns for s in states)),
+        called,
     )
 
 
@@ -85,7 +92,8 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def _json(path: Path) -> Json:
+def read_json(path: Path) -> Json:
+    """Return a JSON object in a file; an empty one where there is none."""
     with contextlib.suppress(OSError, ValueError):
         if path.stat().st_size <= _MOST_BYTES:
             about = json.loads(path.read_bytes())
@@ -143,8 +151,8 @@ def copy_to_hdf5(folder: ZarrFolder, path: Path) -> None:
         As `hdf5_of`.
     """
     require_zarr()
-    _check_plain(folder)
-    _check_whole(folder)
+    check_plain(folder)
+    check_whole(folder)
     _folders[path] = folder
     from hdmf_zarr import NWBZarrIO
     from pynwb import NWBHDF5IO
@@ -202,7 +210,7 @@ def keep_layout(original: ZarrFolder, folder: Path) -> list[str]:
     kept = []
     for file in sorted(original.path.rglob("zarr.json")):
         place = file.parent.relative_to(original.path)
-        old, new = _json(file), _json(folder / place / "zarr.json")
+        old, new = read_json(file), read_json(folder / place / "zarr.json")
         alike = all(old.get(key) == new.get(key) for key in ("node_type", "shape", "data_type"))
         if old.get("node_type") != "array" or not alike:
             continue
@@ -228,10 +236,10 @@ def schema_errors(folder: Path) -> list[str]:
             return [f"{error.location}: {error.reason}" for error in pynwb.validate(io=reading)]
 
 
-def _check_plain(folder: ZarrFolder) -> None:
+def check_plain(folder: ZarrFolder) -> None:
     """Refuse a folder of Zarr 2 that keeps objects as pickles: reading one can execute what it holds."""
     for path in folder.path.rglob(".zarray"):
-        filters = _json(path).get("filters") or []
+        filters = read_json(path).get("filters") or []
         if any(isinstance(one, dict) and one.get("id") == "pickle" for one in filters):
             place = path.parent.relative_to(folder.path).as_posix()
             raise MigvisError(
@@ -240,9 +248,9 @@ def _check_plain(folder: ZarrFolder) -> None:
             )
 
 
-def _check_whole(folder: ZarrFolder) -> None:
+def check_whole(folder: ZarrFolder) -> None:
     """Refuse a folder that lacks an object which its own list of them names: Zarr would read it as empty."""
-    listed = _json(folder.path / "zarr.json").get("consolidated_metadata") or {}
+    listed = read_json(folder.path / "zarr.json").get("consolidated_metadata") or {}
     for place in listed.get("metadata") or {}:
         if not (folder.path / place / "zarr.json").is_file():
             raise MigvisError(

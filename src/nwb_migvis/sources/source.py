@@ -18,9 +18,17 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import REMOTE, require
 from nwb_migvis.files import as_path
 from nwb_migvis.plain import Json
-from nwb_migvis.sources.address import asset_at, is_address, name_at, public_address, whole_address
-from nwb_migvis.sources.archive import locate
-from nwb_migvis.sources.folder import ZarrFolder, hdf5_of, zarr_folder
+from nwb_migvis.sources.address import (
+    asset_at,
+    is_address,
+    is_folder,
+    name_at,
+    public_address,
+    whole_address,
+)
+from nwb_migvis.sources.archive import Located, locate
+from nwb_migvis.sources.folder import ZarrFolder, hdf5_of, require_zarr, zarr_folder
+from nwb_migvis.sources.remote_folder import RemoteFolder
 from nwb_migvis.sources.stream import Stream
 
 _SCHEMES = ("http", "https", "s3")
@@ -106,7 +114,7 @@ class OpenFile(_Elsewhere):
         return {"path": self.name}
 
 
-Source = Path | RemoteFile | OpenFile | ZarrFolder
+Source = Path | RemoteFile | RemoteFolder | OpenFile | ZarrFolder
 """What a session is read from."""
 
 
@@ -124,7 +132,7 @@ def as_source(value: Any, *, what: str) -> Source:
     MigvisError
         If it is none of these, or the file at an address cannot be found.
     """
-    if isinstance(value, RemoteFile | OpenFile | ZarrFolder):
+    if isinstance(value, RemoteFile | RemoteFolder | OpenFile | ZarrFolder):
         return value
     if isinstance(value, h5py.File):
         return _open_source(value, what=what)
@@ -151,7 +159,7 @@ def _open_source(file: h5py.File, *, what: str) -> Source:
     return path if is_plain and file.mode == "r" else OpenFile(file)
 
 
-def _at(address: str, *, what: str) -> RemoteFile:
+def _at(address: str, *, what: str) -> RemoteFile | RemoteFolder:
     asset = asset_at(address)
     if asset is None and address.partition(":")[0] not in _SCHEMES:
         raise MigvisError(
@@ -159,8 +167,11 @@ def _at(address: str, *, what: str) -> RemoteFile:
             "https://, http:// or s3://"
         )
     require(REMOTE, what="reading over the network", extra="remote")
-    url, record = (address, {}) if asset is None else locate(asset, address=address)
-    remote = RemoteFile(address, url, record)
+    found = Located(address, {}) if asset is None else locate(asset, address=address)
+    if found.listed_at or (asset is None and is_folder(address)):
+        require_zarr()
+        return RemoteFolder(address, found.url, found.record, found.listed_at)
+    remote = RemoteFile(address, found.url, found.record)
     _stream(remote)
     return remote
 
@@ -220,8 +231,8 @@ def open_hdf5(source: Source | str, **options: Any) -> Iterator[h5py.File]:
         with h5py.File(source.file.id.reopen()) as file:
             yield file
     else:
-        path = hdf5_of(source) if isinstance(source, ZarrFolder) else source
-        with h5py.File(path, "r", **options) as file:
+        zarr = zarr_of(source)
+        with h5py.File(hdf5_of(zarr) if zarr else source, "r", **options) as file:
             yield file
 
 
@@ -245,6 +256,21 @@ def _open_remote(remote: RemoteFile) -> Iterator[h5py.File]:
         raise stream.fault
 
 
+def zarr_of(source: Source | str) -> ZarrFolder | None:
+    """Return the Zarr folder on this machine that a source is read from; None of others.
+
+    A folder at an address is fetched for it, once per process.
+
+    Raises
+    ------
+    MigvisError
+        If a folder at an address cannot be fetched whole.
+    """
+    if isinstance(source, RemoteFolder):
+        return source.here
+    return source if isinstance(source, ZarrFolder) else None
+
+
 def size_of(source: Source) -> int:
     """Return the size of a source's file in bytes."""
     return source.stat().st_size if isinstance(source, Path) else source.size
@@ -261,9 +287,10 @@ def bytes_of(source: Source) -> bytes | None:
     """Return all bytes of a source's file; None of one that is open already."""
     if isinstance(source, Path):
         return source.read_bytes()
-    if isinstance(source, ZarrFolder):
-        return hdf5_of(source).read_bytes()
-    if isinstance(source, OpenFile):
+    zarr = zarr_of(source)
+    if zarr is not None:
+        return hdf5_of(zarr).read_bytes()
+    if not isinstance(source, RemoteFile):
         return None
     stream = _stream(source)
     stream.seek(0)

@@ -8,13 +8,20 @@ import hashlib
 import io
 import os
 import secrets
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.sources.connection import (
+    ConnectionLost,
+    Incomplete,
+    Unreachable,
+    file_system,
+    reported,
+    tried,
+)
 
 SMALL_FILE_BYTES = 2**26
 """Files up to this size are fetched in blocks of `LARGE_BLOCK_BYTES`, most of which a session needs."""
@@ -28,15 +35,6 @@ MEMORY_BYTES = 40 * 2**20
 
 _MOST_AT_ONCE = 2**22
 """Bytes of one request."""
-
-_TRIES = 3
-_PAUSE_S = 0.25
-"""Before the second try; four times as long before each further one."""
-
-
-class Unreachable(MigvisError):
-    """A file at an address that cannot be read, or not to its end."""
-
 
 _folder: list[Path] = []
 """Where blocks are kept: the last one, in every thread of this process."""
@@ -96,10 +94,10 @@ class Stream(io.RawIOBase):
         from fsspec.caching import BlockCache
 
         self._address, self._url = address, url
-        with _reported(address), _no_collection():
+        with reported(address), _no_collection():
             self._file, info = _open(url)
         self.size = int(self._file.size)
-        self.state = next((str(info[key]) for key in _STATES if info.get(key)), "")
+        self.state = state_in(info)
         self.fault: MigvisError | None = None
         self._place = self._wanted = self._next = 0
         self._ahead: dict[int, bytes] = {}
@@ -161,7 +159,7 @@ class Stream(io.RawIOBase):
         }
         if kept is not None:
             for first, block in self._ahead.items():
-                _keep(kept.with_name(_block_name(first)), block)
+                keep_file(kept.with_name(_block_name(first)), block)
         return self._ahead.pop(start)
 
     def _stop(self, start: int) -> int:
@@ -173,105 +171,59 @@ class Stream(io.RawIOBase):
         return self._next
 
     def _kept(self, start: int) -> Path | None:
-        if not _folder:
+        if not is_kept():
             return None
-        if not self.state:
-            raise Unreachable(
-                f"{self._address}: the server says nothing by which a changed file is known (no ETag, no "
-                "Last-Modified); expected that for a stream cache; omit --stream-cache"
-            )
+        check_state(self.state, address=self._address)
         key = f"{self._url.partition('?')[0]}\0{self.size}\0{self.state}\0{self._block_bytes}"
         return _folder[-1] / hashlib.sha256(key.encode()).hexdigest()[:32] / _block_name(start)
 
     def _fetched(self, start: int, end: int) -> bytes:
-        with _reported(self._address), _no_collection():
-            for i in range(_TRIES):
-                try:
-                    data = self._file._fetch_range(start, end)
-                    if len(data) == end - start:
-                        return data
-                    reason = f"{len(data)} of {end - start} bytes arrived"
-                except Exception as error:
-                    if _is_final(error):
-                        raise
-                    reason = _reason(error)
-                if i + 1 < _TRIES:
-                    time.sleep(_PAUSE_S * 4**i)
-        raise Unreachable(
-            f"{self._address}: the connection was lost ({reason}); expected {end - start} bytes from "
-            f"{start} on; try again (with --stream-cache DIR nothing is fetched twice), or download the file"
-        )
+        def fetch() -> bytes:
+            data = self._file._fetch_range(start, end)
+            if len(data) != end - start:
+                raise Incomplete(f"{len(data)} of {end - start} bytes arrived")
+            return data
+
+        with reported(self._address), _no_collection():
+            try:
+                return tried(fetch)
+            except ConnectionLost as error:
+                raise Unreachable(
+                    f"{self._address}: the connection was lost ({error}); expected {end - start} bytes from "
+                    f"{start} on; try again (with --stream-cache DIR nothing is fetched twice), or download "
+                    "the file"
+                ) from None
 
 
 def _block_name(start: int) -> str:
     return f"{start:012d}"
 
 
-_STATES = ("ETag", "Content-MD5", "LastModified", "Last-Modified")
+def state_in(info: Mapping[str, Any]) -> str:
+    """Return what changes when a file does, from what its server says of it; "" where it does not say."""
+    keys = ("ETag", "Content-MD5", "LastModified", "Last-Modified")
+    return next((str(info[key]) for key in keys if info.get(key)), "")
+
+
+def check_state(state: str, *, address: str) -> None:
+    """Refuse to keep a file of which nothing says whether it changed."""
+    if not state:
+        raise Unreachable(
+            f"{address}: the server says nothing by which a changed file is known (no ETag, no "
+            "Last-Modified); expected that for a stream cache; omit --stream-cache"
+        )
 
 
 def _open(url: str) -> tuple[Any, Any]:
     """Return an open file of fsspec that caches nothing, and what the server says of it."""
-    import fsspec
-
-    scheme = url.partition(":")[0]
-    options: dict[str, Any] = {"skip_instance_cache": True}
-    if scheme == "s3":
-        options |= {"anon": True, "config_kwargs": {"retries": {"max_attempts": _TRIES}}}
-    else:
-        from aiohttp import ClientTimeout
-
-        timeout = ClientTimeout(total=None, sock_connect=30, sock_read=60)
-        options["client_kwargs"] = {"timeout": timeout, "trust_env": True}
-    system, path = fsspec.core.url_to_fs(url, **options)
+    system, path = file_system(url)
     info = system.info(path)
     if info.get("type") == "directory":
         raise FileNotFoundError(url)
     if not info.get("size") or info.get("partial") is False:
         raise ValueError("no ranges")
-    size = None if scheme == "s3" else info["size"]
+    size = None if url.startswith("s3:") else info["size"]
     return system.open(path, "rb", block_size=LARGE_BLOCK_BYTES, cache_type="none", size=size), info
-
-
-@contextmanager
-def _reported(address: str) -> Iterator[None]:
-    """Say in one line what a server refused, or that there is none."""
-    try:
-        yield
-    except MigvisError:
-        raise
-    except ValueError:  # what fsspec raises when a server sends the whole file for a part of it
-        raise Unreachable(
-            f"{address}: its server does not send parts of a file (no ranges); expected one that does; "
-            "download the file and give its path"
-        ) from None
-    except Exception as error:
-        raise Unreachable(f"{address}: {_why_refused(error)}") from None
-
-
-def _why_refused(error: BaseException) -> str:
-    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
-        error = error.__cause__  # fsspec says so of whatever a server answers
-    status = getattr(error, "status", None)
-    if status == 404 or isinstance(error, FileNotFoundError):
-        return "found nothing there (404); expected a file; check the address"
-    if isinstance(error, PermissionError) or status in (401, 403):
-        return (
-            f"reading it is not allowed ({_reason(error)}); expected a public file; download it with what "
-            "grants you access, and give its path"
-        )
-    what = "its server refused" if status else "its server could not be reached"
-    return f"{what} ({_reason(error)}); expected an answer; check the address and the connection"
-
-
-def _is_final(error: Exception) -> bool:
-    """Return whether trying again cannot help."""
-    status = getattr(error, "status", None) or 0
-    return isinstance(error, FileNotFoundError | PermissionError | ValueError) or 400 <= status < 500
-
-
-def _reason(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
 
 
 @contextmanager
@@ -290,7 +242,28 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _keep(path: Path, data: bytes) -> None:
+def is_kept() -> bool:
+    """Return whether what is fetched is kept in a folder."""
+    return bool(_folder)
+
+
+def kept_file(url: str, size: int | None, state: str) -> Path:
+    """Return where a file that is fetched at once is kept, where `is_kept`.
+
+    Parameters
+    ----------
+    url : str
+        Without a query.
+    size : int or None
+        Bytes.
+    state : str
+        What changes when the file does.
+    """
+    digest = hashlib.sha256(f"{url}\0{size}\0{state}\0whole".encode()).hexdigest()
+    return _folder[-1] / f"whole-{digest[:2]}" / digest[2:34]
+
+
+def keep_file(path: Path, data: bytes) -> None:
     """Write a block that others may be writing too, whole or not at all."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:

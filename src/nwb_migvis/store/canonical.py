@@ -26,6 +26,7 @@ from nwb_migvis.results import (
     no_decoding,
     no_edits,
     no_labels,
+    no_presentations,
     no_selectivity,
 )
 from nwb_migvis.results.analyses import canonical_analysis
@@ -144,6 +145,7 @@ def canonical(results: Results) -> Results:
         ),
         labels=_labels(results.labels, latents["stimulus"].values),
         analyses={name: canonical_analysis(name, data) for name, data in results.analyses.items()},
+        presentations=_presentations(results.presentations, latents.sizes["stimulus"]),
     )
 
 
@@ -169,7 +171,7 @@ def differences(one: Results, other: Results) -> list[str]:
         parts.append("name")
     if not one.groups.equals(other.groups):
         parts.append("groups")
-    for name in ("latents", "units", "synthesized", "selectivity", "decoding", "labels"):
+    for name in ("latents", "units", "synthesized", "selectivity", "decoding", "labels", "presentations"):
         a, b = getattr(one, name), getattr(other, name)
         if not _is_same(a, b):
             parts.append(name)
@@ -187,7 +189,10 @@ def _is_same(a: xr.Dataset, b: xr.Dataset) -> bool:
         return False
     # xarray looks for NaN, and takes several times as long, in arrays that cannot have any
     whole = [name for name in a.data_vars if a[name].dtype.kind in "iub"]
-    same = all(a[n].dims == b[n].dims and np.array_equal(a[n].values, b[n].values) for n in whole)
+    same = all(
+        a[n].dims == b[n].dims and a[n].attrs == b[n].attrs and np.array_equal(a[n].values, b[n].values)
+        for n in whole
+    )
     return same and a.drop_vars(whole).identical(b.drop_vars(whole))
 
 
@@ -221,6 +226,23 @@ def _labels(labels: xr.Dataset, stimuli: np.ndarray) -> xr.Dataset:
         values = _cast(variable.values, np.float64 if is_number else str, f"labels.{name}")
         arrays[str(name)] = ("stimulus", values, {"period": period} if period else {})
     return xr.Dataset(arrays, coords={"stimulus": stimuli})
+
+
+def _presentations(rows: xr.Dataset, n_stimuli: int) -> xr.Dataset:
+    if not rows.variables:
+        return no_presentations()
+    found = {str(name): variable.dims for name, variable in rows.variables.items()}
+    if found != dict.fromkeys(("stimulus_index", "row"), ("presentation",)):
+        raise ValueError(f"results.presentations: found {found}; expected stimulus_index, row (presentation)")
+    index = _cast(rows["stimulus_index"].values, np.int64, "presentations.stimulus_index")
+    row = _cast(rows["row"].values, np.int64, "presentations.row")
+    if ((index < 0) | (index >= n_stimuli)).any():
+        raise ValueError(f"results.presentations: stimulus_index leaves the {n_stimuli} stimuli")
+    order = np.lexsort((row, index))
+    about = {"table": str(rows["row"].attrs.get("table", ""))}
+    return xr.Dataset(
+        {"stimulus_index": ("presentation", index[order]), "row": ("presentation", row[order], about)}
+    )
 
 
 def _conform(dataset: xr.Dataset, form: Form, where: str) -> xr.Dataset:

@@ -7,6 +7,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,6 +18,12 @@ LEVEL = 4
 _MOST_THREADS = 8
 _AHEAD_BYTES = 2**28
 """Images are compressed so far ahead of what is written."""
+
+
+def one_by_one(images: Any) -> H5DataIO:
+    """Return images (image, ...) to be stored in chunks of one, so that any of them is read alone."""
+    chunks = (1, *images.shape[1:])
+    return H5DataIO(images, chunks=chunks, compression="gzip", compression_opts=LEVEL, shuffle=True)
 
 
 class _Empty(AbstractDataChunkIterator):
@@ -82,13 +89,7 @@ class ImagesToCome:
         images = np.ascontiguousarray(images)
         empty = _Empty(images)
         self._chunks[id(empty)] = self._compressed(images)
-        return H5DataIO(
-            empty,
-            chunks=empty.recommended_chunk_shape(),
-            compression="gzip",
-            compression_opts=LEVEL,
-            shuffle=True,
-        )
+        return one_by_one(empty)
 
     def _compressed(self, images: np.ndarray) -> Iterator[bytes]:
         n_ahead = max(1, _AHEAD_BYTES // max(1, images[:1].nbytes))

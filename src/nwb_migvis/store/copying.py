@@ -21,7 +21,7 @@ from pynwb import NWBHDF5IO, NWBFile, get_manager
 from ndx_migvis import NAMESPACE, MigvisRun
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
-from nwb_migvis.sources import RemoteFile, Source, open_hdf5
+from nwb_migvis.sources import RemoteFile, RemoteFolder, Source, open_hdf5
 from nwb_migvis.store.apart import done_apart, reason_of, run_apart
 from nwb_migvis.store.apart_file import file_apart
 from nwb_migvis.store.canonical import differences
@@ -182,7 +182,9 @@ def _write_images(run: MigvisRun, images: ImagesToCome, file: h5py.File) -> None
 
 def _home_of(source: Source) -> str:
     """Return where the recording is: the name of its file, or its address."""
-    return source.provenance()["address"] if isinstance(source, RemoteFile) else source.name
+    if isinstance(source, RemoteFile | RemoteFolder):
+        return source.provenance()["address"]
+    return source.name
 
 
 def _built(manager: Any, nwbfile: NWBFile, source: Path) -> GroupBuilder:

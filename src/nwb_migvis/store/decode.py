@@ -26,6 +26,7 @@ from nwb_migvis.results import (
     no_decoding,
     no_edits,
     no_labels,
+    no_presentations,
     no_selectivity,
 )
 from nwb_migvis.sources import Source, as_source, open_hdf5
@@ -208,6 +209,7 @@ def decode(group: h5py.Group) -> Results:
         else no_decoding(),
         labels=_labels(group["stimulus_labels"]) if "stimulus_labels" in group else no_labels(),
         analyses=decode_analyses(group["analyses"]) if "analyses" in group else {},
+        presentations=_presentations(group["stimulus_latents"]),
     )
 
 
@@ -263,6 +265,27 @@ def _latents(table: h5py.Group, groups: pd.DataFrame) -> xr.Dataset:
             "group": ("latent", np.repeat(groups.index.to_numpy(dtype=str), groups["size"])),
         },
     )
+
+
+def _presentations(table: h5py.Group) -> xr.Dataset:
+    if "presentations" not in table:
+        return no_presentations()
+    region, ends = table["presentations"], table["presentations_index"][()].astype(np.int64)
+    n_rows = np.diff(ends, prepend=0)
+    if (n_rows < 0).any() or n_rows.sum() != len(region):
+        raise ValueError(f"{table.name}/presentations_index does not divide {len(region)} rows")
+    index = np.repeat(np.arange(len(ends)), n_rows)
+    row = ("presentation", region[()].astype(np.int64), {"table": place_of_region(region)})
+    return xr.Dataset({"stimulus_index": ("presentation", index), "row": row})
+
+
+def place_of_region(region: h5py.Dataset) -> str:
+    """Return the path of the table that a region is of; "" where its attribute leads nowhere."""
+    target = region.attrs.get("table")
+    try:
+        return str(region.file[target].name) if isinstance(target, h5py.Reference) and target else ""
+    except (ValueError, RuntimeError, KeyError):
+        return ""
 
 
 def _labels(table: h5py.Group) -> xr.Dataset:

@@ -12,7 +12,10 @@ import xarray as xr
 from nwb_migvis.results import Results
 from nwb_migvis.store.gate import read_json
 
-PARTS = ("groups", "latents", "units", "labels", "synthesized", "selectivity", "decoding", "provenance")
+PARTS = (
+    *("groups", "latents", "units", "labels", "synthesized", "selectivity", "decoding", "provenance"),
+    "presentations",
+)
 TABLES = "tables"
 """Where the attribute `digests` of a run's model holds them."""
 IS_DIGESTED = "tables_have_digests"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from hdmf.backends.hdf5.h5_utils import H5DataIO
-from hdmf.common import VectorData
+from hdmf.common import DynamicTable, VectorData
 from pynwb import NWBFile
 from pynwb.base import ImageReferences, Images
 from pynwb.image import GrayscaleImage, RGBImage
@@ -37,7 +37,7 @@ from nwb_migvis.plain import free_name
 from nwb_migvis.results import EDIT_RATES, Results
 from nwb_migvis.store.analyses import encode_analyses
 from nwb_migvis.store.canonical import DECODING, DECODING_DIMS, EVIDENCE_DIMS, SELECTIVITY, UNITS, Form
-from nwb_migvis.store.compressed import LEVEL
+from nwb_migvis.store.compressed import LEVEL, one_by_one
 from nwb_migvis.store.digests import IS_DIGESTED, TABLES, part_digests
 
 NETWORKS = {
@@ -52,7 +52,7 @@ def encode(
     *,
     nwbfile: NWBFile,
     weights: Mapping[str, bytes],
-    images: Callable[[np.ndarray], Any],
+    images: Callable[[np.ndarray], Any] = one_by_one,
 ) -> MigvisRun:
     """Return the container of a run.
 
@@ -65,7 +65,8 @@ def encode(
     weights : mapping of str to bytes
         safetensors bytes by the network's name.
     images : callable
-        What images, maps included, are written by; see `nwb_migvis.store.compressed.ImagesToCome`.
+        What images, maps included, are written by: at once, or later; see
+        `nwb_migvis.store.compressed.ImagesToCome`.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def encode(
     parts: dict[str, Any] = {
         "model": _model(results, weights),
         "latent_groups": _latent_groups(results),
-        "stimulus_latents": _stimulus_latents(results.latents),
+        "stimulus_latents": _stimulus_latents(results, nwbfile),
         "unit_loadings": _unit_loadings(results.units, nwbfile),
     }
     if results.labels.data_vars:
@@ -146,13 +147,34 @@ def _latent_groups(results: Results) -> LatentGroupsTable:
     )
 
 
-def _stimulus_latents(latents: xr.Dataset) -> StimulusLatentsTable:
+def _stimulus_latents(results: Results, nwbfile: NWBFile) -> StimulusLatentsTable:
     names = ("stimulus", "mean", "log_var", "split", "n_presentations")
+    data = {name: _column(results.latents[name].values) for name in names}
+    shown, table = results.presentations, None
+    if shown.sizes:
+        table = _table_of(shown, nwbfile)
+        ends = np.cumsum(np.bincount(shown["stimulus_index"].values, minlength=len(data["stimulus"])))
+        data["presentations"] = np.split(shown["row"].values, ends[:-1])
     return StimulusLatentsTable.from_columns(
         name="stimulus_latents",
         description="Latents of the shown stimuli: the posterior given the population's response.",
-        data={name: _column(latents[name].values) for name in names},
+        data=data,
+        table=table,
     )
+
+
+def _table_of(shown: xr.Dataset, nwbfile: NWBFile) -> DynamicTable:
+    """Return the table that presentations are rows of, or refuse a file that does not have it."""
+    place, rows = shown["row"].attrs["table"], shown["row"].values
+    tables = [table for table in nwbfile.objects.values() if isinstance(table, DynamicTable)]
+    found = next((t for t in tables if getattr(t.id.data, "name", None) == f"{place}/id"), None)
+    if found is None or not ((rows >= 0) & (rows < len(found.id))).all():
+        state = "is absent" if found is None else f"has {len(found.id)} rows"
+        raise MigvisError(
+            f"the results' presentations do not lead to rows of {place or 'a table'}, which {state}; "
+            "expected the session that the results are of"
+        )
+    return found
 
 
 def _stimulus_labels(labels: xr.Dataset) -> StimulusLabelsTable:

@@ -101,6 +101,7 @@ def check_run(group: h5py.Group) -> None:
         if name not in group:
             raise ValueError(f"{group.name}/{name} is absent")
     _check_rates(group)
+    _check_presentations(group["stimulus_latents"])
     for parts in (("selectivity", "reader_scores", "selectivity_index"), ("decoding", "label_decoding")):
         if any(p in group for p in parts) and not all(p in group for p in parts):
             raise ValueError(f"{group.name} holds only some of {', '.join(parts)}; expected all or none")
@@ -287,6 +288,7 @@ def _tables() -> dict[str, dict[str, Column]]:
             "log_var": Column(np.floating, (2,)),
             "split": Column(str),
             "n_presentations": Column(np.int64),
+            "presentations_index": Column(np.int64, is_optional=True),
         },
         "unit_loadings": {
             "unit": Column(np.int64),
@@ -369,6 +371,15 @@ def _label_column(column: h5py.Dataset) -> dict[str, Column]:
 
 def _family(kind: Any) -> Any:
     return np.int64 if kind is np.int64 else np.floating
+
+
+def _check_presentations(table: h5py.Group) -> None:
+    """Check that rows of presentations are integers, and have an index."""
+    rows, has_index = table.get("presentations"), "presentations_index" in table
+    if (rows is not None) != has_index or (has_index and (rows.dtype.kind not in "iu" or rows.ndim != 1)):
+        raise ValueError(
+            f"{table.name}/presentations: expected presentations with their index, both integers"
+        )
 
 
 def _check_table(table: h5py.Group, columns: dict[str, Column]) -> None:

@@ -27,7 +27,7 @@ from nwb_migvis.store.canonical import canonical
 from nwb_migvis.tensors import read_tensors, write_tensors
 
 _KEY = "nwb-migvis-results"
-_DATASETS = ("latents", "units", "synthesized", "selectivity", "decoding", "labels")
+_DATASETS = ("latents", "units", "synthesized", "selectivity", "decoding", "labels", "presentations")
 
 
 _ANALYSIS = "analyses/"

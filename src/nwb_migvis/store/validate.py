@@ -181,6 +181,7 @@ def own_findings(file: h5py.File) -> Iterator[Finding]:
             yield Finding("error", f"{part}: not what the run wrote (its digest is another)", group.name)
         yield from _damaged_weights(group, results)
         yield from _wrong_unit_rows(group)
+        yield from _wrong_presentations(group, results)
         yield from _wrong_gallery(group, results)
         yield from _without_description(group)
 
@@ -224,6 +225,30 @@ def _wrong_unit_rows(group: h5py.Group) -> Iterator[Finding]:
         yield Finding(
             "error", "rows of other units than those of the column `unit`", f"{table.name}/unit_row"
         )
+
+
+def _wrong_presentations(group: h5py.Group, results: Results) -> Iterator[Finding]:
+    """Yield how the rows of the stimuli's presentations differ from what the run and the file say."""
+    shown = results.presentations
+    if not shown.sizes:
+        return
+    where = f"{group.name}/stimulus_latents/presentations"
+    place, rows = shown["row"].attrs["table"], shown["row"].values
+    ids = group.file.get(f"{place}/id") if place else None
+    if not isinstance(ids, h5py.Dataset) or place.startswith("/analysis/"):
+        yield Finding("error", "its attribute `table` does not lead to a table of presentations", where)
+        return
+    found_in = str(results.provenance.get("session", {}).get("found_in", ""))
+    names = [name.rpartition("/")[2] for name in found_in.split(", ")]
+    if found_in and place.rpartition("/")[2] not in names:
+        yield Finding("error", f"rows of {place}; the presentations were read from {found_in}", where)
+    if not ((rows >= 0) & (rows < len(ids))).all():
+        yield Finding("error", f"rows that {place} does not have", where)
+    if len(np.unique(rows)) != len(rows):
+        yield Finding("error", "a presentation of two stimuli, or twice of one", where)
+    counts = np.bincount(shown["stimulus_index"].values, minlength=results.latents.sizes["stimulus"])
+    if not np.array_equal(counts, results.latents["n_presentations"].values):
+        yield Finding("error", "other numbers of rows than n_presentations", where)
 
 
 def _wrong_gallery(group: h5py.Group, results: Results) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.results import Results
+from nwb_migvis.results import Results, no_presentations
 from nwb_migvis.sources import RemoteFile, Source, as_source, folder_behind, local_file, state_of
 from nwb_migvis.store.canonical import canonical
 from nwb_migvis.store.copying import Job, make_file, sync
@@ -159,8 +159,9 @@ def _make(job: Job, destination: Destination, *, unchanged_since: tuple[int, ...
 
 
 def without_unit_rows(results: Results) -> Results:
-    """Return results for a file without the table of units that rows of units point into."""
-    return replace(results, units=results.units.drop_vars("unit_row", errors="ignore"))
+    """Return results for a file without the tables that rows of units and presentations point into."""
+    units = results.units.drop_vars("unit_row", errors="ignore")
+    return replace(results, units=units, presentations=no_presentations())
 
 
 def remove_run(path: str | Path, name: str, **where: Any) -> Path:

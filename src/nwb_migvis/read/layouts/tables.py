@@ -128,7 +128,11 @@ def identity_column(table: Table, contents: Contents) -> str | None:
 
 
 def table_reading(table: Table, column: str, contents: KnownImages, *, layout: str) -> Presentations:
-    """Read the presentations of a table whose `column` identifies the image."""
+    """Read the presentations of a table whose `column` identifies the image.
+
+    Their rows are given only where the table has a column of text: nwbinspector (0.7) fails on regions of
+    tables that hold nothing but numbers, and the archive with it.
+    """
     if table.problem:
         raise MigvisError(table.problem)
     values, is_omitted = table.columns[column], _is_omitted(table)
@@ -146,6 +150,7 @@ def table_reading(table: Table, column: str, contents: KnownImages, *, layout: s
         if base is None:
             question = index_question(values[~is_omitted], n_images, place=place)
     image_index = np.where(is_omitted, BLANK, image_index)
+    is_pointed_to = bool(table.path) and any(column.dtype == object for column in table.columns.values())
     return Presentations(
         layout=layout,
         place=table.name,
@@ -159,6 +164,8 @@ def table_reading(table: Table, column: str, contents: KnownImages, *, layout: s
         tables=(table.name,),
         precision_s=table.precision_s,
         index_question=question,
+        table_path=table.path,
+        table_row=np.arange(len(table.start_time)) if is_pointed_to else None,
     )
 
 
