@@ -21,7 +21,7 @@ import nwb_migvis
 from nwb_migvis import MigvisError, Results, read_results
 from nwb_migvis.results import no_decoding, no_edits, no_selectivity
 from nwb_migvis.results.analyses import canonical_analysis
-from nwb_migvis.results.gallery import MOST_IMAGES, gallery_of
+from nwb_migvis.results.gallery import N_IMAGES, gallery_of
 from nwb_migvis.store import (
     list_runs,
     read_sidecar,
@@ -184,7 +184,7 @@ def test_a_gallery_is_drawn_by_the_seed_and_holds_every_group():
     edits = example_results().synthesized
     many = xr.concat([edits] * 30, dim="edit").assign_coords(method=("edit", ["pmi", "none"] * 105))
     one, same, other = (gallery_of(many, {"config": {"seed": seed}}) for seed in (0, 0, 1))
-    assert one.sizes["edit"] == MOST_IMAGES and len(set(one["name"].values)) == MOST_IMAGES
+    assert one.sizes["edit"] == N_IMAGES and len(set(one["name"].values)) == N_IMAGES
     assert one.identical(same) and not np.array_equal(one["row"], other["row"])
     assert set(one["method"].values) == {"pmi"}
     counts = np.unique(one["group"].values, return_counts=True)[1]

@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+N_IMAGES = 20
+"""Images that are drawn. Each is an object, and takes a millisecond of the time of opening the file."""
+
 MOST_IMAGES = 40
-"""Images of a gallery."""
+"""Images that a gallery may have."""
 
 _MOST_CHARACTERS = 60
 """Of each part of a name."""
 
 
 def gallery_of(edits: xr.Dataset, provenance: Mapping[str, Any]) -> xr.Dataset:
-    """Return the edits of a gallery: at most 40, drawn by the run's seed.
+    """Return the edits of a gallery: at most 20, drawn by the run's seed.
 
     The groups take turns. Of each, edits of the method proper (`pmi`) are drawn at random, and controls where
     there are no others.
@@ -62,7 +65,7 @@ def _rows(edits: xr.Dataset, seed: int) -> np.ndarray:
         own = own if len(own) else np.flatnonzero(group == name)
         turns += list(enumerate(rng.permutation(own).tolist()))
     turns.sort(key=lambda turn: turn[0])
-    return np.sort(np.array([row for _, row in turns[:MOST_IMAGES]], dtype=np.int64))
+    return np.sort(np.array([row for _, row in turns[:N_IMAGES]], dtype=np.int64))
 
 
 def _name(row: int, *how: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.metadata import version
@@ -264,19 +264,23 @@ def _verify(job: Job) -> None:
         else:
             check_nothing_lost(job.file, copy, skip={f"/analysis/{job.removed}"})
         return
-    where = f"/analysis/{results.name}"
-    with ExitStack() as stack:
-        if not job.without_recording:
-            # HDF5 does one thing at a time in a process, so that the recording is compared in another.
-            check = partial(check_nothing_lost, job.file, copy, skip={where}, may_grow={GENERATED_BY})
-            stack.enter_context(done_apart(check))
-        _check_valid(job)
-        new = stack.enter_context(h5py.File(copy, "r"))
-        wrong = differences(results, decode(new[where]))
-        if {n: d[()].tobytes() for n, d in weights_in(new[where])} != dict(job.weights):
+    # HDF5 does one thing at a time in a process, so that the rest is looked at in another meanwhile.
+    with done_apart(partial(_check_rest, job)), h5py.File(copy, "r") as new:
+        group = new[f"/analysis/{results.name}"]
+        wrong = differences(results, decode(group))
+        if {name: data[()].tobytes() for name, data in weights_in(group)} != dict(job.weights):
             wrong.append("weights")
     if wrong:
         raise RuntimeError(f"{copy}: read back otherwise than written: {', '.join(wrong)}")
+
+
+def _check_rest(job: Job) -> None:
+    """Check that a file with results is valid, and that beside them it lost nothing of the source."""
+    assert job.results is not None
+    _check_valid(job)
+    if not job.without_recording:
+        own = {f"/analysis/{job.results.name}"}
+        check_nothing_lost(job.file, job.output, skip=own, may_grow={GENERATED_BY})
 
 
 def _check_valid(job: Job) -> None:

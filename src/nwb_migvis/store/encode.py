@@ -73,7 +73,11 @@ def encode(
     ValueError
         If a digest in the provenance is not that of the weights.
     """
-    parts: dict[str, Any] = {
+    parts: dict[str, Any] = {}
+    if results.synthesized.sizes["edit"]:  # first, for images may be compressed while the rest is made
+        parts["synthesized_images"] = _synthesized_images(results.synthesized, images)
+        parts["gallery"] = _gallery(results.gallery)
+    parts |= {
         "model": _model(results, weights),
         "latent_groups": _latent_groups(results),
         "stimulus_latents": _stimulus_latents(results, nwbfile),
@@ -81,9 +85,6 @@ def encode(
     }
     if results.labels.data_vars:
         parts["stimulus_labels"] = _stimulus_labels(results.labels)
-    if results.synthesized.sizes["edit"]:
-        parts["synthesized_images"] = _synthesized_images(results.synthesized, images)
-        parts["gallery"] = _gallery(results.gallery)
     if results.selectivity["transfer"].size:
         parts.update(_selectivity(results.selectivity))
     if results.decoding["score"].size:
