@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ LEVEL = 4
 _MOST_THREADS = 8
 _AHEAD_BYTES = 2**28
 """Images are compressed so far ahead of what is written."""
+_SWITCH_S = 1e-4
+"""How long a thread that has compressed an image waits for Python: by default longer than an image takes."""
 
 
 def one_by_one(images: Any) -> H5DataIO:
@@ -69,10 +72,13 @@ class ImagesToCome:
         self._chunks: dict[int, Iterator[bytes]] = {}
 
     def __enter__(self) -> ImagesToCome:
+        self._interval = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_S)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown(cancel_futures=True)
+        sys.setswitchinterval(self._interval)
 
     def __call__(self, images: np.ndarray) -> H5DataIO:
         """Begin to compress images.
