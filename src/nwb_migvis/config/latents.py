@@ -10,6 +10,9 @@ from nwb_migvis import registry
 from nwb_migvis.config.checking import FrozenDict, check
 from nwb_migvis.errors import MigvisError
 
+AUGMENTATIONS = ("unit_dropout", "trial_swap", "count_thinning")
+"""Settings that vary what a training step encodes; all are off at 0."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GroupConfig:
@@ -105,6 +108,16 @@ class LatentsConfig:
     free_dropout : float
         Share of the stimuli that a training step decodes from the first free groups alone. Nothing else
         distinguishes free groups: without it they divide what they hold by chance. 0 turns it off.
+    unit_dropout : float
+        Share of the units, drawn for each stimulus of a training step, whose counts are not encoded, as if
+        the unit had not been observed; they are predicted all the same. 0 turns it off, as for the two that
+        follow. PCA, factor analysis and Swap-VAE refuse all three.
+    trial_swap : float
+        Share of the stimuli of a training step of which each unit has its own part of the presentations
+        encoded: a random half of those that would be. It needs three presentations of an image or more.
+    count_thinning : float
+        Encoded spikes are lost at random in training, at most this share of them; the share is drawn for each
+        stimulus. The mean count stays.
     n_steps : int
         Most training steps.
     batch_size : int
@@ -126,6 +139,9 @@ class LatentsConfig:
     tc_weight: float = 0.026
     label_weight: float = 2.4
     free_dropout: float = 0.1
+    unit_dropout: float = 0.0
+    trial_swap: float = 0.0
+    count_thinning: float = 0.0
     n_steps: int = 2700
     batch_size: int = 192
     learning_rate: float = 5e-3
@@ -141,10 +157,11 @@ class LatentsConfig:
                 **dict.fromkeys(
                     ("kl_weight", "tc_weight", "label_weight", "free_dropout", "weight_decay"), 0
                 ),
+                **dict.fromkeys(AUGMENTATIONS, 0),
                 "batch_size": 2,
             },
             above={"learning_rate": 0},
-            below={"free_dropout": 1},
+            below=dict.fromkeys(("free_dropout", *AUGMENTATIONS), 1),
             one_of={"model": registry.LATENT_MODELS, "likelihood": ("poisson", "gaussian")},
         )
         for name, period in self.circular.items():

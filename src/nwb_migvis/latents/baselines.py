@@ -12,6 +12,7 @@ import torch
 
 from nwb_migvis.config import GroupConfig, LatentsConfig
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.latents.augment import refuse_augmentation
 from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.latents.linear import KINDS, LinearGaussianModel, fit_linear, load_linear
 from nwb_migvis.latents.model import GroupVae, GroupVaeModel, kl_divergence, load_group_vae
@@ -40,9 +41,10 @@ def fit_average(
 ) -> list[LinearGaussianModel]:
     """Fit PCA or factor analysis to the average counts of the training stimuli; see `fit_linear`.
 
-    Solved in one step on the CPU: of `config`, nothing is used.
+    Solved in one step on the CPU: of `config`, nothing is used, and augmentation is refused.
     """
     recording = _only(recordings, kind)
+    refuse_augmentation(config)
     cpu = torch.device("cpu")
     repeats = Repeats.of(recording.spike_count, recording.stimulus_index, task.split.size, cpu)
     average = (repeats.total.double() / repeats.n_counts).numpy()[task.split == "train"]
@@ -110,8 +112,10 @@ def fit_swap_vae(
     Raises
     ------
     MigvisError
-        If fewer than two training or validation stimuli were repeated, or there is one latent alone.
+        If fewer than two training or validation stimuli were repeated, there is one latent alone, or the
+        settings ask for augmentation.
     """
+    refuse_augmentation(config)
     recording, split, where = _only(recordings, SWAP_VAE), task.split, torch.device(device)
     groups = content_and_style(sum(group.size for group in task.groups))
     repeats = Repeats.of(recording.spike_count, recording.stimulus_index, split.size, where)

@@ -76,7 +76,8 @@ def fit_latents(
     else the loss is the negative evidence lower bound over n. With the Gaussian likelihood that holds where
     the noise of one presentation has the variance of the averages. For a random share `free_dropout` of the
     stimuli only the first free groups, any number of them, are decoded (nested dropout: Rippel et al. 2014,
-    arXiv 1402.0915).
+    arXiv 1402.0915). `unit_dropout`, `trial_swap` and `count_thinning` change what is encoded (see
+    `Augmentation`), in training alone.
 
     With several sessions the loss is averaged over sessions, plus two terms over stimuli that two sessions
     share, averaged over pairs. Cross-reconstruction: the negative log likelihood of one session's counts

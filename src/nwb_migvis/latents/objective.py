@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from nwb_migvis.config import GroupConfig, LatentsConfig
+from nwb_migvis.latents.augment import Augmentation, EncodedHalf
 from nwb_migvis.latents.label_weights import LabelWeights
 from nwb_migvis.latents.model import GroupVae, regularisers
 
@@ -69,13 +70,17 @@ class Repeats:
         )
 
     def halves(
-        self, stimuli: torch.Tensor, generator: torch.Generator
+        self,
+        stimuli: torch.Tensor,
+        generator: torch.Generator,
+        *,
+        augmentation: Augmentation | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Split the repeats of some stimuli at random.
 
         Returns the mean count of the first half (stimulus, unit), NaN where there is none; the summed count
         of the second; and the number of counts in the second, (stimulus, 1) or (stimulus, unit). A stimulus
-        shown once is in both halves.
+        shown once is in both halves. An augmentation changes the first half, never the second.
         """
         counts, n = self.counts[stimuli], self.n[stimuli, None]
         draw = torch.rand(counts.shape[:2], generator=generator, device=counts.device)
@@ -89,7 +94,13 @@ class Repeats:
         if self.observed is not None:
             n_first = torch.einsum("sr,sru->su", is_first, self.observed[stimuli])
             n_counts = self.n_counts[stimuli]
-        return first / n_first, second, torch.where(n > 1, n_counts - n_first, n_counts)
+        n_second = torch.where(n > 1, n_counts - n_first, n_counts)
+        if augmentation is None:
+            return first / n_first, second, n_second
+        present = is_first[..., None]
+        if self.observed is not None:
+            present = present * self.observed[stimuli]
+        return augmentation.average(EncodedHalf(counts, present), generator), second, n_second
 
 
 def mean_of_counted(values: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
@@ -118,6 +129,7 @@ class Objective:
     ):
         self.vae, self.repeats, self.targets, self.config = vae, repeats, targets, config
         self.label_weights = label_weights
+        self._augmentation = Augmentation.of(config)
         self._free = [g for g, (numeric, classes) in enumerate(targets) if not (numeric.shape[1] or classes)]
 
     def __call__(self, stimuli: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -159,8 +171,12 @@ class Objective:
     def encode_half(
         self, stimuli: torch.Tensor, generator: torch.Generator, *, sample: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return latents, mean and log variance from half of the repeats; total and number of the others."""
-        first, second, n = self.repeats.halves(stimuli, generator)
+        """Return latents, mean and log variance from half of the repeats; total and number of the others.
+
+        Without a sample, for validation, nothing is augmented.
+        """
+        augmentation = self._augmentation if sample else None
+        first, second, n = self.repeats.halves(stimuli, generator, augmentation=augmentation)
         mean, log_var = self.vae.encode(first)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device) if sample else 0.0
         return mean + noise * torch.exp(0.5 * log_var), mean, log_var, second, n
