@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/bench_autoencoder.py --data ../shared/data --session hvm
     OMP_NUM_THREADS=1 python benchmarks/bench_autoencoder.py --data ../shared/data --tiny
 
-The sessions are those of `bench_real_edits.py`, at 128 px or the size of their photographs (112 px). First the
+The sessions are those of `bench_real_edits.py`, at 128 px or the size of their photographs (112 px). The
 autoencoder and a prior in its latents are trained by the settings; then a prior of pixels for as many seconds
 of CPU. Printed for each, of held-out photographs: what the prior's x keeps of them; what inversion and
-denoising back change, relative to x and in gray levels; and what edits do to predicted responses (the encoding
+denoising back change, relative to x and in gray levels; and what edits do to predicted responses (encoding
 check). With --out held-out photographs are drawn above what the autoencoder makes of them.
 """
 
