@@ -22,6 +22,7 @@ from nwb_migvis import (
 )
 from nwb_migvis.analysis import rehearsal
 from nwb_migvis.analysis.kept import Kept
+from nwb_migvis.analysis.networks import settings_of
 from nwb_migvis.analysis.rehearsal import Sizes, estimate_run
 from nwb_migvis.config import CriticConfig, PriorConfig, SynthesisConfig
 from nwb_migvis.networks import checkpoints
@@ -271,8 +272,8 @@ def test_a_written_run_is_edited_further_rebuilt_and_made_again(tmp_path):
     study.fit_latents()
     study.use_prior(models.prior)
     assert study.config.prior.autoencoder
-    study.use_prior(train_prior(pictures((16, 16)), config=replace(CONFIG, autoencoder=False), seed=0))
-    assert not study.config.prior.autoencoder
+    pixels = train_prior(pictures((16, 16)), config=replace(CONFIG, autoencoder=False), seed=0)
+    assert not settings_of(pixels, CONFIG).autoencoder and settings_of(models.prior, CONFIG).autoencoder
 
 
 def test_a_folder_of_images_trains_one_that_sessions_start_from(tmp_path):
