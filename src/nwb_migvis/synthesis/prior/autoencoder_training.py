@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from nwb_migvis.config import PriorConfig
+from nwb_migvis.errors import MigvisError
 from nwb_migvis.networks.checkpoints import Checkpoint, digest_of
 from nwb_migvis.networks.ranks import ranks
 from nwb_migvis.networks.training import Descent, train
@@ -18,7 +19,7 @@ from nwb_migvis.synthesis.prior.training_images import TrainingImages, scale_of
 
 CHECKPOINT_EVERY = 250
 CROP_PX = 32
-"""Side of the cuts of images that it trains on: its network sees no farther."""
+"""Side of the cuts of images that it trains on, whatever their size: steps stay cheap, and cuts differ."""
 
 _LEARNING_RATE = 2e-3
 _EDGES = 1.0
@@ -107,11 +108,23 @@ class AutoencoderTraining(Descent):
         return loss
 
     def trained(self) -> Autoencoder:
-        """Return the autoencoder, its latents scaled to unit variance over the training images."""
+        """Return the autoencoder, its latents scaled to unit variance over the training images.
+
+        Raises
+        ------
+        MigvisError
+            If training left latents that are not finite, or all one value.
+        """
         self.network.eval().requires_grad_(False)
         every = math.ceil(len(self._images) / _MOST_SCALED)
         latents = self.autoencoder.encode(self._pixels(self._images[::every]))
-        return self.autoencoder.with_std(float(latents.double().std()))
+        std = float(latents.double().std())
+        if not 0 < std < math.inf:
+            raise MigvisError(
+                f"training of the autoencoder: its latents have the standard deviation {std}; expected a number "
+                "above 0; set another seed, or prior.autoencoder = false"
+            )
+        return self.autoencoder.with_std(std)
 
 
 def train_autoencoder(
@@ -141,7 +154,7 @@ def train_autoencoder(
     Raises
     ------
     MigvisError
-        If a side does not fit, the images have no contrast, or the checkpoint is of another training.
+        If a side does not fit, the images have no contrast, training fails, or the checkpoint is of another.
     """
     config.check_side(max(images.own.shape[1:3]))
     scale_of(images.own)  # refuses images without contrast
