@@ -121,8 +121,8 @@ class AutoencoderTraining(Descent):
         std = float(latents.double().std())
         if not 0 < std < math.inf:
             raise MigvisError(
-                f"training of the autoencoder: its latents have the standard deviation {std}; expected a number "
-                "above 0; set another seed, or prior.autoencoder = false"
+                f"training of the autoencoder: its latents have the standard deviation {std}; expected a "
+                "number above 0; set another seed, or prior.autoencoder = false"
             )
         return self.autoencoder.with_std(std)
 
