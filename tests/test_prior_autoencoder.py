@@ -306,10 +306,3 @@ def test_the_estimate_of_a_run_counts_its_steps(monkeypatch):
     monkeypatch.setattr(rehearsal, "_rehearse", lambda *_: ({**step_s, "description": 0.1}, 3))
     config = tiny_config(prior={"n_steps": 7, "autoencoder": True, "autoencoder_steps": 5})
     assert estimate_run(sizes, config).seconds["prior"] == pytest.approx(7 * 1.0 + 5 * 3.0)
-
-
-def test_a_rehearsal_takes_its_steps():
-    sizes = Sizes(1, 12, 400, 100, (16, 16), {})
-    config = tiny_config(prior={"autoencoder": True}, synthesis={"batch_size": 4})
-    step_s, _ = rehearsal._rehearse(sizes, config)
-    assert step_s["autoencoder"] > 0
