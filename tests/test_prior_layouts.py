@@ -13,6 +13,7 @@ import pytest
 import torch
 import xarray as xr
 from diffusers import (
+    AutoencoderDC,
     AutoencoderKL,
     AutoencoderTiny,
     DDIMScheduler,
@@ -79,6 +80,20 @@ def kl():
     )
 
 
+def dc():
+    blocks = {
+        f"{part}_{name}": value
+        for part in ("encoder", "decoder")
+        for name, value in (
+            ("block_types", "ResBlock"),
+            ("block_out_channels", (8, 8)),
+            ("layers_per_block", (0, 1)),
+            ("qkv_multiscales", ((), ())),
+        )
+    }
+    return AutoencoderDC(latent_channels=4, scaling_factor=3.0, **blocks)
+
+
 def tiny():
     widths, blocks = (8, 8), {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
     settings = {"encoder_block_out_channels": widths, "decoder_block_out_channels": widths}
@@ -116,6 +131,7 @@ LAYOUTS = {
         lambda: unet(num_class_embeds=3), betas("v_prediction"), tiny, True, "v_prediction"
     ),
     "text": Layout(text_unet, betas(kind=DDIMScheduler), kl),
+    "latents, dc": Layout(unet, betas(), dc),
     "transformer": Layout(lambda: transformer(out_channels=8), betas(), kl),
     "transformer, flow": Layout(transformer, flow, tiny, True, "flow_prediction"),
 }

@@ -51,8 +51,9 @@ def test_without_pixels_nothing_is_learned_of_images(measured):
 def test_a_rehearsal_times_every_kind_of_work_in_silence(capsys):
     said = []
     with progress.telling(said.append):
-        step_s, n_groups = rehearsal._rehearse(PICTURED, tiny_config(synthesis={"batch_size": 4}))
-    assert n_groups == 4 and set(step_s) == {*STEP_S, "description"}
+        config = tiny_config(prior={"autoencoder": True}, synthesis={"batch_size": 4})
+        step_s, n_groups = rehearsal._rehearse(PICTURED, config)
+    assert n_groups == 4 and set(step_s) == {*STEP_S, "autoencoder", "description"}
     assert all(np.isfinite(value) and value > 0 for name, value in step_s.items() if name != "description")
     assert said == [] and capsys.readouterr() == ("", "")
     text = str(estimate_run(PICTURED, tiny_config(synthesis={"batch_size": 4})))

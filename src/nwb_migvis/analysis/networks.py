@@ -12,6 +12,7 @@ import xarray as xr
 
 from nwb_migvis.analysis.context import Context
 from nwb_migvis.analysis.further_images import FurtherImages, check_further, further_images
+from nwb_migvis.analysis.kept import Kept
 from nwb_migvis.analysis.latents import SessionLatents
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.config import Config, PriorConfig
@@ -109,7 +110,8 @@ class PriorRecord:
     Attributes
     ----------
     content : dict
-        `images`: of the further images; `start`: where the prior to start from came from.
+        `images`: of the further images; `start`: where the prior to start from came from; `autoencoder`: what
+        it keeps of the images.
     notes : tuple of str
     """
 
@@ -125,6 +127,14 @@ class PriorRecord:
         if further is None:
             return cls(content)
         return cls(content | {"images": further.record}, tuple(further.notes))
+
+    def with_autoencoder(self, prior: Prior, pictures: Pictures) -> PriorRecord:
+        """Add what a prior's autoencoder keeps of test images, where it has one and there are any."""
+        test = pictures.image[pictures.split == "test"]
+        if prior.autoencoder is None or not len(test):
+            return self
+        kept = Kept.of(prior, test)
+        return PriorRecord(self.content | {"autoencoder": kept.record}, (*self.notes, *kept.notes))
 
 
 def images_for(image: xr.DataArray, prior: PriorConfig | Prior) -> np.ndarray:
@@ -144,10 +154,12 @@ def images_for(image: xr.DataArray, prior: PriorConfig | Prior) -> np.ndarray:
     Raises
     ------
     MigvisError
-        If the prior makes images of another shape.
+        If the prior makes images of another shape, or the autoencoder to be trained takes no such side.
     """
     if isinstance(prior, PriorConfig):
-        return small_images(image, prior.size_px)
+        images = small_images(image, prior.size_px)
+        prior.check_side(max(images.shape[1:3]))
+        return images
     images = small_images(image, max(prior.shape[:2]))
     if prior.shape != images.shape[1:]:
         raise MigvisError(
@@ -215,7 +227,9 @@ def prior_and_record(pictures: Pictures, start: Prior | None, context: Context) 
     """Obtain the prior, with further images where the settings name some, and what to say of it."""
     further = further_of(pictures, context)
     prior = obtain_prior(pictures, start, context, further)
-    return prior, PriorRecord.of(context.config.prior, further)
+    record = PriorRecord.of(context.config.prior, further)
+    with context.clock.of("prior"):
+        return prior, record.with_autoencoder(prior, pictures)
 
 
 def obtain_critic(pictures: Pictures, prior: Prior, context: Context) -> Critic:
@@ -253,12 +267,11 @@ def draw_samples(prior: Prior, context: Context) -> np.ndarray:
 
 def settings_of(prior: Prior, settings: PriorConfig) -> PriorConfig:
     """Return settings with what a prior to start from brought along."""
-    unet, own = prior.denoiser.unet.config, {}
+    unet = prior.denoiser.unet.config
+    own: dict[str, Any] = {"autoencoder": settings.autoencoder and prior.autoencoder is not None}
     if prior.autoencoder is None and type(prior.denoiser.unet).__name__ == "UNet2DModel":
-        own = {
-            "channels": tuple(unet["block_out_channels"]),
-            "layers_per_block": unet["layers_per_block"],
-        }
+        own["channels"] = tuple(unet["block_out_channels"])
+        own["layers_per_block"] = unet["layers_per_block"]
     return replace(
         settings,
         **own,

@@ -130,6 +130,7 @@ def estimate_run(sizes: Sizes, config: Config) -> Estimate:
     judging = 0.0
     if sizes.image_shape is not None:
         seconds["prior"] = config.prior.n_steps * step_s["prior"]
+        seconds["prior"] += config.prior.autoencoder_steps * step_s.get("autoencoder", 0.0)
         seconds["critic"] = _VALIDATION * critic.n_steps * step_s["critic"]
         if critic.sees == "estimate":
             seconds["critic"] = _levels() * step_s["critic"] * max(1.0, sizes.n_stimuli / _STAND_IN)
@@ -183,7 +184,7 @@ def _rehearse(sizes: Sizes, config: Config) -> tuple[dict[str, float], int]:
         config,
         cache="",
         latents=replace(config.latents, n_steps=2 * _STEPS),
-        prior=replace(config.prior, n_steps=_STEPS, images=""),
+        prior=replace(config.prior, n_steps=_STEPS, images="", autoencoder_steps=_STEPS),
         critic=replace(_critic_of(sizes, config), n_steps=_STEPS),
         synthesis=replace(
             config.synthesis,

@@ -249,6 +249,7 @@ class Study:
         MigvisError
             If it makes images of another shape, or was trained with latents of other groups.
         """
+        from nwb_migvis.analysis.networks import PriorRecord
         from nwb_migvis.synthesis.prior.folder import open_prior
         from nwb_migvis.synthesis.prior.model import load_prior
 
@@ -271,7 +272,7 @@ class Study:
                 "set both to 0, or use a conditional prior"
             )
         self._state.set_config(prior=replace(self.config.prior, conditional=prior.is_conditional))
-        self._state.take_prior(prior, pictures)
+        self._state.take_prior(prior, pictures, PriorRecord({}).with_autoencoder(prior, pictures))
         return prior
 
     def train_critic(self) -> Critic:

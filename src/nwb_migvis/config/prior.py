@@ -12,6 +12,9 @@ SMALL_PX = 48
 MOST_PATCHES = 16
 """Along the longest side of images of more than `SMALL_PX`: what a training in minutes can afford."""
 
+AUTOENCODER_FACTOR = 4
+"""Pixels of an image's side per latent of an autoencoder that is trained with the prior."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PriorConfig:
@@ -24,7 +27,8 @@ class PriorConfig:
         unless they are smaller.
     patch_px : int
         Pixels are folded into channels in squares of this side before the network. 0: 2 for images of up to
-        48 px, else the power of two that leaves at most 16 patches along the longest side (4 for 64 px).
+        48 px, else the power of two that leaves at most 16 patches along the longest side (4 for 64 px). With
+        an autoencoder its latents are folded: 0 leaves at most 16 patches (1 for 64 px, 2 for 128 px).
     channels : tuple of int
         Width of each resolution of the UNet.
     layers_per_block : int
@@ -58,6 +62,11 @@ class PriorConfig:
     images_share : float
         Share of each training batch that is drawn from the further images, at random with replacement:
         round(images_share * batch_size), at least one. The others are drawn from the session's.
+    autoencoder : bool
+        Train a small autoencoder on the same images first, and the prior in its latents: 8 per square of
+        4 x 4 px. The longest side of images must be a multiple of 4 px.
+    autoencoder_steps : int
+        Training steps of the autoencoder.
     """
 
     size_px: int = 64
@@ -76,6 +85,8 @@ class PriorConfig:
     latent_noise: float = 0.25
     images: str = ""
     images_share: float = 0.5
+    autoencoder: bool = False
+    autoencoder_steps: int = 2000
 
     def __post_init__(self) -> None:
         if self.start and self.n_steps == 0 and self.conditional:
@@ -95,11 +106,16 @@ class PriorConfig:
                 'prior: found train = "embedding"; expected a prior to start from, conditional = true and no '
                 'further images, of which an embedding learns nothing; set train = "all", or mend these'
             )
+        if self.autoencoder and self.start:
+            raise MigvisError(
+                f"prior: found autoencoder = true with start = {self.start!r}; expected one of them: a prior "
+                'to start from has its own latents or none; set autoencoder = false, or start = ""'
+            )
         check(
             self,
             "prior",
             at_least={
-                **dict.fromkeys(("size_px", "layers_per_block", "batch_size"), 1),
+                **dict.fromkeys(("size_px", "layers_per_block", "batch_size", "autoencoder_steps"), 1),
                 "patch_px": 0,
                 "n_steps": 0 if self.start else 1,
                 "n_timesteps": 10,
@@ -111,9 +127,27 @@ class PriorConfig:
             one_of={"precision": ("bfloat16", "float32"), "train": ("all", "embedding")},
             widths="channels",
         )
+        self.check_side(self.size_px)
+
+    def check_side(self, longest_px: int) -> None:
+        """Refuse images whose longest side an autoencoder does not divide.
+
+        Raises
+        ------
+        MigvisError
+        """
+        if self.autoencoder and longest_px % AUTOENCODER_FACTOR:
+            fitting = max(AUTOENCODER_FACTOR, longest_px - longest_px % AUTOENCODER_FACTOR)
+            raise MigvisError(
+                f"prior: found autoencoder = true with images of {longest_px} px; expected a multiple of "
+                f"{AUTOENCODER_FACTOR} px along the longest side; set size_px = {fitting}"
+            )
 
     def patch_for(self, longest_px: int) -> int:
-        """Return the side of the patches of images with this longest side."""
+        """Return the side of the patches of images with this longest side, in latents of an autoencoder."""
         if self.patch_px:
             return self.patch_px
+        if self.autoencoder:
+            n_latents = math.ceil(longest_px / AUTOENCODER_FACTOR)
+            return 2 ** max(0, math.ceil(math.log2(n_latents / MOST_PATCHES)))
         return 2 if longest_px <= SMALL_PX else 2 ** math.ceil(math.log2(longest_px / MOST_PATCHES))

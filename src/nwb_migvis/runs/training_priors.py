@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SAMPLES = "samples.png"
 RECORD = "training.json"
 _STATE = "training.checkpoint.pt"
+_STATES = (_STATE, f"autoencoder-{_STATE}")
 _WHAT = "images of a prior"
 _EVERY = 200
 """Steps between two states that a killed training goes on from."""
@@ -136,18 +137,20 @@ def _prepare(out: Path) -> None:
         there = {path.name for path in out.iterdir() if not path.name.startswith(".")}
     except OSError as error:
         raise MigvisError(f"{out} cannot be used: {error.strerror}; give another folder") from None
-    if strange := sorted(there - {SAMPLES, _STATE}):
+    if strange := sorted(there - {SAMPLES, *_STATES}):
         raise MigvisError(f"{out} holds {strange[0]!r}; expected a new or an empty folder; give one")
 
 
 def _train(images: np.ndarray, out: Path, training: Training, start: Prior | None) -> Prior:
     from nwb_migvis.networks.checkpoints import Checkpoint
     from nwb_migvis.networks.training import train
+    from nwb_migvis.synthesis.prior.autoencoder_training import autoencoder_for
     from nwb_migvis.synthesis.prior.samples import sample_prior
     from nwb_migvis.synthesis.prior.training import ImageTraining, checked_images, training_digest
 
-    settings, seed = training.prior, training.config.seed
+    settings, seed, device = training.prior, training.config.seed, training.config.device
     checked = checked_images(images)
+    autoencoder = autoencoder_for(checked, settings, seed=seed, device=device, checkpoint=out / _STATE)
 
     class Shown(ImageTraining):
         """A training that draws samples as it goes, which changes nothing in it."""
@@ -158,7 +161,7 @@ def _train(images: np.ndarray, out: Path, training: Training, start: Prior | Non
                 drawn = sample_prior(self.prior(), _ACROSS**2, n_steps=_STEPS, seed=0, size=_ACROSS**2)
                 _draw(drawn, out / SAMPLES)
 
-    shown = Shown(checked, config=settings, seed=seed, device=training.config.device, start=start)
+    shown = Shown(checked, config=settings, seed=seed, device=device, start=start, autoencoder=autoencoder)
     digest = training_digest(checked, settings, seed=seed, start=start, conditions=None)
     train(
         shown, settings.n_steps, what="prior", checkpoint=Checkpoint(out / _STATE, digest, _EVERY, stays=True)
@@ -199,7 +202,8 @@ def _keep(prior: Any, out: Path, record: Json) -> None:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         (out / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        (out / _STATE).unlink(missing_ok=True)
+        for state in _STATES:
+            (out / state).unlink(missing_ok=True)
     except OSError as error:
         raise MigvisError(
             f"{out} could not be written: {error}; make room there: the same command goes on"

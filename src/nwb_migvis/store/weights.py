@@ -30,7 +30,7 @@ _VAES = ("group VAE", "plain-vae", "swap-vae")
 _MODEL_NAME = re.compile(r"[\w.]+", re.ASCII)
 _PREDICTS = ("v_prediction", "epsilon", "sample", "flow_prediction")
 _NETWORKS = ("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel")
-_AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
+_AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC")
 _UNET_WORDS = {
     "act_fn": r"silu|swish|mish|gelu|relu",
     "class_embed_type": r"identity|timestep",

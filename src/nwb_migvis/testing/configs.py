@@ -17,7 +17,7 @@ from nwb_migvis.config.checking import merge
 _TINY = Config(
     n_threads=1,
     latents=LatentsConfig(n_steps=60, n_hidden=32),
-    prior=PriorConfig(size_px=16, channels=(8, 16), n_steps=4, batch_size=8),
+    prior=PriorConfig(size_px=16, channels=(8, 16), n_steps=4, batch_size=8, autoencoder_steps=4),
     critic=CriticConfig(features="trained", channels=(8, 8), n_steps=10, batch_size=16, n_negatives=16),
     synthesis=SynthesisConfig(n_steps=3, n_pairs=10, n_dose=2, n_traversal=2, dose=(0.5, 0.9)),
     evidence=EvidenceConfig(

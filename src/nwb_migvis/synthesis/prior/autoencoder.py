@@ -7,14 +7,32 @@ from functools import partial
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny
 from torch.nn import functional as F
 
 from nwb_migvis.networks.batches import in_batches
 
-AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+AUTOENCODERS = {
+    "AutoencoderKL": AutoencoderKL,
+    "AutoencoderTiny": AutoencoderTiny,
+    "AutoencoderDC": AutoencoderDC,
+}
 _AT_ONCE = 8
 """Images per pass: always as many, so that latents do not depend on what else is encoded."""
+
+_OURS: dict[str, Any] = {
+    "encoder_block_types": "ResBlock",
+    "decoder_block_types": "ResBlock",
+    "encoder_block_out_channels": (32, 32, 64),
+    "decoder_block_out_channels": (32, 32, 64),
+    "encoder_layers_per_block": (0, 1, 2),
+    "decoder_layers_per_block": (0, 1, 2),
+    "encoder_qkv_multiscales": ((), (), ()),
+    "decoder_qkv_multiscales": ((), (), ()),
+    "latent_channels": 8,
+}
+"""Settings of the network that is trained with a prior: blocks at half and at a quarter of the pixels' grid,
+where they cost little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +43,14 @@ class Autoencoder:
 
     Attributes
     ----------
-    network : AutoencoderKL or AutoencoderTiny
+    network : AutoencoderKL, AutoencoderTiny or AutoencoderDC
     """
 
     network: Any
+
+    def __post_init__(self) -> None:
+        if self.is_ours:  # the last bits depend on it: it has to be the same wherever the network comes from
+            self.network.to(memory_format=torch.channels_last)
 
     @property
     def factor(self) -> int:
@@ -44,7 +66,7 @@ class Autoencoder:
         height, width = pixels.shape[-2:]
         pad = (0, -width % self.factor, 0, -height % self.factor)
         encoded = self.network.encode(F.pad(pixels, pad, mode="replicate") if any(pad) else pixels)
-        latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded[0]
         mean, scale = self._scale(latents)
         return (latents - mean) * scale
 
@@ -55,6 +77,23 @@ class Autoencoder:
         """
         mean, scale = self._scale(latents)
         return self.network.decode(latents / scale + mean).sample[..., : like[0], : like[1]]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether its network is of the kind that is trained with a prior, and no other's."""
+        about = self.network.config
+        is_dc = isinstance(self.network, AutoencoderDC)
+        return is_dc and all(_listed(about[name]) == _listed(value) for name, value in _OURS.items())
+
+    def shape_of(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """Return the shape (k, v, u) of the latents of an image of a shape (y, x (, channel))."""
+        n_latents = int(self.network.config["latent_channels"])
+        return (n_latents, -(-shape[0] // self.factor), -(-shape[1] // self.factor))
+
+    def with_std(self, std: float) -> Autoencoder:
+        """Return the same network, whose latents are taken to have a standard deviation."""
+        self.network.register_to_config(scaling_factor=1 / std)
+        return Autoencoder(self.network)
 
     @torch.no_grad()
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -80,3 +119,18 @@ class Autoencoder:
         else:
             mean, std = like.new_tensor(about.get("shift_factor") or 0.0), like.new_tensor(1.0)
         return mean, about["scaling_factor"] / std
+
+
+def new_autoencoder(n_channels: int) -> Autoencoder:
+    """Build an untrained autoencoder of images of 1 or 3 channels, which keeps 8 values per 4 x 4 px.
+
+    Between grids it folds pixels into channels and back, with shortcuts (Chen et al. 2024, arXiv 2410.10733).
+    Each pixel of a square so has weights of its own, and a few hundred steps train it. Weights are drawn from
+    torch's own generator.
+    """
+    return Autoencoder(AutoencoderDC(in_channels=n_channels, **_OURS))
+
+
+def _listed(value: Any) -> Any:
+    """Return a setting as JSON has it."""
+    return [_listed(one) for one in value] if isinstance(value, (list, tuple)) else value

@@ -18,6 +18,7 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.networks.checkpoints import digest_of
 from nwb_migvis.networks.ranks import ranks
 from nwb_migvis.synthesis.conditions import Conditions
+from nwb_migvis.synthesis.prior.autoencoder_training import autoencoder_state
 from nwb_migvis.synthesis.prior.folder import open_prior, save_prior
 from nwb_migvis.synthesis.prior.model import Prior
 from nwb_migvis.synthesis.prior.training import TrainingImages, train_prior, training_digest
@@ -78,7 +79,8 @@ def cached_prior(
     )
     if ranks().is_first:
         _keep(prior, entry)
-        checkpoint.unlink(missing_ok=True)
+        for state in (checkpoint, autoencoder_state(checkpoint)):
+            state.unlink(missing_ok=True)
     return prior
 
 

@@ -11,7 +11,7 @@ from diffusers import DiTTransformer2DModel, UNet2DConditionModel, UNet2DModel
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.synthesis.prior.autoencoder import Autoencoder
 from nwb_migvis.synthesis.prior.layouts import FLOW_SCHEDULERS, check_scheduler
-from nwb_migvis.synthesis.prior.model import Denoiser, PixelScale, Prior
+from nwb_migvis.synthesis.prior.model import SYMMETRIC, Denoiser, PixelScale, Prior
 from nwb_migvis.synthesis.prior.others import NETWORKS, OtherDenoiser, n_channels_in
 from nwb_migvis.synthesis.prior.predictions import EPSILON, FLOW, PREDICTS, V, flow_alpha_bar
 
@@ -74,7 +74,7 @@ def foreign_prior(unet: Any, scheduler: Any, beside: Beside | None = None, *, wh
     shape = (height, width, 3) if colours == 3 else (height, width)
     return ready_prior(
         denoiser_of(unet, beside, predicts=predicts, alpha_bar=alpha_bar),
-        PixelScale(127.5, 127.5),
+        SYMMETRIC,
         shape,
         alpha_bar,
         predicts=predicts,
@@ -127,7 +127,8 @@ def _unusable(unet: Any, autoencoder: Autoencoder | None) -> str | None:
         return f"its network has sample_size {about['sample_size']} and {channels} channels"
     if autoencoder is not None:
         latent = autoencoder.network.config["latent_channels"]
-        colours = [autoencoder.network.config[name] for name in ("in_channels", "out_channels")]
+        own = autoencoder.network.config
+        colours = [own["in_channels"], own.get("out_channels", own["in_channels"])]
         if about["sample_size"] is None or channels != latent:
             return (
                 f"its network has sample_size {about['sample_size']} and {channels} channels for "

@@ -17,7 +17,7 @@ from nwb_migvis.plain import Json
 from nwb_migvis.synthesis.prior.autoencoder import Autoencoder
 from nwb_migvis.synthesis.prior.fixed_point import THOROUGH, Search
 from nwb_migvis.synthesis.prior.latent_embedding import LatentEmbedding
-from nwb_migvis.synthesis.prior.others import OtherDenoiser, n_channels_in
+from nwb_migvis.synthesis.prior.others import OtherDenoiser
 from nwb_migvis.synthesis.prior.packing import built_autoencoder, built_denoiser, described, tensors_of
 from nwb_migvis.synthesis.prior.predictions import eps_and_x0
 
@@ -42,6 +42,10 @@ class PixelScale:
         """Return uint8 images (n, y, x (, channel)) for x (n, channel, y, x)."""
         pixels = (x * self.std + self.mean).round().clamp(0, 255).to(torch.uint8).cpu()
         return pixels[:, 0].numpy() if grayscale else pixels.permute(0, 2, 3, 1).numpy()
+
+
+SYMMETRIC = PixelScale(127.5, 127.5)
+"""Pixels from -1 to 1, as autoencoders and models of others take them."""
 
 
 class Denoiser(nn.Module):
@@ -107,7 +111,7 @@ def new_denoiser(n_channels: int, config: PriorConfig, *, sizes: Sequence[int] |
     Parameters
     ----------
     n_channels : int
-        Of the images.
+        Of the images, or of an autoencoder's latents.
     config : PriorConfig
         Where it gives no patches, its size decides.
     sizes : sequence of int, optional
@@ -161,8 +165,7 @@ class Prior:
         """(channel, y, x) of what its network denoises: pixels, or latents of its autoencoder."""
         if self.autoencoder is None:
             return (n_channels_of(self.shape), self.shape[0], self.shape[1])
-        factor = self.autoencoder.factor
-        return (n_channels_in(self.denoiser.unet), -(-self.shape[0] // factor), -(-self.shape[1] // factor))
+        return self.autoencoder.shape_of(self.shape)
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -175,7 +178,9 @@ class Prior:
     @property
     def search(self) -> Search:
         """How its inversion looks for the noise of each step: thoroughly in networks of others."""
-        is_ours = isinstance(self.denoiser, Denoiser) and self.autoencoder is None
+        is_ours = isinstance(self.denoiser, Denoiser) and (
+            self.autoencoder is None or self.autoencoder.is_ours
+        )
         return Search() if is_ours else THOROUGH
 
     @property

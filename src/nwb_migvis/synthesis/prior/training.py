@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from nwb_migvis.config import PriorConfig
-from nwb_migvis.errors import MigvisError
 from nwb_migvis.networks.checkpoints import Checkpoint, digest_of
 from nwb_migvis.networks.ranks import ALONE, Ranks, ranks
 from nwb_migvis.networks.training import Descent, State, train
 from nwb_migvis.synthesis.conditions import Conditions
+from nwb_migvis.synthesis.prior.autoencoder import Autoencoder
+from nwb_migvis.synthesis.prior.autoencoder_training import autoencoder_for
 from nwb_migvis.synthesis.prior.model import (
+    SYMMETRIC,
     Denoiser,
     PixelScale,
     Prior,
@@ -31,31 +33,15 @@ from nwb_migvis.synthesis.prior.model import (
 from nwb_migvis.synthesis.prior.noising import draw_steps, noised, signal_and_noise
 from nwb_migvis.synthesis.prior.others import OtherDenoiser
 from nwb_migvis.synthesis.prior.predictions import target
+from nwb_migvis.synthesis.prior.training_images import TrainingImages, checked_images, scale_of
 
-MIN_IMAGES = 20
 CHECKPOINT_EVERY = 500
 MAX_BYTES_ON_DEVICE = 2**31
 """Training images that take more than this stay in the computer's memory."""
 
 
-_LATER = ("images", "images_share", "train")
+_LATER = ("images", "images_share", "train", "autoencoder", "autoencoder_steps")
 """Settings that came later: where they are unset, the digest of a training is what it was before them."""
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingImages:
-    """What a prior trains on: images of a session, and further ones that come without latents.
-
-    Attributes
-    ----------
-    own : numpy.ndarray of uint8, shape (n, y, x) or (n, y, x, channel)
-        At the size that the prior works with.
-    further : numpy.ndarray of uint8, shape (m, y, x) or (m, y, x, channel), optional
-        Drawn for `images_share` of each batch, with all groups dropped.
-    """
-
-    own: np.ndarray
-    further: np.ndarray | None = None
 
 
 class _Passes(nn.Module):
@@ -76,8 +62,9 @@ class PriorTraining(Descent):
     ----------
     shape : tuple of int
         (y, x) or (y, x, channel) of the images.
-    scale : PixelScale
-        The one of `start` takes its place.
+    scale : PixelScale or Autoencoder
+        What the network works on: pixels on a scale, or the latents of an autoencoder. What `start` has takes
+        its place.
     config : PriorConfig
     seed : int
     device : str
@@ -90,7 +77,7 @@ class PriorTraining(Descent):
     def __init__(
         self,
         shape: tuple[int, ...],
-        scale: PixelScale,
+        scale: PixelScale | Autoencoder,
         *,
         config: PriorConfig,
         seed: int,
@@ -99,8 +86,13 @@ class PriorTraining(Descent):
         conditions: Conditions | None = None,
     ):
         config = replace(config, size_px=max(shape[:2]))
-        self.shape, self.config, self._start = shape, config, start
-        self.scale = scale if start is None else start.scale
+        self.shape, self.config = shape, config
+        if start is not None:
+            self.scale, self.autoencoder = start.scale, start.to(device).autoencoder
+        elif isinstance(scale, Autoencoder):
+            self.scale, self.autoencoder = SYMMETRIC, scale.to(device)
+        else:
+            self.scale, self.autoencoder = scale, None
         self.predicts = "v_prediction" if start is None else start.predicts
         alpha_bar = cosine_alpha_bar(config.n_timesteps) if start is None else start.alpha_bar
         self.alpha_bar = alpha_bar.to(device)
@@ -109,7 +101,7 @@ class PriorTraining(Descent):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             denoiser: Denoiser | OtherDenoiser = (
-                new_denoiser(n_channels_of(shape), config, sizes=sizes)
+                new_denoiser(self._x_shape[0], config, sizes=sizes)
                 if start is None
                 else start.denoiser.with_conditioning(sizes)
             )
@@ -134,8 +126,8 @@ class PriorTraining(Descent):
 
     @property
     def _x_shape(self) -> tuple[int, ...]:
-        if self._start is not None:
-            return self._start.x_shape
+        if self.autoencoder is not None:
+            return self.autoencoder.shape_of(self.shape)
         return (n_channels_of(self.shape), *self.shape[:2])
 
     def _recorded(self) -> Callable[..., torch.Tensor]:
@@ -165,7 +157,7 @@ class PriorTraining(Descent):
         Parameters
         ----------
         x : torch.Tensor, shape (n, channel, y, x)
-            A batch of the settings' size, on the pixel scale, on the device.
+            A batch of the settings' size, on the pixel scale or of latents, on the device.
         z : torch.Tensor, shape (n, latent), optional
             Their standardised latents.
         told : torch.Tensor of bool, shape (n,), optional
@@ -197,8 +189,7 @@ class PriorTraining(Descent):
         denoiser = copy.deepcopy(self.denoiser)
         denoiser.load_state_dict(self.average)
         denoiser.eval().requires_grad_(False)
-        autoencoder = None if self._start is None else self._start.autoencoder
-        return Prior(denoiser, self.scale, self.shape, self.alpha_bar, self.predicts, autoencoder)
+        return Prior(denoiser, self.scale, self.shape, self.alpha_bar, self.predicts, self.autoencoder)
 
     def weights(self) -> State:
         """Return the averaged weights."""
@@ -223,6 +214,8 @@ class ImageTraining(PriorTraining):
     images : TrainingImages
     config, seed, device, start, conditions
         As for `train_prior`.
+    autoencoder : Autoencoder, optional
+        Trained on the images: the prior is one of its latents.
     """
 
     def __init__(
@@ -234,10 +227,12 @@ class ImageTraining(PriorTraining):
         device: str = "cpu",
         start: Prior | None = None,
         conditions: Conditions | None = None,
+        autoencoder: Autoencoder | None = None,
     ):
+        scale = scale_of(images.own) if start is None else start.scale
         super().__init__(
             images.own.shape[1:],
-            _scale_of(images.own) if start is None else start.scale,
+            autoencoder or scale,
             config=config,
             seed=seed,
             device=device,
@@ -247,20 +242,15 @@ class ImageTraining(PriorTraining):
         self._z = None
         if conditions is not None:
             self._z = conditions.standardised(device)
-        self._autoencoder = None if start is None else start.to(device).autoencoder
         self._images = self._kept(images.own)
-        self._further, self._n_further = None, 0
-        if images.further is not None:
-            self._further = self._kept(images.further)
-            self._n_further = min(
-                max(1, round(config.images_share * config.batch_size)), config.batch_size - 1
-            )
+        self._further = None if images.further is None else self._kept(images.further)
+        self._n_further = images.n_further(config)
 
     def _kept(self, images: np.ndarray) -> torch.Tensor:
         """Return images, or their latents, as they are kept: on the device where they have room."""
         tensor = torch.as_tensor(images)
-        if self._autoencoder is not None:
-            tensor = self._autoencoder.encode(self.scale.to_x(tensor).to(self.alpha_bar.device))
+        if self.autoencoder is not None:
+            tensor = self.autoencoder.encode(self.scale.to_x(tensor).to(self.alpha_bar.device))
         return tensor.to(self.alpha_bar.device) if tensor.nbytes <= MAX_BYTES_ON_DEVICE else tensor
 
     def _drawn(self, images: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -268,7 +258,7 @@ class ImageTraining(PriorTraining):
         device = self.alpha_bar.device
         index = torch.randint(len(images), (n,), generator=self.generator, device=device)
         drawn = images[index.to(images.device)]
-        return index, (self.scale.to_x(drawn) if self._autoencoder is None else drawn).to(device)
+        return index, (self.scale.to_x(drawn) if self.autoencoder is None else drawn).to(device)
 
     def step(self) -> None:
         """Draw a batch, and take one training step."""
@@ -311,7 +301,8 @@ def train_prior(
         p(x), p(x | z_g) and p(x | z).
     checkpoint : Path, optional
         File that keeps the state of training every 500 steps. Where it exists, training resumes from it and
-        ends with the weights of an uninterrupted one. It stays until it is removed.
+        ends with the weights of an uninterrupted one. It stays until it is removed, and so does that of an
+        autoencoder beside it (`autoencoder_state`).
 
     Returns
     -------
@@ -325,8 +316,15 @@ def train_prior(
         settings.
     """
     images = checked_images(images)
+    autoencoder = autoencoder_for(images, config, seed=seed, device=device, checkpoint=checkpoint)
     training = ImageTraining(
-        images, config=config, seed=seed, device=device, start=start, conditions=conditions
+        images,
+        config=config,
+        seed=seed,
+        device=device,
+        start=start,
+        conditions=conditions,
+        autoencoder=autoencoder,
     )
     state = None
     if checkpoint is not None:
@@ -334,23 +332,6 @@ def train_prior(
         state = Checkpoint(checkpoint, digest, CHECKPOINT_EVERY, stays=True)
     train(training, config.n_steps, what="prior", checkpoint=state)
     return training.prior()
-
-
-def checked_images(images: np.ndarray | TrainingImages) -> TrainingImages:
-    """Return images to train on, or refuse too few."""
-    images = images if isinstance(images, TrainingImages) else TrainingImages(images)
-    if len(images.own) < MIN_IMAGES:
-        raise MigvisError(f"{len(images.own)} training images; a prior needs at least {MIN_IMAGES}")
-    return images
-
-
-def _scale_of(images: np.ndarray) -> PixelScale:
-    scale = PixelScale(float(images.mean()), float(images.std()))
-    if scale.std == 0:
-        raise MigvisError(
-            f"every pixel of the {len(images)} training images is {scale.mean:g}; expected pictures"
-        )
-    return scale
 
 
 def training_digest(
@@ -366,6 +347,7 @@ def training_digest(
     settings = {field.name: getattr(config, field.name) for field in fields(config)}
     further: list[Any] = [] if images.further is None else [config.images_share, images.further]
     further += [] if config.train == "all" else [config.train]
+    further += ["autoencoder", config.autoencoder_steps] if config.autoencoder else []
     settings = {name: value for name, value in settings.items() if name not in _LATER}
     if ranks().n > 1:
         further.append(ranks().n)
