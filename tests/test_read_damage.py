@@ -70,3 +70,15 @@ def test_metadata_that_the_file_cannot_hold(tmp_path):
                 file.flush()
                 read_session(path)
             del file[name]
+
+
+def test_results_with_a_name_that_is_not_text_are_refused(tmp_path: Path):
+    path = tmp_path / "session.nwb"
+    with h5py.File(path, "w") as file:
+        file.attrs["neurodata_type"] = "NWBFile"
+        run = file.create_group("analysis/migvis")
+        run.attrs["neurodata_type"] = "MigvisRun"
+        run.create_group("model")
+        run.id.links.create_hard(b"\xf4odel", run.id, b"model")
+    with pytest.raises(MigvisError, match="is damaged: /analysis/migvis cannot be listed.*utf-8"):
+        read_session(path)

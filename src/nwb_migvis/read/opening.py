@@ -110,8 +110,11 @@ def _kept_elsewhere(run: h5py.Group) -> list[str]:
         if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
             places.append(place)
 
-    run.visititems_links(see_link)
-    run.visititems(see_object)
+    try:
+        run.visititems_links(see_link)
+        run.visititems(see_object)
+    except SystemError as error:  # h5py, of a name in it that is not UTF-8
+        raise ValueError(f"{run.name} cannot be listed ({one_line(error.__cause__ or error)})") from error
     return places
 
 
