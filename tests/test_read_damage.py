@@ -80,5 +80,5 @@ def test_results_with_a_name_that_is_not_text_are_refused(tmp_path: Path):
         run.attrs["neurodata_type"] = "MigvisRun"
         run.create_group("model")
         run.id.links.create_hard(b"\xf4odel", run.id, b"model")
-    with pytest.raises(MigvisError, match="is damaged: /analysis/migvis cannot be listed.*utf-8"):
+    with pytest.raises(MigvisError, match=r"is damaged: /analysis/migvis cannot be listed.*utf-8"):
         read_session(path)

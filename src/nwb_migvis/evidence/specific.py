@@ -93,15 +93,14 @@ def what_is_left(label: Label, others: np.ndarray, nuisances: np.ndarray | None 
     left = code.encode(label.values).astype(np.float64)
     rows = label.present
     left -= left[rows].mean(axis=0)
-    whole = others
+    # Of what has lost as many dimensions as the nuisances, cross-validation would take too small a penalty,
+    # and little of the label would be left by chance alone.
+    penalty = fit_ridge(others[rows], left[rows]).penalty if others.shape[1] else 0.0
     if nuisances is not None and nuisances.shape[1]:
         both = np.concatenate([left, others], axis=1)
         both -= fit_ridge(nuisances[rows], both[rows], penalty=NUISANCE_PENALTY).predict(nuisances)
         left, others = np.split(both, [left.shape[1]], axis=1)
     if others.shape[1]:
-        # Of features that have lost as many dimensions as the nuisances, cross-validation would take the
-        # smallest penalty, which leaves nothing.
-        penalty = fit_ridge(whole[rows], left[rows]).penalty
         left = left - fit_ridge(others[rows], left[rows], penalty=penalty).predict(others)
     return left
 
