@@ -8,7 +8,7 @@ import pytest
 from pynwb.core import VectorData
 
 from nwb_migvis.store import compressed
-from nwb_migvis.store.compressed import ImagesToCome
+from nwb_migvis.store.compressed import ImagesToCome, write_chunks
 
 RNG = np.random.default_rng(5)
 ARRAYS = {
@@ -37,7 +37,7 @@ def _written(path, images, *, also=None):
             io.write(table)
         with h5py.File(path, "r+") as file:
             for name in columns:
-                to_come.write(given[name], file[name])
+                write_chunks(given[name], file[name])
     with h5py.File(path) as file:
         filters = {n: getattr(file["image"], n) for n in ("chunks", "compression", "shuffle", "maxshape")}
         return {name: file[name][()] for name in columns}, filters
@@ -85,3 +85,11 @@ def test_a_thread_that_fails_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(compressed, "_filtered", fail)
     with pytest.raises(MemoryError, match="no memory"):
         _written(tmp_path / "a.h5", ARRAYS["gray"])
+
+
+def test_a_dataset_of_another_type_is_refused(tmp_path):
+    with ImagesToCome() as to_come, h5py.File(tmp_path / "a.h5", "w") as file:
+        data = to_come(ARRAYS["map"])
+        other = file.create_dataset("image", ARRAYS["map"].shape, "float64", chunks=(1, 9, 11))
+        with pytest.raises(RuntimeError, match="/image is of float64; its images are of float32"):
+            write_chunks(data, other)

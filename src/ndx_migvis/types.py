@@ -78,9 +78,8 @@ class _CheckedTable:
             about = {"name": column, "description": specified[column]["description"], "data": values}
             if specified[column].get("index"):
                 lengths = [len(row) for row in values]
-                about["data"] = np.concatenate([*map(np.asarray, values), np.empty(0, np.int64)]).astype(
-                    np.int64
-                )
+                rows = [np.asarray(row) for row in values if len(row)]
+                about["data"] = np.concatenate(rows) if rows else np.empty(0, np.int64)
                 region = DynamicTableRegion(table=table, **about)
                 columns.append(region)
                 ends = np.cumsum(lengths, dtype=np.int64)

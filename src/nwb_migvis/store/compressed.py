@@ -30,10 +30,10 @@ def one_by_one(images: Any) -> H5DataIO:
 
 
 class _Empty(AbstractDataChunkIterator):
-    """Data of which a writer makes the dataset, and writes nothing."""
+    """Data of which a writer makes the dataset, and writes nothing; `chunks` are what belongs into it."""
 
-    def __init__(self, images: np.ndarray):
-        self.images = images
+    def __init__(self, images: np.ndarray, chunks: Iterator[bytes]):
+        self.images, self.chunks = images, chunks
 
     def __iter__(self) -> Iterator[DataChunk]:
         return self
@@ -69,7 +69,6 @@ class ImagesToCome:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(min(_cores(), _MOST_THREADS))
-        self._chunks: dict[int, Iterator[bytes]] = {}
 
     def __enter__(self) -> ImagesToCome:
         self._interval = sys.getswitchinterval()
@@ -90,30 +89,36 @@ class ImagesToCome:
         Returns
         -------
         H5DataIO
-            What pynwb writes as a dataset of their shape and dtype that holds nothing; `write` fills it.
+            What pynwb writes as an empty dataset of their shape and dtype; `write_chunks` fills it.
         """
         images = np.ascontiguousarray(images)
-        empty = _Empty(images)
-        self._chunks[id(empty)] = self._compressed(images)
-        return one_by_one(empty)
+        return one_by_one(_Empty(images, self._compressed(images)))
 
     def _compressed(self, images: np.ndarray) -> Iterator[bytes]:
         n_ahead = max(1, _AHEAD_BYTES // max(1, images[:1].nbytes))
         ahead: deque[Future[bytes]] = deque(self._threads.submit(_filtered, i) for i in images[:n_ahead])
         return _in_turn(self._threads, images[n_ahead:], ahead)
 
-    def write(self, data: H5DataIO, dataset: h5py.Dataset) -> None:
-        """Write images into their dataset.
 
-        Parameters
-        ----------
-        data : H5DataIO
-            What calling this returned for the images.
-        dataset : h5py.Dataset
-            What pynwb made of it.
-        """
-        for i, chunk in enumerate(self._chunks.pop(id(data.data))):
-            dataset.id.write_direct_chunk((i, *(0,) * (dataset.ndim - 1)), chunk)
+def write_chunks(data: H5DataIO, dataset: h5py.Dataset) -> None:
+    """Write images into their dataset.
+
+    Parameters
+    ----------
+    data : H5DataIO
+        What `ImagesToCome` returned for them.
+    dataset : h5py.Dataset
+        What pynwb made of it.
+
+    Raises
+    ------
+    RuntimeError
+        If it is of another type: the bytes would say other numbers.
+    """
+    if dataset.dtype != data.data.dtype:
+        raise RuntimeError(f"{dataset.name} is of {dataset.dtype}; its images are of {data.data.dtype}")
+    for i, chunk in enumerate(data.data.chunks):
+        dataset.id.write_direct_chunk((i, *(0,) * (dataset.ndim - 1)), chunk)
 
 
 def _in_turn(threads: ThreadPoolExecutor, rest: np.ndarray, ahead: deque[Future[bytes]]) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from nwb_migvis.store.apart import done_apart, reason_of, run_apart
 from nwb_migvis.store.apart_file import file_apart
 from nwb_migvis.store.canonical import differences
 from nwb_migvis.store.compare import Rules, lost_or_altered
-from nwb_migvis.store.compressed import ImagesToCome
+from nwb_migvis.store.compressed import ImagesToCome, write_chunks
 from nwb_migvis.store.dates import keep_spelling
 from nwb_migvis.store.decode import decode, weights_in
 from nwb_migvis.store.encode import encode
@@ -154,7 +154,7 @@ def _export(job: Job) -> None:
             with h5py.File(job.output, "x") as file, NWBHDF5IO(file=file, mode="w") as writing:
                 writing.export(src_io=reading, nwbfile=nwbfile)
                 if run is not None:
-                    _write_images(run, images, file)
+                    _write_images(run, file)
                 keep_spelling(job.file, file)
 
         _by_pynwb(export, "copy", job.source)
@@ -168,16 +168,16 @@ def _write_apart(job: Job, source: NWBFile, images: ImagesToCome) -> None:
     _say_by_what(nwbfile)
     with h5py.File(job.output, "x") as file, NWBHDF5IO(file=file, mode="w") as writing:
         writing.write(nwbfile)
-        _write_images(run, images, file)
+        _write_images(run, file)
 
 
-def _write_images(run: MigvisRun, images: ImagesToCome, file: h5py.File) -> None:
+def _write_images(run: MigvisRun, file: h5py.File) -> None:
     """Write the images of a run into the datasets that were made for them."""
     if run.synthesized_images is None:
         return
     for column in run.synthesized_images.columns:
         if isinstance(column.data, H5DataIO):
-            images.write(column.data, file[f"/analysis/{run.name}/synthesized_images/{column.name}"])
+            write_chunks(column.data, file[f"/analysis/{run.name}/synthesized_images/{column.name}"])
 
 
 def _home_of(source: Source) -> str:
@@ -337,16 +337,11 @@ def _not_kept(source: Path, lines: Sequence[str]) -> str:
 
 def _is_subtype(old: tuple[str, str], new: tuple[str, str]) -> bool:
     """Return whether the type `new` (namespace, name) of the schema in use extends the type named `old`."""
+    catalog = get_manager().type_map.namespace_catalog
     try:
-        return old[1] in _catalog().get_hierarchy(*new)
+        return old[1] in catalog.get_hierarchy(*new)
     except (KeyError, ValueError):
         return False
-
-
-@cache
-def _catalog() -> Any:
-    """Return the specifications in use; a manager is a deep copy of all of them."""
-    return get_manager().type_map.namespace_catalog
 
 
 def sync(path: Path) -> None:
