@@ -206,7 +206,8 @@ def test_what_is_left_does_not_go_with_brightness_that_another_label_goes_with()
 
 def test_few_stimuli_leave_something_of_a_label_that_nothing_determines():
     rng = np.random.default_rng(7)
-    labels = as_labels({"kind": kinds(rng.integers(0, 3, 120)), "x": rng.normal(size=120)})
+    numbers = {f"x{i}": rng.normal(size=120) for i in range(5)}
+    labels = as_labels({"kind": kinds(rng.integers(0, 3, 120)), **numbers})
     nuisances = nuisance_basis(rng.normal(size=(120, 4)))
     left = what_is_left(labels["kind"], other_features("kind", labels, seed=0), nuisances)
     assert share_left(labels["kind"], left) > 0.5

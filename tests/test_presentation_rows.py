@@ -209,3 +209,11 @@ def test_a_run_on_a_table_writes_them(tmp_path):
     assert shown["row"].attrs == {"table": table}
     order = np.lexsort((session["table_row"].values, session["stimulus_index"].values))
     np.testing.assert_array_equal(shown["row"].values, session["table_row"].values[order])
+
+
+def test_rows_of_another_table_are_a_difference():
+    from nwb_migvis.store.canonical import canonical, differences
+
+    one, other = (canonical(results_with_rows(table=f"/intervals/{name}")) for name in ("trials", "others"))
+    assert differences(one, one) == []
+    assert differences(one, other) == ["presentations"]
