@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_migvis.alongside import Pending, alongside
 from nwb_migvis.analysis.agreement import Agreement
 from nwb_migvis.analysis.appearance import describe_edits
 from nwb_migvis.analysis.context import Context, one_thread
@@ -27,7 +25,7 @@ from nwb_migvis.analysis.judging import (
     pool,
 )
 from nwb_migvis.analysis.latents import SessionLatents, fit_sessions, refit_sessions, seed_stability
-from nwb_migvis.analysis.scoring import edit_scoring, edit_selectivity, fit_edit_readers
+from nwb_migvis.analysis.scoring import edit_scoring, edit_selectivity, readers_alongside
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.analysis.setting import Repeats, repeats_of, setting_of, without_slow_change
 from nwb_migvis.analysis.units import unit_coords
@@ -107,8 +105,7 @@ def gather_evidence(
             shared = [tuple(agreement.records(i)) for i in range(n)]
         evidence = []
         for i, (own, made) in enumerate(zip(latents, edits, strict=True)):
-            fit_readers = partial(fit_edit_readers, own, made, context, judges=judges)
-            with alongside(fit_readers, in_thread=n_threads > 1) as readers:
+            with readers_alongside(own, made, context, judges=judges, in_thread=n_threads > 1) as readers:
                 fits = Fits((own, *(fold[i] for fold in folds)), [refit[i] for refit in refits])
                 evidence.append(
                     _of_session(
@@ -131,12 +128,12 @@ class Judges:
     Attributes
     ----------
     networks : mapping of str to ImageDescriber
-    readers : Pending
-        Trained on the session's images while other evidence is gathered.
+    readers : callable
+        Returns those that were trained on the session's images, the first while other evidence is gathered.
     """
 
     networks: Mapping[str, ImageDescriber]
-    readers: Pending[list[Reader]]
+    readers: Callable[[], list[Reader]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +190,7 @@ def _of_session(
         labels = decoding["label"].values.tolist()
         decoding = decoding.assign(beyond_variables(cells, list(raw.groups), labels))
     independence = _independence(raw, design, context)
-    scoring = edit_scoring(stimulus.tolist(), raw, edits, judges.readers.result(), context=context)
+    scoring = edit_scoring(stimulus.tolist(), raw, edits, judges.readers(), context=context)
     selectivity = edit_selectivity(raw, edits, scoring)
     appearance = describe_edits(raw, edits, scoring, seed=seed)
     claims = claims_of(

@@ -58,11 +58,8 @@ def decode_specifically(
 
 
 def pool(fits: Sequence[Mapping[tuple[str, str], Specific]]) -> dict[tuple[str, str], Specific]:
-    """Pool the readings of several fits, each of another part of the stimuli.
-
-    Scores and intervals are averaged. The p-value is twice the median one, at most 1: valid however the fits
-    depend on each other (Meinshausen, Meier and Buehlmann 2009).
-    """
+    """Pool the readings of several fits, each tested on other stimuli (`nwb_migvis.evidence.folds`)."""
+    from nwb_migvis.evidence.folds import combined_p, mean_interval
     from nwb_migvis.evidence.specific import Specific
 
     if len(fits) == 1:
@@ -73,11 +70,11 @@ def pool(fits: Sequence[Mapping[tuple[str, str], Specific]]) -> dict[tuple[str, 
         if not cells:
             pooled[key] = fits[0][key]
             continue
-        low, high = np.mean([cell.interval for cell in cells], axis=0)
+        scores = [cell.score for cell in cells]
         pooled[key] = Specific(
-            float(np.mean([cell.score for cell in cells])),
-            (float(low), float(high)),
-            min(1.0, 2 * float(np.median([cell.p_value for cell in cells]))),
+            float(np.mean(scores)),
+            mean_interval(scores, [cell.interval for cell in cells]),
+            combined_p([cell.p_value for cell in cells]),
             cells[0].left,
         )
     return pooled
@@ -288,14 +285,16 @@ def _response_parts(
 
 
 def _pooled_part(parts: Sequence[Part]) -> Part:
-    """Pool a part over fits that hold out other stimuli: the mean, and twice the median p-value."""
+    """Pool a part over fits that are tested on other stimuli."""
+    from nwb_migvis.evidence.folds import combined_p, mean_interval
     from nwb_migvis.evidence.verdict import Part
 
     measured = [part for part in parts if np.isfinite(part.p)]
     if len(parts) == 1 or not measured:
         return parts[0]
-    estimate = float(np.mean([part.estimate for part in measured]))
-    return Part(estimate, p=min(1.0, 2 * float(np.median([part.p for part in measured]))))
+    estimates = [part.estimate for part in measured]
+    interval = mean_interval(estimates, [part.interval for part in measured])
+    return Part(float(np.mean(estimates)), interval, combined_p([part.p for part in measured]))
 
 
 def _stable_parts(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 import xarray as xr
 
+from nwb_migvis.alongside import alongside
 from nwb_migvis.analysis.context import Context
 from nwb_migvis.analysis.edits import SessionEdits
 from nwb_migvis.analysis.judges import chosen_judges, open_judges
@@ -27,6 +29,7 @@ def fit_edit_readers(
     context: Context,
     *,
     judges: Mapping[str, ImageDescriber] | None = None,
+    kinds: Sequence[str] | None = None,
 ) -> list[Reader]:
     """Train readers on real images; none where there are no pairs or no labels to read from them.
 
@@ -37,6 +40,8 @@ def fit_edit_readers(
     context : Context
     judges : mapping of str to ImageDescriber, optional
         Networks for photographs, from `open_judges`; opened where it is None.
+    kinds : sequence of str, optional
+        Which readers; those of the settings by default.
     """
     from nwb_migvis.evidence.readers.pretrained import fit_pretrained_reader
     from nwb_migvis.evidence.readers.protocol import Examples, fit_readers
@@ -53,10 +58,35 @@ def fit_edit_readers(
         validation,
         seed=context.seeds["evidence"],
         n_steps=context.config.evidence.reader_steps,
-        kinds=chosen_judges(context.config).readers,
+        kinds=chosen_judges(context.config).readers if kinds is None else kinds,
         further={name: partial(fit_pretrained_reader, judge) for name, judge in judges.items()},
         checkpoints=context.config.checkpoints,
     )
+
+
+@contextmanager
+def readers_alongside(
+    latents: SessionLatents,
+    edits: SessionEdits,
+    context: Context,
+    *,
+    judges: Mapping[str, ImageDescriber],
+    in_thread: bool,
+) -> Iterator[Callable[[], list[Reader]]]:
+    """Train the first reader in a second thread while the block goes on, the others when it asks for all.
+
+    By default the first takes longest, longer than the other evidence. Parameters are those of
+    `fit_edit_readers`; `in_thread` as in `alongside`.
+    """
+    kinds = chosen_judges(context.config).readers
+    fit = partial(fit_edit_readers, latents, edits, context, judges=judges)
+
+    def readers() -> list[Reader]:
+        others = fit(kinds=kinds[1:])
+        return [*first.result(), *others]
+
+    with alongside(partial(fit, kinds=kinds[:1]), in_thread=in_thread) as first:
+        yield readers
 
 
 def edit_scoring(

@@ -18,7 +18,7 @@ from nwb_migvis.networks.dropout import SeededDropout
 from nwb_migvis.networks.training import Descent, Selection
 from nwb_migvis.networks.training import train as train_network
 
-BATCH_SIZE = 128
+BATCH_SIZE = 96
 VALIDATE_EVERY = 100
 WIDTHS = (24, 48, 96, 192)
 

@@ -120,7 +120,7 @@ def fit_readers(
         Stimuli on which the network's stopping point and the kernel's width and penalty are chosen.
     seed : int
     n_steps : int
-        Most training steps of the network (batches of 128).
+        Most training steps of the network (batches of 96).
     kinds : sequence of str, optional
         Names in the registry of readers, or of `further`; the built-in ones by default.
     further : mapping of str to ReaderFactory, optional
