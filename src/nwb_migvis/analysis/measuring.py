@@ -1,0 +1,221 @@
+"""What is measured of each group of a session: responses, information, dimensions, labels, independence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from nwb_migvis.analysis.context import Context
+from nwb_migvis.analysis.edits import SessionEdits
+from nwb_migvis.analysis.latents import SessionLatents
+from nwb_migvis.analysis.setting import Repeats
+from nwb_migvis.analysis.units import unit_coords
+from nwb_migvis.labels import select
+from nwb_migvis.levels import Design, Exchange
+from nwb_migvis.results import no_decoding
+
+
+def measure_responses(
+    session: xr.Dataset, latents: SessionLatents, repeats: Repeats | None, context: Context
+) -> tuple[pd.DataFrame, xr.Dataset, int]:
+    """Measure what the groups explain of responses, and how reliable the units are."""
+    from nwb_migvis.evidence.reliability import split_half_correlation, split_half_reliability
+
+    seed, groups = context.seeds["evidence"], latents.groups
+    table = pd.DataFrame(index=pd.Index(groups.names, name="group"))
+    table["first"] = [place.start for place in groups.slices.values()]
+    table["size"] = groups.sizes
+    table["supervised_by"] = [",".join(labels) for labels in groups.labels]
+    r2, n_left_out = np.full(session.sizes["unit"], np.nan), 0
+    names = [f"variance_{name}" for name in ("explained", "explained_p", "unique", "unique_p")]
+    if repeats is not None:
+        variance = repeats.variance
+        r2, n_left_out = variance.r2, variance.n_units_left_out
+        for name in names:
+            table[name] = pd.Series(getattr(variance, name.removeprefix("variance_")))
+        for name in ("explained", "unique"):
+            bounds = getattr(variance, f"{name}_interval")
+            for i, end in enumerate(("low", "high")):
+                table[f"variance_{name}_{end}"] = pd.Series({g: bound[i] for g, bound in bounds.items()})
+    else:
+        table[names] = np.nan
+    counts = (latents.spike_count, latents.stimulus_index)
+    n_stimuli, test = latents.split.size, latents.split == "test"
+    units = xr.Dataset(
+        {
+            "loading": (("unit", "latent"), latents.model.loading()),
+            "r2": ("unit", r2),
+            "noise_ceiling": (
+                "unit",
+                split_half_correlation(*counts, n_stimuli=n_stimuli, seed=seed, stimuli=test),
+            ),
+            "reliability": ("unit", split_half_reliability(*counts, n_stimuli=n_stimuli, seed=seed)),
+        },
+        coords=unit_coords(session),
+    )
+    return table, units, n_left_out
+
+
+def evidence_notes(latents: SessionLatents, groups: pd.DataFrame) -> tuple[str, ...]:
+    """Say what could not be measured, or counts for nothing."""
+    from nwb_migvis.latents.checks import constant_units
+
+    notes = []
+    n_constant = int(constant_units(latents.spike_count).sum())
+    if n_constant:
+        notes.append(
+            f"{n_constant} of {latents.spike_count.shape[1]} units never change their spike count: they are "
+            "kept and say nothing"
+        )
+    if (latents.n_presentations < 2).all():
+        notes.append(
+            "no image was shown twice: no reliability was measured, and latents were fitted to predict "
+            "the presentations that they were encoded from"
+        )
+    if (groups["supervised_by"] != "").any() and groups["decoding"].isna().all():
+        notes.append("label decoding was not measured: it needs twenty test images with the label")
+    return tuple(notes)
+
+
+def measure_information(latents: SessionLatents, edits: SessionEdits, context: Context) -> pd.DataFrame:
+    """Bound the information between each group and the images, and estimate it where the prior can."""
+    from nwb_migvis.evidence.information import infonce_bound, paired_mean
+
+    draws = {"n_permutations": context.config.evidence.n_permutations, "seed": context.seeds["evidence"]}
+    rows = {
+        group: dict.fromkeys(("mi_bound_nats", "mi_cap_nats", "mi_p"), np.nan) for group in latents.groups
+    }
+    if edits.scores is not None:
+        for group, scores in zip(rows, edits.scores, strict=True):
+            bound = infonce_bound(scores, **draws)
+            rows[group] = {
+                "mi_bound_nats": bound.bound_nats,
+                "mi_cap_nats": bound.cap_nats,
+                "mi_p": bound.p_value,
+            }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    if edits.information is not None:
+        table["information_nats"] = edits.information.own.mean(axis=0)
+        table["information_p"] = [paired_mean(pairs, **draws)[1] for pairs in edits.information.crossed]
+    return table
+
+
+def measure_dimensions(latents: SessionLatents) -> pd.DataFrame:
+    """Count the dimensions that each group uses on the test stimuli."""
+    from nwb_migvis.evidence.dimension import participation_ratio, twonn_dimension
+
+    z = latents.mean[latents.split == "test"]
+    rows = {
+        group: {
+            "participation_ratio": participation_ratio(own),
+            "twonn_dimension": twonn_dimension(own),
+        }
+        for group, own in latents.groups.split(z).items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def measure_beyond(
+    latents: SessionLatents,
+    edits: SessionEdits,
+    repeats: Repeats | None,
+    context: Context,
+    *,
+    levels: Exchange,
+) -> pd.DataFrame:
+    """Measure the variance of each group beyond its own labels and beyond low-level image features."""
+    from nwb_migvis.evidence.beyond import image_features, label_features
+
+    seed, train, labels = context.seeds["evidence"], latents.split == "train", latents.labels
+    sources: dict[tuple[str, ...], np.ndarray] = {}
+    for names in latents.groups.labels:
+        own = {name: labels[name] for name in names if name in labels}
+        if own:
+            sources[tuple(own)] = label_features(own, train=train, seed=seed)
+    if edits.image.size:
+        sources[()] = image_features(edits.image, train=train)
+    given = {} if repeats is None else {key: repeats.given(x, levels, seed) for key, x in sources.items()}
+    rows: dict[str, dict[str, float]] = {}
+    for group, supervised_by in latents.groups.supervised_by.items():
+        row = rows[group] = {}
+        own_labels = tuple(name for name in supervised_by if name in labels)
+        described = {"labels": given.get(own_labels) if own_labels else None, "images": given.get(())}
+        for what, features in described.items():
+            added, p_value = np.nan, np.nan
+            if repeats is not None and features is not None:
+                beyond = repeats.beyond(latents.groups.slices[group], features, context)
+                added, p_value = beyond.added, beyond.p_value
+            row[f"variance_beyond_{what}"], row[f"variance_beyond_{what}_p"] = added, p_value
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def measure_decoding(
+    latents: SessionLatents, design: Design, context: Context
+) -> tuple[xr.Dataset, pd.DataFrame]:
+    """Decode every label from every group on the test stimuli."""
+    from nwb_migvis.evidence.decoding import decode_labels, own_group_gap
+    from nwb_migvis.evidence.disentanglement import group_mig, group_sap
+
+    names = ["decoding", "decoding_p", "own_group_gap"]
+    own = pd.DataFrame(np.nan, index=list(latents.groups), columns=names)
+    if not latents.labels:
+        return no_decoding(), own
+    test = latents.split == "test"
+    table = decode_labels(
+        latents.mean[test],
+        select(latents.labels, test),
+        groups=latents.groups,
+        exchanges=design[test].by_label,
+        n_permutations=context.config.evidence.n_permutations,
+        seed=context.seeds["evidence"],
+    )
+    own["decoding"], own["decoding_p"] = table["own_score"].values, table["own_p"].values
+    own["own_group_gap"] = pd.Series(
+        own_group_gap(table["scaled"], supervised_by=latents.groups.supervised_by), dtype=float
+    )
+    for end in ("low", "high"):
+        own[f"own_group_gap_{end}"] = table[f"gap_{end}"].values
+    decoding = table[["score", "chance", "p_value", "q_value", "score_all", "mig_low", "mig_high"]].assign(
+        mig=group_mig(table["information"], table["entropy"]),
+        sap=group_sap(table["scaled"]),
+    )
+    return decoding, own
+
+
+def measure_independence(
+    latents: SessionLatents, design: Design, context: Context
+) -> tuple[Mapping[str, Any], ...]:
+    """Test on the test stimuli whether the groups are independent of each other."""
+    from nwb_migvis.evidence.decoding import Reading
+    from nwb_migvis.evidence.independence import dependence_records, group_dependence
+
+    test = latents.split == "test"
+    reading = Reading(
+        exchange=design.split[test],
+        seed=context.seeds["evidence"],
+        n_permutations=context.config.evidence.n_permutations,
+    )
+    return dependence_records(group_dependence(latents.mean[test], latents.groups, reading))
+
+
+def dependence_notes(independence: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the pairs of groups that predict each other."""
+    from nwb_migvis.evidence.significance import LEVEL
+
+    pairs = [pair for pair in independence if pair["q_value"] < LEVEL]
+    names = ", ".join(f"{pair['group']} and {pair['other']} (R2 {pair['score']:.2f})" for pair in pairs)
+    return [f"groups that are not independent on the test images: {names}"] if pairs else []
+
+
+def adjusted(groups: pd.DataFrame) -> pd.DataFrame:
+    """Add p-values adjusted over the groups."""
+    from nwb_migvis.evidence.significance import benjamini_hochberg
+
+    groups = groups.copy()
+    for name in ("variance_explained", "variance_unique", "mi", "decoding"):
+        groups[f"{name}_q"] = benjamini_hochberg(groups[f"{name}_p"].to_numpy())
+    return groups
