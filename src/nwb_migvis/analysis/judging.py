@@ -285,16 +285,18 @@ def _response_parts(
 
 
 def _pooled_part(parts: Sequence[Part]) -> Part:
-    """Pool a part over fits that are tested on other stimuli."""
-    from nwb_migvis.evidence.folds import combined_p, mean_interval
+    """Pool a part over fits that are tested on other stimuli.
+
+    It has no interval: shares of the variance of few test stimuli err too unevenly for widths to add up.
+    """
+    from nwb_migvis.evidence.folds import combined_p
     from nwb_migvis.evidence.verdict import Part
 
     measured = [part for part in parts if np.isfinite(part.p)]
     if len(parts) == 1 or not measured:
         return parts[0]
-    estimates = [part.estimate for part in measured]
-    interval = mean_interval(estimates, [part.interval for part in measured])
-    return Part(float(np.mean(estimates)), interval, combined_p([part.p for part in measured]))
+    estimate = float(np.mean([part.estimate for part in measured]))
+    return Part(estimate, p=combined_p([part.p for part in measured]))
 
 
 def _stable_parts(
