@@ -79,7 +79,7 @@ class Stimuli:
     def conditions(self) -> Conditions:
         """The latents with their groups and scale."""
         scale = LatentScale.of(self.latents[self.split == "train"])
-        return Conditions(self.latents, LatentGroups.of(GROUPS), scale)
+        return Conditions(self.latents, GROUPS, scale)
 
 
 class Device:
@@ -176,7 +176,7 @@ def time_edits(stimuli: Stimuli, prior: Prior, critic: Critic, config: Config, d
         rng=np.random.default_rng(0),
     )
     names = np.array([f"render {i}" for i in range(len(stimuli.images))])
-    given = EditStimuli(names, stimuli.images, critic.standardise(stimuli.latents).cpu().numpy())
+    given = EditStimuli(names, stimuli.images, critic.scale.standardise(stimuli.latents))
     networks = EditNetworks(prior, critic, GROUPS)
 
     def edit(these: pd.DataFrame, settings: SynthesisConfig = config.synthesis) -> None:
@@ -212,7 +212,7 @@ def settings_of(device: str, *, tiny: bool) -> Config:
 def run_tests() -> None:
     """Run the GPU's tests."""
     path = Path(__file__).parents[1] / "tests" / "test_cuda.py"
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", str(path)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
     done = subprocess.run(command, capture_output=True, text=True)
     print("tests: " + "\n  ".join(done.stdout.strip().splitlines()[-12:]), flush=True)
     if done.returncode:
