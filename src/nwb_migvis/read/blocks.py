@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,13 +87,13 @@ class Zones:
 
     def watching(self, row: int, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield the pieces of a train, (spike,) float64 each, noting their times."""
-        own = self.length[row], self.low[row], self.high[row] = [], [], []
+        self.length[row], self.low[row], self.high[row] = [], [], []
         for times in pieces:
             if len(times):
                 first = np.arange(0, len(times), _ZONE)
-                own[0].extend(np.diff(first, append=len(times)).tolist())
-                own[1].extend(np.minimum.reduceat(times, first).tolist())
-                own[2].extend(np.maximum.reduceat(times, first).tolist())
+                self.length[row] += np.diff(first, append=len(times)).tolist()
+                self.low[row] += np.minimum.reduceat(times, first).tolist()
+                self.high[row] += np.maximum.reduceat(times, first).tolist()
             yield times
 
     def between(self, row: int, first_s: float, last_s: float) -> list[tuple[int, int]]:
@@ -140,8 +139,9 @@ class Counting:
         if not found.size:
             return found
         windows = Windows(self.start_time[rows], self.window_s)
-        with OpenFiles() if self.home is not None else nullcontext() as files:
-            stored = self.trains.spike_times if files is None else files[self.home][self.trains.spike_times]
+        name = self.trains.spike_times
+        with OpenFiles() as files:
+            stored = name if self.home is None else files[self.home][name]
             batches = self._batches(stored, self.trains.table_rows[units], windows)
             for i, column in enumerate(columns(batches, windows, self.trains.place)):
                 found[:, i] = column

@@ -218,7 +218,7 @@ def run_sources(
             alone = len(sources) == 1
             sessions = [read_session(sources[0], **reading)] if alone else read_sessions(sources, **reading)
             digests = [] if origin else [provenance_of(source, found.addresses) for source in sources]
-        by = {"engine": engine.name, "engine_kwargs": engine.settings}
+        by: dict[str, Any] = {"engine": engine.name, "engine_kwargs": engine.settings}
         study = Study(sessions, config, name=name, clock=clock, **by)
         study.run(after=None if after is None else lambda step: after(step, study))
         how = {**reading, **(origin.reading if origin else {})}

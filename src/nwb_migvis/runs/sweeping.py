@@ -19,5 +19,5 @@ def sweep_file(
 ) -> pd.DataFrame:
     """Read a session and `sweep` it; parameters as in `run`."""
     require(MODELS, what="fitting")
-    by = {"engine": engine.name, "engine_kwargs": engine.settings}
+    by: dict[str, Any] = {"engine": engine.name, "engine_kwargs": engine.settings}
     return sweep(read_session(path, **reading), config=config or Config(), **by)
