@@ -12,9 +12,7 @@ stable: a second fit is made for the kinds that say whether it should be.
 from __future__ import annotations
 
 import argparse
-import resource
 import time
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -22,22 +20,22 @@ import pandas as pd
 from calibration_kinds import ALL_KINDS
 from scipy import stats
 
+from nwb_migvis.engines import work_through
+
 GROUPS = ("pose", "kind", "free")
 N_STEPS = 60
 
 
-def fit(seed: int, *, kind: str, size: int) -> pd.DataFrame:
-    """Fit one session and return its groups, with the number of its notes."""
-    import torch
-
+def fit(seed: int, n_threads: int, *, kind: str, size: int) -> tuple[pd.DataFrame, float]:
+    """Fit one session; return its groups, with the number of its notes, and seconds of CPU."""
     from nwb_migvis.analysis import Study
     from nwb_migvis.config import Config, EvidenceConfig, GroupConfig, LatentsConfig, SplitConfig
 
-    torch.set_num_threads(1)
+    begun = time.process_time()
     what = ALL_KINDS[kind]
     config = Config(
         seed=seed,
-        n_threads=1,
+        n_threads=n_threads,
         split=SplitConfig(by=what.by, folds=what.folds),
         latents=LatentsConfig(
             groups=(
@@ -62,7 +60,7 @@ def fit(seed: int, *, kind: str, size: int) -> pd.DataFrame:
     study.measure()
     results = study.results
     notes = [note for note in results.provenance["notes"] if "combinations of labels" in note]
-    return results.groups.assign(n_notes=len(notes))
+    return results.groups.assign(n_notes=len(notes)), time.process_time() - begun
 
 
 def report(kind: str, size: int, tables: dict[int, pd.DataFrame]) -> None:
@@ -101,18 +99,16 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     print("group established/confounded/not measured; + encoded, ! too often", flush=True)
-    begun = time.perf_counter()
+    begun, spent = time.perf_counter(), 0.0
     seeds = range(options.first_seed, options.first_seed + options.n)
-    with ProcessPoolExecutor(options.processes) as pool:
-        for kind in options.kinds:
-            for size in options.sizes:
-                started = time.perf_counter()
-                tables = dict(zip(seeds, pool.map(partial(fit, kind=kind, size=size), seeds), strict=True))
-                report(kind, size, tables)
-                print(f"      {time.perf_counter() - started:.0f} s", flush=True)
-    spent = sum(
-        getattr(resource.getrusage(resource.RUSAGE_CHILDREN), f"ru_{what}") for what in ("utime", "stime")
-    )
+    by = {"engine": "joblib", "engine_kwargs": {"n_jobs": options.processes}, "n_threads": 1}
+    for kind in options.kinds:
+        for size in options.sizes:
+            started = time.perf_counter()
+            done = dict(work_through(partial(fit, kind=kind, size=size), seeds, **by))
+            report(kind, size, {seed: done[i][0] for i, seed in enumerate(seeds)})
+            spent += sum(seconds for _, seconds in done.values())
+            print(f"      {time.perf_counter() - started:.0f} s", flush=True)
     print(f"{time.perf_counter() - begun:.0f} s; {spent / options.processes:.0f} s of CPU per process")
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import product
 from pathlib import Path
 
 import pandas as pd
+
+from nwb_migvis.engines import work_through
 
 UNITS = {
     "labels": {"pose": 80, "category": 80},
@@ -24,22 +25,21 @@ UNITS = {
 }
 
 
-def fit(case: tuple[str, int], *, n_stimuli: int, n_repeats: int) -> pd.DataFrame:
+def fit(case: tuple[str, int], n_threads: int, *, n_stimuli: int, n_repeats: int) -> pd.DataFrame:
     """Return the groups of one fit."""
-    import torch
-
     from nwb_migvis import Config, read_session, simulate_session
     from nwb_migvis.analysis import Study
     from nwb_migvis.config import EvidenceConfig
 
-    torch.set_num_threads(1)
     units, seed = case
     with tempfile.TemporaryDirectory() as folder:
         path = simulate_session(
             Path(folder) / "s.nwb", seed=seed, n_stimuli=n_stimuli, n_repeats=n_repeats, units=UNITS[units]
         )
         session = read_session(path).drop_vars("image")
-        study = Study(session, Config(seed=seed, n_threads=1, evidence=EvidenceConfig(stability_seeds=2)))
+        study = Study(
+            session, Config(seed=seed, n_threads=n_threads, evidence=EvidenceConfig(stability_seeds=2))
+        )
         study.fit_latents()
         study.measure()
         return study.results.groups
@@ -58,16 +58,18 @@ def main() -> None:
     cases = list(product(options.units, options.seeds))
     named: dict[str, list[bool]] = {units: [] for units in options.units}
     run = partial(fit, n_stimuli=options.n_stimuli, n_repeats=options.n_repeats)
-    with ProcessPoolExecutor(options.processes) as pool:
-        for (units, seed), groups in zip(cases, pool.map(run, cases), strict=True):
-            free = groups[groups["supervised_by"] == ""]
-            named[units].append(bool(free["verdict"].str.startswith("established").any()))
-            for name, row in groups.iterrows():
-                parts = "  ".join(
-                    f"{part} {row[part]:.3f} (p {row[f'{part}_p']:.3f})"
-                    for part in ("repeatable", "decoded", "beyond_labels", "stable")
-                )
-                print(f"{units} {seed} {name}: {row['verdict']}\n    {parts}", flush=True)
+    by = {"engine": "joblib", "engine_kwargs": {"n_jobs": options.processes}, "n_threads": 1}
+    done = dict(work_through(run, cases, **by))
+    for i, (units, seed) in enumerate(cases):
+        groups = done[i]
+        free = groups[groups["supervised_by"] == ""]
+        named[units].append(bool(free["verdict"].str.startswith("established").any()))
+        for name, row in groups.iterrows():
+            parts = "  ".join(
+                f"{part} {row[part]:.3f} (p {row[f'{part}_p']:.3f})"
+                for part in ("repeatable", "decoded", "beyond_labels", "stable")
+            )
+            print(f"{units} {seed} {name}: {row['verdict']}\n    {parts}", flush=True)
     for units, fits in named.items():
         print(f"{units}: a free group was named in {sum(fits)} of {len(fits)}")
 

@@ -64,3 +64,26 @@ def call(capsys):
         return stopped.value.code, printed.out, printed.err
 
     return _call
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A scheduler of dask with two workers, each a process with one thread."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def engines(request):
+    """Give the arguments that name an engine: of joblib with two processes, of dask with that cluster."""
+
+    def _arguments(name):
+        if name == "dask":
+            address = request.getfixturevalue("cluster").scheduler_address
+            return {"engine": "dask", "engine_kwargs": {"address": address}}
+        return {"engine": name, "engine_kwargs": {"n_jobs": 2} if name == "joblib" else {}}
+
+    return _arguments

@@ -12,7 +12,7 @@ from layouts import add_trials, new_file, write
 
 from nwb_migvis import MigvisError, read_results
 from nwb_migvis.batch import job_list, run_batch
-from nwb_migvis.batch.engines import Lost, engine_settings, work_through
+from nwb_migvis.engines import Lost, engine_settings, work_through
 from nwb_migvis.store.digests import part_digests
 from nwb_migvis.testing import tiny_config
 
@@ -60,25 +60,6 @@ def looped(folder, tmp_path_factory):
     return out, run_batch(jobs_in(folder, out), n_threads=1)
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """A scheduler of dask with two workers, each a process with one thread."""
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0
-    ) as cluster:
-        yield cluster
-
-
-def engines(request, name):
-    if name == "dask":
-        return {
-            "engine": "dask",
-            "engine_kwargs": {"address": request.getfixturevalue("cluster").scheduler_address},
-        }
-    return {"engine": name, "engine_kwargs": {"n_jobs": 2} if name == "joblib" else {}}
-
-
 def square(item, n_threads):
     return item**2, n_threads
 
@@ -98,8 +79,8 @@ def kill_always(item, n_threads):
 
 
 @pytest.mark.parametrize("name", ["loop", "joblib", "dask"])
-def test_engines_do_every_item_once_with_the_threads_that_are_asked_for(request, name):
-    done = list(work_through(square, range(6), n_threads=3, **engines(request, name)))
+def test_engines_do_every_item_once_with_the_threads_that_are_asked_for(engines, name):
+    done = list(work_through(square, range(6), n_threads=3, **engines(name)))
     assert sorted(done) == [(i, (i**2, 3)) for i in range(6)]
 
 
@@ -112,9 +93,9 @@ def test_workers_share_the_cores():
 
 @pytest.mark.parametrize("name", ["joblib", "dask"])
 @pytest.mark.filterwarnings("ignore:A worker stopped while some jobs were given:UserWarning")
-def test_what_a_killed_worker_had_is_done_again(request, tmp_path, name):
+def test_what_a_killed_worker_had_is_done_again(engines, tmp_path, name):
     task = partial(kill_once, marker=tmp_path / "killed")
-    assert dict(work_through(task, range(6), **engines(request, name))) == {i: i**2 for i in range(6)}
+    assert dict(work_through(task, range(6), **engines(name))) == {i: i**2 for i in range(6)}
     assert (tmp_path / "killed").exists()
 
 
@@ -180,8 +161,8 @@ def test_outputs_of_other_settings_or_of_no_batch_are_refused(folder, looped, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["joblib", "dask"])
-def test_every_engine_gives_the_arrays_of_the_loop(request, folder, looped, tmp_path, name):
-    batch = run_batch(jobs_in(folder, tmp_path), n_threads=1, report=False, **engines(request, name))
+def test_every_engine_gives_the_arrays_of_the_loop(engines, folder, looped, tmp_path, name):
+    batch = run_batch(jobs_in(folder, tmp_path), n_threads=1, report=False, **engines(name))
     assert batch.sessions["status"].tolist() == ["done"] * 3 + ["failed"] + ["done"] * 2
     for i in (0, 1, 2, 4, 5):
         ours, theirs = (

@@ -6,7 +6,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 from nwb_migvis.evidence.halves import Halves
 from nwb_migvis.evidence.intervals import basic_interval, kinked_interval
 from nwb_migvis.evidence.ridge import PENALTIES, fit_ridge
-from nwb_migvis.evidence.significance import benjamini_hochberg, permutation_p
+from nwb_migvis.evidence.significance import benjamini_hochberg, pairing_p, permutation_p, permutations
 from nwb_migvis.evidence.variance import group_variance
 from nwb_migvis.groups import LatentGroups
 
@@ -203,6 +203,21 @@ def test_permutation_p_by_hand():
     assert permutation_p(2.0, np.array([1.0, 2.0, 3.0])) == 0.75
     assert permutation_p(9.0, np.array([1.0, 2.0, 3.0])) == 0.25
     assert np.isnan(permutation_p(np.nan, np.array([1.0, 2.0, 3.0])))
+
+
+@pytest.mark.parametrize("most", [1, 70, 2**24])
+def test_pairings_are_tested_whatever_is_held_at_a_time(monkeypatch, most):
+    monkeypatch.setattr("nwb_migvis.evidence.significance.MOST_PRODUCTS", most)
+    rng = np.random.default_rng(0)
+    right = rng.normal(size=(30, 5))
+    left = 0.15 * right + rng.normal(size=(30, 5))
+    drawn = permutations(30, 99, rng=rng)
+    null = np.array([(left * right[order]).sum() for order in drawn])
+    expected = permutation_p((left * right).sum(), null)
+    assert 0.01 < expected < 1
+    assert pairing_p(left, right, drawn) == expected
+    assert pairing_p(left, 0 * right, drawn) == 1
+    assert pairing_p(left, right + 5 * left, drawn) == 0.01
 
 
 def test_benjamini_hochberg_by_hand():

@@ -315,8 +315,8 @@ def test_table_with_an_image_name_or_id(tmp_path, column, values):
     )
 
 
-def test_unit_names_join_the_sessions_of_an_aggregated_file(tmp_path):
-    """Each session has its own clock, units in its own order, and one unit that the other lacks."""
+def aggregated_file(path):
+    """Write two sessions, each with its own clock, units in its own order, and one that the other lacks."""
     from pynwb.epoch import TimeIntervals
     from pynwb.misc import Units
 
@@ -338,7 +338,11 @@ def test_unit_names_join_the_sessions_of_an_aggregated_file(tmp_path):
         for start, file in zip((1.0, 2.0), ("im1.png", "im0.png"), strict=True):
             trials.add_interval(start, start + 0.1, stimulus_filename=file)
         nwb.add_time_intervals(trials)
-    path = write(nwb, tmp_path / "a.nwb")
+    return write(nwb, path)
+
+
+def test_unit_names_join_the_sessions_of_an_aggregated_file(tmp_path):
+    path = aggregated_file(tmp_path / "a.nwb")
     session = read_session(path, window_s=WINDOW_S, stimulus="stimulus_filename")
     assert session.attrs["layout"] == "dicarlo_aggregated"
     np.testing.assert_array_equal(session["spike_count"], [[1, 0], [2, 1], [0, 4], [1, 0]])

@@ -20,6 +20,7 @@ from nwb_migvis.cli_next import compare_command, export_stimuli_command
 from nwb_migvis.cli_options import (
     config_of,
     download_option,
+    engine_options,
     log_option,
     memory_option,
     network_option,
@@ -30,6 +31,7 @@ from nwb_migvis.cli_options import (
 )
 from nwb_migvis.cli_priors import train_prior_command
 from nwb_migvis.cli_simulate import simulate
+from nwb_migvis.engines import Engine
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.first_steps import FIRST, Commands, completion_command, config_command
 from nwb_migvis.recovering import recover
@@ -151,6 +153,7 @@ def demo(out: str, seed: int, train_prior: bool, no_report: bool, quiet: bool) -
     is_flag=True,
     help="Only compare numbers and sizes of groups; write nothing.",
 )
+@engine_options("Fits from other seeds, of other folds, or of a sweep")
 @click.option(
     "--results-only",
     is_flag=True,
@@ -186,8 +189,9 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
         return
     sorting = sorting_arguments(paths, options)
     reading, config = reading_arguments(options), config_of(options)
+    engine = Engine.of(options["engine"], options["engine_kwargs"])
     if options["sweep"]:
-        _print_sweep(paths, config, reading)
+        _print_sweep(paths, config, engine, reading)
         return
     out, overwrite, name = (options[key] for key in ("out", "overwrite", "name"))
     if sorting and options["results_only"]:
@@ -201,13 +205,18 @@ def run(paths: tuple[str, ...], **options: Any) -> None:
         )
         done = [
             run_sorting(
-                source, Destination(out=out, overwrite=overwrite), name=name, config=config, **reading
+                source,
+                Destination(out=out, overwrite=overwrite),
+                name=name,
+                config=config,
+                engine=engine,
+                **reading,
             )
         ]
     else:
         keys = ("out", "in_place", "overwrite", "results_only", "backend")
         destination = Destination(**{key: options[key] for key in keys})
-        done = run_files(paths, destination, name=name, config=config, **reading)
+        done = run_files(paths, destination, name=name, config=config, engine=engine, **reading)
     for written, results in done:
         click.echo(group_table(results))
         click.echo(f"wrote {written}")
@@ -236,12 +245,12 @@ def _remove(paths: tuple[str, ...], options: dict[str, Any]) -> None:
         click.echo(f"wrote {remove_run(path, options['remove'], **where)}")
 
 
-def _print_sweep(paths: tuple[str, ...], config: Any, reading: dict[str, Any]) -> None:
+def _print_sweep(paths: tuple[str, ...], config: Any, engine: Engine, reading: dict[str, Any]) -> None:
     from nwb_migvis.report import sweep_table
     from nwb_migvis.runs import sweep_file
 
     for path in paths:
-        click.echo(sweep_table(sweep_file(path, config=config, **reading), title=path))
+        click.echo(sweep_table(sweep_file(path, config=config, engine=engine, **reading), title=path))
 
 
 @cli.command()

@@ -8,6 +8,7 @@ import click
 
 from nwb_migvis.cli_options import (
     config_of,
+    engine_options,
     memory_option,
     network_option,
     reading_arguments,
@@ -19,19 +20,7 @@ from nwb_migvis.errors import MigvisError
 @click.command("batch")
 @click.argument("sessions", nargs=-1, required=True, metavar="GLOB_OR_CSV")
 @click.option("--out", type=click.Path(), required=True, metavar="DIR", help="Folder of outputs and tables.")
-@click.option(
-    "--engine",
-    type=click.Choice(["loop", "joblib", "dask"]),
-    default="loop",
-    show_default=True,
-    help="One after another, in processes of this machine, or by workers of dask.",
-)
-@click.option(
-    "--engine-kwargs",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="joblib: n_jobs=2. dask: address=tcp://HOST:8786. May be repeated.",
-)
+@engine_options("Sessions")
 @click.option("--n-threads", type=click.IntRange(min=0), default=0, help="Threads of each session.")
 @click.option("--seeds", multiple=True, type=int, help="Run every session with this seed; may be repeated.")
 @click.option("--name", default="migvis", show_default=True, help="Name of the run in each file.")
@@ -69,7 +58,7 @@ def batch_command(sessions: tuple[str, ...], **options: Any) -> None:
     done = run_batch(
         jobs,
         engine=options["engine"],
-        engine_kwargs=dict(map(_setting, options["engine_kwargs"])),
+        engine_kwargs=options["engine_kwargs"],
         n_threads=options["n_threads"],
         overwrite=options["overwrite"],
         report=not options["no_report"],
@@ -85,10 +74,3 @@ def batch_command(sessions: tuple[str, ...], **options: Any) -> None:
             f"{len(done.failed)} of {len(jobs)} sessions failed; the column 'error' of "
             f"{options['out']}/sessions.csv says why; mend them and give the same command again"
         )
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, sign, value = text.partition("=")
-    if not sign:
-        raise MigvisError(f"--engine-kwargs: found {text!r}; expected NAME=VALUE, as in n_jobs=2")
-    return name, int(value) if value.removeprefix("-").isdigit() else value

@@ -132,6 +132,39 @@ def download_option(command: F) -> F:
     return allowed  # type: ignore[return-value]
 
 
+def engine_options(what: str) -> Callable[[F], F]:
+    """Return what adds the options of how units of work are done; `engine_kwargs` becomes a dict."""
+
+    def added(command: F) -> F:
+        @click.option(
+            "--engine",
+            type=click.Choice(["loop", "joblib", "dask"]),
+            default="loop",
+            show_default=True,
+            help=f"{what}: one after another, in processes of this machine, or by workers of dask.",
+        )
+        @click.option(
+            "--engine-kwargs",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="joblib: n_jobs=2. dask: address=tcp://HOST:8786. May be repeated.",
+        )
+        @functools.wraps(command)
+        def parsed(*arguments: Any, engine_kwargs: tuple[str, ...], **options: Any) -> Any:
+            return command(*arguments, engine_kwargs=dict(map(_engine_setting, engine_kwargs)), **options)
+
+        return parsed  # type: ignore[return-value]
+
+    return added
+
+
+def _engine_setting(text: str) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise MigvisError(f"--engine-kwargs: found {text!r}; expected NAME=VALUE, as in n_jobs=2")
+    return name, int(value) if value.removeprefix("-").isdigit() else value
+
+
 def log_option(command: F) -> F:
     """Add the option of a dated log; where nobody watches bars, the command says a line per stage."""
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from nwb_migvis import progress
 from nwb_migvis.config import Config
+from nwb_migvis.engines import LOOP, Engine
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.plain import Json
 from nwb_migvis.sources import Source, open_hdf5
@@ -53,10 +54,13 @@ class Context:
     config : Config
         With the values that were actually used, as far as they are known.
     clock : Clock
+    engine : Engine
+        By which fits are done that do not need each other.
     """
 
     config: Config
     clock: Clock = field(default_factory=Clock)
+    engine: Engine = LOOP
 
     @property
     def seeds(self) -> dict[str, int]:
@@ -74,7 +78,7 @@ class Context:
 
     def with_seed_of(self, stage: str, seed: int) -> Context:
         """Return the context of a repetition that differs in the seed of one stage, on a clock of its own."""
-        return _Reseeded(self.config, Clock(), stage, seed)
+        return _Reseeded(self.config, stage=stage, seed=seed)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from nwb_migvis.analysis.judging import (
     judge,
     pool,
 )
-from nwb_migvis.analysis.latents import SessionLatents, fit_sessions, refit_sessions, seed_stability
+from nwb_migvis.analysis.latents import Fit, SessionLatents, fit_sessions_again, other_seeds, seed_stability
 from nwb_migvis.analysis.measuring import (
     adjusted,
     dependence_notes,
@@ -166,8 +166,10 @@ def _further_fits(
 ) -> tuple[list[list[np.ndarray]], list[list[SessionLatents]]]:
     """Fit again: from other seeds, and holding out other stimuli."""
     n_seeds, n_folds = context.config.evidence.stability_seeds, context.config.split.folds
-    refits = list(refit_sessions(sessions, context, n_seeds=n_seeds)) if n_seeds else []
-    return refits, [fit_sessions(sessions, context, fold=k) for k in range(1, n_folds)]
+    seeds = other_seeds(context.seeds["evidence"], n_seeds)
+    fits = [Fit(seed=seed) for seed in seeds] + [Fit(fold=k) for k in range(1, n_folds)]
+    made = fit_sessions_again(sessions, context, fits)
+    return [[own.mean for own in again] for again in made[:n_seeds]], made[n_seeds:]
 
 
 def _of_session(

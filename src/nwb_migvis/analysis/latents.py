@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from nwb_migvis.analysis.by_engine import fits_by_engine
 from nwb_migvis.analysis.context import Context
 from nwb_migvis.analysis.given import GivenLatents
 from nwb_migvis.analysis.observed import with_missing_counts
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.analysis.units import matching_units
+from nwb_migvis.engines import LOOP
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import Label
@@ -82,43 +84,83 @@ class SessionLatents:
         )
 
 
-def fit_sessions(sessions: Sessions, context: Context, *, fold: int = 0) -> list[SessionLatents]:
-    """Split the stimuli, fit one latent space to all sessions, and encode every stimulus of each.
+@dataclass(frozen=True)
+class Fit:
+    """Which of the fits of one latent space to the same sessions.
 
-    Parameters
+    Attributes
     ----------
-    sessions : Sessions
-    context : Context
+    seed : int, optional
+        Another seed than the context's.
     fold : int
         Which of the parts of the split is for test.
     """
+
+    seed: int | None = None
+    fold: int = 0
+
+    def within(self, context: Context) -> Context:
+        """Return the context of this fit."""
+        return context if self.seed is None else context.with_seed_of("latents", self.seed)
+
+
+def fit_sessions(sessions: Sessions, context: Context) -> list[SessionLatents]:
+    """Split the stimuli, fit one latent space to all sessions, and encode every stimulus of each."""
+    with context.clock.of("latents"):
+        return _encoded(_fitted(Fit(), sessions=sessions, context=context), sessions, context)
+
+
+def fit_sessions_again(
+    sessions: Sessions, context: Context, fits: Sequence[Fit]
+) -> list[list[SessionLatents]]:
+    """Fit the same latent space again, from other seeds or holding out other stimuli, by the engine.
+
+    Returns
+    -------
+    list of list of SessionLatents
+        For each fit one per session.
+    """
+    fit = partial(_fitted, sessions=sessions.without_pixels(), context=replace(context, engine=LOOP))
+    made = fits_by_engine(fit, fits, context, what="")
+    return [
+        _encoded(models, sessions, fit.within(context), fold=fit.fold)
+        for fit, models in zip(fits, made, strict=True)
+    ]
+
+
+def _fitted(fit: Fit, *, sessions: Sessions, context: Context) -> list[LatentModel]:
+    """Fit one latent space to all sessions; return a model per session."""
     from nwb_migvis.latents import LatentTask, Recording, resolve_groups
     from nwb_migvis.latents.protocol import fit_models
 
-    config = context.config
-    pairs = sessions.pairs()
-    labels = sessions.labels(config)
-    groups = resolve_groups(labels, config.latents)
-    split = sessions.split(config, context.rng("split"), fold=fold)
+    context = fit.within(context)
+    config, labels = context.config, sessions.labels(context.config)
     recordings = [
         Recording(name, session["spike_count"].values, session["stimulus_index"].values, rows)
         for name, session, rows in zip(sessions.names, sessions.sessions, sessions.rows, strict=True)
     ]
+    split = sessions.split(config, context.rng("split"), fold=fit.fold)
     with context.clock.of("latents"):
-        models = fit_models(
+        return fit_models(
             recordings,
-            LatentTask(labels, groups, split, pairs),
+            LatentTask(labels, resolve_groups(labels, config.latents), split, sessions.pairs()),
             config=config.latents,
             seed=context.seeds["latents"],
             device=context.device,
             checkpoints=config.checkpoints,
         )
-        return [
-            encode_session(
-                model, sessions.sessions[i], split=split[rows], labels=sessions.labels_of(i, labels)
-            )
-            for i, (model, rows) in enumerate(zip(models, sessions.rows, strict=True))
-        ]
+
+
+def _encoded(
+    models: Sequence[LatentModel], sessions: Sessions, context: Context, *, fold: int = 0
+) -> list[SessionLatents]:
+    """Encode every stimulus of each session by its model."""
+    config, labels = context.config, sessions.labels(context.config)
+    split = sessions.split(config, context.rng("split"), fold=fold)
+    return [
+        encode_session(model, sessions.sessions[i], split=split[rows], labels=sessions.labels_of(i, labels))
+        for i, (model, rows) in enumerate(zip(models, sessions.rows, strict=True))
+    ]
 
 
 def encode_session(
@@ -153,19 +195,6 @@ def average_counts(spike_count: np.ndarray, stimulus_index: np.ndarray, n_stimul
 def other_seeds(seed: int, n: int) -> list[int]:
     """Return further seeds, drawn from one."""
     return [int(word) for word in np.random.SeedSequence(seed).generate_state(n)]
-
-
-def refit_sessions(sessions: Sessions, context: Context, *, n_seeds: int) -> Iterator[list[np.ndarray]]:
-    """Fit the same latent space again from other seeds.
-
-    Yields
-    ------
-    list of numpy.ndarray (stimulus, latent)
-        For each session the latents of its stimuli in one of the fits.
-    """
-    for seed in other_seeds(context.seeds["evidence"], n_seeds):
-        again = fit_sessions(sessions, context.with_seed_of("latents", seed))
-        yield [latents.mean for latents in again]
 
 
 def seed_stability(latents: SessionLatents, others: Sequence[np.ndarray]) -> pd.Series:

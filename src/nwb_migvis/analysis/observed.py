@@ -14,6 +14,7 @@ NEVER = "no unit was observed"
 def with_missing_counts(session: xr.Dataset) -> xr.Dataset:
     """Return a session whose counts are NaN where a unit was not observed, in place of `observed`.
 
+    Counts that are read in blocks are loaded.
     Presentations in which no unit was observed are dropped, and so are stimuli that were shown in no others.
 
     Raises
@@ -25,6 +26,8 @@ def with_missing_counts(session: xr.Dataset) -> xr.Dataset:
 
     source = str(session.attrs.get("source", "the session"))
     counts = session["spike_count"].values
+    if session["spike_count"].chunks is not None:  # else each use would count again
+        session = session.assign(spike_count=(("presentation", "unit"), counts))
     if "observed" not in session:
         refuse_values(np.isnan(counts), counts, where=f"{source}: ")
         return session

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,12 @@ class Sessions:
     def pictured(self) -> list[int]:
         """Positions of the sessions that hold pixels."""
         return [i for i, session in enumerate(self.sessions) if "image" in session]
+
+    def without_pixels(self) -> Sessions:
+        """Return the same without images: what latents are fitted to, and less to send to another process."""
+        bare = tuple(session.drop_vars("image", errors="ignore") for session in self.sessions)
+        stimuli = bare[0] if len(bare) == 1 else self.stimuli.drop_vars("image", errors="ignore")
+        return replace(self, sessions=bare, stimuli=stimuli)
 
     def where(self, i: int) -> str:
         """Return how messages about a session begin: with its name, where there are several."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -17,6 +17,7 @@ from nwb_migvis.analysis.latents import encode_session, fit_sessions, latents_of
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.analysis.state import STEPS, StudyState
 from nwb_migvis.config import Config
+from nwb_migvis.engines import Engine
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.results import Results
 
@@ -42,6 +43,22 @@ class Study:
         Name of the run, where it is written.
     clock : Clock, optional
         Collects the seconds that each stage takes.
+    engine : {"loop", "joblib", "dask"}
+        What the further fits of `measure` are done with, which do not need each other: those from other seeds
+        (`evidence.stability_seeds`) and those that hold out other stimuli (`split.folds`). Each uses as many
+        threads as the study, so that the results are the same, bit for bit.
+    engine_kwargs : mapping, optional
+        joblib: `n_jobs`. dask: `client`, or the `address` of a scheduler. As for `run_batch`.
+
+    Raises
+    ------
+    MigvisError
+        If there is no session, or the engine cannot be had.
+
+    Notes
+    -----
+    Counts are held in memory, as floats where some are missing: those of a session that was read with
+    `chunks` are loaded whole. Images are read a few hundred at a time, and are held at the prior's size.
 
     Examples
     --------
@@ -59,13 +76,16 @@ class Study:
         *,
         name: str = "migvis",
         clock: Clock | None = None,
+        engine: str = "loop",
+        engine_kwargs: Mapping[str, Any] | None = None,
     ):
         self._one = isinstance(sessions, xr.Dataset)
         together = [sessions] if isinstance(sessions, xr.Dataset) else list(sessions)
         if not together:
             raise MigvisError("found 0 sessions; expected one or more, as read_session returns them")
         self.name = name
-        self._state = StudyState(Sessions.of(together), Context(config or Config(), clock or Clock()))
+        context = Context(config or Config(), clock or Clock(), Engine.of(engine, engine_kwargs))
+        self._state = StudyState(Sessions.of(together), context)
 
     @property
     def config(self) -> Config:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from nwb_migvis.analysis.by_engine import fits_by_engine
 from nwb_migvis.analysis.context import Context, stage_seeds, torch_settings
 from nwb_migvis.analysis.latents import SessionLatents, fit_sessions, refit
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.config import Config, GroupConfig
+from nwb_migvis.engines import Engine
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.labels import select
-from nwb_migvis.progress import progress
 
 FREE_GROUPS = (1, 2, 3)
 GROUP_SIZES = (3, 6, 9)
@@ -28,6 +32,8 @@ def sweep(
     config: Config,
     free_groups: tuple[int, ...] = FREE_GROUPS,
     sizes: tuple[int, ...] = GROUP_SIZES,
+    engine: str = "loop",
+    engine_kwargs: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Fit every combination of a number of free groups and a group size, twice, from two seeds.
 
@@ -38,6 +44,11 @@ def sweep(
     config : Config
         The supervised groups are those that it names, or the default ones, all of the size in question.
     free_groups, sizes : tuple of int
+    engine : {"loop", "joblib", "dask"}
+        What the combinations are worked through with. Each uses as many threads as this process, so that the
+        numbers are the same, bit for bit.
+    engine_kwargs : mapping, optional
+        joblib: `n_jobs`. dask: `client`, or the `address` of a scheduler. As for `run_batch`.
 
     Returns
     -------
@@ -52,33 +63,38 @@ def sweep(
     Raises
     ------
     MigvisError
-        If no combination has enough training stimuli.
+        If no combination has enough training stimuli, or the engine cannot be had.
     """
-    sessions, seed = Sessions.of([session]), stage_seeds(config.seed)["evidence"]
-    rows, refused = [], ""
-    with torch_settings(config):
-        grid = [(n_free, size) for n_free in free_groups for size in sizes]
-        for n_free, size in progress(grid, what="sweep", unit="fit"):
-            groups = _groups(sessions, config, n_free, size)
-            context = Context(replace(config, latents=replace(config.latents, groups=groups)))
-            try:
-                (latents,) = fit_sessions(sessions, context)
-            except MigvisError as error:
-                refused = str(error)
-                if "training stimuli for" not in refused:
-                    raise
-                continue
-            rows.append(
-                {
-                    "free_groups": n_free,
-                    "group_size": size,
-                    "latents": latents.mean.shape[1],
-                    **_scores(latents, refit(latents, context, seed=seed), seed),
-                }
-            )
+    sessions, by = Sessions.of([session]).without_pixels(), Engine.of(engine, engine_kwargs)
+    grid = [(n_free, size) for n_free in free_groups for size in sizes]
+    with torch_settings(config) as n_threads:
+        config = replace(config, n_threads=n_threads)
+        cell = partial(_cell, sessions=sessions, config=config)
+        cells = fits_by_engine(cell, grid, Context(config, engine=by), what="sweep")
+    rows = [row for row in cells if isinstance(row, dict)]
     if not rows:
-        raise MigvisError(refused)
+        raise MigvisError(str(cells[-1]))
     return pd.DataFrame(rows)
+
+
+def _cell(numbers: tuple[int, int], *, sessions: Sessions, config: Config) -> dict[str, float] | str:
+    """Fit and measure a combination; say why where it has too few training stimuli."""
+    n_free, size = numbers
+    groups = _groups(sessions, config, n_free, size)
+    context = Context(replace(config, latents=replace(config.latents, groups=groups)))
+    try:
+        (latents,) = fit_sessions(sessions, context)
+    except MigvisError as error:
+        if "training stimuli for" not in str(error):
+            raise
+        return str(error)
+    seed = stage_seeds(config.seed)["evidence"]
+    return {
+        "free_groups": n_free,
+        "group_size": size,
+        "latents": latents.mean.shape[1],
+        **_scores(latents, refit(latents, context, seed=seed), seed),
+    }
 
 
 def _groups(sessions: Sessions, config: Config, n_free: int, size: int) -> tuple[GroupConfig, ...]:

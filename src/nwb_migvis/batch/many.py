@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from nwb_migvis.batch.engines import Lost, engine_settings, work_through
 from nwb_migvis.batch.jobs import Job
 from nwb_migvis.batch.working import RECORDS, Ended, do_job, row_of
+from nwb_migvis.engines import Lost, engine_settings, work_through
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.report import write_report

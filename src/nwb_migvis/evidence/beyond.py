@@ -13,7 +13,7 @@ from nwb_migvis.evidence.intervals import basic_interval
 from nwb_migvis.evidence.missing import centred, mean_of_present, residuals
 from nwb_migvis.evidence.reliability import column_correlation, spearman_brown
 from nwb_migvis.evidence.ridge import PENALTIES, RidgeBasis, fit_ridge
-from nwb_migvis.evidence.significance import permutation_p, permutations
+from nwb_migvis.evidence.significance import pairing_p, permutations
 from nwb_migvis.evidence.variance import MIN_STIMULI
 from nwb_migvis.labels import Label, code_labels, select
 from nwb_migvis.levels import Exchange
@@ -153,7 +153,7 @@ def variance_beyond(
     reliable &= np.isfinite(ceiling)
     if not reliable.any() or ceiling[reliable].mean() <= 0:
         return Beyond()
-    terms, agreements = [], []
+    terms, pairs = [], []
     for latents, responses in ((halves.latents_a, half_b), (halves.latents_b, half_a)):
         y = responses[:, reliable]
         left, rest = given.left_over(y), given.left_over(latents)
@@ -162,12 +162,11 @@ def variance_beyond(
         # What each test stimulus has of the variance and of the errors before and after, mean over units.
         parts = (centred(y[test]), residuals(left[test], np.zeros(1)), residuals(left[test], gain[test]))
         terms.append([(part**2 / variance).mean(axis=1) for part in parts])
-        agreements.append(centred(left[test]) / variance @ gain[test].T)
+        pairs.append((centred(left[test]) / variance, gain[test]))
     varied, before, after = np.mean(terms, axis=0)
     rng = np.random.default_rng(seed)
     pairings = permutations(int(test.sum()), n_permutations, rng=rng)
-    agreement = agreements[0]
-    null = agreement[np.arange(len(agreement)), pairings].sum(axis=1)
+    p_value = pairing_p(*pairs[0], pairings)
     weight = given.levels[test].bootstrap(n_bootstrap, rng)
     scale = float(ceiling[reliable].mean())
     added = float((before - after).sum() / scale)
@@ -175,7 +174,7 @@ def variance_beyond(
     return Beyond(
         added,
         float((varied - before).sum() / scale),
-        float(permutation_p(np.trace(agreement), null)),
+        p_value,
         basic_interval(added, resampled),
     )
 

@@ -12,7 +12,7 @@ from nwb_migvis.evidence.missing import centred, residuals
 from nwb_migvis.evidence.reliability import column_correlation, spearman_brown
 from nwb_migvis.evidence.ridge import fit_ridge
 from nwb_migvis.evidence.signal import Pair, explained_terms, fit_signal, powers
-from nwb_migvis.evidence.significance import permutation_p, permutations
+from nwb_migvis.evidence.significance import pairing_p, permutations
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.levels import Exchange
 
@@ -125,10 +125,10 @@ def group_variance(
         rows[name] = {
             "explained": explained[0],
             "explained_interval": explained[1],
-            "explained_p": _pairing_p(directions[0].agreement_alone(own, measured), pairings),
+            "explained_p": pairing_p(*directions[0].pairs_alone(own, measured), pairings),
             "unique": unique[0],
             "unique_interval": unique[1],
-            "unique_p": _pairing_p(signal.agreement_beyond(own, others), pairings),
+            "unique_p": pairing_p(*signal.pairs_beyond(own, others), pairings),
         }
     return GroupVariance(
         **{key: {name: row[key] for name, row in rows.items()} for key in _BY_GROUP},  # type: ignore[arg-type]
@@ -167,14 +167,14 @@ class _Signal:
         share = float(explained.sum() / expected.sum())
         return share, basic_interval(share, resampled)
 
-    def agreement_beyond(self, own: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Inner product, summed over units, of what is left of response i with what latents j add to it.
+    def pairs_beyond(self, own: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what is left of the test responses, over the variance, and what the latents add to them.
 
         Half b's responses minus what half b's other latents predict, and half a's own latents minus what half
         a's other latents predict of them: neither has noise in common with the other.
         """
         if not self._any:
-            return np.zeros((int(self._test.sum()),) * 2)
+            return np.zeros((int(self._test.sum()), 0)), np.zeros((int(self._test.sum()), 0))
         train, test = self._train, self._test
         left, rest = self._responses, powers(self._latents.of(own), train, degree=2)
         if len(others):
@@ -182,7 +182,7 @@ class _Signal:
             left, rest = (it - fit_signal(given[train], it[train]).predict(given) for it in (left, rest))
         added = fit_signal(rest[train], left[train]).predict(rest[test])
         variance = (centred(self._responses.b[test]) ** 2).sum(axis=0)
-        return centred(left.b[test]) / np.maximum(variance, 1e-300) @ added.a.T
+        return centred(left.b[test]) / np.maximum(variance, 1e-300), added.a
 
     def _predicted(self, latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         key = latents.tobytes()
@@ -228,23 +228,14 @@ class _Direction:
         varies = self._variance > 0
         return np.where(varies, 1 - error / np.where(varies, self._variance, 1.0), np.nan)
 
-    def agreement_alone(self, latents: np.ndarray, measured: np.ndarray) -> np.ndarray:
-        """Inner product, summed over units, of response i with the prediction from latents j.
+    def pairs_alone(self, latents: np.ndarray, measured: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the test responses over their variance, and the predictions from latents.
 
-        With every prediction unchanged, R2 depends on the pairing of i and j through this alone.
+        With every prediction unchanged, R2 depends on which response is put together with which prediction
+        through their inner products alone.
         """
-        return self._product(centred(self._y_test), self.predict(latents), measured)
-
-    def _product(self, y: np.ndarray, prediction: np.ndarray, measured: np.ndarray) -> np.ndarray:
-        return (y[:, measured] / self._variance[measured]) @ prediction[:, measured].T
-
-
-def _pairing_p(agreement: np.ndarray, pairings: np.ndarray) -> float:
-    """P-value of the trace of an agreement matrix when its columns are permuted."""
-    if not agreement.any():
-        return 1.0
-    null = agreement[np.arange(len(agreement)), pairings].sum(axis=1)
-    return float(permutation_p(np.trace(agreement), null))
+        y = centred(self._y_test)
+        return y[:, measured] / self._variance[measured], self.predict(latents)[:, measured]
 
 
 def _without_repeats(groups: LatentGroups, n_units: int) -> GroupVariance:

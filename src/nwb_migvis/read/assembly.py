@@ -14,6 +14,7 @@ from xarray.core import indexing
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.plain import free_name, nearest
+from nwb_migvis.read.blocks import LazyCounts
 from nwb_migvis.read.folder import images_by_stimulus, supplied_images
 from nwb_migvis.read.labels import (
     MOST_TEXT,
@@ -226,7 +227,7 @@ class Counted:
 
     Attributes
     ----------
-    spike_count : numpy.ndarray
+    spike_count : numpy.ndarray or LazyCounts
         (presentation, unit) unsigned integer.
     units : numpy.ndarray
         (unit,) ids.
@@ -239,7 +240,7 @@ class Counted:
         (unit,) str.
     """
 
-    spike_count: np.ndarray
+    spike_count: np.ndarray | LazyCounts
     units: np.ndarray
     rows: np.ndarray | None = None
     observed: np.ndarray | None = None
@@ -266,21 +267,30 @@ def session_dataset(
         coords[_coordinate_name(name, coords)] = ("stimulus", _as_str(values))
     for name, values in varying.items():
         coords[_coordinate_name(name, coords)] = ("presentation", _as_str(values))
-    spike_count = counted.spike_count
     data: dict[str, Any] = {
-        "spike_count": (("presentation", "unit"), spike_count),
+        "spike_count": _spike_count(counted),
         "stimulus_index": ("presentation", stimuli.index),
         "start_time": ("presentation", reading.start_time, {"unit": "s"}),
     }
     if reading.table_row is not None:
         data["table_row"] = ("presentation", reading.table_row, {"table": reading.table_path})
     if counted.observed is not None:
-        spike_count[~counted.observed] = 0
         data["observed"] = (("presentation", "unit"), counted.observed)
     if stimuli.stack is not None:
         dims = ("stimulus", "y", "x", "channel")[: len(stimuli.stack.shape)]
         data["image"] = xr.Variable(dims, indexing.LazilyIndexedArray(stimuli.stack))
     return xr.Dataset(data, coords=coords, attrs={**attrs, "not_labels": not_labels})
+
+
+def _spike_count(counted: Counted) -> xr.Variable:
+    """Return the counts, 0 where a unit was not observed."""
+    counts, observed = counted.spike_count, counted.observed
+    if isinstance(counts, LazyCounts):
+        lazy = counts if observed is None else counts.where(observed)
+        return xr.Variable(("presentation", "unit"), indexing.LazilyIndexedArray(lazy))
+    if observed is not None:
+        counts[~observed] = 0
+    return xr.Variable(("presentation", "unit"), counts)
 
 
 def _as_str(values: np.ndarray) -> np.ndarray:

@@ -276,6 +276,12 @@ class Contents:
             image.name, DatasetPixels(file, data.name, data.shape, data.id.dtype), attributes
         )
 
+    def spikes_at(self, spike_times: Any) -> tuple[str | RemoteFile | OpenFile | None, Any]:
+        """Return what spike times are read from again, and their name there; None with those in memory."""
+        if not isinstance(spike_times, h5py.Dataset):
+            return None, spike_times
+        return self._home(h5py.h5f.get_name(spike_times.id).decode()), spike_times.name
+
     def _home(self, filename: str) -> str | RemoteFile | OpenFile:
         """Return what the file of this name is opened from: the source itself, or a file beside it."""
         own_name = str(self.source).encode("ascii", "replace").decode()  # h5py names a stream so

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ _PIECE = 2**14
 """Spikes located at a time: few enough for the cache."""
 
 _MOST_EDGES_PER_CELL = 8
-_UNITS_PER_BATCH = 32
+UNITS_PER_BATCH = 32
 _MOST_THREADS = 8
 
 
@@ -245,10 +245,31 @@ class Trains:
     rows: np.ndarray | None = None
     place: str = "units"
 
+    @property
+    def table_rows(self) -> np.ndarray:
+        """Positions in `ends` of the units that are counted."""
+        return np.arange(len(self.ends)) if self.rows is None else np.asarray(self.rows)
+
     def pieces(self, max_bytes: int = 2**27) -> Iterator[np.ndarray]:
         """Yield the spikes of all units, (spike,) float64 seconds, at most `max_bytes` at a time."""
         length = max(max_bytes // 8, 1024)
         yield from _Stretch(self.spike_times, length).pieces(0, int(self.ends[-1]))
+
+    def batches(self, rows: Iterable[int], max_bytes: int = 2**27) -> Iterator[list[Unit]]:
+        """Yield rows with their spikes, some at a time; one too long for memory comes in pieces."""
+        stretch = _Stretch(self.spike_times, max(max_bytes // 8, 1024))
+        begins = np.concatenate([[0], self.ends])
+        batch: list[Unit] = []
+        n_spikes = 0
+        for row in rows:
+            first, last = begins[row], begins[row + 1]
+            if batch and (n_spikes + last - first > stretch.length or len(batch) == UNITS_PER_BATCH):
+                yield batch
+                batch, n_spikes = [], 0
+            is_small = last - first <= stretch.length
+            batch.append((row, [stretch.values(first, last)] if is_small else stretch.pieces(first, last)))
+            n_spikes += last - first
+        yield batch
 
 
 def count_trains(
@@ -260,52 +281,77 @@ def count_trains(
     spike_span: SpikeSpan | None = None,
 ) -> np.ndarray:
     """Do what `count_spikes` does, and note in `spike_span` when the units fire."""
-    begins = np.concatenate([[0], trains.ends])
-    rows = np.arange(len(begins) - 1) if trains.rows is None else np.asarray(trains.rows)
-    counts = np.zeros((len(start_time), len(rows)), np.uint16, order="F")
-    if not counts.size:
-        return counts
-    n_spikes = int((begins[1:] - begins[:-1])[rows].sum())
-    windows = Windows(start_time, window_s, compiled=n_spikes >= WORTH_COMPILING and has_numba())
-    stretch = _Stretch(trains.spike_times, max(max_bytes // 8, 1024))
-
-    def count(unit: tuple[int, Iterable[np.ndarray]]) -> np.ndarray:
-        row, pieces = unit
-        try:
-            column = windows.count(pieces if spike_span is None else spike_span.watching(pieces))
-            return column.astype(np.uint16 if column.max() <= np.iinfo(np.uint16).max else np.uint32)
-        except ValueError:
-            raise MigvisError(
-                f"{trains.place}, row {row}: spike_times hold NaN or infinity; expected seconds: "
-                f"correct the file"
-            ) from None
-
-    done = 0
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
-        for batch in _batches(progress(rows, what="counting spikes", total=len(rows)), begins, stretch):
-            columns = list(pool.map(count, batch))
-            counts = counts.astype(np.result_type(counts, *columns), copy=False)
-            for column in columns:
-                counts[:, done] = column
-                done += 1
+    counts = np.zeros((len(start_time), len(trains.table_rows)), np.uint16, order="F")
+    watching = None if spike_span is None else lambda row, pieces: spike_span.watching(pieces)
+    for i, column in enumerate(
+        unit_by_unit(trains, start_time, window_s=window_s, max_bytes=max_bytes, watching=watching)
+    ):
+        counts = counts.astype(np.result_type(counts, column), copy=False)
+        counts[:, i] = column
     return counts
 
 
-def _batches(
-    rows: Iterable[int], begins: np.ndarray, stretch: _Stretch
-) -> Iterator[list[tuple[int, Iterable[np.ndarray]]]]:
-    """Yield rows with their spikes, some at a time; one too long for memory comes in pieces."""
-    batch: list[tuple[int, Iterable[np.ndarray]]] = []
-    n_spikes = 0
-    for row in rows:
-        first, last = begins[row], begins[row + 1]
-        if batch and (n_spikes + last - first > stretch.length or len(batch) == _UNITS_PER_BATCH):
-            yield batch
-            batch, n_spikes = [], 0
-        is_small = last - first <= stretch.length
-        batch.append((row, [stretch.values(first, last)] if is_small else stretch.pieces(first, last)))
-        n_spikes += last - first
-    yield batch
+Unit = tuple[int, Iterable[np.ndarray]]
+"""A row of the table, and the pieces of its train."""
+
+Watching = Callable[[int, Iterable[np.ndarray]], Iterable[np.ndarray]]
+"""Yields the pieces of a row's train, having looked at them."""
+
+
+def unit_by_unit(
+    trains: Trains,
+    start_time: np.ndarray,
+    *,
+    window_s: tuple[float, float],
+    max_bytes: int = 2**27,
+    watching: Watching | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield the counts of one unit after another, as `columns` does; none without presentations."""
+    rows = trains.table_rows
+    if not len(start_time) or not len(rows):
+        return
+    n_spikes = int(np.diff(trains.ends, prepend=0)[rows].sum())
+    windows = Windows(start_time, window_s, compiled=n_spikes >= WORTH_COMPILING and has_numba())
+    units = progress(rows, what="counting spikes", total=len(rows))
+    yield from columns(trains.batches(units, max_bytes), windows, trains.place, watching)
+
+
+def columns(
+    batches: Iterable[Sequence[Unit]],
+    windows: Windows,
+    place: str,
+    watching: Watching | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield the counts of one unit after another, (presentation,) uint16, or uint32 where a count needs it.
+
+    Parameters
+    ----------
+    batches : iterable of sequence of Unit
+        Units that are counted at once, by threads.
+    windows : Windows
+    place : str
+        Name of the units' table.
+    watching : Watching, optional
+
+    Raises
+    ------
+    MigvisError
+        For a spike time that is not finite.
+    """
+
+    def count(unit: Unit) -> np.ndarray:
+        row, pieces = unit
+        try:
+            column = windows.count(pieces if watching is None else watching(row, pieces))
+            return column.astype(np.uint16 if column.max() <= np.iinfo(np.uint16).max else np.uint32)
+        except ValueError:
+            raise MigvisError(
+                f"{place}, row {row}: spike_times hold NaN or infinity; expected seconds: correct the file"
+            ) from None
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
+        for batch in batches:
+            yield from list(pool.map(count, batch))
 
 
 class _Stretch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -24,6 +25,7 @@ from nwb_migvis.read.assembly import (
     with_labels,
     with_pixels,
 )
+from nwb_migvis.read.blocks import checked_chunks, in_blocks
 from nwb_migvis.read.contents import Contents
 from nwb_migvis.read.counting import check_window
 from nwb_migvis.read.diagnosis import broken_links
@@ -32,11 +34,21 @@ from nwb_migvis.read.joining import choose_reading
 from nwb_migvis.read.opening import one_line, open_session
 from nwb_migvis.read.pixels import ImageStack
 from nwb_migvis.read.times import check_starts
-from nwb_migvis.read.units import SpikeTable, count_by_table, observed_by_table, same_units, spike_table
+from nwb_migvis.read.units import (
+    SpikeTable,
+    count_by_table,
+    counts_in_blocks,
+    observed_by_table,
+    same_units,
+    spike_table,
+)
 from nwb_migvis.sources import Source, as_source, size_of
 
 _COUNT_BYTES = 8
 """A count and what is computed of it, in bytes."""
+
+_ASIDE = ("max_bytes", "chunks")
+"""Keywords that say how, not what, is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +68,11 @@ class Asked:
     index_base: int | None = None
     merge_repeats: bool | None = None
     allow_long_window: bool = False
+    chunks: str | Mapping[str, int | str] | None = None
 
     def __post_init__(self) -> None:
+        if self.chunks is not None:
+            object.__setattr__(self, "chunks", checked_chunks(self.chunks))
         if self.window_s is not None:
             window_s = check_window(self.window_s, allow_long=self.allow_long_window)
             object.__setattr__(self, "window_s", window_s)
@@ -68,7 +83,7 @@ class Asked:
 
     def given(self) -> Json:
         """Return what differs from the defaults, as plain values."""
-        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "max_bytes"}
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _ASIDE}
         default = {each.name: each.default for each in fields(self)}
         return {name: plain(value) for name, value in values.items() if value != default[name]}
 
@@ -119,6 +134,7 @@ def read_session(
     index_base: int | None = None,
     merge_repeats: bool | None = None,
     allow_long_window: bool = False,
+    chunks: str | Mapping[str, int | str] | None = None,
 ) -> xr.Dataset:
     """Read an NWB session: how often each unit fired after each image.
 
@@ -161,6 +177,12 @@ def read_session(
     allow_long_window : bool
         Whether the window may reach over 2 s from the onset, or be longer than the median interval of
         presentations.
+    chunks : "auto", or mapping of str to int, optional
+        For counts and images larger than memory: `spike_count`, `observed` and `image` become dask arrays of
+        blocks that are counted, or read, when they are asked for; their values are the same. How many rows a
+        block has along `presentation` and `stimulus`; "auto" is what dask holds for a good size (128 MiB),
+        also of a dimension that is not named. All spikes are looked at once meanwhile. Needs the extra
+        `cluster`.
 
     Returns
     -------
@@ -182,6 +204,11 @@ def read_session(
     ------
     MigvisError
         For anything in the file or the arguments that does not fit, in one line.
+
+    Notes
+    -----
+    A block of counts reads the spikes of its presentations' time alone, some thousands per unit at least.
+    What fits and measures (`Study`, `run`) loads all counts. Images are read a few hundred at a time anyway.
     """
     asked = Asked(
         window_s=window_s,
@@ -197,6 +224,7 @@ def read_session(
         index_base=index_base,
         merge_repeats=merge_repeats,
         allow_long_window=allow_long_window,
+        chunks=chunks,
     )
     loaded = load(as_source(path, what="path"), asked)
     return loaded.labelled(labels)
@@ -231,13 +259,19 @@ def load(path: Source, asked: Asked, *, need: Need | None = None) -> Loaded:
             )
             excluded = Excluded(asked.where, contents.invalid_times, window_s)
             shown = shown_presentations(reading, excluded)
-            _check_counts(len(shown.reading.start_time), tables, path)
+            if asked.chunks is None:
+                _check_counts(len(shown.reading.start_time), tables, path)
             shown, observed = _observed(shown, tables, window_s)
             check_starts(shown.reading, window_s=window_s, allow_long_window=may_be_long)
             shown = replace(shown, reading=shown.reading.with_not_joined(broken))
             reading = with_pixels(shown.reading, asked.images, need=need)
             stimuli = session_stimuli(reading, resize_px=asked.resize_px, channel_order=asked.channel_order)
-            counts = count_by_table(tables, reading, window_s=window_s, max_bytes=asked.max_bytes)
+            how: dict[str, Any] = {"window_s": window_s, "max_bytes": asked.max_bytes}
+            counts = (
+                count_by_table(tables, reading, **how)
+                if asked.chunks is None
+                else counts_in_blocks(tables, reading, home=contents.spikes_at, **how)
+            )
             names = set(contents.named_images)
             identifier = nwb.identifier
         except MigvisError as error:
@@ -251,7 +285,10 @@ def load(path: Source, asked: Asked, *, need: Need | None = None) -> Loaded:
     }
     table, rows = tables[0], None if aggregated else tables[0].rows
     counted = Counted(counts, table.ids, rows, observed, table.electrode_group)
-    return Loaded(session_dataset(reading, stimuli, counted, attrs=attrs), stimuli.stack, names, runs)
+    session = session_dataset(reading, stimuli, counted, attrs=attrs)
+    if isinstance(asked.chunks, Mapping):
+        session = in_blocks(session, asked.chunks)
+    return Loaded(session, stimuli.stack, names, runs)
 
 
 def _broken_links(path: Source) -> dict[str, str]:

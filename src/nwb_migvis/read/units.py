@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.read.counting import Trains, count_trains
+from nwb_migvis.read.blocks import Counting, LazyCounts, Zones
+from nwb_migvis.read.counting import Trains, count_trains, unit_by_unit
 from nwb_migvis.read.presentations import Presentations
 from nwb_migvis.read.sizes import check_pieces, whole
 from nwb_migvis.read.table import scalar_columns
 from nwb_migvis.read.times import SpikeSpan, check_inside, check_spikes, is_within, limits_of
 from nwb_migvis.read.unit_query import electrode_groups, selected_units, unit_columns
+
+Home = Callable[[Any], tuple[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -55,19 +58,61 @@ class SpikeTable:
         MigvisError
             If the spike times cannot be seconds on that clock.
         """
-        trains, spike_span = Trains(self.spike_times, self.ends, self.rows, self.place), SpikeSpan()
+        spike_span = SpikeSpan()
         counts = count_trains(
-            trains, reading.start_time, window_s=window_s, max_bytes=max_bytes, spike_span=spike_span
+            self.trains, reading.start_time, window_s=window_s, max_bytes=max_bytes, spike_span=spike_span
         )
+        self._check(reading, spike_span, is_any=bool(counts.any()), max_bytes=max_bytes)
+        return counts
+
+    def scan(
+        self, reading: Presentations, *, home: Home, window_s: tuple[float, float], max_bytes: int
+    ) -> Counting:
+        """Look at all spikes once, and return how they are counted some presentations at a time.
+
+        Parameters
+        ----------
+        reading : Presentations
+        home : callable
+            Takes spike times as pynwb gives them; returns what they are read from again, and their name
+            there.
+        window_s : (float, float)
+        max_bytes : int
+
+        Raises
+        ------
+        MigvisError
+            As `count`.
+        """
+        spike_span, zones, dtype, is_any = SpikeSpan(), Zones(), np.dtype(np.uint16), False
+        for column in unit_by_unit(
+            self.trains,
+            reading.start_time,
+            window_s=window_s,
+            max_bytes=max_bytes,
+            watching=lambda row, pieces: zones.watching(row, spike_span.watching(pieces)),
+        ):
+            dtype, is_any = np.result_type(dtype, column), is_any or bool(column.any())
+        self._check(reading, spike_span, is_any=is_any, max_bytes=max_bytes)
+        file, name = home(self.spike_times)
+        trains = replace(self.trains, spike_times=name)
+        return Counting(file, trains, zones, reading.start_time, window_s, max_bytes, dtype)
+
+    @property
+    def trains(self) -> Trains:
+        """The spike times of the units asked for."""
+        return Trains(self.spike_times, self.ends, self.rows, self.place)
+
+    def _check(self, reading: Presentations, spike_span: SpikeSpan, *, is_any: bool, max_bytes: int) -> None:
+        """Refuse spike times that cannot be seconds on the clock of the presentations."""
         n_spikes = np.diff(self.ends, prepend=0)
         are_near = check_spikes(reading, spike_span, n_spikes=n_spikes, place=self.place)
-        is_any = bool(counts.any()) or len(self.rows) < len(self.ends)  # other units may fire
-        if len(counts) and not (are_near and is_any):
-            limits = limits_of(trains.pieces(max_bytes))
+        is_any = is_any or len(self.rows) < len(self.ends)  # other units may fire
+        if len(reading.start_time) and not (are_near and is_any):
+            limits = limits_of(self.trains.pieces(max_bytes))
             check_inside(
                 reading, limits, n_spikes=int(n_spikes.sum()), n_counted=int(is_any), place=self.place
             )
-        return counts
 
     def observed(self, start_time: np.ndarray, *, window_s: tuple[float, float]) -> np.ndarray | None:
         """Return whether each unit was observed throughout each window, (presentation, unit) bool.
@@ -224,6 +269,27 @@ def count_by_table(
     for i, part in enumerate(parts):
         counts[table_index == i] = part
     return counts
+
+
+def counts_in_blocks(
+    tables: Sequence[SpikeTable],
+    reading: Presentations,
+    *,
+    home: Home,
+    window_s: tuple[float, float],
+    max_bytes: int,
+) -> LazyCounts:
+    """Return what `count_by_table` does as an array that counts when it is indexed; all is checked here."""
+    table_index = reading.unit_table_index
+    if table_index is None:
+        table_index, readings = np.zeros(len(reading.start_time), np.int64), [reading]
+    else:
+        readings = [reading.taken(table_index == i) for i in range(len(tables))]
+    parts = [
+        table.scan(own, home=home, window_s=window_s, max_bytes=max_bytes)
+        for table, own in zip(tables, readings, strict=True)
+    ]
+    return LazyCounts(parts, table_index, len(tables[0].ids))
 
 
 def observed_by_table(

@@ -13,6 +13,7 @@ import numpy as np
 
 from nwb_migvis.analysis.context import digest_of
 from nwb_migvis.config import Config
+from nwb_migvis.engines import LOOP, Engine
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.files import results_name
@@ -76,6 +77,7 @@ def run_sorting(
     *,
     name: str = "migvis",
     config: Config | None = None,
+    engine: Engine = LOOP,
     **reading: Any,
 ) -> tuple[Path, Results]:
     """Run on units sorted with SpikeInterface, and write one NWB file of the session and the results.
@@ -87,6 +89,8 @@ def run_sorting(
         Where the results go; `NAME_migvis.nwb` beside `into`, or beside the folder, where `out` is None.
     name, config
         As for `run`.
+    engine : Engine
+        What further fits are done with.
     **reading
         As for `run`: `window_s`, `labels`, `where`, `units`, `layout`, `stimulus`.
 
@@ -154,6 +158,7 @@ def run_sorting(
             config=config or Config(),
             reading=reading,
             origin=origin,
+            engine=engine,
         )
         return written
 

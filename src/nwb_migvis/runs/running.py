@@ -15,6 +15,7 @@ from nwb_migvis.analysis.context import Clock, check_device, digest_of
 from nwb_migvis.analysis.networks import check_prior
 from nwb_migvis.analysis.study import Study
 from nwb_migvis.config import Config
+from nwb_migvis.engines import LOOP, Engine
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.networks.ranks import ranks
@@ -44,6 +45,8 @@ def run(
     results_only: bool = False,
     backend: str = "hdf5",
     config: Config | None = None,
+    engine: str = "loop",
+    engine_kwargs: Mapping[str, Any] | None = None,
     **reading: Any,
 ) -> Results | list[Results]:
     """Learn latent groups of a session's population, synthesize what they encode, and write the results.
@@ -70,6 +73,8 @@ def run(
         Of the file that is written; with `zarr` it is a folder `NAME_migvis.nwb.zarr`, and `out` ends so.
     config : Config, optional
         The preset `quick` where it is None.
+    engine, engine_kwargs
+        What further fits are done with, as for `Study`; the results are the same.
     **reading
         Passed to `read_session`: `window_s`, `images`, `labels`, `where`, `units`, `layout`, `stimulus`.
 
@@ -92,7 +97,8 @@ def run(
     destination = Destination(
         out=out, in_place=in_place, overwrite=overwrite, results_only=results_only, backend=backend
     )
-    written = run_files(paths, destination, name=name, config=config, **reading)
+    by = Engine.of(engine, engine_kwargs)
+    written = run_files(paths, destination, name=name, config=config, engine=by, **reading)
     results = [result for _, result in written]
     return results if is_list or not results else results[0]
 
@@ -104,6 +110,7 @@ def run_files(
     name: str = "migvis",
     config: Config | None = None,
     after: After | None = None,
+    engine: Engine = LOOP,
     **reading: Any,
 ) -> list[tuple[Path, Results]]:
     """Do what `run` does for a list of sessions, and say where the results of each were written."""
@@ -122,7 +129,9 @@ def run_files(
         _help(sources, config or Config(), reading)
         return []
     with fetched(sources, destination) as found, reserve(*output_paths(found.sources, found.destination)):
-        return run_sources(found, name=name, config=config or Config(), reading=reading, after=after)
+        return run_sources(
+            found, name=name, config=config or Config(), reading=reading, after=after, engine=engine
+        )
 
 
 def _help(sources: Sequence[Source], config: Config, reading: Mapping[str, Any]) -> None:
@@ -162,6 +171,7 @@ def run_sources(
     reading: Mapping[str, Any],
     origin: Origin | None = None,
     after: After | None = None,
+    engine: Engine = LOOP,
 ) -> list[tuple[Path, Results]]:
     """Run on one session, or on several around one latent space.
 
@@ -178,6 +188,8 @@ def run_sources(
         Of a source that was made from other files.
     after : callable, optional
         Called after each step with its name and the study so far.
+    engine : Engine
+        What further fits are done with.
 
     Returns
     -------
@@ -206,7 +218,8 @@ def run_sources(
             alone = len(sources) == 1
             sessions = [read_session(sources[0], **reading)] if alone else read_sessions(sources, **reading)
             digests = [] if origin else [provenance_of(source, found.addresses) for source in sources]
-        study = Study(sessions, config, name=name, clock=clock)
+        by: dict[str, Any] = {"engine": engine.name, "engine_kwargs": engine.settings}
+        study = Study(sessions, config, name=name, clock=clock, **by)
         study.run(after=None if after is None else lambda step: after(step, study))
         how = {**reading, **(origin.reading if origin else {})}
         added: dict[str, Any] = {
@@ -229,7 +242,7 @@ def run_sources(
 
 def _read_as(reading: Mapping[str, Any], session: xr.Dataset) -> dict[str, Any]:
     """Return how a session was read, as the provenance has it."""
-    given = {key: plain(value) for key, value in reading.items() if value is not None}
+    given = {key: plain(value) for key, value in reading.items() if value is not None and key != "chunks"}
     return given | {"window_s": list(session.attrs["window_s"])}
 
 

@@ -56,8 +56,8 @@ def lost_or_altered(source: h5py.File, copy: h5py.File, rules: Rules) -> Iterato
     yield from _walk(objects, {*rules.skip, "/specifications"})
     same = _Comparison(source, copy, objects.pairs)
     for path in objects.paths:
-        yield from _attributes(objects, path, same, rules.is_subtype)
         a, b = source[path], copy[path]
+        yield from _attributes(path, dict(a.attrs), dict(b.attrs), same, rules.is_subtype)
         if not isinstance(a, h5py.Dataset):
             continue
         if path in rules.may_grow and a.ndim and a.shape[1:] == b.shape[1:] and len(a) < len(b):
@@ -104,8 +104,13 @@ def _address(identifier: Any) -> Address:
     return information.fileno, information.addr
 
 
-def _attributes(objects: _Objects, path: str, same: _Comparison, is_subtype: IsSubtype) -> Iterator[str]:
-    before, after = dict(objects.source[path].attrs), dict(objects.copy[path].attrs)
+def _attributes(
+    path: str,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    same: _Comparison,
+    is_subtype: IsSubtype,
+) -> Iterator[str]:
     for name, value in before.items():
         if path == "/" and name in (".specloc", "nwb_version"):
             continue

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nwb_migvis.errors import MigvisError
@@ -25,6 +24,30 @@ MOST_BREAKS = 2
 
 Task = Callable[[Any, int], Any]
 """Takes an item and the number of threads that it may use (0: as many as it likes); raises nothing."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine with its settings.
+
+    Attributes
+    ----------
+    name : {"loop", "joblib", "dask"}
+    settings : mapping
+        What was given as `engine_kwargs`.
+    """
+
+    name: str = "loop"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, engine: str, engine_kwargs: Mapping[str, Any] | None) -> Engine:
+        """Return the engine of this name, having checked that it can be had; raises as `engine_settings`."""
+        engine_settings(engine, engine_kwargs)
+        return cls(engine, dict(engine_kwargs or {}))
+
+
+LOOP = Engine()
 
 
 @dataclass(frozen=True)
@@ -72,7 +95,8 @@ def work_through(
     engine: str = "loop",
     engine_kwargs: Mapping[str, Any] | None = None,
     n_threads: int = 0,
-) -> Iterator[tuple[int, Any]]:
+    send_once: bool = False,
+) -> Generator[tuple[int, Any], None, None]:
     """Do a task for every item, and yield positions and what came of them as they end.
 
     An item whose worker was killed is done again. One whose worker is killed each time is `Lost`, and the
@@ -89,6 +113,9 @@ def work_through(
         scheduler.
     n_threads : int
         Threads of each item. With 0 the cores are shared evenly among those that are done at once.
+    send_once : bool
+        Whether each worker of dask gets the task once, for a task that holds much data, and not with every
+        item. If all workers that have it are killed, the items that are left are `Lost`.
 
     Raises
     ------
@@ -99,11 +126,15 @@ def work_through(
     if engine == "joblib":
         return _by_joblib(task, items, n_jobs=settings["n_jobs"], n_threads=n_threads)
     if engine == "dask":
-        return _by_dask(task, items, settings, n_threads=n_threads)
+        return _by_dask(task, items, settings, n_threads=n_threads, send_once=send_once)
     return ((i, task(item, n_threads)) for i, item in enumerate(items))
 
 
-def _by_joblib(task: Task, items: Sequence[Any], *, n_jobs: int, n_threads: int) -> Iterator[tuple[int, Any]]:
+def _by_joblib(
+    task: Task, items: Sequence[Any], *, n_jobs: int, n_threads: int
+) -> Generator[tuple[int, Any], None, None]:
+    from concurrent.futures.process import BrokenProcessPool
+
     from joblib import cpu_count
 
     n_cores = cpu_count()
@@ -131,7 +162,7 @@ def _by_joblib(task: Task, items: Sequence[Any], *, n_jobs: int, n_threads: int)
 
 def _in_processes(
     task: Task, items: Mapping[int, Any], n_jobs: int, n_threads: int
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any], None, None]:
     from joblib import Parallel, delayed, parallel_config
 
     with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=n_threads):
@@ -144,16 +175,17 @@ def _numbered(i: int, task: Task, item: Any, n_threads: int) -> tuple[int, Any]:
 
 
 def _by_dask(
-    task: Task, items: Sequence[Any], settings: Mapping[str, Any], *, n_threads: int
-) -> Iterator[tuple[int, Any]]:
+    task: Task, items: Sequence[Any], settings: Mapping[str, Any], *, n_threads: int, send_once: bool
+) -> Generator[tuple[int, Any], None, None]:
     from distributed import as_completed
 
     with ExitStack() as stack:
         client = settings["client"] or stack.enter_context(_connected(settings["address"]))
         hosts = [address.rpartition(":")[0] for address in client.nthreads()]
         beside = {host: hosts.count(host) for host in hosts}
+        sent = client.scatter(task, broadcast=True, hash=False) if send_once else task
         futures = {
-            client.submit(_on_cluster, task, item, n_threads, beside, pure=False): i
+            client.submit(_on_cluster, sent, item, n_threads, beside, pure=False): i
             for i, item in enumerate(items)
         }
         stack.callback(client.cancel, list(futures))
