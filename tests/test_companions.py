@@ -170,6 +170,8 @@ def test_a_written_run_is_analysed_from_its_file(written, tmp_path, call):
             "the responses of the session are not those that run",
         ),
         (("--with", "retrieval", "--windows", "0.1-0.2"), "--windows: found '0.1-0.2'; expected START:STOP"),
+        (("--with", "retrieval", "--network", "prior"), "holds no prior; expected one whose blocks describe"),
+        (("--with", "electrodes"), "found 0 positions of units"),
     ],
 )
 def test_bad_requests_are_refused_in_one_line(written, tmp_path, call, options, message):

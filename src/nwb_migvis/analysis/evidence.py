@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from nwb_migvis.analysis.judging import (
     judge,
     pool,
 )
-from nwb_migvis.analysis.latents import SessionLatents, fit_sessions, refit_sessions, seed_stability
+from nwb_migvis.analysis.latents import SessionLatents, fit_sessions, refits, seed_stability
 from nwb_migvis.analysis.scoring import edit_scoring, edit_selectivity, fit_edit_readers
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.analysis.setting import Repeats, repeats_of, setting_of, without_slow_change
@@ -82,6 +82,7 @@ def gather_evidence(
     context: Context,
     *,
     seen: Mapping[str, Any] | None = None,
+    reseeded: Callable[[], list[list[np.ndarray]]] | None = None,
 ) -> list[SessionEvidence]:
     """Gather the evidence of every session: each on its own, and how well they agree.
 
@@ -93,11 +94,16 @@ def gather_evidence(
     context : Context
     seen : mapping, optional
         What the critic's features are, as they record it: no judge may be the same network.
+    reseeded : callable, optional
+        Returns the latents of fits from other seeds, as `refits` does, which makes them where it is None.
     """
     knows_responses = all(own.knows_responses for own in latents)
     design, n = sessions.design(context.config), len(sessions)
     with context.clock.of("further fits"):
-        refits, folds = _further_fits(sessions, context) if knows_responses else ([], [])
+        others, folds = [], []
+        if knows_responses:
+            others = refits(sessions, context) if reseeded is None else reseeded()
+            folds = [fit_sessions(sessions, context, fold=k) for k in range(1, context.config.split.folds)]
     with context.clock.of("evidence"), one_thread() as n_threads:
         judges = open_judges(context.config, seen) if any(made.n_edits for made in edits) else {}
         shared: list[tuple[Mapping[str, Any], ...]] = [()] * n
@@ -109,7 +115,7 @@ def gather_evidence(
         for i, (own, made) in enumerate(zip(latents, edits, strict=True)):
             fit_readers = partial(fit_edit_readers, own, made, context, judges=judges)
             with alongside(fit_readers, in_thread=n_threads > 1) as readers:
-                fits = Fits((own, *(fold[i] for fold in folds)), [refit[i] for refit in refits])
+                fits = Fits((own, *(fold[i] for fold in folds)), [refit[i] for refit in others])
                 evidence.append(
                     _of_session(
                         sessions.sessions[i],
@@ -153,15 +159,6 @@ class Fits:
 
     folds: Sequence[SessionLatents]
     others: Sequence[np.ndarray]
-
-
-def _further_fits(
-    sessions: Sessions, context: Context
-) -> tuple[list[list[np.ndarray]], list[list[SessionLatents]]]:
-    """Fit again: from other seeds, and holding out other stimuli."""
-    n_seeds, n_folds = context.config.evidence.stability_seeds, context.config.split.folds
-    refits = list(refit_sessions(sessions, context, n_seeds=n_seeds)) if n_seeds else []
-    return refits, [fit_sessions(sessions, context, fold=k) for k in range(1, n_folds)]
 
 
 def _of_session(

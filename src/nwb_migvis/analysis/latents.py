@@ -168,6 +168,12 @@ def refit_sessions(sessions: Sessions, context: Context, *, n_seeds: int) -> Ite
         yield [latents.mean for latents in again]
 
 
+def refits(sessions: Sessions, context: Context) -> list[list[np.ndarray]]:
+    """Return what `refit_sessions` yields for as many seeds as the settings want (`stability_seeds`)."""
+    n_seeds = context.config.evidence.stability_seeds
+    return list(refit_sessions(sessions, context, n_seeds=n_seeds)) if n_seeds else []
+
+
 def seed_stability(latents: SessionLatents, others: Sequence[np.ndarray]) -> pd.Series:
     """Agreement of each group between the fit and fits from other seeds, on the same data.
 
