@@ -185,6 +185,49 @@ def test_areas_are_fitted_anew_and_small_ones_have_no_values(refitted):
         fit_again(held, np.ones((len(counts), 3)), where="V4")
 
 
+@pytest.fixture(scope="module")
+def tuned():
+    """A study of units 0 to 7, tuned to pose (area P), and 8 to 15, tuned to category (area C)."""
+    session = mock_session(n_stimuli=300, n_repeats=6, size_px=None)
+    area = np.array(["P"] * 8 + ["C"] * 8 + [""] * 8)
+    options = OPTIONS | {"companions": {"areas": "area", "windows_s": [[0.07, 0.12], [0.12, 0.17]]}}
+    study = Study(
+        session.assign_coords(area=("unit", area)), tiny_config(**options, latents={"n_steps": 400})
+    )
+    study.fit_latents()
+    return study
+
+
+def test_labels_are_read_in_the_area_that_is_tuned_to_them(tuned):
+    found = tuned.compute("areas")
+    told = found["told"].max("group")
+    assert float(told.sel(area="C", label="category")) > float(told.sel(area="P", label="category")) + 0.2
+    assert float(told.sel(area="P", label="rotation_z")) > float(told.sel(area="C", label="rotation_z")) + 0.2
+    assert (found["told_q"].sel(area="C", label="category") < 0.05).any()
+    assert not (found["told_q"].sel(area="P", label="category") < 0.05).any()
+    own = found["variance"].sel(group="category")
+    assert float(own.sel(area="C")) > float(own.sel(area="P")) + 0.2
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_labels_are_read_in_the_window_that_has_them(tuned, monkeypatch, refit):
+    def counts_in(held, window_s):
+        counts = held.session["spike_count"].values.astype(float)
+        if window_s[0] < 0.1:
+            counts[:, 8:] = np.random.default_rng(0).permutation(counts[:, 8:])
+        return counts
+
+    monkeypatch.setattr("nwb_migvis.companions.where_and_when.counts_in", counts_in)
+    (held,) = held_sessions(tuned)
+    companions = replace(held.config.companions, refit=refit)
+    found = by_window(replace(held, config=replace(held.config, companions=companions)))
+    told = found["told"].sel(label="category", group="category").values
+    variance = found["variance"].sel(group="category").values
+    assert told[1] > told[0] + 0.2 and variance[1] > variance[0] + 0.1
+    if refit:
+        assert found["similarity"].sel(group="category").values[1] > 0.99
+
+
 def _fits(rng, n=300, noise=0.3):
     """Three fits of one session: groups a and b are in all, in another order, c is new in each."""
     a, b = rng.normal(size=(n, 2)), rng.normal(size=(n, 3))
