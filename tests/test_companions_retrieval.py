@@ -143,6 +143,8 @@ def test_the_prior_of_a_written_run_describes_images(tmp_path, call):
     path = write_tiny_session(tmp_path / "session.nwb", n_stimuli=120, n_repeats=2)
     study = _study(read_session(path), companions={"network": "edges"})
     study.train_prior()
+    study.train_critic()
+    study.edit()
     study.measure()
     run, out = study.write(tmp_path / "run.nwb"), tmp_path / "out.nwb"
     code, _, errors = call("analyse", run, "--with", "dimension", "--network", "prior", "--out", out)

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from nwb_migvis.analysis.context import Context, one_thread, stage_seeds
@@ -158,9 +157,11 @@ def each_session(study: Study, measure: Callable[[Held], xr.Dataset]) -> xr.Data
         parts = [measure(held) for held in held_sessions(study)]
     if len(parts) == 1:
         return parts[0]
-    names = pd.Index(study.joined.names, name="session")
+    names = xr.DataArray(np.array(study.joined.names, dtype=str), dims="session", name="session")
     together = xr.concat(parts, dim=names, join="outer", combine_attrs="override")
-    return together.assign_attrs(parts[0].attrs)
+    # What one session has and another lacks: numbers are NaN there, and words empty.
+    words = {name: own.fillna("").astype(str) for name, own in together.items() if own.dtype == object}
+    return together.assign(words).assign_attrs(parts[0].attrs)
 
 
 def described(data: Mapping[str, tuple], coords: Mapping[str, object], **attributes: object) -> xr.Dataset:
