@@ -204,11 +204,12 @@ def main() -> None:
     jobs |= {"scaling": scaling, "session": whole_session}
     parser.add_argument("what", nargs="+", choices=[*jobs, "null", "cost"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--n-fits", type=int, default=100)
+    parser.add_argument("--n-fits", type=int, default=100, help="of null: fits, each of two sessions")
+    parser.add_argument("--first", type=int, default=0, help="of null: the first seed")
     given = parser.parse_args()
     for what in given.what:
         if what == "null":
-            null(given.n_fits)
+            null(given.n_fits, given.first)
         elif what == "cost":
             cost()
         else:

@@ -28,8 +28,10 @@ from nwb_migvis.testing import tiny_config
 
 DESIGNS = ("images", "objects")
 KINDS = ("noise", "unrelated")
-N_VIEWS = 8
-N_LEVELS = {"images": 160, "objects": 24}
+LEVELS = {"images": (160, 1), "objects": (24, 8)}
+"""Independent things of each design, and images of each."""
+FOR_STATES = {"images": (160, 1), "objects": (120, 2)}
+"""The same where states are planted: one trial of each level is tested for valleys, which needs more."""
 N_UNITS, N_REPEATS, SIDE_PX = 24, 4, 16
 WINDOWS_S = ((0.07, 0.12), (0.12, 0.17))
 GROUPS = (
@@ -53,8 +55,8 @@ OF_REPEATS = {"dimension": ("repeatable_p",), "windows": ("variance_p",), "areas
 def session_pair(seed: int, *, design: str, kind: str, states: bool = False) -> list[xr.Dataset]:
     """Return two sessions of the same images; where `states`, hidden factors form three clusters."""
     rng = np.random.default_rng([seed, DESIGNS.index(design), KINDS.index(kind), int(states)])
-    level = np.arange(N_LEVELS[design])
-    level = np.repeat(level, N_VIEWS) if design == "objects" else level
+    n_levels, n_views = FOR_STATES[design] if states else LEVELS[design]
+    level = np.repeat(np.arange(n_levels), n_views)
     look = _look(rng, level)
     size = _factors(rng, level, 1)[:, 0]
     category = np.array(["face", "hand", "car"])[rng.integers(0, 3, level.max() + 1)][level]

@@ -100,7 +100,8 @@ def gather_evidence(
     knows_responses = all(own.knows_responses for own in latents)
     design, n = sessions.design(context.config), len(sessions)
     with context.clock.of("further fits"):
-        others, folds = [], []
+        others: list[list[np.ndarray]] = []
+        folds: list[list[SessionLatents]] = []
         if knows_responses:
             others = refits(sessions, context) if reseeded is None else reseeded()
             folds = [fit_sessions(sessions, context, fold=k) for k in range(1, context.config.split.folds)]

@@ -49,7 +49,9 @@ def across_seeds(
     strangers = np.concatenate([np.full(len(one.n_fits), one.strangers) for one in found])
     text = "Largest CKA of two different groups of one fit: what is one concept is more alike."
     data["strangers"] = (("group",), strangers, text)
-    own, other, n_clusters = [], [], 0
+    own: list[np.ndarray] = []
+    other: list[np.ndarray] = []
+    n_clusters = 0
     for one in found:
         shifted = [np.where(cluster < 0, -1, cluster + n_clusters) for cluster in one.cluster]
         own, other = [*own, shifted[0]], [*other, *shifted[1:]]
