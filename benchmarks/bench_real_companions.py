@@ -4,9 +4,9 @@
 
 `hvm`: macaque V4, 640 images of 8 objects, 50 units: retrieval, dimension, states, concepts, and two windows.
 `natural`: macaque V4, 1,200 colour photographs, 89 units, single repeats dealt out at random: retrieval and
-dimension. Both with the default number of training steps. `it`: macaque IT, 132 units, 399 trials of 7 objects
-at 3 positions. Each trial counts as an image of its own, 160 of them held out: states against object and
-position, by the group VAE and by principal components.
+dimension. Both with the default number of training steps. `it`: macaque IT, 132 units, 399 trials of 7
+objects at 3 positions. Each trial counts as an image of its own, 160 of them held out: states against object
+and position, by the group VAE and by principal components.
 """
 
 from __future__ import annotations
