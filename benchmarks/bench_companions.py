@@ -1,9 +1,12 @@
 """Further analyses on planted truth: are they right, are their p-values uniform, and what do they cost?
 
-    python benchmarks/bench_companions.py names dimension states concepts null
+    python benchmarks/bench_companions.py names dimension states concepts scaling
+    python benchmarks/bench_companions.py null --n-fits 100
+    python benchmarks/bench_companions.py cost
     python benchmarks/bench_companions.py session --seeds 0 1 2
 
-`session` fits the latents of whole simulated sessions (5,760 images, 20 repeats), and takes long.
+`null` is in `companions_null.py`, `cost` in `companions_cost.py`. `session` fits the latents of whole
+simulated sessions (5,760 images, 20 repeats), and takes long.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from companions_cost import cost
+from companions_null import null
 from sklearn.metrics import adjusted_mutual_info_score
 
 from nwb_migvis import Config, Study, read_session, simulate_session
@@ -139,47 +144,27 @@ def concepts(seeds: list[int]) -> None:
         print(f"concepts, seed {seed}: a, b planted in both, c, d not: {matched.tolist()}", flush=True)
 
 
-NULLS = {
-    "retrieval": ("percentile_p",),
-    "dimension": ("repeatable_p",),
-    "names": ("told_p", "lean_p"),
-    "places": ("seen_p", "carried_p"),
-    "concepts": ("coherence_p",),
-    "areas": ("variance_p", "told_p"),
-}
-
-
-def null(n_fits: int) -> None:
-    """Small fits to sessions whose presentations are assigned to images at random."""
-    cells: dict[str, list[np.ndarray]] = {f"{a} {v}": [] for a, own in NULLS.items() for v in own}
-    n_states = []
-    for seed in range(n_fits):
-        session = mock_session(seed=seed, n_stimuli=150, n_repeats=4)
-        index = np.random.default_rng([seed, 6]).permutation(session["stimulus_index"].values)
-        session = session.assign(stimulus_index=("presentation", index))
-        session = session.assign_coords(area=("unit", np.repeat(["V4", "IT"], 12)))
-        few = {"n_permutations": 199, "n_bootstrap": 19, "min_reliability": -1.0}
-        config = tiny_config(
-            seed=seed,
-            evidence=few,
-            latents={"n_steps": 30, "n_hidden": 16},
-            companions={"network": "edges", "areas": "area"},
-            split={"by": "stimulus", "test": 0.4},
-        )
+def scaling(seeds: list[int]) -> None:
+    """Retrieval from ever more repeats and units does not fall: the largest drop, beside half an interval."""
+    for seed in seeds:
+        session = mock_session(seed=seed, n_stimuli=500, n_repeats=16)
+        config = tiny_config(seed=seed, latents={"n_steps": 300}, evidence={"n_bootstrap": 199}, **EDGES)
         study = Study(session, config)
         study.fit_latents()
-        for analysis, variables in NULLS.items():
-            found = study.compute(analysis)
-            for variable in variables:
-                cells[f"{analysis} {variable}"].append(found[variable].values.ravel())
-        n_states.append(int(study.compute("states")["n_states"]))
-    for name, values in cells.items():
-        below = np.array([(own < 0.05)[np.isfinite(own)].mean() for own in values if np.isfinite(own).any()])
-        error = below.std(ddof=1) / np.sqrt(len(below)) if len(below) > 1 else np.nan
-        print(f"null, {name}: {below.mean():.3f} +- {error:.3f} below .05, {len(below)} fits", flush=True)
-    print(
-        f"null, states: more than one in {np.mean(np.array(n_states) > 1):.2f} of {n_fits} fits", flush=True
-    )
+        print_curves(study.compute("retrieval"), f"scaling, seed {seed}")
+
+
+def print_curves(found: xr.Dataset, title: str) -> None:
+    """Print the scaling of the percentile, and by how much it falls where it falls most."""
+    for name in ("by_repeats_of_latents", "by_repeats_of_counts", "by_units"):
+        if (full := f"percentile_{name}") not in found:
+            continue
+        values = found[full].values
+        half = (found[f"{full}_high"].values - found[f"{full}_low"].values).max() / 2
+        drop = max(0.0, float(-np.diff(values).min())) if len(values) > 1 else 0.0
+        steps = found[found[full].dims[0]].values.tolist()
+        shown = ", ".join(f"{step:g}: {value:.3f}" for step, value in zip(steps, values, strict=True))
+        print(f"{title}, {name}: {shown}; largest drop {drop:.3f}, half an interval {half:.3f}", flush=True)
 
 
 def whole_session(seeds: list[int]) -> None:
@@ -216,15 +201,17 @@ def whole_session(seeds: list[int]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     jobs = {"names": names, "dimension": dimension, "states": states, "concepts": concepts}
-    parser.add_argument("what", nargs="+", choices=[*jobs, "null", "session"])
+    jobs |= {"scaling": scaling, "session": whole_session}
+    parser.add_argument("what", nargs="+", choices=[*jobs, "null", "cost"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--n-fits", type=int, default=100)
+    parser.add_argument("--n-fits", type=int, default=100, help="of null: fits, each of two sessions")
+    parser.add_argument("--first", type=int, default=0, help="of null: the first seed")
     given = parser.parse_args()
     for what in given.what:
         if what == "null":
-            null(given.n_fits)
-        elif what == "session":
-            whole_session(given.seeds)
+            null(given.n_fits, given.first)
+        elif what == "cost":
+            cost()
         else:
             jobs[what](given.seeds)
 

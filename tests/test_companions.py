@@ -170,6 +170,8 @@ def test_a_written_run_is_analysed_from_its_file(written, tmp_path, call):
             "the responses of the session are not those that run",
         ),
         (("--with", "retrieval", "--windows", "0.1-0.2"), "--windows: found '0.1-0.2'; expected START:STOP"),
+        (("--with", "retrieval", "--network", "prior"), "holds no prior; expected one whose blocks describe"),
+        (("--with", "electrodes"), "found 0 positions of units"),
     ],
 )
 def test_bad_requests_are_refused_in_one_line(written, tmp_path, call, options, message):
@@ -242,6 +244,26 @@ def test_several_sessions_stand_side_by_side(monkeypatch):
         ),
     )
     assert made["m"].sel(session="b.nwb").values.tolist() == [1, 1] and made.attrs["title"] == "T"
+
+
+def test_what_one_of_several_sessions_lacks_is_empty_and_can_be_written():
+    from nwb_migvis.companions.held import described, each_session
+    from nwb_migvis.results.analyses import canonical_analysis
+
+    first = mock_session(n_stimuli=80, size_px=None)
+    study = Study([first.assign_attrs(source=f"{n}.nwb") for n in ("a", "long name")], tiny_config())
+    study.use_latents([np.zeros((80, 2)), np.ones((80, 2))])
+
+    def measure(held):
+        states = [0, 1] if held.name == "a.nwb" else [0, 1, 2]
+        words = np.array(["x", "longer", "y"])[: len(states)]
+        cells = {"word": (("state",), words, "A."), "n": (("state",), np.array(states), "B.")}
+        return described(cells, {"state": states}, title="T")
+
+    made = canonical_analysis("mine", each_session(study, measure))
+    assert made["word"].values.tolist() == [["x", "longer", ""], ["x", "longer", "y"]]
+    assert made["session"].values.tolist() == ["a.nwb", "long name.nwb"]
+    assert np.isnan(made["n"].values[0, 2]) and made["word"].attrs["description"] == "A."
 
 
 @pytest.mark.skipif(

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 pytest.importorskip("sklearn")
-from nwb_migvis.companions.images import principal_components
-from nwb_migvis.companions.retrieval import Rows, _score, _scores, first_repeats, image_ranks
+from nwb_migvis import MigvisError, Study, read_results, read_session
+from nwb_migvis.companions.held import held_sessions
+from nwb_migvis.companions.images import principal_components, prior_layers
+from nwb_migvis.companions.retrieval import Rows, _curve, _score, _scores, first_repeats, image_ranks
 from nwb_migvis.levels import Exchange
+from nwb_migvis.testing import mock_session, tiny_config, write_tiny_session
 
 ROWS = Rows(np.arange(200), np.arange(200, 250), np.arange(250, 350))
 
@@ -87,3 +90,64 @@ def test_components_are_white_on_the_training_rows_and_omit_what_is_constant():
     x = np.random.default_rng(0).normal(size=(60, 6)) * [1, 2, 3, 4, 5, 0]
     reduced = principal_components(x, train=np.arange(40), seed=0)
     np.testing.assert_allclose(np.cov(reduced[:40], rowvar=False), np.eye(5), atol=1e-8)
+
+
+def test_curves_are_means_over_subsets_with_intervals_over_images():
+    ranks = [np.array([[0, 4, 9, 0], [0, 9, 9, 9]]), np.array([[0, 0, 0, 9]])]
+    weight = np.array([[4.0, 0, 0, 0], [0, 0, 0, 2.0]])
+    data = {name: values for name, (_, values, _) in _curve(ranks, "_by_x", "x", "of y.", weight).items()}
+    assert data["top1_by_x"].tolist() == [3 / 8, 3 / 4]
+    np.testing.assert_allclose(data["top1_by_x_low"], [0.5 + 0.025 * 0.5, 0.025])
+    np.testing.assert_allclose(data["top1_by_x_high"], [1 - 0.025 * 0.5, 0.975])
+    assert data["percentile_by_x"][1] == pytest.approx((3 + 1 - 9 / 3) / 4)
+
+
+def _study(session, **changes):
+    options = {"companions": {"network": "prior"}, "latents": {"n_steps": 10}, "split": {"by": "stimulus"}}
+    study = Study(session, tiny_config(**options | changes))
+    study.fit_latents()
+    return study
+
+
+def test_the_blocks_of_the_studys_prior_describe_images():
+    study = _study(session := mock_session(n_stimuli=120))
+    with pytest.raises(MigvisError, match=r"found network = 'prior' and no prior.*first call train_prior"):
+        study.compute("retrieval")
+    study.train_prior()
+    found = study.compute("retrieval")
+    assert found["layer"].values.tolist() == ["edges", "block 1", "block 2", "block 3"]
+    low, high = (found[f"percentile_by_units_{end}"] for end in ("low", "high"))
+    assert (low <= found["percentile_by_units"]).all() and (found["percentile_by_units"] <= high).all()
+    (held,) = held_sessions(study)
+    layers = prior_layers(held)
+    assert {name: x.shape for name, x in layers.items()} == {
+        "block 1": (120, 128),
+        "block 2": (120, 256),
+        "block 3": (120, 256),
+    }
+    turned = np.random.default_rng(0).permutation(120)
+    again = _study(session.isel(stimulus=turned).assign(stimulus_index=session["stimulus_index"]))
+    again.use_prior(study.prior)
+    (other,) = held_sessions(again)
+    np.testing.assert_allclose(prior_layers(other)["block 2"], layers["block 2"][turned], atol=1e-5)
+    with pytest.raises(MigvisError, match="which describes the images of the session alone"):
+        study.compute("places")
+
+
+def test_a_session_without_pixels_needs_no_prior_where_features_are_optional():
+    study = _study(mock_session(n_stimuli=120, size_px=None))
+    assert "layer" not in study.compute("dimension").dims
+
+
+def test_the_prior_of_a_written_run_describes_images(tmp_path, call):
+    path = write_tiny_session(tmp_path / "session.nwb", n_stimuli=120, n_repeats=2)
+    study = _study(read_session(path), companions={"network": "edges"})
+    study.train_prior()
+    study.train_critic()
+    study.edit()
+    study.measure()
+    run, out = study.write(tmp_path / "run.nwb"), tmp_path / "out.nwb"
+    code, _, errors = call("analyse", run, "--with", "dimension", "--network", "prior", "--out", out)
+    assert (code, errors) == (0, "")
+    found = read_results(out).analyses["dimension"]
+    assert found["layer"].values.tolist() == ["edges", "block 1", "block 2", "block 3"]

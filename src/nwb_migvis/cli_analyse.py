@@ -20,7 +20,8 @@ from nwb_migvis.errors import MigvisError
     "--windows", multiple=True, metavar="START:STOP", help="Windows to compare, seconds after onset."
 )
 @click.option("--areas", metavar="COL", help="What tells areas apart: location or electrode_group.")
-@click.option("--network", metavar="NAME", help="Network for photographs that describes images.")
+@click.option("--network", metavar="NAME", help="Network that describes images; prior: the run's own.")
+@click.option("--refit", is_flag=True, help="Fit latents anew to each window or area, and from other seeds.")
 @click.option("--out", type=click.Path(), metavar="FILE", help="File to write; default: NAME_migvis.nwb.")
 @click.option("--in-place", is_flag=True, help="Write back into FILE (atomically; keeps FILE.bak).")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
@@ -37,6 +38,7 @@ def analyse(path: str, names: tuple[str, ...], **options: Any) -> None:
     set_quiet(options["quiet"])
     windows_s = tuple(_window(text) for one in options["windows"] for text in one.replace(",", " ").split())
     chosen = {"windows_s": windows_s, "areas": options["areas"], "network": options["network"]}
+    chosen["refit"] = options["refit"]
     written, results = compute(
         path,
         names,

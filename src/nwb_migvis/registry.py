@@ -202,6 +202,7 @@ ANALYSES: Registry[Any] = Registry(
         "concepts": "nwb_migvis.companions.concepts:Concepts",
         "windows": "nwb_migvis.companions.where_and_when:Windows",
         "areas": "nwb_migvis.companions.where_and_when:Areas",
+        "electrodes": "nwb_migvis.companions.electrodes:Electrodes",
     },
 )
 """Further analyses of a study: `nwb_migvis.analysis.further.FurtherAnalysis`."""

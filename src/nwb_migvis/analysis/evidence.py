@@ -24,7 +24,7 @@ from nwb_migvis.analysis.judging import (
     judge,
     pool,
 )
-from nwb_migvis.analysis.latents import Fit, SessionLatents, fit_sessions_again, other_seeds, seed_stability
+from nwb_migvis.analysis.latents import Fit, SessionLatents, fit_sessions_again, refits, seed_stability
 from nwb_migvis.analysis.measuring import (
     adjusted,
     dependence_notes,
@@ -89,6 +89,7 @@ def gather_evidence(
     context: Context,
     *,
     seen: Mapping[str, Any] | None = None,
+    reseeded: Callable[[], list[list[np.ndarray]]] | None = None,
 ) -> list[SessionEvidence]:
     """Gather the evidence of every session: each on its own, and how well they agree.
 
@@ -100,11 +101,18 @@ def gather_evidence(
     context : Context
     seen : mapping, optional
         What the critic's features are, as they record it: no judge may be the same network.
+    reseeded : callable, optional
+        Returns the latents of fits from other seeds, as `refits` does, which makes them where it is None.
     """
     knows_responses = all(own.knows_responses for own in latents)
     design, n = sessions.design(context.config), len(sessions)
     with context.clock.of("further fits"):
-        refits, folds = _further_fits(sessions, context) if knows_responses else ([], [])
+        others: list[list[np.ndarray]] = []
+        folds: list[list[SessionLatents]] = []
+        if knows_responses:
+            others = refits(sessions, context) if reseeded is None else reseeded()
+            held_out = [Fit(fold=k) for k in range(1, context.config.split.folds)]
+            folds = fit_sessions_again(sessions, context, held_out)
     with context.clock.of("evidence"), one_thread() as n_threads:
         judges = open_judges(context.config, seen) if any(made.n_edits for made in edits) else {}
         shared: list[tuple[Mapping[str, Any], ...]] = [()] * n
@@ -115,7 +123,7 @@ def gather_evidence(
         evidence = []
         for i, (own, made) in enumerate(zip(latents, edits, strict=True)):
             with readers_alongside(own, made, context, judges=judges, in_thread=n_threads > 1) as readers:
-                fits = Fits((own, *(fold[i] for fold in folds)), [refit[i] for refit in refits])
+                fits = Fits((own, *(fold[i] for fold in folds)), [refit[i] for refit in others])
                 evidence.append(
                     _of_session(
                         sessions.sessions[i],
@@ -159,17 +167,6 @@ class Fits:
 
     folds: Sequence[SessionLatents]
     others: Sequence[np.ndarray]
-
-
-def _further_fits(
-    sessions: Sessions, context: Context
-) -> tuple[list[list[np.ndarray]], list[list[SessionLatents]]]:
-    """Fit again: from other seeds, and holding out other stimuli."""
-    n_seeds, n_folds = context.config.evidence.stability_seeds, context.config.split.folds
-    seeds = other_seeds(context.seeds["evidence"], n_seeds)
-    fits = [Fit(seed=seed) for seed in seeds] + [Fit(fold=k) for k in range(1, n_folds)]
-    made = fit_sessions_again(sessions, context, fits)
-    return [[own.mean for own in again] for again in made[:n_seeds]], made[n_seeds:]
 
 
 def _of_session(

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import xarray as xr
 
 from nwb_migvis.analysis.sessions import Sessions
-from nwb_migvis.analysis.units import unit_values
+from nwb_migvis.analysis.units import unit_positions, unit_values
 from nwb_migvis.config import Config
 from nwb_migvis.errors import MigvisError
+from nwb_migvis.read.unit_query import POSITIONS
 from nwb_migvis.registry import ANALYSES
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 STEPS = ("latents", "prior", "critic", "edits", "evidence")
 """Steps of a study in order: one that is done again undoes those after it."""
+MIN_SITES = 10
+"""Positions of units that a correlation with them can be tested on."""
 
 
 class FurtherAnalysis(Protocol):
@@ -119,6 +122,18 @@ def _areas(name: str, sessions: Sessions, config: Config) -> None:
             )
 
 
+def _electrodes(name: str, sessions: Sessions, config: Config) -> None:
+    for i, session in enumerate(sessions.sessions):
+        found = unit_positions(session)
+        if found.n_sites < MIN_SITES:
+            raise MigvisError(
+                f"{sessions.where(i)}found {found.n_sites} positions of units "
+                f"({', '.join(found.axis) or 'no column of them'}); expected {MIN_SITES} or more different "
+                f"ones to compute {name!r}, in columns {', '.join(POSITIONS)} of units or electrodes; "
+                "omit the analysis"
+            )
+
+
 Condition = Callable[[str, Sessions, Config], None]
 
 CONDITIONS: Mapping[str, Condition] = {
@@ -127,5 +142,6 @@ CONDITIONS: Mapping[str, Condition] = {
     "repeats": _repeats,
     "windows": _windows,
     "areas": _areas,
+    "electrodes": _electrodes,
 }
 """What an analysis can need beside steps, by name: each raises where it is absent."""

@@ -197,6 +197,19 @@ def other_seeds(seed: int, n: int) -> list[int]:
     return [int(word) for word in np.random.SeedSequence(seed).generate_state(n)]
 
 
+def refits(sessions: Sessions, context: Context) -> list[list[np.ndarray]]:
+    """Fit the same latent space again from as many other seeds as the settings want (`stability_seeds`).
+
+    Returns
+    -------
+    list of list of numpy.ndarray (stimulus, latent)
+        For each fit the latents of every session's stimuli.
+    """
+    seeds = other_seeds(context.seeds["evidence"], context.config.evidence.stability_seeds)
+    made = fit_sessions_again(sessions, context, [Fit(seed=seed) for seed in seeds])
+    return [[own.mean for own in again] for again in made]
+
+
 def seed_stability(latents: SessionLatents, others: Sequence[np.ndarray]) -> pd.Series:
     """Agreement of each group between the fit and fits from other seeds, on the same data.
 

@@ -113,6 +113,8 @@ class StudyState:
             self._made.pop(later, None)
         self._made.pop("assembled", None)
         self._analyses.clear()
+        if step == "latents":
+            self._made.pop("refits", None)
         if step in ("latents", "prior"):
             self._made.pop("samples", None)
             self._made.pop("pictures", None)
@@ -210,6 +212,21 @@ class StudyState:
         if "samples" not in self._made:
             self._made["samples"] = draw_samples(self._made["prior"], self.context)
         return self._made["samples"]
+
+    def refits(self, *, fit: bool = True) -> list[list[np.ndarray]]:
+        """Return the latents of fits from other seeds, made once; where `fit` is false, those there are.
+
+        None either where the study's latents were given as arrays.
+        """
+        from nwb_migvis.analysis.latents import refits
+
+        latents, made = self.need("latents", to="fit them from other seeds"), self._made.get("refits", [])
+        n_seeds = self.config.evidence.stability_seeds
+        if len(made) != n_seeds:
+            made = []
+            if fit and all(own.knows_responses for own in latents):
+                made = self._made["refits"] = refits(self.sessions, self.context)
+        return made
 
     def networks(self) -> EditNetworks:
         """Return what edits are made with."""

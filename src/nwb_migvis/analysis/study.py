@@ -392,9 +392,37 @@ class Study:
         if any(own.n_edits for own in self._state.edits):
             self._state.set_config(evidence=chosen_judges(self.config, seen))
         with self._state.step() as context:
-            evidence = gather_evidence(self._state.sessions, latents, self._state.edits, context, seen=seen)
+            evidence = gather_evidence(
+                self._state.sessions,
+                latents,
+                self._state.edits,
+                context,
+                seen=seen,
+                reseeded=self._state.refits,
+            )
         self._state.take("evidence", evidence)
         return self._each([own.groups for own in evidence])
+
+    def reseeded(self, *, fit: bool = False) -> list[list[np.ndarray]]:
+        """Return the latents of the fits from other seeds (`evidence.stability_seeds`).
+
+        Parameters
+        ----------
+        fit : bool
+            Make them now, in place of none, where `measure` has not made them.
+
+        Returns
+        -------
+        list of list of numpy.ndarray, shape (n_stimuli, n_latents)
+            For each fit the latents of each session's stimuli.
+
+        Raises
+        ------
+        MigvisError
+            If there are no latents yet.
+        """
+        with self._state.step():
+            return self._state.refits(fit=fit)
 
     def compute(self, name: str) -> Any:
         """Compute a further analysis, by the name that it is registered under.

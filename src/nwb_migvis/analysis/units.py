@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import xarray as xr
 
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.places import read_recording
+from nwb_migvis.read.unit_query import POSITIONS
 
 
 def unit_coords(session: xr.Dataset) -> dict[str, Any]:
@@ -70,3 +72,59 @@ def unit_values(session: xr.Dataset, column: str) -> np.ndarray:
         return nothing
     said, rows = getattr(read_recording(source), column), session["unit_row"].values
     return said[rows].astype(str) if len(said) > rows.max(initial=-1) else nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Positions:
+    """Where the units of a session are.
+
+    Attributes
+    ----------
+    unit : numpy.ndarray of int, shape (n_placed,)
+        Units whose position is known.
+    axis : tuple of str
+        Names of the coordinates.
+    value : numpy.ndarray, shape (n_placed, n_axes)
+        In the units of the file.
+    site : numpy.ndarray of int, shape (n_placed,)
+        The same for units at one position of one electrode group.
+    """
+
+    unit: np.ndarray
+    axis: tuple[str, ...]
+    value: np.ndarray
+    site: np.ndarray
+
+    @property
+    def n_sites(self) -> int:
+        """Number of different positions."""
+        return int(self.site.max(initial=-1)) + 1
+
+
+def unit_positions(session: xr.Dataset) -> Positions:
+    """Return where the units of a session are: its own coordinates, else what its file says.
+
+    Coordinates that are the same for all units are omitted, and units that lack one of the others.
+
+    Parameters
+    ----------
+    session : xarray.Dataset
+        With coordinates along `unit` of the names in `POSITIONS`, or read from a file.
+    """
+    said = {
+        name: np.asarray(session[name].values, np.float64)
+        for name in POSITIONS
+        if name in session.coords and session[name].dims == ("unit",)
+    }
+    source = Path(str(session.attrs.get("source", "")))
+    if not said and "unit_row" in session and source.is_file():
+        rows = session["unit_row"].values
+        of_file = read_recording(source).position
+        said = {name: own[rows] for name, own in of_file.items() if len(own) > rows.max(initial=-1)}
+    axes = {name: own for name, own in said.items() if len(np.unique(own[np.isfinite(own)])) > 1}
+    value = np.stack(list(axes.values()), axis=1) if axes else np.empty((session.sizes["unit"], 0))
+    placed = np.flatnonzero(np.isfinite(value).all(axis=1)) if axes else np.empty(0, np.int64)
+    groups = np.unique(unit_values(session, "electrode_group"), return_inverse=True)[1].ravel()
+    keys = np.concatenate([groups[placed, None], value[placed]], axis=1)
+    site = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
+    return Positions(placed, tuple(axes), value[placed], site)

@@ -14,7 +14,7 @@ from nwb_migvis.companions.statistics import Variables
 from nwb_migvis.evidence.specific import MIN_LEFT, other_features, share_left, what_is_left
 from nwb_migvis.levels import Exchange
 
-_TEXTS = {
+TEXTS = {
     "": "What the group tells of the label beyond the other labels, low-level image features and time: 0 for "
     "a guess, 1 for perfect.",
     "_low": "Lower end of its 95 % interval.",
@@ -79,4 +79,4 @@ def read_labels_beyond(held: Held, mean: np.ndarray, *, name: str = "told") -> V
     for label in (*held.setting.time_of_labels, *held.setting.design.unmeasured):
         cells = {key: cell for key, cell in cells.items() if key[1] != label}
     made = beyond_variables(cells, list(held.latents.groups), labels)
-    return {f"{name}{end}": (*made[f"beyond{end}"], text) for end, text in _TEXTS.items()}
+    return {f"{name}{end}": (*made[f"beyond{end}"], text) for end, text in TEXTS.items()}

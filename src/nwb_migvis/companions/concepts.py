@@ -11,6 +11,8 @@ import xarray as xr
 from nwb_migvis.companions.ends import ENDS, Direction, directions
 from nwb_migvis.companions.held import Held, described, held_sessions
 from nwb_migvis.companions.images import image_features, principal_components
+from nwb_migvis.companions.kernels import unbiased_cka
+from nwb_migvis.companions.seeds import across_seeds
 from nwb_migvis.companions.statistics import Variables, measured
 
 if TYPE_CHECKING:
@@ -40,7 +42,9 @@ class Concepts:
             cosine of the features of these images) with null, p and q. For several sessions over (group,
             other): `similarity` (unbiased CKA on shared held-out images) with null, p and q; over group:
             `concept` (-1: none) and `n_sessions`, how many sessions its concept is found in. Groups have
-            the names of their sessions before them then.
+            the names of their sessions before them then. Where latents were fitted from other seeds too (by
+            `Study.measure`, or by `companions.refit`), over (group, seed_group): `seed_similarity` with null,
+            p and q; over group: `n_seeds`, how many of these fits have it, and `strangers`.
         """
         sessions = held_sessions(study)
         names = [f"{held.name}: " if len(sessions) > 1 else "" for held in sessions]
@@ -62,6 +66,12 @@ class Concepts:
             data |= _shared(sessions)
             coords["other"] = groups
             headline += ["concept", "n_sessions", "similarity"]
+        if fits := study.reseeded(fit=study.config.companions.refit):
+            latents = study.latents if isinstance(study.latents, list) else [study.latents]
+            fits = [[own.mean for own in latents], *fits]
+            found, coords["seed_group"] = across_seeds(sessions, fits, names)
+            data |= found
+            headline += ["n_seeds", "seed_similarity"]
         return described(
             data,
             coords,
@@ -178,31 +188,3 @@ def shared_rows(a: Held, b: Held) -> tuple[np.ndarray, np.ndarray]:
     if len(both) > MOST_SHARED:
         both = [both[i] for i in np.sort(a.rng(42).choice(len(both), MOST_SHARED, replace=False))]
     return tuple(np.array([own[name] for name in both], dtype=np.int64) for own in rows)  # type: ignore[return-value]
-
-
-def unbiased_cka(a: np.ndarray, b: np.ndarray, order: np.ndarray) -> tuple[float, np.ndarray]:
-    """Linear CKA with unbiased dependence (Song et al. 2012), and under permutations of the images of b.
-
-    Independent groups have 0 on average, however few the images.
-
-    Parameters
-    ----------
-    a, b : array (image, latent), array (image, other latent)
-    order : array of int (permutation, image)
-    """
-    k, m = (_centred_kernel(x) for x in (a, b))
-    norm = np.sqrt(max((k * k).sum(), 0) * max((m * m).sum(), 0))
-    if norm <= 0:
-        return float("nan"), np.full(len(order), np.nan)
-    return float((k * m).sum() / norm), np.array([(k * m[np.ix_(own, own)]).sum() / norm for own in order])
-
-
-def _centred_kernel(x: np.ndarray) -> np.ndarray:
-    """Return the U-centred linear kernel (Szekely and Rizzo 2014): sums of products are unbiased."""
-    x = x - x.mean(axis=0)
-    k, n = x @ x.T, len(x)
-    np.fill_diagonal(k, 0)
-    rows = k.sum(axis=0)
-    k = k - (rows[:, None] + rows[None]) / (n - 2) + rows.sum() / ((n - 1) * (n - 2))
-    np.fill_diagonal(k, 0)
-    return k

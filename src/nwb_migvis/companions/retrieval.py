@@ -43,7 +43,8 @@ class Retrieval:
             Over (space, layer): `top1`, `top5` (share of responses whose image is first, among the first
             five) and `percentile` (mean share of the other images that rank behind it; .5 by chance), each
             with interval, null, p and q. Over space: `best_layer`, chosen on the validation images. Over
-            n_repeats and unit_share: the scaling of `top1` and `percentile` of all latents and of counts.
+            n_repeats and unit_share: the scaling of `top1` and `percentile` of all latents and of counts,
+            with intervals over images.
         """
         return each_session(study, retrieve)
 
@@ -210,35 +211,52 @@ def _scaling(held: Held, rows: Rows, x: np.ndarray, basis: RidgeBasis) -> tuple[
     rng = held.rng(13)
     most = int(np.median(latents.n_presentations[rows.test]))
     repeats = sorted({1, *(k for k in (2, 4, 8, 16) if k < most), most})
-    n = len(rows.test)
     cells = []
     for k in repeats:
         mean = first_repeats(latents.spike_count, latents.stimulus_index, latents.split.size, k=k, rng=rng)
         spaces = [np.sqrt(np.nan_to_num(mean))]
         if latents.knows_responses:
             spaces.insert(0, np.asarray(latents.model.encode(mean)[0], np.float64))
-        cells.append([np.diagonal(image_ranks(z, x, rows, basis=basis)) for z in spaces])
+        cells.append([np.diagonal(image_ranks(z, x, rows, basis=basis))[None] for z in spaces])
     names = [ALL, COUNTS] if latents.knows_responses else [COUNTS]
-    for name in ("top1", "percentile"):
-        scores = [[_score(name, rank, n).mean() for rank in cell] for cell in cells]
-        for i, space in enumerate(names):
-            of = "latents" if space == ALL else "counts"
-            data[f"{name}_by_repeats_of_{of}"] = (
-                ("n_repeats",),
-                np.array([row[i] for row in scores]),
-                f"{name} of {space} from so many repeats, drawn at random.",
-            )
+    weight = held.design.split[rows.test].bootstrap(held.config.evidence.n_bootstrap, held.rng(12))
+    for i, space in enumerate(names):
+        of = "latents" if space == ALL else "counts"
+        text = f"of {space} from so many repeats, drawn at random."
+        data |= _curve([cell[i] for cell in cells], f"_by_repeats_of_{of}", "n_repeats", text, weight)
     counts, n_units = held.spaces[COUNTS], held.spaces[COUNTS].shape[1]
     by_units = []
     for share in SHARES:
         size = max(round(share * n_units), 1)
         subsets = [rng.choice(n_units, size, replace=False) for _ in range(N_SUBSETS if share < 1 else 1)]
         own = [np.diagonal(image_ranks(counts[:, units], x, rows, basis=basis)) for units in subsets]
-        by_units.append([np.mean([_score(m, r, n).mean() for r in own]) for m in ("top1", "percentile")])
-    for i, name in enumerate(("top1", "percentile")):
-        values = np.array(by_units)[:, i]
-        data[f"{name}_by_units"] = (("unit_share",), values, f"{name} of counts of that share of the units.")
+        by_units.append(np.stack(own))
+    text = "of counts of that share of the units, mean over random subsets."
+    data |= _curve(by_units, "_by_units", "unit_share", text, weight)
     return data, {"n_repeats": repeats, "unit_share": list(SHARES)}
+
+
+def _curve(ranks: list[np.ndarray], ending: str, dim: str, text: str, weight: np.ndarray) -> Variables:
+    """Score a scaling curve, with intervals over images.
+
+    Parameters
+    ----------
+    ranks : list of array of int (subset, image)
+        At each place of the curve.
+    ending : str
+        Of the names of its variables.
+    dim, text : str
+    weight : array (resample, image)
+        How often each image is in each resample.
+    """
+    data: Variables = {}
+    weight = weight / weight.sum(axis=1, keepdims=True)
+    for name in ("top1", "percentile"):
+        scores = np.stack([_score(name, own, own.shape[1]).mean(axis=0) for own in ranks])
+        data |= measured(
+            f"{name}{ending}", (dim,), scores.mean(axis=1), f"{name} {text}", resampled=weight @ scores.T
+        )
+    return data
 
 
 def first_repeats(

@@ -1,8 +1,11 @@
-"""Windows and areas: when and where each group's variance and labels are, by the latent model of a run."""
+"""Windows and areas: when and where each group's variance and labels are.
+
+By the latent model of the run, or, with `companions.refit`, by one that is fitted anew to each.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +14,11 @@ import xarray as xr
 
 from nwb_migvis.analysis.latents import average_counts
 from nwb_migvis.analysis.units import matching_units, unit_values
-from nwb_migvis.companions.beyond import read_labels_beyond
+from nwb_migvis.companions.beyond import TEXTS, read_labels_beyond
 from nwb_migvis.companions.held import Held, described, each_session
-from nwb_migvis.companions.statistics import Variables
+from nwb_migvis.companions.kernels import unbiased_cka
+from nwb_migvis.companions.refitting import Again, fit_again
+from nwb_migvis.companions.statistics import Variables, measured
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.evidence.design import order_of
 from nwb_migvis.evidence.halves import Halves
@@ -23,6 +28,10 @@ from nwb_migvis.evidence.variance import GroupVariance, group_variance
 
 if TYPE_CHECKING:
     from nwb_migvis.analysis.study import Study
+
+
+MIN_UNITS = 10
+"""An area of fewer units is not fitted again."""
 
 
 class Windows:
@@ -41,7 +50,8 @@ class Windows:
             Over (window, group): `variance` (fraction of the window's repeatable variance) with interval, p
             and q. Over (window, group, label): `told`, what the group tells of the label beyond the other
             labels, low-level image features and time, with interval, p and q. Over window: `start_s`,
-            `stop_s`.
+            `stop_s`. Where `companions.refit` fits each window anew, over (window, group): `similarity`
+            (unbiased CKA with the group of the run) with null, p and q.
         """
         return each_session(study, by_window)
 
@@ -62,54 +72,78 @@ class Areas:
             Over (area, group): `variance` (fraction of the repeatable variance of the area's units) with
             interval, p and q, and `loading` (root mean square over the area's units). Over (area, group,
             label): `told` of latents that are encoded from the area's units alone, as in `Windows`. Over
-            area: `n_units`.
+            area: `n_units`. Where `companions.refit` fits each area anew, `similarity` as in `Windows`; no
+            values of areas with fewer than `MIN_UNITS` units.
         """
         return each_session(study, by_area)
 
 
 def by_window(held: Held) -> xr.Dataset:
     """Do what `Windows.compute` does for one session."""
+    _require_model(held)
     windows = held.config.companions.windows_s
     seconds = float(np.diff(held.session.attrs["window_s"])[0])
-    order, parts = order_of(held.session), []
-    for start, stop in windows:
-        counts = counts_in(held, (start, stop)) * (seconds / (stop - start))
-        parts.append(_part(held, counts if order is None else without_drift(counts, order)))
     names = [f"{start:g} to {stop:g} s" for start, stop in windows]
+    refit, order, parts = held.config.companions.refit, order_of(held.session), []
+    for name, (start, stop) in zip(names, windows, strict=True):
+        counts = counts_in(held, (start, stop))
+        again = fit_again(held, counts, where=f"{held.begin}window {name}") if refit else None
+        counts = counts if refit else counts * (seconds / (stop - start))
+        parts.append(_part(held, counts if order is None else without_drift(counts, order), again=again))
     data = _together("window", parts)
     data["start_s"] = (("window",), np.array([w[0] for w in windows]), "Start of the window, s after onset.")
     data["stop_s"] = (("window",), np.array([w[1] for w in windows]), "End of the window, s after onset.")
+    how = "The same latent model on counts of other windows, scaled to its own window's length."
     return described(
         data,
         {"window": names, **_coords(held)},
         title="Groups by window",
-        description="The same latent model on counts of other windows, scaled to its own window's length.",
-        headline=["variance", "told"],
+        description="A latent model fitted to the counts of each window." if refit else how,
+        headline=["variance", "told", *(["similarity"] if refit else [])],
     )
 
 
 def by_area(held: Held) -> xr.Dataset:
     """Do what `Areas.compute` does for one session."""
+    _require_model(held)
     of_unit = unit_values(held.session, held.config.companions.areas)
     areas = [area for area in sorted(set(of_unit.tolist())) if area]
-    counts = held.latents.spike_count
-    parts = [_part(held, np.asarray(counts, np.float64), units=of_unit == area) for area in areas]
+    parts = [_of_area(held, of_unit == area, name=area) for area in areas]
     data = _together("area", parts)
-    loading = {g: np.asarray(v) for g, v in held.latents.groups.split(held.latents.model.loading()).items()}
-    size = [
-        [float(np.sqrt((own[of_unit == area] ** 2).mean())) for own in loading.values()] for area in areas
-    ]
+    refit = held.config.companions.refit
     text = "Root mean square of the loadings of the area's units on the group's latents."
-    data["loading"] = (("area", "group"), np.array(size), text)
+    data["loading"] = (("area", "group"), np.stack([part.loading for part in parts]), text)
     n_units = np.array([int((of_unit == area).sum()) for area in areas])
     data["n_units"] = (("area",), n_units, "Units of the area.")
+    few = [f"{area} ({n})" for area, n in zip(areas, n_units, strict=True) if refit and n < MIN_UNITS]
+    how = "Each area's responses explained by the groups, and labels read from its units alone."
     return described(
         data,
         {"area": areas, **_coords(held)},
         title="Groups by area",
-        description="Each area's responses explained by the groups, and labels read from its units alone.",
-        headline=["variance", "told", "loading", "n_units"],
+        description="A latent model fitted to the units of each area." if refit else how,
+        headline=["variance", "told", "loading", "n_units", *(["similarity"] if refit else [])],
+        note=f"fewer than {MIN_UNITS} units, not fitted again: {', '.join(few)}" if few else "",
     )
+
+
+def _of_area(held: Held, units: np.ndarray, *, name: str) -> _Part:
+    """Measure the groups in the units of an area."""
+    if not held.config.companions.refit:
+        part = _part(held, np.asarray(held.latents.spike_count, np.float64), units=units)
+        return replace(part, loading=_sizes(held, held.latents.model.loading()[units]))
+    if units.sum() < MIN_UNITS:
+        return _nothing(held)
+    counts = np.asarray(held.session["spike_count"].values, np.float64)[:, units]
+    again = fit_again(held, counts, where=f"{held.begin}area {name}")
+    steady = np.asarray(held.latents.spike_count, np.float64)[:, units]
+    return replace(_part(held, steady, again=again), loading=_sizes(held, again.loading()))
+
+
+def _sizes(held: Held, loading: np.ndarray) -> np.ndarray:
+    """Return the root mean square of loadings (unit, latent) on each group, (group,)."""
+    parts = held.latents.groups.split(loading).values()
+    return np.array([float(np.sqrt((np.asarray(own) ** 2).mean())) for own in parts])
 
 
 def counts_in(held: Held, window_s: tuple[float, float]) -> np.ndarray:
@@ -143,21 +177,24 @@ def counts_in(held: Held, window_s: tuple[float, float]) -> np.ndarray:
 class _Part:
     variance: GroupVariance
     told: Variables
+    similarity: Variables = field(default_factory=dict)
+    loading: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
-def _part(held: Held, counts: np.ndarray, *, units: np.ndarray | None = None) -> _Part:
-    """Measure groups on other counts, or in some of the units; the others count as not observed."""
+def _part(
+    held: Held, counts: np.ndarray, *, units: np.ndarray | None = None, again: Again | None = None
+) -> _Part:
+    """Measure groups on other counts, or in some of the units; the others count as not observed.
+
+    With a model that was fitted again, counts are of its units alone.
+    """
     own, evidence = held.latents, held.config.evidence
-    if not own.knows_responses:
-        raise MigvisError(
-            "the latents were given as an array; expected a model that encodes responses, to compare windows "
-            "or areas; fit the latents"
-        )
+    model = own.model if again is None else again
     seen = counts if units is None else np.where(units, counts, np.nan)
     mean = average_counts(seen, own.stimulus_index, own.split.size)
-    z = np.asarray(own.model.encode(mean)[0], dtype=np.float64)
+    z = np.asarray(model.encode(mean)[0], dtype=np.float64)
     halves = Halves.of(
-        own.model,
+        model,
         counts,
         stimulus_index=own.stimulus_index,
         split=own.split,
@@ -165,14 +202,7 @@ def _part(held: Held, counts: np.ndarray, *, units: np.ndarray | None = None) ->
         in_first=held.in_first,
     )
     if units is not None:
-        halves = Halves(
-            halves.half_a[:, units],
-            halves.half_b[:, units],
-            halves.latents_a,
-            halves.latents_b,
-            train=halves.train,
-            test=halves.test,
-        )
+        halves = replace(halves, half_a=halves.half_a[:, units], half_b=halves.half_b[:, units])
     options = {"n_permutations": evidence.n_permutations, "seed": held.seed}
     variance = group_variance(
         halves,
@@ -182,7 +212,39 @@ def _part(held: Held, counts: np.ndarray, *, units: np.ndarray | None = None) ->
         levels=held.design.split[halves.repeated_test],
         **options,
     )
-    return _Part(variance, read_labels_beyond(held, z) if own.labels else {})
+    similarity = {} if again is None else _similarity(held, z)
+    return _Part(variance, read_labels_beyond(held, z) if own.labels else {}, similarity)
+
+
+def _require_model(held: Held) -> None:
+    if not held.latents.knows_responses:
+        raise MigvisError(
+            "the latents were given as an array; expected a model that encodes responses, to compare windows "
+            "or areas; fit the latents"
+        )
+
+
+def _similarity(held: Held, z: np.ndarray) -> Variables:
+    """Compare groups that were fitted again with the run's, on held-out images."""
+    order = held.levels.permutations(held.config.evidence.n_permutations, held.rng(70))
+    here = held.latents.groups.split(z[held.test])
+    there = held.latents.groups.split(np.asarray(held.latents.mean, np.float64)[held.test])
+    cells = [unbiased_cka(here[name], there[name], order) for name in here]
+    text = "Unbiased linear CKA with the group of the same name in the run, on held-out images."
+    value, null = np.array([c for c, _ in cells]), np.array([n for _, n in cells]).T
+    return measured("similarity", ("group",), value, text, null=null)
+
+
+def _nothing(held: Held) -> _Part:
+    """Return a part without values."""
+    groups, labels = list(held.latents.groups), list(held.latents.labels)
+    one, pair = dict.fromkeys(groups, np.nan), dict.fromkeys(groups, (np.nan, np.nan))
+    variance = GroupVariance(one, one, one, one, pair, pair, np.nan, np.empty(0), 0)
+    empty = np.full((len(groups), len(labels)), np.nan)
+    told: Variables = {f"told{end}": (("group", "label"), empty, text) for end, text in TEXTS.items()}
+    value, null = np.full(len(groups), np.nan), np.full((1, len(groups)), np.nan)
+    similarity = measured("similarity", ("group",), value, "", null=null)
+    return _Part(variance, told if labels else {}, similarity, np.full(len(groups), np.nan))
 
 
 def _together(dim: str, parts: list[_Part]) -> dict[str, Any]:
@@ -199,11 +261,16 @@ def _together(dim: str, parts: list[_Part]) -> dict[str, Any]:
         "variance_p": (dims, p, "Permutation p-value of variance, one-sided."),
         "variance_q": (dims, benjamini_hochberg(p), "The p-value adjusted over all cells of variance."),
     }
-    for name, (inner, _, text) in parts[0].told.items():
-        data[name] = ((dim, *inner), np.array([part.told[name][1] for part in parts]), text)
-    if "told_p" in data:
-        dims, p, _ = data["told_p"]
-        data["told_q"] = (dims, benjamini_hochberg(p), "The p-value adjusted over all cells of told.")
+    for kind in ("told", "similarity"):
+        cells = [getattr(part, kind) for part in parts]
+        texts = {name: text for own in cells for name, (_, _, text) in own.items() if text}
+        for name, (inner, _, text) in cells[0].items():
+            values = np.array([own[name][1] for own in cells])
+            data[name] = ((dim, *inner), values, texts.get(name, text))
+        if f"{kind}_p" in data:
+            dims, p, _ = data[f"{kind}_p"]
+            text = f"The p-value adjusted over all cells of {kind}."
+            data[f"{kind}_q"] = (dims, benjamini_hochberg(p), text)
     return data
 
 

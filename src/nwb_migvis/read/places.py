@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from nwb_migvis.errors import printable
 from nwb_migvis.read.opening import open_session
-from nwb_migvis.read.unit_query import unit_columns
+from nwb_migvis.read.unit_query import unit_columns, unit_positions
 from nwb_migvis.sources import Source
 
 _MOST_CHARACTERS = 300
@@ -31,6 +32,8 @@ class Recording:
         (unit,) str, of each row of the Units table: where its electrodes are; all "" where that is not said.
     electrode_group : numpy.ndarray
         (unit,) str, likewise.
+    position : mapping of str to numpy.ndarray
+        (unit,) float64 by the name of the coordinate, as `unit_positions` has them.
     """
 
     identifier: str = ""
@@ -39,6 +42,7 @@ class Recording:
     subject: str = ""
     location: np.ndarray = field(default_factory=_no_text)
     electrode_group: np.ndarray = field(default_factory=_no_text)
+    position: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def areas(self) -> list[str]:
@@ -66,6 +70,7 @@ def read_recording(path: Source) -> Recording:
             subject=_subject(nwb.subject),
             location=_texts(columns.get("location", columns.get("electrodes_location")), n_units),
             electrode_group=_texts(group, n_units),
+            position={} if nwb.units is None else unit_positions(nwb.units, nwb),
         )
 
 

@@ -76,18 +76,68 @@ def _electrode_columns(units: Any) -> dict[str, np.ndarray]:
     if "electrodes" not in units.colnames:
         return {}
     index = units["electrodes"]
+    region = index.target if hasattr(index, "target") else index
+    rows, columns = _electrode_rows(units), {}
+    for name, values in scalar_columns(region.table).items():
+        empty = "" if values.dtype == object else np.nan
+        per_unit = [np.unique(values[own]) for own in rows]
+        dtype = object if values.dtype == object else np.float64
+        columns[name] = np.array([own[0] if len(own) == 1 else empty for own in per_unit], dtype)
+    return columns
+
+
+def _electrode_rows(units: Any) -> list[np.ndarray]:
+    """Return the rows of each unit's electrodes in their table, (unit,) list of int arrays."""
+    index = units["electrodes"]
     is_ragged = hasattr(index, "target")
     region = index.target if is_ragged else index
     electrodes = np.asarray(region.data[:], np.int64)
     ends = np.asarray(index.data[:], np.int64) if is_ragged else np.arange(1, len(electrodes) + 1)
     begins = np.concatenate([[0], ends[:-1]])
-    columns = {}
-    for name, values in scalar_columns(region.table).items():
-        empty = "" if values.dtype == object else np.nan
-        per_unit = [np.unique(values[electrodes[a:b]]) for a, b in zip(begins, ends, strict=True)]
-        dtype = object if values.dtype == object else np.float64
-        columns[name] = np.array([own[0] if len(own) == 1 else empty for own in per_unit], dtype)
-    return columns
+    return [electrodes[a:b] for a, b in zip(begins, ends, strict=True)]
+
+
+def unit_positions(units: Any, nwb: Any) -> dict[str, np.ndarray]:
+    """Return where a file says that each unit is, (unit,) float64 by the name of the coordinate.
+
+    A column of the Units table, else of the electrodes table: the mean over a unit's electrodes, or that of
+    its `peak_channel_id` where units have no electrodes. NaN where a unit has none.
+
+    Parameters
+    ----------
+    units : pynwb.misc.Units
+    nwb : pynwb.NWBFile
+    """
+    table, rows = _electrodes_of(units, nwb)
+    found = {}
+    for name, values in {} if table is None else _numbers(scalar_columns(table)).items():
+        found[name] = np.array([values[own].mean() if len(own) else np.nan for own in rows])
+    return found | _numbers(scalar_columns(units))
+
+
+POSITIONS = (
+    *("x", "y", "z", "rel_x", "rel_y", "rel_z", "depth"),
+    *("probe_vertical_position", "probe_horizontal_position"),
+)
+"""Columns that say where an electrode or a unit is."""
+
+
+def _numbers(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the columns of positions."""
+    own = {name: columns[name] for name in POSITIONS if name in columns}
+    return {name: values.astype(np.float64) for name, values in own.items() if values.dtype.kind in "fiu"}
+
+
+def _electrodes_of(units: Any, nwb: Any) -> tuple[Any, list[np.ndarray]]:
+    """Return the table of electrodes, None where there is none, and the rows of each unit's there."""
+    if "electrodes" in units.colnames:
+        index = units["electrodes"]
+        return (index.target if hasattr(index, "target") else index).table, _electrode_rows(units)
+    peak = scalar_columns(units).get("peak_channel_id")
+    if nwb.electrodes is None or peak is None or peak.dtype.kind not in "fiu":
+        return None, []
+    ids = np.asarray(nwb.electrodes.id[:], np.int64)
+    return nwb.electrodes, [np.flatnonzero(ids == channel) for channel in peak]
 
 
 def _metric_columns(units: Any, nwb: Any) -> Iterator[tuple[str, dict[str, np.ndarray]]]:

@@ -15,6 +15,7 @@ import xarray as xr
 from nwb_migvis.analysis.further import STEPS
 from nwb_migvis.analysis.study import Study
 from nwb_migvis.config import Config
+from nwb_migvis.config.companions import PRIOR
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.plain import plain
@@ -72,7 +73,8 @@ def analyse(
     ------
     MigvisError
         For an unknown analysis, or one that needs more than latents; if the session lacks what it needs; if
-        its responses are others than those that the run encoded; or a destination that cannot be written.
+        its responses are others than those that the run encoded; if images are to be described by a prior
+        that the file does not hold; or a destination that cannot be written.
     """
     require(MODELS, what="an analysis")
     path, where = Path(path), where or Destination()
@@ -87,6 +89,8 @@ def analyse(
     destination: dict[str, Any] = {"out": where.out, "in_place": where.in_place, "overwrite": where.overwrite}
     check_destination(path, **destination, name=results.name, replace_run=True)
     study = study_of(path, results, weights=weights, config=config, reading=reading)
+    if config.companions.network == PRIOR:
+        _use_prior(study, path, results, weights)
     made = {one: canonical_analysis(one, study.compute(one)) for one in chosen}
     together = {**results.analyses, **made}
     log = [*results.provenance.get("further_analyses", ()), _record(list(made), config)]
@@ -145,6 +149,23 @@ def study_of(
     if encoded.shape != stored.shape or not (np.abs(encoded - stored) / scale < _TOLERANCE).all():
         raise MigvisError(_others(path, results, "responses"))
     return study
+
+
+def _use_prior(study: Study, path: Path, results: Results, weights: Mapping[str, bytes]) -> None:
+    """Give a study the prior of its run.
+
+    Raises
+    ------
+    MigvisError
+        If the file does not hold it.
+    """
+    if "prior" not in weights:
+        raise MigvisError(
+            f"{path}: run {results.name!r} holds no prior; expected one whose blocks describe images; "
+            "choose another network (--network edges), or compute it in a Study"
+        )
+    with building(f"{path}: /analysis/{results.name}/model"):
+        study.use_prior(weights["prior"])
 
 
 def _with_labels(session: xr.Dataset, results: Results) -> xr.Dataset:
