@@ -23,7 +23,8 @@ STEPS = ("latents", "prior", "critic", "edits", "evidence")
 class FurtherAnalysis(Protocol):
     """An entry of the registry of analyses.
 
-    `min_images`, the fewest held-out images that it can say something about, is optional.
+    `min_images`, the fewest held-out images that it can say something about, is optional. So is `uses`: steps
+    that it does more with, where they were taken.
     """
 
     needs: tuple[str, ...]
@@ -79,6 +80,21 @@ def _labels(name: str, sessions: Sessions, config: Config) -> None:
         )
 
 
+def _words(name: str, sessions: Sessions, config: Config) -> None:
+    chosen = config.companions
+    if chosen.vocabulary:
+        from nwb_migvis.networks.text_networks import check_text_network
+
+        _pixels(name, sessions, config)
+        check_text_network(chosen.text_network)
+    elif not sessions.labels(config):
+        raise MigvisError(
+            "found no labels of the images and no vocabulary; expected one of them to compute "
+            f"{name!r}; give a CSV of labels, or companions.vocabulary with companions.text_network, or omit "
+            "the analysis"
+        )
+
+
 def _repeats(name: str, sessions: Sessions, config: Config) -> None:
     for i, session in enumerate(sessions.sessions):
         if session.sizes["presentation"] < 2 * session.sizes["stimulus"]:
@@ -124,6 +140,7 @@ Condition = Callable[[str, Sessions, Config], None]
 CONDITIONS: Mapping[str, Condition] = {
     "pixels": _pixels,
     "labels": _labels,
+    "words": _words,
     "repeats": _repeats,
     "windows": _windows,
     "areas": _areas,

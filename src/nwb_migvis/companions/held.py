@@ -43,6 +43,8 @@ class Held:
     config : Config
     seed : int
         Of all draws.
+    place : int
+        Among the sessions of the study.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Held:
     design: Design
     config: Config
     seed: int
+    place: int = 0
 
     @property
     def train(self) -> np.ndarray:
@@ -124,7 +127,7 @@ def held_sessions(study: Study) -> list[Held]:
     for i, own in enumerate(latents):
         session = sessions.sessions[i]
         steady = without_slow_change(own, order_of(session))
-        held.append(Held(sessions.names[i], session, steady, design[sessions.rows[i]], config, seed))
+        held.append(Held(sessions.names[i], session, steady, design[sessions.rows[i]], config, seed, i))
     return held
 
 

@@ -92,6 +92,31 @@ def _to_eight(width: float) -> int:
     return rounded if rounded >= 0.9 * width else rounded + 8
 
 
+def sixth_stage_centres(size_px: int) -> np.ndarray:
+    """Return where the places of the stage before the last look along a side of the image.
+
+    They are the centres of the places' fields of view, which convolutions that halve the side displace.
+
+    Parameters
+    ----------
+    size_px : int
+        Side at which the network sees images, a multiple of 16 whose last stage has up to `N_PLACES` places.
+
+    Returns
+    -------
+    numpy.ndarray of float64, shape (n_places,)
+        From 0 to 1.
+    """
+    halving = [3, *(kernel for _, kernel, stride, *_ in _STAGES[:-1] if stride == 2)]
+    centre = (np.arange(size_px) + 0.5) / size_px
+    for kernel in halving:
+        n = len(centre)
+        before = max(kernel - (n % 2 or 2), 0) // 2
+        at = 2 * np.arange(-(-n // 2)) - before + kernel // 2
+        centre = centre[np.minimum(at, n - 1)]
+    return centre
+
+
 class EfficientNetLite(nn.Module):
     """The network up to its last block, averaged over a grid of 4 x 4 places: 5,120 features of Lite0 and 1.
 

@@ -87,6 +87,8 @@ def analyse(
     destination: dict[str, Any] = {"out": where.out, "in_place": where.in_place, "overwrite": where.overwrite}
     check_destination(path, **destination, name=results.name, replace_run=True)
     study = study_of(path, results, weights=weights, config=config, reading=reading)
+    if any("critic" in getattr(ANALYSES[one], "uses", ()) for one in chosen):
+        _use_networks(study, path, results, weights)
     made = {one: canonical_analysis(one, study.compute(one)) for one in chosen}
     together = {**results.analyses, **made}
     log = [*results.provenance.get("further_analyses", ()), _record(list(made), config)]
@@ -145,6 +147,14 @@ def study_of(
     if encoded.shape != stored.shape or not (np.abs(encoded - stored) / scale < _TOLERANCE).all():
         raise MigvisError(_others(path, results, "responses"))
     return study
+
+
+def _use_networks(study: Study, path: Path, results: Results, weights: Mapping[str, bytes]) -> None:
+    """Give a study prior and critic, where the file holds both and the session has pixels."""
+    if study.has_images and {"prior", "critic"} <= set(weights):
+        with building(f"{path}: /analysis/{results.name}/model"):
+            study.use_prior(weights["prior"])
+            study.use_critic(weights["critic"])
 
 
 def _with_labels(session: xr.Dataset, results: Results) -> xr.Dataset:
