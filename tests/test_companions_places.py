@@ -6,10 +6,11 @@ import pytest
 pytest.importorskip("sklearn")
 from nwb_migvis import MigvisError, Study
 from nwb_migvis.companions.cells import N_CELLS, centres, full_size, peak_is_inside, windows
-from nwb_migvis.companions.place_features import CROPS, SHIFTS, Layout, read_places, views
+from nwb_migvis.companions.place_features import CROPS, SHIFTS, Layer, PlaceReader, read_places, views
 from nwb_migvis.companions.places import blurred, cover_places
 from nwb_migvis.companions.statistics import measured
 from nwb_migvis.config import GroupConfig
+from nwb_migvis.evidence.readers.kernel import edge_features
 from nwb_migvis.evidence.ridge import fit_ridge
 from nwb_migvis.testing import mock_session, tiny_config
 
@@ -96,38 +97,56 @@ def test_places_of_features_point_as_covered_ones_do_and_a_blind_group_to_none()
         assert of_map["insertion_low"] > of_random["insertion"]
 
 
-@pytest.mark.parametrize("shape", [(6, 28, 28), (6, 40, 24, 3)])
-def test_places_of_features_add_up_to_the_reading(shape):
-    from nwb_migvis.evidence.readers.kernel import edge_features
+def _layer(images):
+    return Layer.of("edges", images)
 
+
+@pytest.mark.parametrize("shape", [(30, 28, 28), (30, 40, 24, 3)])
+def test_places_of_features_add_up_to_the_reading(shape):
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, shape, dtype=np.uint8)
-    ridge = fit_ridge(edge_features(images), rng.normal(size=(6, 2)), penalty=0.1)
-    layout = Layout.of("edges", images, len(ridge.weight))
-    parts = layout.contributions(ridge, edge_features(images))
-    np.testing.assert_allclose(
-        parts.sum(axis=(1, 2)) + ridge.intercept, ridge.predict(edge_features(images)), atol=1e-9
-    )
-    assert parts.shape[1:3] == (len(layout.down), len(layout.across))
-    assert Layout.of("mean-color", images, 48) is None
+    images, goal = rng.integers(0, 256, shape, dtype=np.uint8), rng.normal(size=(30, 2))
+    layer = _layer(images)
+    reader = PlaceReader.fit(layer, (images[:20], goal[:20]), (images[20:], goal[20:]))
+    without = blurred(images).astype(np.uint8)
+    parts = reader.contributions(images, without)
+    np.testing.assert_allclose(parts.sum(axis=(1, 2)), reader.read(images) - reader.read(without), atol=1e-9)
+    assert parts.shape[1:3] == (len(layer.down), len(layer.across))
+    assert (read_places(images, images, reader) == 0).all()
+    assert Layer.of("mean-color", images) is None
+
+
+def test_a_reading_from_places_is_ridge_regression():
+    rng = np.random.default_rng(0)
+    images, goal = rng.integers(0, 256, (60, 28, 28), dtype=np.uint8), rng.normal(size=(60, 2))
+    reader = PlaceReader.fit(_layer(images), (images, goal))
+    expected = fit_ridge(edge_features(images), goal).predict(edge_features(images))
+    np.testing.assert_allclose(reader.read(images), expected, atol=1e-9)
+
+
+def test_a_reading_is_from_averages_where_these_read_new_images_better():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (80, 28, 28), dtype=np.uint8)
+    strength = rng.uniform(0.1, 1, (80, 1, 1))
+    images = np.clip(128 + strength * (images - 128.0), 0, 255).astype(np.uint8)
+    pair = [(images[rows], strength[rows, :, 0]) for rows in (slice(40), slice(40, 80))]
+    weight = PlaceReader.fit(_layer(images), *pair).weight
+    assert len(np.unique(weight[0, :, :, 0].round(12))) <= 9  # windows of two averages overlap
+    assert len(np.unique(PlaceReader.fit(_layer(images), pair[0]).weight[0, :, :, 0].round(12))) > 9
 
 
 def test_a_place_that_is_read_alone_has_the_reading():
-    from nwb_migvis.evidence.readers.kernel import edge_features
-
     rng = np.random.default_rng(0)
     contrast = rng.uniform(5, 40, (300, 1, 1))
-    images = np.clip(128 + 10 * rng.normal(size=(300, 32, 32)), 0, 255)
+    images = 128 + 10 * rng.normal(size=(300, 32, 32))
     images[:, 7:13, 19:25] = 128 + contrast * rng.normal(size=(300, 6, 6))
     images = np.clip(images, 0, 255).astype(np.uint8)
-    ridge = fit_ridge(edge_features(images), contrast[:, :, 0] / 10)
-    layout = Layout.of("edges", images, len(ridge.weight))
-    cells = read_places(images, ridge, edge_features, layout)
+    goal = (contrast[:, :, 0] - contrast.mean()) / contrast.std()
+    reader = PlaceReader.fit(_layer(images), (images, goal))
+    cells = read_places(images, blurred(images).astype(np.uint8), reader)
     peaks = (cells**2).mean(axis=(0, 3))
     assert np.unravel_index(peaks.argmax(), peaks.shape) == (2, 4)
     assert peaks[:, :2].max() < 0.1 * peaks.max() and peaks[5:].max() < 0.1 * peaks.max()
-    read = ridge.predict(edge_features(images))[:, 0]
-    assert np.corrcoef(cells.sum(axis=(1, 2, 3)), read)[0, 1] > 0.9
+    assert np.corrcoef(cells.sum(axis=(1, 2, 3)), reader.read(images)[:, 0])[0, 1] > 0.9
 
 
 def test_views_say_what_they_show():
@@ -145,29 +164,31 @@ def test_views_say_what_they_show():
     np.testing.assert_array_equal(seen[len(SHIFTS) ** 2 // 2][0], images)
 
 
-def test_places_of_the_sixth_stage_are_the_middles_of_its_fields_of_view():
+@pytest.mark.parametrize(("number", "n_places", "two"), [(4, 7, (2, 5)), (6, 4, (1, 3))])
+def test_places_of_a_stage_are_the_middles_of_their_fields_of_view(number, n_places, two):
     torch = pytest.importorskip("torch")
-    from nwb_migvis.networks.efficientnet_lite import EfficientNetLite, sixth_stage_centres
+    from nwb_migvis.networks.efficientnet_lite import EfficientNetLite, stage_centres
 
-    centre = sixth_stage_centres(112)
-    assert len(centre) == 4 and (np.diff(centre) > 0.2).all()
-    network = EfficientNetLite(0).eval()
+    centre = stage_centres(number, 112)
+    assert len(centre) == n_places
+    network = EfficientNetLite(0).eval().double()
     with torch.no_grad():
         for conv in (m for m in network.modules() if isinstance(m, torch.nn.Conv2d)):
             middle = conv.weight[:, :, conv.kernel_size[0] // 2, conv.kernel_size[0] // 2].clone()
             conv.weight.zero_()  # then each place sees the middle of its field alone
             conv.weight[:, :, conv.kernel_size[0] // 2, conv.kernel_size[0] // 2] = middle.abs() + 1e-3
     x = torch.full((1, 3, 112, 112), 1e-3, dtype=torch.float64, requires_grad=True)
-    for row, column in ((0, 2), (1, 3)):
-        place = network.double().stages(x)[5][0, :, row, column].sum()
-        (seen,) = torch.autograd.grad(place, x)
-        rows, columns = np.nonzero(seen[0].sum(dim=0).numpy())
-        np.testing.assert_allclose((rows + 0.5) / 112, centre[row])
-        np.testing.assert_allclose((columns + 0.5) / 112, centre[column])
+    activations = network.stage(x, number)
+    torch.testing.assert_close(activations, network.stages(x)[number - 1])
+    (seen,) = torch.autograd.grad(activations[0, :, two[0], two[1]].sum(), x)
+    rows, columns = np.nonzero(seen[0].sum(dim=0).numpy())
+    np.testing.assert_allclose((rows + 0.5) / 112, centre[two[0]])
+    np.testing.assert_allclose((columns + 0.5) / 112, centre[two[1]])
 
 
 def test_a_network_without_places_has_no_map_of_features(monkeypatch):
-    monkeypatch.setattr(Layout, "of", classmethod(lambda cls, *about: None))
+    monkeypatch.setattr(Layer, "of", classmethod(lambda cls, *about, **more: None))
     found = _study().compute("places")
     assert "features of edges have no places" in found.attrs["note"]
-    assert "feature_map" not in found and "contributed" not in found.attrs["headline"]
+    assert "feature_map" not in found and "seen_by_features" not in found
+    assert "contributed" not in found.attrs["headline"]

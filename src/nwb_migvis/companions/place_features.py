@@ -2,99 +2,190 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from nwb_migvis.companions.cells import N_CELLS, WIDTH
 from nwb_migvis.config.evidence import EDGES
-from nwb_migvis.evidence.encoding import Describe
-from nwb_migvis.evidence.readers.kernel import CELL_PX, N_ORIENTATIONS
+from nwb_migvis.evidence.readers.kernel import CELL_PX, N_ORIENTATIONS, edge_features
 from nwb_migvis.evidence.readers.resolution import reduced
-from nwb_migvis.evidence.ridge import Ridge
+from nwb_migvis.evidence.ridge import PENALTIES, RidgeBasis
 from nwb_migvis.pixels import resize_images
 
+STAGE = 4
+"""Of EfficientNet-Lite, the first with 7 x 7 places: a place of later stages sees most of the image."""
+POOLED = (2, 4)
+"""Places along a side that a read-out can be from, averages of the layer's, beside the layer's own."""
 SHIFTS = (-0.1, 0.0, 0.1)
-"""Of views up or down and to the sides, in sides of the image: a third of the distance between places."""
+"""Of views up or down and to the sides, in sides of the image."""
 CROPS = (0.8,)
 """Sides of views of the middle of the image, seen at full size."""
+_AT_ONCE = 32
+
+Activations = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
-    """How the features of an image are laid out: (outer, place down, place across, inner).
+class Layer:
+    """A layer of a network that has places.
 
     Attributes
     ----------
-    shape : (int, int, int, int)
+    activations : callable
+        uint8 images (n, y, x (, channel)) -> float64 (n, feature, down, across).
     down, across : numpy.ndarray
         Where the centres of places are, in sides of the image.
     """
 
-    shape: tuple[int, int, int, int]
+    activations: Activations
     down: np.ndarray
     across: np.ndarray
 
     @classmethod
-    def of(cls, network: str, images: np.ndarray, n_features: int) -> Layout | None:
-        """Return the layout of a network's features of images; None where they have no places."""
+    def of(cls, network: str, images: np.ndarray, *, device: str = "cpu") -> Layer | None:
+        """Return the layer of a network for images of a shape; None where nothing is known of its places."""
         if network == EDGES:
-            _, y, x, n_colours = reduced(images[:1]).shape
-            down, across = ((np.arange(CELL_PX // 2, n, CELL_PX) + 0.5) / n for n in (y, x))
-            return cls((N_ORIENTATIONS, len(down), len(across), n_colours), down, across)
+            shape = reduced(images[:1]).shape
+            down, across = ((np.arange(CELL_PX // 2, n, CELL_PX) + 0.5) / n for n in shape[1:3])
+            return cls(_edges(len(down), len(across), shape[3]), down, across)
         if network.startswith("efficientnet-lite"):
-            from nwb_migvis.networks.describing import EFFICIENTNET_PX, SMALL_PX
-            from nwb_migvis.networks.efficientnet_lite import sixth_stage_centres
-
-            along = sixth_stage_centres(EFFICIENTNET_PX)
-            if (
-                max(images.shape[1:3]) <= SMALL_PX
-            ):  # larger images are averaged over fewer places than there are
-                return cls((n_features // len(along) ** 2, len(along), len(along), 1), along, along)
+            return cls(*_efficientnet(network, device))
         return None
 
-    def contributions(self, ridge: Ridge, features: np.ndarray) -> np.ndarray:
-        """Return what the features at each place add to a reading, (image, down, across, output).
 
-        The sum over places is the reading without its intercept.
+def _edges(down: int, across: int, n_colours: int) -> Activations:
+    def activations(images: np.ndarray) -> np.ndarray:
+        energy = edge_features(images).reshape(len(images), N_ORIENTATIONS, down, across, n_colours)
+        return energy.transpose(0, 1, 4, 2, 3).reshape(len(images), -1, down, across)
+
+    return activations
+
+
+def _efficientnet(network: str, device: str) -> tuple[Activations, np.ndarray, np.ndarray]:
+    import torch
+
+    from nwb_migvis.networks.describing import EFFICIENTNET_PX, as_input
+    from nwb_migvis.networks.efficientnet_lite import for_inference, stage_centres
+    from nwb_migvis.networks.image_networks import open_image_network
+
+    opened = open_image_network(network, model="", path="", sha256="")
+    module = for_inference(opened.module).to(device)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def activations(images: np.ndarray) -> np.ndarray:
+        parts = []
+        for first in range(0, len(images), _AT_ONCE):
+            batch = images[first : first + _AT_ONCE]
+            x = as_input(batch, EFFICIENTNET_PX, mean=opened.mean, std=opened.std).to(device)
+            parts.append(module.stage(x, STAGE).cpu().numpy())
+        return np.concatenate(parts).astype(np.float64)
+
+    along = stage_centres(STAGE, EFFICIENTNET_PX)
+    return activations, along, along
+
+
+@dataclass(frozen=True, eq=False)
+class PlaceReader:
+    """A linear map from a layer's activations to outputs: a sum over places.
+
+    Attributes
+    ----------
+    layer : Layer
+    weight : numpy.ndarray, shape (feature, down, across, output)
+    offset : numpy.ndarray, shape (output,)
+    """
+
+    layer: Layer
+    weight: np.ndarray
+    offset: np.ndarray
+
+    @classmethod
+    def fit(
+        cls,
+        layer: Layer,
+        train: tuple[np.ndarray, np.ndarray],
+        validation: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> PlaceReader:
+        """Fit it by ridge regression from averages of the layer's activations over neighbouring places.
 
         Parameters
         ----------
-        ridge : Ridge
-        features : array (image, feature)
+        layer : Layer
+        train, validation : (images, array (image, output))
+            The number of averages along a side and the penalty have the least error on validation images.
+            Without them activations are not averaged, and generalised cross-validation chooses the penalty.
         """
-        x = ((features - ridge.mean) / ridge.scale).reshape(-1, *self.shape)
-        return np.einsum("iarcb,arcbo->irco", x, ridge.weight.reshape(*self.shape, -1), optimize=True)
+        h, goal = layer.activations(train[0]), train[1]
+        shape = h.shape[2:]
+        sizes = [s for s in (*((n, n) for n in POOLED), shape) if s[0] <= shape[0] and s[1] <= shape[1]]
+        best, least = None, np.inf
+        new = None if validation is None else layer.activations(validation[0])
+        for size in dict.fromkeys(sizes if validation else [shape]):
+            windows = [_windows(k, n) for k, n in zip(size, shape, strict=True)]
+            basis, penalty, error = RidgeBasis(_pooled(h, windows)), None, 0.0
+            if validation is not None and new is not None:
+                errors = basis.errors(goal, x_new=_pooled(new, windows), y_new=validation[1])
+                penalty, error = float(PENALTIES[int(np.argmin(errors))]), float(errors.min())
+            if best is None or error < least:
+                best, least = (basis.fit(goal, penalty=penalty), windows), error
+        assert best is not None
+        ridge, windows = best
+        weight = ridge.weight / ridge.scale[:, None]
+        offset = ridge.intercept - ridge.mean @ weight
+        pooled = weight.reshape(h.shape[1], len(windows[0]), len(windows[1]), -1)
+        return cls(layer, np.einsum("iy,jx,aijo->ayxo", *windows, pooled, optimize=True), offset)
+
+    def contributions(self, images: np.ndarray, without: np.ndarray) -> np.ndarray:
+        """Return what places add to the reading of images beyond others, (image, down, across, output).
+
+        The sum over places is the reading of `images` minus that of `without`.
+        """
+        change = self.layer.activations(images) - self.layer.activations(without)
+        return np.einsum("nayx,ayxo->nyxo", change, self.weight, optimize=True)
+
+    def read(self, images: np.ndarray) -> np.ndarray:
+        """Read the outputs (image, output) of images."""
+        return np.einsum("nayx,ayxo->no", self.layer.activations(images), self.weight, optimize=True) + (
+            self.offset
+        )
 
 
-def read_places(images: np.ndarray, ridge: Ridge, describe: Describe, layout: Layout) -> np.ndarray:
+def _windows(k: int, n: int) -> np.ndarray:
+    """Return the weight of each of n places in each of k averages, (average, place)."""
+    weight = np.zeros((k, n))
+    for i in range(k):
+        first, last = i * n // k, -(-(i + 1) * n // k)
+        weight[i, first:last] = 1 / (last - first)
+    return weight
+
+
+def _pooled(h: np.ndarray, windows: list[np.ndarray]) -> np.ndarray:
+    return np.einsum("iy,jx,nayx->naij", *windows, h, optimize=True).reshape(len(h), -1)
+
+
+def read_places(images: np.ndarray, without: np.ndarray, reader: PlaceReader) -> np.ndarray:
     """Return what the features at each cell add to a reading, (image, row, column, output).
 
-    Each view of an image is described and read as the image is; its features are held to the range that those
-    of the images have, since a place where these hardly vary would else be read from far outside it. What
-    places add goes to the cells near them, by Gaussian windows, and is averaged over views. That takes out
-    what is tied to the network's few places and not to the image (Luo et al. 2024, BrainSAIL, arXiv
-    2410.05266). Cells add up to about the reading.
+    Each view of an image is read as the image is, beside the same view of the image without detail: what is
+    the same in both adds nothing. What places add goes to the cells near them, by Gaussian windows, and is
+    averaged over views. That takes out what is tied to the network's few places and not to the image (Luo et
+    al. 2024, BrainSAIL, arXiv 2410.05266). Cells add up to about the difference between both readings.
 
     Parameters
     ----------
-    images : array of uint8 (image, y, x (, channel))
-    ridge : Ridge
-        Of features of whole images.
-    describe : callable
-        Images -> features.
-    layout : Layout
+    images, without : array of uint8 (image, y, x (, channel))
+    reader : PlaceReader
     """
     total, weight = 0.0, 0.0
-    features = describe(images)
-    low, high = features.min(axis=0), features.max(axis=0)
-    for view, start, side in views(images):
-        own = layout.contributions(ridge, np.clip(describe(view), low, high))
-        near = [_near(start[i] + side[i] * along) for i, along in enumerate((layout.down, layout.across))]
+    for (view, start, side), (bare, *_) in zip(views(images), views(without), strict=True):
+        own = reader.contributions(view, bare)
+        along = (reader.layer.down, reader.layer.across)
+        near = [_near(start[i] + side[i] * centre) for i, centre in enumerate(along)]
         total = total + np.einsum("yr,xc,irco->iyxo", *near, own, optimize=True)
         weight = weight + np.outer(*(one.sum(axis=1) for one in near))
-    share = len(layout.down) * len(layout.across) / N_CELLS**2
+    share = len(reader.layer.down) * len(reader.layer.across) / N_CELLS**2
     return share * total / np.maximum(weight, 1e-300)[:, :, None]
 
 

@@ -20,7 +20,7 @@ from nwb_migvis.companions.cells import (
 )
 from nwb_migvis.companions.held import Held, described, each_session
 from nwb_migvis.companions.images import chosen_network
-from nwb_migvis.companions.place_features import Layout, read_places
+from nwb_migvis.companions.place_features import Layer, PlaceReader, read_places
 from nwb_migvis.companions.statistics import Variables, measured
 from nwb_migvis.config.evidence import EDGES
 from nwb_migvis.evidence.encoding import Describe
@@ -41,8 +41,8 @@ FRACTIONS = (0.1, 0.3, 0.6)
 """Of the pixels that are deleted, or kept."""
 _MAPS = {
     "map": "Squared change of the group's latents when the place is covered, variances of the latents.",
-    "feature_map": "Square of what features at the place add to the reading of the group's latents, in "
-    "variances of the latents.",
+    "feature_map": "Square of what features at the place add to the reading of the group's latents beyond "
+    "those of the blurred image, variances of the latents.",
 }
 _CONTENT = {"carried": "content of", "contributed": "features at"}
 HEADLINE = ("seen", "deletion", "insertion", "carried", "contributed")
@@ -63,12 +63,12 @@ class Places:
         Returns
         -------
         xarray.Dataset
-            Over group: `seen` (correlation of latents that are read from images with measured ones) with
-            null, p and q. Over (group, row, column): `carried`, what the content of a place contributes by
-            covering it, and `contributed`, what the features there do, with null, p and q. Over (group,
-            image, row, column): `map` and `feature_map`, the same of each image. Over (group, order):
-            `deletion` and `insertion`, areas under the curves, with intervals; over (group, order, fraction)
-            the curves.
+            Over group: `seen` (correlation of latents that are read from images with measured ones) and
+            `seen_by_features` (the same of a layer that has places) with null, p and q. Over (group, row,
+            column): `carried`, what the content of a place contributes by covering it, and `contributed`,
+            what the features there do, with null, p and q. Over (group, image, row, column): `map` and
+            `feature_map`, the same of each image. Over (group, order): `deletion` and `insertion`, areas
+            under the curves, with intervals; over (group, order, fraction) the curves.
             Over (picture, y, x): `picture`, the first images as they were seen. Without places in the
             network's features, nothing of them.
         """
@@ -94,9 +94,12 @@ def find_places(held: Held) -> xr.Dataset:
     weight = held.design.split[rows].bootstrap(held.config.evidence.n_bootstrap, held.rng(62))
     parts = {"map": groups.split(whole[:, None] - without)}
     data = _seen(true, groups.split(whole), order) | _by_place("carried", true, parts["map"], order)
-    if (layout := Layout.of(reader.network, images, reader.n_features)) is not None:
-        read = read_places(shown, reader.ridge, reader.describe, layout)
+    layer = Layer.of(reader.network, images, device=held.config.device)
+    if layer is not None:
+        dense = reader.of_places(layer, images)
+        read = read_places(shown, np.rint(blurred(shown)).astype(np.uint8), dense)
         parts["feature_map"] = groups.split(read.reshape(len(rows), -1, whole.shape[1]))
+        data |= _seen(true, groups.split(dense.read(shown)), order, name="seen_by_features")
         data |= _by_place("contributed", true, parts["feature_map"], order)
     maps = {
         name: {g: (x**2).sum(axis=2).reshape(-1, N_CELLS, N_CELLS) for g, x in of.items()}
@@ -126,7 +129,7 @@ def find_places(held: Held) -> xr.Dataset:
         description="Where in held-out images the information is that a group has.",
         headline=[name for name in HEADLINE if name in data],
         network=reader.network,
-        note="" if layout else f"features of {reader.network} have no places: no map of them",
+        note="" if layer else f"features of {reader.network} have no places: no map of them",
     )
 
 
@@ -140,6 +143,8 @@ class ImageReader:
     describe : callable
     ridge : Ridge
     mean, scale : numpy.ndarray, shape (n_latents,)
+    train, validation : (numpy.ndarray of int, numpy.ndarray)
+        Rows of images that it was fitted to, and that chose the penalty, with their latents.
     """
 
     network: str
@@ -147,27 +152,31 @@ class ImageReader:
     ridge: Ridge
     mean: np.ndarray
     scale: np.ndarray
+    train: tuple[np.ndarray, np.ndarray]
+    validation: tuple[np.ndarray, np.ndarray]
 
     @classmethod
     def of(cls, held: Held, images: np.ndarray, rng: np.random.Generator) -> ImageReader:
         """Fit it to training images, the penalty chosen on validation images."""
         network, describe = chosen_network(held), _describer(held)
         train, held_out = (rng.permutation(rows)[:MOST_TRAIN] for rows in (held.train, held.validation))
+        held_out = held_out[: MOST_IMAGES * 4]
         z = held.latents.mean.astype(np.float64)
         mean, scale = z[train].mean(axis=0), np.maximum(z[train].std(axis=0), 1e-12)
         goal = (z - mean) / scale
         basis = RidgeBasis(describe(images[train]))
         penalty = None
         if len(held_out):
-            new = describe(images[held_out[: MOST_IMAGES * 4]])
-            errors = basis.errors(goal[train], x_new=new, y_new=goal[held_out[: MOST_IMAGES * 4]])
+            errors = basis.errors(goal[train], x_new=describe(images[held_out]), y_new=goal[held_out])
             penalty = float(PENALTIES[int(np.argmin(errors))])
-        return cls(network, describe, basis.fit(goal[train], penalty=penalty), mean, scale)
+        ridge = basis.fit(goal[train], penalty=penalty)
+        return cls(network, describe, ridge, mean, scale, (train, goal[train]), (held_out, goal[held_out]))
 
-    @property
-    def n_features(self) -> int:
-        """Number of features of an image."""
-        return len(self.ridge.weight)
+    def of_places(self, layer: Layer, images: np.ndarray) -> PlaceReader:
+        """Fit a reading from a layer's places to the same images, which are among all."""
+        (train, goal), (rows, new_goal) = self.train, self.validation
+        validation = (images[rows], new_goal) if len(rows) else None
+        return PlaceReader.fit(layer, (images[train], goal), validation)
 
     def scaled(self, z: np.ndarray) -> np.ndarray:
         """Return latents in standard deviations of the training images."""
@@ -214,17 +223,17 @@ def _mixed(images: np.ndarray, cover: np.ndarray, behind: np.ndarray) -> np.ndar
 Groups = dict[str, np.ndarray]
 
 
-def _seen(true: Groups, whole: Groups, order: np.ndarray) -> Variables:
+def _seen(true: Groups, whole: Groups, order: np.ndarray, *, name: str = "seen") -> Variables:
     """Test that what is read from whole images agrees with measured latents."""
     at = np.arange(order.shape[1])
     seen, null = [], []
-    for name, z in true.items():
-        read = whole[name] - whole[name].mean(axis=0)
+    for group, z in true.items():
+        read = whole[group] - whole[group].mean(axis=0)
         product = read @ z.T / max(float(np.sqrt((read**2).sum() * (z**2).sum())), 1e-300)
         seen.append(np.trace(product))
         null.append(product[at, order].sum(axis=1))
     text = "Correlation of latents read from held-out images with measured ones, over all latents of a group."
-    return measured("seen", ("group",), seen, text, null=np.array(null).T)
+    return measured(name, ("group",), seen, text, null=np.array(null).T)
 
 
 def _by_place(what: str, true: Groups, parts: Groups, order: np.ndarray) -> Variables:

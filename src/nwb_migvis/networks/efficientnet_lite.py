@@ -92,24 +92,20 @@ def _to_eight(width: float) -> int:
     return rounded if rounded >= 0.9 * width else rounded + 8
 
 
-def sixth_stage_centres(size_px: int) -> np.ndarray:
-    """Return where the places of the stage before the last look along a side of the image.
+def stage_centres(number: int, size_px: int) -> np.ndarray:
+    """Return where the places of a stage look along a side of the image, (n_places,) from 0 to 1.
 
     They are the centres of the places' fields of view, which convolutions that halve the side displace.
 
     Parameters
     ----------
+    number : int
+        Of the stage, from 1.
     size_px : int
-        Side at which the network sees images, a multiple of 16 whose last stage has up to `N_PLACES` places.
-
-    Returns
-    -------
-    numpy.ndarray of float64, shape (n_places,)
-        From 0 to 1.
+        Side at which the network sees images.
     """
-    halving = [3, *(kernel for _, kernel, stride, *_ in _STAGES[:-1] if stride == 2)]
     centre = (np.arange(size_px) + 0.5) / size_px
-    for kernel in halving:
+    for kernel in [3, *(kernel for _, kernel, stride, *_ in _STAGES[:number] if stride == 2)]:
         n = len(centre)
         before = max(kernel - (n % 2 or 2), 0) // 2
         at = 2 * np.arange(-(-n // 2)) - before + kernel // 2
@@ -165,6 +161,13 @@ class EfficientNetLite(nn.Module):
             if i in ends:
                 ended.append(h)
         return ended
+
+    def stage(self, x: torch.Tensor, number: int) -> torch.Tensor:
+        """Return the activations (n, channel, y, x) at the end of one stage, counted from 1."""
+        h = F.relu6(self.bn0(self.conv_stem(x)))
+        for block in self.blocks[: sum(self._n_blocks[:number])]:
+            h = block(h)
+        return h
 
     def _features(self, x: torch.Tensor, n_blocks: int) -> torch.Tensor:
         h = F.relu6(self.bn0(self.conv_stem(x)))
