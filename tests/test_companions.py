@@ -18,6 +18,7 @@ from nwb_migvis.read.places import Recording
 from nwb_migvis.registry import ANALYSES, TEXT_NETWORKS
 from nwb_migvis.report.analyses import sections
 from nwb_migvis.report.page import Source, page
+from nwb_migvis.results.analyses import canonical_analysis
 from nwb_migvis.results.analysis_table import analysis_lines, headlines
 from nwb_migvis.testing import mock_results, mock_session, tiny_config, write_tiny_session
 
@@ -210,6 +211,14 @@ def test_a_vocabulary_is_given_on_the_command_line_and_stored(written, tmp_path,
     ):
         code, _, errors = call(*options, *more)
         assert code == 1 and errors.count("\n") == 1 and re.search(message, errors), errors
+
+
+def test_text_is_as_wide_as_its_longest_value():
+    wide = xr.Dataset(
+        {"word": ("group", np.array(["", "a"], "<U9")), "none": ("group", np.array(["", ""], "<U5"))}
+    )
+    made = canonical_analysis("mine", wide)
+    assert (made["word"].dtype, made["none"].dtype) == (np.dtype("<U1"), np.dtype("<U1"))
 
 
 def test_an_analysis_that_needs_edits_is_not_computed_from_a_file(written, registered, call, tmp_path):

@@ -16,8 +16,8 @@ from nwb_migvis.pixels import resize_images
 
 STAGE = 4
 """Of EfficientNet-Lite, the first with 7 x 7 places: a place of later stages sees most of the image."""
-POOLED = (2, 4)
-"""Places along a side that a read-out can be from, averages of the layer's, beside the layer's own."""
+POOLED = 2
+"""Averages along a side that a read-out can be from, instead of all places of the layer."""
 SHIFTS = (-0.1, 0.0, 0.1)
 """Of views up or down and to the sides, in sides of the image."""
 CROPS = (0.8,)
@@ -108,21 +108,21 @@ class PlaceReader:
         train: tuple[np.ndarray, np.ndarray],
         validation: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> PlaceReader:
-        """Fit it by ridge regression from averages of the layer's activations over neighbouring places.
+        """Fit it by ridge regression, from activations at all places or their averages over four quarters.
 
         Parameters
         ----------
         layer : Layer
         train, validation : (images, array (image, output))
-            The number of averages along a side and the penalty have the least error on validation images.
-            Without them activations are not averaged, and generalised cross-validation chooses the penalty.
+            Whether activations are averaged, and the penalty, have the least error on validation images.
+            Without these they are not averaged, and generalised cross-validation chooses the penalty.
         """
         h, goal = layer.activations(train[0]), train[1]
         shape = h.shape[2:]
-        sizes = [s for s in (*((n, n) for n in POOLED), shape) if s[0] <= shape[0] and s[1] <= shape[1]]
+        sizes = [shape] if validation is None or min(shape) < POOLED else [(POOLED, POOLED), shape]
         best, least = None, np.inf
         new = None if validation is None else layer.activations(validation[0])
-        for size in dict.fromkeys(sizes if validation else [shape]):
+        for size in sizes:
             windows = [_windows(k, n) for k, n in zip(size, shape, strict=True)]
             basis, penalty, error = RidgeBasis(_pooled(h, windows)), None, 0.0
             if validation is not None and new is not None:
