@@ -209,7 +209,7 @@ def test_a_vocabulary_is_given_on_the_command_line_and_stored(written, tmp_path,
         ((), "found vocabulary without text_network"),
         (("--text-network", "clip:nowhere"), "found no folder 'nowhere'|transformers not installed"),
     ):
-        code, _, errors = call(*options, *more)
+        code, _, errors = call(*options, *more, "--out", tmp_path / "x.nwb")
         assert code == 1 and errors.count("\n") == 1 and re.search(message, errors), errors
 
 

@@ -109,7 +109,7 @@ def pictured(held: Held, study: Study, centre: np.ndarray) -> tuple[Variables, s
 def _small(edits: xr.Dataset) -> np.ndarray:
     """Return edits as small gray pictures (edit, y, x)."""
     images = edits["image"].values
-    return _gray(images, target_shape(*images.shape[1:3], SIDE_PX))
+    return _gray(images, target_shape(images.shape[1], images.shape[2], SIDE_PX))
 
 
 def _gray(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
