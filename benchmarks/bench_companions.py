@@ -1,6 +1,6 @@
 """Further analyses on planted truth: are they right, are their p-values uniform, and what do they cost?
 
-    python benchmarks/bench_companions.py names dimension states concepts scaling
+    python benchmarks/bench_companions.py names words dimension states concepts scaling
     python benchmarks/bench_companions.py null --n-fits 100
     python benchmarks/bench_companions.py cost
     python benchmarks/bench_companions.py session --seeds 0 1 2
@@ -23,11 +23,13 @@ from companions_cost import cost
 from companions_null import null
 from sklearn.metrics import adjusted_mutual_info_score
 
-from nwb_migvis import Config, Study, read_session, simulate_session
+from nwb_migvis import Config, Study, read_session, registry, simulate_session
+from nwb_migvis.companions.cells import edge_map, peak_is_inside
 from nwb_migvis.companions.dimension import signal_participation_ratio
-from nwb_migvis.companions.places import SIDE_PX, edge_map, peak_is_inside
+from nwb_migvis.companions.places import SIDE_PX
 from nwb_migvis.companions.states import standing_apart
 from nwb_migvis.config import GroupConfig
+from nwb_migvis.networks.text_networks import ImageTextNetwork
 from nwb_migvis.read.recorded import small_images
 from nwb_migvis.simulate import read_ground_truth
 from nwb_migvis.testing import mock_session, tiny_config
@@ -92,6 +94,89 @@ def names(seeds: list[int]) -> None:
             f"names, noise {noise}: right {np.mean(right):.2f} of {len(right)}; blind without a name "
             f"{np.mean(silent):.2f} of {len(silent)}; ends named rightly {rightly:.2f} of "
             f"{len(ends['named rightly'])}",
+            flush=True,
+        )
+
+
+POLES = (
+    ("bright", "dark"),
+    ("coarse", "smooth"),
+    ("upright", "level"),
+    ("lit from the left", "lit from the right"),
+)
+N_OTHERS = 192
+
+
+def seen_images(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images of 16 px that vary in brightness, contrast, direction of stripes and light, and these four."""
+    factors = rng.uniform(-1, 1, (n, len(POLES)))
+    y, x = np.mgrid[:16, :16] / 15 - 0.5
+    mean, contrast, upright, left = (own[:, None, None] for own in factors.T)
+    phase = rng.uniform(0, 2 * np.pi, (2, n, 1, 1))
+    stripes = (1 + upright) * np.cos(20 * x + phase[0]) + (1 - upright) * np.cos(20 * y + phase[1])
+    image = 128 + 25 * mean + (12 + 8 * contrast) * stripes - 40 * left * x + 4 * rng.normal(size=(n, 16, 16))
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8), factors
+
+
+class Describer:
+    """A fake network of images and text: the four factors as pixels have them, and directions of noise."""
+
+    def __init__(self, words: list[str]):
+        self.words = words
+
+    def describe_images(self, images: np.ndarray) -> np.ndarray:
+        x = images.astype(float)
+        across, down = ((np.diff(x, axis=axis) ** 2).mean(axis=(1, 2)) for axis in (2, 1))
+        light = x[:, :, :8].mean(axis=(1, 2)) - x[:, :, 8:].mean(axis=(1, 2))
+        own = np.stack([x.mean(axis=(1, 2)) - 128, x.std(axis=(1, 2)) - 17, (across - down) / 40, light], 1)
+        noise = [np.random.default_rng(image.tobytes()[:64]).normal(size=16) for image in images]
+        scaled = own / (14.0, 4.0, 4.0, 11.0)
+        return np.concatenate([scaled, np.array(noise), np.full((len(images), 1), 4.0)], axis=1)
+
+    def describe_words(self, words: list[str]) -> np.ndarray:
+        out = np.zeros((len(words), len(POLES) + 17))
+        for row, word in zip(out, words, strict=True):
+            for i, poles in enumerate(POLES):
+                if word in poles:
+                    row[i] = 1.0 if word == poles[0] else -1.0
+            if not row.any():
+                row[len(POLES) : -1] = np.random.default_rng(self.words.index(word)).normal(size=16)
+        return out
+
+
+def words(seeds: list[int]) -> None:
+    """Planted groups and ends have one of their two words of a vocabulary of 200, blind ones have none."""
+    vocabulary = [*(word for poles in POLES for word in poles), *(f"word {i}" for i in range(N_OTHERS))]
+    fake = Describer(vocabulary)
+    opened = ImageTextNetwork(fake.describe_images, fake.describe_words)
+    registry.TEXT_NETWORKS.register("fake", lambda *, path, device: opened)
+    groups = tuple(GroupConfig(name=name, size=3) for name in (*(poles[0] for poles in POLES), *BLIND))
+    for noise in (0.5, 1.0, 2.0):
+        right, silent, ends = [], [], []
+        for seed in seeds:
+            rng = np.random.default_rng([seed, 98])
+            images, factors = seen_images(rng, 600)
+            session = mock_session(seed=seed, n_stimuli=600, n_repeats=1, size_px=16)
+            session = session.assign(image=(("stimulus", "y", "x"), images))
+            z = np.zeros((600, len(groups), 3))
+            z[:, : len(POLES), 0] = 1.7 * factors
+            z = z.reshape(600, -1) + noise * rng.normal(size=(600, 3 * len(groups)))
+            chosen = {"network": "edges", "vocabulary": vocabulary, "text_network": "fake"}
+            few = {"n_permutations": 499, "n_bootstrap": 199}
+            study = Study(
+                session, tiny_config(seed=seed, evidence=few, companions=chosen, split={"by": "stimulus"})
+            )
+            study.use_latents(z, groups=groups)
+            found = study.compute("names")
+            called = found["group_word"].values.tolist()
+            right += [word in poles for word, poles in zip(called, POLES, strict=False)]
+            silent += [word == "" for word in called[len(POLES) :]]
+            for group, poles in zip(found["group"].values, (*POLES, *[()] * len(BLIND)), strict=True):
+                ends += [str(w) in poles for w in found["end_word"].sel(group=group).values.ravel() if w]
+        print(
+            f"words, noise {noise}: right {np.mean(right):.2f} of {len(right)}; blind without a word "
+            f"{np.mean(silent):.2f} of {len(silent)}; ends named rightly "
+            f"{np.mean(ends) if ends else np.nan:.2f} of {len(ends)}",
             flush=True,
         )
 
@@ -167,6 +252,9 @@ def print_curves(found: xr.Dataset, title: str) -> None:
         print(f"{title}, {name}: {shown}; largest drop {drop:.3f}, half an interval {half:.3f}", flush=True)
 
 
+MAPS = ("map", "feature_map")
+
+
 def whole_session(seeds: list[int]) -> None:
     """Retrieval, names and places of whole simulated sessions."""
     for seed in seeds:
@@ -188,8 +276,12 @@ def whole_session(seeds: list[int]) -> None:
             shown = found["places"]["image"].values
             masks = mask.sel(stimulus=shown).values
             for group in found["places"]["group"].values:
-                inside = peak_is_inside(found["places"]["map"].sel(group=group).values, masks)
-                print(f"places, seed {seed}, {group}: peak on the object in {inside.mean():.2f}")
+                own = found["places"].sel(group=group)
+                inside = {name: peak_is_inside(own[name].values, masks).mean() for name in MAPS}
+                said = ", ".join(f"{name} {share:.2f}" for name, share in inside.items())
+                print(f"places, seed {seed}, {group}: peak on the object in {said}")
+            for way in ("seen", "deletion", "insertion"):
+                print(found["places"][way].round(3).to_pandas().to_string())
             rows = study.sessions[0].indexes["stimulus"].get_indexer(shown)
             images = small_images(study.sessions[0]["image"], SIDE_PX)[rows]
             print(
@@ -200,7 +292,7 @@ def whole_session(seeds: list[int]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    jobs = {"names": names, "dimension": dimension, "states": states, "concepts": concepts}
+    jobs = {"names": names, "words": words, "dimension": dimension, "states": states, "concepts": concepts}
     jobs |= {"scaling": scaling, "session": whole_session}
     parser.add_argument("what", nargs="+", choices=[*jobs, "null", "cost"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

@@ -13,10 +13,12 @@ from nwb_migvis import MigvisError, Study, read_results, read_session
 from nwb_migvis.analysis.further import CONDITIONS
 from nwb_migvis.companions.held import held_sessions
 from nwb_migvis.config import CompanionsConfig
+from nwb_migvis.networks.text_networks import ImageTextNetwork
 from nwb_migvis.read.places import Recording
-from nwb_migvis.registry import ANALYSES
+from nwb_migvis.registry import ANALYSES, TEXT_NETWORKS
 from nwb_migvis.report.analyses import sections
 from nwb_migvis.report.page import Source, page
+from nwb_migvis.results.analyses import canonical_analysis
 from nwb_migvis.results.analysis_table import analysis_lines, headlines
 from nwb_migvis.testing import mock_results, mock_session, tiny_config, write_tiny_session
 
@@ -179,6 +181,46 @@ def test_bad_requests_are_refused_in_one_line(written, tmp_path, call, options, 
     assert code == 1 and errors.count("\n") == 1
     assert re.search(message, errors), errors
     assert not (tmp_path / "x.nwb").exists()
+
+
+def test_a_vocabulary_is_given_on_the_command_line_and_stored(written, tmp_path, call):
+    words, out = tmp_path / "words.txt", tmp_path / "out.nwb"
+    words.write_text("bright\na dark image\n")
+    options = ("analyse", written, "--with", "names", "--vocabulary", words, "--out", out)
+
+    def describe(images):
+        return np.stack([images.reshape(len(images), -1).mean(1) - 100, np.ones(len(images))], 1)
+
+    TEXT_NETWORKS.register(
+        "mean",
+        lambda *, path, device: ImageTextNetwork(describe, lambda words: np.eye(2)[: len(words)] + 0.1),
+    )
+    try:
+        code, text, errors = call(*options, "--text-network", "mean:of pixels")
+    finally:
+        TEXT_NETWORKS.unregister("mean")
+    assert (code, errors) == (0, "") and "group_word: Word of the vocabulary" in text
+    results = read_results(out)
+    found = results.analyses["names"]
+    assert found["word"].values.tolist() == ["bright", "a dark image"] and found["word_told"].shape[1] == 2
+    settings = results.provenance["further_analyses"][-1]["settings"]
+    assert settings["vocabulary"] == ["bright", "a dark image"]
+    assert "group_word" in page(Source(out, results, Recording(), None, None))
+    for more, message in (
+        (("--text-network", "mean"), "found text_network = 'mean'; expected clip:FOLDER"),
+        ((), "found vocabulary without text_network"),
+        (("--text-network", "clip:nowhere"), "found no folder 'nowhere'|transformers not installed"),
+    ):
+        code, _, errors = call(*options, *more, "--out", tmp_path / "x.nwb")
+        assert code == 1 and errors.count("\n") == 1 and re.search(message, errors), errors
+
+
+def test_text_is_as_wide_as_its_longest_value():
+    wide = xr.Dataset(
+        {"word": ("group", np.array(["", "a"], "<U9")), "none": ("group", np.array(["", ""], "<U5"))}
+    )
+    made = canonical_analysis("mine", wide)
+    assert (made["word"].dtype, made["none"].dtype) == (np.dtype("<U1"), np.dtype("<U1"))
 
 
 def test_an_analysis_that_needs_edits_is_not_computed_from_a_file(written, registered, call, tmp_path):

@@ -17,7 +17,16 @@ from nwb_migvis.config import CriticConfig, EvidenceConfig, LatentsConfig, Synth
 from nwb_migvis.evidence.readers.protocol import Examples, fit_readers
 from nwb_migvis.labels import Label
 from nwb_migvis.networks.image_networks import open_image_network
-from nwb_migvis.registry import ANALYSES, IMAGE_NETWORKS, LATENT_MODELS, LAYOUTS, METHODS, READERS
+from nwb_migvis.networks.text_networks import open_text_network
+from nwb_migvis.registry import (
+    ANALYSES,
+    IMAGE_NETWORKS,
+    LATENT_MODELS,
+    LAYOUTS,
+    METHODS,
+    READERS,
+    TEXT_NETWORKS,
+)
 from nwb_migvis.store import validate_file
 from nwb_migvis.testing import tiny_config, write_tiny_session
 
@@ -43,6 +52,8 @@ NAMES = {
     'features = "trained"': 'features = "mean-color"',
     '"shuffled"': '"towards-gray"',
     '"kernel"': '"brightness"',
+    'text_network = ""': 'text_network = "brightness"',
+    "vocabulary = []": 'vocabulary = ["bright", "dark"]',
 }
 
 COMPUTE = """
@@ -55,6 +66,8 @@ print(type(model).__name__, model.loading().sum())
 study.use_latents(model)
 study.measure()
 print(dict(study.compute("latent-spread").sizes))
+found = study.compute("names")
+print(found.sizes["word"], set(found["group_word"].values) <= {"", "bright", "dark"})
 """
 
 
@@ -114,14 +127,14 @@ def test_every_addition_works_through_settings_and_the_command_line(session):
     edits = results.synthesized
     assert (edits["method"] == "towards-gray").sum() > 0
     printed = outside("-c", COMPUTE, str(session), str(out), str(settings))
-    assert printed.splitlines() == ["RandomUnits 8.0", "{'latent': 8}"]
+    assert printed.splitlines() == ["RandomUnits 8.0", "{'latent': 8}", "2 True"]
 
 
 def test_each_is_short_and_stands_in_the_document():
     text = DOCUMENT.read_text(encoding="utf-8")
     modules = [block.code for block in blocks(DOCUMENT) if block.language == "python"]
     files = [path for path in PACKAGE.glob("*.py") if path.name != "__init__.py"]
-    assert len(files) == 6
+    assert len(files) == 7
     for path in files:
         source = path.read_text(encoding="utf-8")
         assert sum(bool(line.strip()) for line in source.splitlines()) < 40, path.name
@@ -160,6 +173,7 @@ def installed(monkeypatch):
     [
         (LAYOUTS, "__call__"),
         (IMAGE_NETWORKS, "__call__"),
+        (TEXT_NETWORKS, "__call__"),
         (READERS, "__call__"),
         (METHODS, "edit, other_target, other_group"),
         (LATENT_MODELS, "fit, load"),
@@ -185,6 +199,9 @@ def test_what_wrong_entries_make_is_refused_with_what_it_lacks(session, installe
     installed(IMAGE_NETWORKS, lambda **about: SimpleNamespace(size_px=8, module=None))
     with pytest.raises(MigvisError, match=r"image network 'wrong': it opens a .* without mean, std"):
         open_image_network("wrong", model="", path="", sha256="")
+    installed(TEXT_NETWORKS, lambda **about: SimpleNamespace(describe_images=np.zeros))
+    with pytest.raises(MigvisError, match=r"network 'wrong': it opens a .* without describe_words; expected"):
+        open_text_network("wrong:here")
 
 
 def test_names_that_nobody_registered_are_refused_by_the_settings():

@@ -56,7 +56,33 @@ def placed_groups(name):
     return xr.Dataset(data, {"group": [name], "image": ["i", "j"]})
 
 
-ANALYSES = {"mine": measured_analysis("a"), "names": named_groups("large"), "places": placed_groups("a")}
+def grouped_states(name):
+    """The analysis `states` of two states and one group of that name, with an image edited towards them."""
+    picture = np.full((2, 1, 1, 6, 6), 80) + np.array([0, 90])[:, None, None, None, None]
+    data = {
+        "n_states": ((), 2),
+        "share": ("state", [0.75, 0.25]),
+        "dominant": ("state", [name, "b"]),
+        "rate": (("state", "unit"), [[1.0, 3.0], [3.0, 3.0]]),
+        "picture": (("pictured_state", "group", "source", "y", "x"), picture),
+        "rebuilt_picture": (("source", "y", "x"), np.full((1, 6, 6), 40)),
+    }
+    return xr.Dataset(data, {"state": [0, 1], "group": [name]})
+
+
+def worded_groups(name):
+    """The analysis `names` of two groups with one axis, by a vocabulary alone."""
+    found = named_groups(name)
+    words = {"name": "group_word", "end_name": "end_word", "lean": "word_lean", "lean_q": "word_lean_q"}
+    return found.rename(words | {"label": "word"})
+
+
+ANALYSES = {
+    "mine": measured_analysis("a"),
+    "names": named_groups("large"),
+    "places": placed_groups("a"),
+    "states": grouped_states("a"),
+}
 
 
 def test_maps_are_drawn_over_their_images():
@@ -71,6 +97,42 @@ def test_names_are_drawn_at_their_ends_and_groups_without_one_say_so():
     assert [bar.get_width() for bar in ax.patches] == pytest.approx([0, 0.5, 0, 0.5])
     with pytest.raises(MigvisError, match="found no analysis 'names' to draw"):
         plot.names(RESULTS)
+
+
+def test_words_of_a_vocabulary_are_drawn_beside_labels_or_alone():
+    both = xr.merge([named_groups("large"), worded_groups("bright")])
+    for found, named in ((both, "large; bright"), (worded_groups("bright"), "bright")):
+        ax = plot.names(replace(RESULTS, analyses={"names": found}))
+        assert [t.get_text() for t in ax.get_yticklabels()] == [f"a 1: {named}", "b 1: no name"]
+        assert ax.texts[1].get_text() == named
+    for found in (named_groups("x").drop_vars("lean_q"), named_groups("x").drop_vars("axis")):
+        with pytest.raises(MigvisError, match="found no analysis 'names' to draw"):
+            plot.names(replace(RESULTS, analyses={"names": found}))
+
+
+def test_the_map_of_features_is_drawn_where_there_is_one():
+    found = placed_groups("a")
+    with_map = found.assign(feature_map=found["map"][..., ::-1, ::-1] + found["map"] * 0.5)
+    ax = plot.places(replace(RESULTS, analyses={"places": with_map}), variable="feature_map")
+    assert ax.images[2].get_array()[3, 3] == 1.5
+    results = replace(RESULTS, analyses=ANALYSES)
+    with pytest.raises(MigvisError, match="found no analysis 'places' to draw"):
+        plot.places(results, variable="feature_map")
+    with pytest.raises(MigvisError, match="found variable = 'picture'; expected 'map' or 'feature_map'"):
+        plot.places(results, variable="picture")
+
+
+def test_states_are_drawn_by_edits_or_by_expected_counts():
+    found = grouped_states("a")
+    ax = plot.states(replace(RESULTS, analyses={"states": found}))
+    assert [int(image.get_array()[0, 0]) for image in ax.images] == [40, 80, 40, 170]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["none", "a"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["state 0 a (75%)", "state 1 b (25%)"]
+    bare = found.drop_vars(["picture", "rebuilt_picture"])
+    ax = plot.states(replace(RESULTS, analyses={"states": bare}))
+    np.testing.assert_allclose(ax.images[0].get_array(), [[-1, 0], [1, 0]])
+    with pytest.raises(MigvisError, match="found no analysis 'states' to draw"):
+        plot.states(replace(RESULTS, analyses={"states": bare.drop_vars("rate")}))
 
 
 def with_dose(results):
@@ -194,6 +256,7 @@ def test_names_of_files_are_not_mathematics(tmp_path):
             evil: measured_analysis(evil),
             "names": named_groups(evil),
             "places": placed_groups(evil),
+            "states": grouped_states(evil),
         },
     )
     for name in (name for name in plot.FIGURES if name != "predicted"):

@@ -18,7 +18,7 @@ TOLERANCE = 3
 """Root mean square of the difference, of 255. Another colour of a few points makes 4."""
 
 RESULTS = with_dose(TRAINED)
-FIGURES = [name for name in plot.FIGURES if name not in ("analysis", "names", "places")]
+FIGURES = [name for name in plot.FIGURES if name not in ("analysis", "names", "places", "states")]
 """A figure of a further analysis depends on the analysis, which its own tests make."""
 GIVEN = {
     "dose": {"group": "pose", "label": "rotation_x"},

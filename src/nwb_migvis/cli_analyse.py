@@ -22,6 +22,8 @@ from nwb_migvis.errors import MigvisError
 @click.option("--areas", metavar="COL", help="What tells areas apart: location or electrode_group.")
 @click.option("--network", metavar="NAME", help="Network that describes images; prior: the run's own.")
 @click.option("--refit", is_flag=True, help="Fit latents anew to each window or area, and from other seeds.")
+@click.option("--vocabulary", type=click.Path(), metavar="FILE", help="Words for names, one per line.")
+@click.option("--text-network", metavar="NAME", help="Network for them: clip:FOLDER, or a registered one.")
 @click.option("--out", type=click.Path(), metavar="FILE", help="File to write; default: NAME_migvis.nwb.")
 @click.option("--in-place", is_flag=True, help="Write back into FILE (atomically; keeps FILE.bak).")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
@@ -30,6 +32,7 @@ from nwb_migvis.errors import MigvisError
 @memory_option
 def analyse(path: str, names: tuple[str, ...], **options: Any) -> None:
     """Compute further analyses of the run in FILE, such as retrieval, and write them beside its results."""
+    from nwb_migvis.config import read_vocabulary
     from nwb_migvis.progress import set_quiet
     from nwb_migvis.results.analysis_table import analysis_lines
     from nwb_migvis.runs import analyse as compute
@@ -39,6 +42,9 @@ def analyse(path: str, names: tuple[str, ...], **options: Any) -> None:
     windows_s = tuple(_window(text) for one in options["windows"] for text in one.replace(",", " ").split())
     chosen = {"windows_s": windows_s, "areas": options["areas"], "network": options["network"]}
     chosen["refit"] = options["refit"]
+    chosen["text_network"] = options["text_network"]
+    if options["vocabulary"]:
+        chosen["vocabulary"] = read_vocabulary(options["vocabulary"])
     written, results = compute(
         path,
         names,

@@ -164,6 +164,14 @@ IMAGE_NETWORKS: Registry[Any] = Registry(
 )
 """Networks for photographs: `nwb_migvis.networks.image_networks.OpenNetwork`."""
 
+TEXT_NETWORKS: Registry[Any] = Registry(
+    "image-text network",
+    "nwb_migvis.text_networks",
+    needs=("__call__",),
+    builtin={"clip": "nwb_migvis.networks.text_networks:open_clip"},
+)
+"""Networks that set images beside words: `nwb_migvis.networks.text_networks.OpenTextNetwork`."""
+
 LATENT_MODELS: Registry[Any] = Registry(
     "latent model",
     "nwb_migvis.latent_models",

@@ -165,6 +165,46 @@ def joined_edits(edits: xr.Dataset, further: xr.Dataset) -> xr.Dataset:
     return xr.concat(both, dim="edit", combine_attrs="drop")
 
 
+def edits_towards(
+    z: np.ndarray, sources: np.ndarray, stimuli: EditStimuli, networks: EditNetworks, config: Config
+) -> xr.Dataset:
+    """Edit images towards latents that no stimulus has to have, one group at a time.
+
+    Parameters
+    ----------
+    z : numpy.ndarray of float32, shape (n_goals, n_latents)
+        Standardised.
+    sources : numpy.ndarray of int
+        Rows of stimuli.
+    stimuli : EditStimuli
+    networks : EditNetworks
+    config : Config
+
+    Returns
+    -------
+    xarray.Dataset
+        As `Results.synthesized`: an edit for each goal, group and source, in that order; the target is the
+        goal's number as text. Then the reconstruction of each source (method "none").
+    """
+    from nwb_migvis.synthesis.editing.plan import PlannedEdit, as_plan
+    from nwb_migvis.synthesis.editing.synthesize import synthesize
+
+    options, n, first = config.synthesis, len(stimuli.name), networks.groups.names[0]
+    rows = [
+        PlannedEdit(g, int(s), n + k, n + k, g, "pmi", "further", options.strength, options.guidance)
+        for k in range(len(z))
+        for g in networks.groups
+        for s in sources
+    ]
+    rows += [
+        PlannedEdit(first, int(s), -1, int(s), first, "none", "further", options.strength, 0.0)
+        for s in sources
+    ]
+    names = np.concatenate([stimuli.name.astype(object), np.arange(len(z)).astype(str).astype(object)])
+    extended = replace(stimuli, name=names, z=np.concatenate([stimuli.z, z]))
+    return synthesize(as_plan(rows), extended, networks, config=options, seed=config.seed)
+
+
 def used_rows(plan: pd.DataFrame) -> np.ndarray:
     """Return the stimuli whose images a plan needs."""
     rows = np.unique(plan[["source", "target"]].to_numpy())

@@ -26,7 +26,8 @@ MIN_SITES = 10
 class FurtherAnalysis(Protocol):
     """An entry of the registry of analyses.
 
-    `min_images`, the fewest held-out images that it can say something about, is optional.
+    `min_images`, the fewest held-out images that it can say something about, is optional. So is `uses`: steps
+    that it does more with, where they were taken.
     """
 
     needs: tuple[str, ...]
@@ -79,6 +80,21 @@ def _labels(name: str, sessions: Sessions, config: Config) -> None:
         raise MigvisError(
             f"found no labels of the images; expected one or more to compute {name!r}; give a CSV of labels, "
             "or omit the analysis"
+        )
+
+
+def _words(name: str, sessions: Sessions, config: Config) -> None:
+    chosen = config.companions
+    if chosen.vocabulary:
+        from nwb_migvis.networks.text_networks import check_text_network
+
+        _pixels(name, sessions, config)
+        check_text_network(chosen.text_network)
+    elif not sessions.labels(config):
+        raise MigvisError(
+            "found no labels of the images and no vocabulary; expected one of them to compute "
+            f"{name!r}; give a CSV of labels, or companions.vocabulary with companions.text_network, or omit "
+            "the analysis"
         )
 
 
@@ -139,6 +155,7 @@ Condition = Callable[[str, Sessions, Config], None]
 CONDITIONS: Mapping[str, Condition] = {
     "pixels": _pixels,
     "labels": _labels,
+    "words": _words,
     "repeats": _repeats,
     "windows": _windows,
     "areas": _areas,

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from nwb_migvis.analysis.context import Context, torch_settings
-from nwb_migvis.analysis.edits import SessionEdits, check_config_directions, requested_directions
+from nwb_migvis.analysis.edits import (
+    SessionEdits,
+    check_config_directions,
+    edits_towards,
+    requested_directions,
+)
 from nwb_migvis.analysis.further import STEPS, checked_analysis
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.config import Config
@@ -253,10 +259,7 @@ class StudyState:
         from nwb_migvis.synthesis.editing.request import plan_request
         from nwb_migvis.synthesis.editing.synthesize import synthesize
 
-        if i not in self.sessions.pictured:
-            raise MigvisError(
-                f"session {i} does not exist or has no pixels; expected one of {self.sessions.pictured}"
-            )
+        self._check_pictured(i)
         latents, stimuli, edits = self._made["latents"][i], self.stimuli(i), self.edits
         request.check_against(latents.groups, stimuli.name, self.config)
         table = latents.to_dataset(stimuli.name)
@@ -273,6 +276,34 @@ class StudyState:
         edits[i] = edits[i].with_further(further, stimuli)
         self.take("edits", edits)
         return further
+
+    def edit_towards(self, latents: np.ndarray, sources: Sequence[str], i: int) -> xr.Dataset:
+        """Edit images of a session towards latents (goal, latent), group by group."""
+        critic = self.need("critic", to="edit")
+        self._check_pictured(i)
+        goal = np.asarray(latents, dtype=np.float32)
+        stimuli, n = self.stimuli(i), critic.scale.mean.size
+        if goal.ndim != 2 or goal.shape[1] != n or not np.isfinite(goal).all():
+            raise MigvisError(
+                f"latents: found the shape {goal.shape} or values that are not finite; expected (goal, {n})"
+            )
+        rows = pd.Index(stimuli.name.astype(str)).get_indexer(sources)
+        if not len(rows) or (rows < 0).any():
+            absent = [name for name, row in zip(sources, rows, strict=True) if row < 0]
+            raise MigvisError(
+                f"source: found {absent[0]!r}; expected ids of the session's stimuli"
+                if absent
+                else "source: found no stimulus; expected one or more ids"
+            )
+        with self.step():
+            z = critic.scale.standardise(goal)
+            return edits_towards(z, rows, stimuli, self.networks(), self.config)
+
+    def _check_pictured(self, i: int) -> None:
+        if i not in self.sessions.pictured:
+            raise MigvisError(
+                f"session {i} does not exist or has no pixels; expected one of {self.sessions.pictured}"
+            )
 
     def assembled(self, name: str) -> list[tuple[Results, dict[str, bytes]]]:
         """Return the results of each session with the weights that are stored beside them."""

@@ -113,6 +113,11 @@ class Study:
         return bool(self._state.sessions.pictured)
 
     @property
+    def done(self) -> tuple[str, ...]:
+        """Steps that were taken: some of "latents", "prior", "critic", "edits", "evidence"."""
+        return tuple(self._state.done)
+
+    @property
     def latents(self) -> Any:
         """The latents so far: `SessionLatents`, or a list of them for several sessions."""
         return self._each(self._state.need("latents", to="show them"))
@@ -371,6 +376,37 @@ class Study:
                 edits[i] = replace(own, trained_on=pictures.image[pictures.train], samples=samples)
         self._state.take("edits", edits)
         return self._each([own.synthesized for own in edits])
+
+    def edit_towards(
+        self, latents: np.ndarray, *, source: str | Sequence[str], session: int = 0
+    ) -> xr.Dataset:
+        """Edit images towards latents that no image has to have, one group at a time.
+
+        Nothing of the study changes.
+
+        Parameters
+        ----------
+        latents : array (goal, latent)
+            In the units of `latents.mean`.
+        source : str or sequence of str
+            Stimulus ids of the images to edit.
+        session : int
+            Position of the session, where there are several.
+
+        Returns
+        -------
+        xarray.Dataset
+            As `Results.synthesized`, an edit for each goal, group and source, in that order; `target` is the
+            goal's number as text. Then the reconstruction of each source without guidance (method "none").
+
+        Raises
+        ------
+        MigvisError
+            If there is no critic yet, the session has no pixels or not these images, or the latents do not
+            fit.
+        """
+        sources = [source] if isinstance(source, str) else list(source)
+        return self._state.edit_towards(latents, sources, session)
 
     def measure(self) -> Any:
         """Gather the evidence: variance, labels, stability, and what the edits show where there are any.

@@ -9,6 +9,14 @@ import numpy as np
 from nwb_migvis.companions.held import Held
 
 ENDS = ("low", "high")
+N_IMAGES = 8
+"""Images that are kept of each end."""
+SHARE = 0.2
+"""Share of the held-out images that make an end, and at least `N_IMAGES` of them."""
+LEAST_TOLD = 0.05
+"""A group that tells less of a label or a word than this is not named after it, however sure that is."""
+LEAST_LEAN = 0.5
+"""The same of an end, standard deviations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +40,11 @@ class Direction:
         """Return the rows, among the held-out images, of the n images at the "low" or "high" end."""
         order = np.argsort(self.score, kind="stable")
         return order[:n] if which == "low" else order[::-1][:n]
+
+
+def n_at_end(n: int) -> int:
+    """Return how many of n images make an end."""
+    return max(N_IMAGES, round(SHARE * n))
 
 
 def directions(held: Held, *, n_axes: int = 1) -> list[Direction]:

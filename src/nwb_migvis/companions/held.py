@@ -46,6 +46,8 @@ class Held:
         Of all draws.
     prior : Prior, optional
         The study's, where `companions.network` asks for it.
+    place : int
+        Among the sessions of the study.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Held:
     config: Config
     seed: int
     prior: Prior | None = None
+    place: int = 0
 
     @property
     def begin(self) -> str:
@@ -134,7 +137,7 @@ def held_sessions(study: Study) -> list[Held]:
         session = sessions.sessions[i]
         steady = without_slow_change(own, order_of(session))
         own_design = design[sessions.rows[i]]
-        held.append(Held(sessions.names[i], session, steady, own_design, config, seed, prior))
+        held.append(Held(sessions.names[i], session, steady, own_design, config, seed, prior, i))
     return held
 
 

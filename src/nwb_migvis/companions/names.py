@@ -1,4 +1,4 @@
-"""Names of groups and of the ends of their directions, in the words of a session's labels."""
+"""Names of groups and of the ends of their directions, by the labels of a session and by a vocabulary."""
 
 from __future__ import annotations
 
@@ -10,9 +10,18 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.companions.beyond import Left, read_labels_beyond
-from nwb_migvis.companions.ends import ENDS, Direction, directions
+from nwb_migvis.companions.ends import (
+    ENDS,
+    LEAST_LEAN,
+    LEAST_TOLD,
+    N_IMAGES,
+    Direction,
+    directions,
+    n_at_end,
+)
 from nwb_migvis.companions.held import Held, described, each_session
 from nwb_migvis.companions.statistics import Variables
+from nwb_migvis.companions.words import Scores, word_variables
 from nwb_migvis.evidence.significance import LEVEL, benjamini_hochberg, permutation_p
 from nwb_migvis.labels import LabelCode
 
@@ -21,14 +30,6 @@ if TYPE_CHECKING:
 
 N_AXES = 2
 """Principal axes of each group whose ends are named."""
-N_IMAGES = 8
-"""Images that are kept of each end."""
-SHARE = 0.2
-"""Share of the held-out images that make an end, and at least `N_IMAGES` of them."""
-LEAST_TOLD = 0.05
-"""A group that tells less of a label than this is not named after it, however sure that is."""
-LEAST_LEAN = 0.5
-"""The same of an end, standard deviations."""
 RELATIVE = 0.5
 """A name has the label that is told best, and those told at least so well relative to it."""
 MOST_WORDS = 3
@@ -37,12 +38,14 @@ MOST_WORDS = 3
 class Names:
     """The analysis `names`."""
 
-    needs = ("latents", "labels")
+    needs = ("latents", "words")
     min_images = 20
 
     @staticmethod
     def compute(study: Study) -> xr.Dataset:
         """Name each group and each end of its directions after labels that it tells beyond the others.
+
+        With a vocabulary in the settings, they are also set beside its words.
 
         Returns
         -------
@@ -50,7 +53,7 @@ class Names:
             Over (group, label): `told` (0 for a guess, 1 for perfect) with interval, p and q. Over group:
             `name`. Over (group, axis, end, label): `lean` with p and q, and `value`, what of the label is at
             the end. Over (group, axis, end): `end_name`. Over (group, axis, end, rank): `image`. Names are ""
-            where nothing is beyond chance.
+            where nothing is beyond chance. What `word_variables` says of a vocabulary.
         """
         return each_session(study, find_names)
 
@@ -58,27 +61,54 @@ class Names:
 def find_names(held: Held) -> xr.Dataset:
     """Do what `Names.compute` does for one session."""
     held.require_held_out(Names.min_images, to="names")
-    left = Left.of(held)
-    told = read_labels_beyond(held, held.latents.mean)
     groups, labels = list(held.latents.groups), list(held.latents.labels)
     own = directions(held, n_axes=N_AXES)
-    cells = [_lean(held, one, end, left) for one in own for end in ENDS]
-    data = dict(told)
-    data["name"] = (
-        ("group",),
-        np.array([_words(row, labels, least=LEAST_TOLD) for row in _rows(told)], dtype=str),
-        "Labels that the group tells, the best first; empty where none is told beyond chance.",
-    )
-    data |= _ends(held, own, cells)
+    data, notes = _images(held, own), []
+    coords = {"group": groups, "axis": np.arange(1, N_AXES + 1), "end": list(ENDS)}
+    coords["rank"] = np.arange(1, N_IMAGES + 1)
+    more: dict[str, object] = {}
+    if labels:
+        of_labels, note = _by_labels(held, own)
+        data, notes, coords["label"] = of_labels | data, [note], labels
+    if held.config.companions.vocabulary:
+        scores = Scores.of(held)
+        of_words = word_variables(held, own, scores, n_axes=N_AXES)
+        data, notes = data | of_words, [*notes, scores.note]
+        coords |= {"word": scores.words} if "word_told" in of_words else {}
+        more = {"text_network_sha256": scores.sha256}
+    first = ("name", "group_word", "told", "end_name", "end_word", "lean")
     return described(
         data,
-        {"group": groups, "label": labels, "axis": np.arange(1, N_AXES + 1), "end": list(ENDS)}
-        | {"rank": np.arange(1, N_IMAGES + 1)},
+        coords,
         title="Names",
-        description="What each group, and each end of its directions, is called by the labels of images.",
-        headline=["name", "told", "end_name", "lean"],
-        note=left.note,
+        description="What each group, and each end of its directions, is called in words.",
+        headline=[name for name in first if name in data],
+        note="; ".join(filter(None, notes)),
+        **more,
     )
+
+
+def _by_labels(held: Held, own: list[Direction]) -> tuple[Variables, str]:
+    """Return what groups and ends are called by labels, and which labels cannot be tested."""
+    left, labels = Left.of(held), list(held.latents.labels)
+    told = read_labels_beyond(held, held.latents.mean)
+    names = [_words(row, labels, least=LEAST_TOLD) for row in _rows(told)]
+    about = "Labels that the group tells, the best first; empty where none is told beyond chance."
+    cells = [_lean(held, one, end, left) for one in own for end in ENDS]
+    name: Variables = {"name": (("group",), np.array(names, dtype=str), about)}
+    return told | name | _ends(held, own, cells), left.note
+
+
+def _images(held: Held, own: list[Direction]) -> Variables:
+    """Return the held-out images at each end, the outermost first."""
+    groups = list(held.latents.groups)
+    image = np.full((len(groups), N_AXES, len(ENDS), N_IMAGES), "", dtype=object)
+    stimulus = held.session["stimulus"].values[held.test].astype(str)
+    for one in own:
+        for e, end in enumerate(ENDS):
+            image[groups.index(one.group), one.axis - 1, e] = stimulus[one.end(end, N_IMAGES)]
+    text = "Held-out image at the end, the outermost first."
+    return {"image": (("group", "axis", "end", "rank"), image.astype(str), text)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +144,7 @@ def _lean(held: Held, direction: Direction, end: str, left: Left) -> dict[str, L
         if code is None or present.sum() < Names.min_images or levels.n_levels < 2:
             continue
         own = Direction(direction.group, direction.score[present])
-        rows = own.end(end, max(N_IMAGES, round(SHARE * present.sum())))
+        rows = own.end(end, n_at_end(int(present.sum())))
         order = left.orders(name, levels, b, held.rng(50, i))
         found[name] = lean(values[test][present], rows, order, code=code)
     return found
@@ -153,16 +183,13 @@ def lean(left: np.ndarray, rows: np.ndarray, order: np.ndarray, *, code: LabelCo
 
 
 def _ends(held: Held, own: list[Direction], cells: Sequence[Mapping[str, Lean]]) -> Variables:
-    """Return what leans at each end, its name, and the images there."""
+    """Return what leans at each end, and its name."""
     labels, groups = list(held.latents.labels), list(held.latents.groups)
     shape = (len(groups), N_AXES, len(ENDS), len(labels))
     size, p = np.full(shape, np.nan), np.full(shape, np.nan)
     value = np.full(shape, "", dtype=object)
-    image = np.full((*shape[:3], N_IMAGES), "", dtype=object)
-    stimulus = held.session["stimulus"].values[held.test].astype(str)
     places = [(groups.index(one.group), one.axis - 1, e) for one in own for e in range(len(ENDS))]
-    for place, found, one in zip(places, cells, np.repeat(np.array(own, dtype=object), 2), strict=True):
-        image[place] = stimulus[one.end(ENDS[place[2]], N_IMAGES)]
+    for place, found in zip(places, cells, strict=True):
         for name, cell in found.items():
             at = (*place, labels.index(name))
             size[at], value[at], p[at] = cell.size, cell.value, cell.p
@@ -182,7 +209,6 @@ def _ends(held: Held, own: list[Direction], cells: Sequence[Mapping[str, Lean]])
         "lean_q": (dims, q, "The p-value adjusted over all cells of lean."),
         "value": (dims, value.astype(str), "What of the label is at the end."),
         "end_name": (dims[:3], names.astype(str), "Values at the end; empty where none is beyond chance."),
-        "image": ((*dims[:3], "rank"), image.astype(str), "Held-out image at the end, the outermost first."),
     }
 
 

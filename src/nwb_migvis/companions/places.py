@@ -1,4 +1,4 @@
-"""Places: where in images a group's information is, by covering parts of them."""
+"""Places: where in images a group's information is, by covering parts of them and by features of parts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,18 @@ import numpy as np
 import xarray as xr
 from scipy.ndimage import gaussian_filter
 
+from nwb_migvis.companions.cells import (
+    N_CELLS,
+    WIDTH,
+    centres,
+    edge_map,
+    full_size,
+    peak_is_inside,
+    windows,
+)
 from nwb_migvis.companions.held import Held, described, each_session
 from nwb_migvis.companions.images import chosen_network
+from nwb_migvis.companions.place_features import Layer, PlaceReader, read_places
 from nwb_migvis.companions.statistics import Variables, measured
 from nwb_migvis.config.evidence import EDGES
 from nwb_migvis.evidence.encoding import Describe
@@ -20,19 +30,22 @@ from nwb_migvis.read.recorded import small_images
 if TYPE_CHECKING:
     from nwb_migvis.analysis.study import Study
 
+__all__ = ["Places", "centres", "edge_map", "full_size", "peak_is_inside", "windows"]
+
 MOST_IMAGES = 32
 """Held-out images that are covered, at random."""
 MOST_TRAIN = 1000
 SIDE_PX = 48
 """Longest side at which images are seen."""
-N_CELLS = 7
-"""Places along each side."""
-WIDTH = 0.1
-"""Standard deviation of a place's window, and of the blur that covers it twice that; sides of the image."""
 FRACTIONS = (0.1, 0.3, 0.6)
 """Of the pixels that are deleted, or kept."""
-MAPS = ("map", "edges", "random")
-"""Orders in which pixels are deleted: the group's map, energy of edges, smooth noise."""
+_MAPS = {
+    "map": "Squared change of the group's latents when the place is covered, variances of the latents.",
+    "feature_map": "Square of what features at the place add to the reading of the group's latents beyond "
+    "those of the blurred image, variances of the latents.",
+}
+_CONTENT = {"carried": "content of", "contributed": "features at"}
+HEADLINE = ("seen", "deletion", "insertion", "carried", "contributed")
 N_PICTURES = 6
 _LEVEL = 0.05
 
@@ -50,11 +63,14 @@ class Places:
         Returns
         -------
         xarray.Dataset
-            Over group: `seen` (correlation of latents that are read from images with measured ones) with
-            null, p and q. Over (group, row, column): `carried`, what the content of a place contributes, with
-            null, p and q. Over (group, image, row, column): `map`. Over (group, order): `deletion` and
-            `insertion`, areas under the curves, with intervals; over (group, order, fraction) the curves.
-            Over (picture, y, x): `picture`, the first images as they were seen.
+            Over group: `seen` (correlation of latents that are read from images with measured ones) and
+            `seen_by_features` (the same of a layer that has places) with null, p and q. Over (group, row,
+            column): `carried`, what the content of a place contributes by covering it, and `contributed`,
+            what the features there do, with null, p and q. Over (group, image, row, column): `map` and
+            `feature_map`, the same of each image. Over (group, order): `deletion` and `insertion`, areas
+            under the curves, with intervals; over (group, order, fraction) the curves.
+            Over (picture, y, x): `picture`, the first images as they were seen. Without places in the
+            network's features, nothing of them.
         """
         return each_session(study, find_places)
 
@@ -70,20 +86,31 @@ def find_places(held: Held) -> xr.Dataset:
     true = {
         name: (z - z.mean(axis=0)) for name, z in groups.split(reader.scaled(held.latents.mean[rows])).items()
     }
-    covered = cover_places(images[rows])
-    whole = groups.split(reader.read(images[rows]))
-    without = groups.split(reader.read(covered.reshape(-1, *covered.shape[2:])))
+    shown = images[rows]
+    covered = cover_places(shown)
+    whole = reader.read(shown)
+    without = reader.read(covered.reshape(-1, *covered.shape[2:])).reshape(len(rows), -1, whole.shape[1])
     order = held.design.split[rows].permutations(held.config.evidence.n_permutations, held.rng(61))
     weight = held.design.split[rows].bootstrap(held.config.evidence.n_bootstrap, held.rng(62))
-    lost = {g: whole[g][:, None] - without[g].reshape(len(rows), -1, whole[g].shape[1]) for g in groups}
-    data = _tests(true, whole, lost, order)
-    maps = {g: (x**2).sum(axis=2).reshape(-1, N_CELLS, N_CELLS) for g, x in lost.items()}
-    dims = ("group", "image", "row", "column")
-    text = "Squared change of the group's latents when the place is covered, variances of the latents."
-    data["map"] = (dims, np.stack(list(maps.values())).astype(np.float32), text)
-    kept = _Kept(reader.read(images[rows]), true, dict(groups.slices), weight)
-    data |= _curves(images[rows], maps, kept, reader=reader, rng=rng)
-    gray = images[rows[:N_PICTURES]]
+    parts = {"map": groups.split(whole[:, None] - without)}
+    data = _seen(true, groups.split(whole), order) | _by_place("carried", true, parts["map"], order)
+    layer = Layer.of(reader.network, images, device=held.config.device)
+    if layer is not None:
+        dense = reader.of_places(layer, images)
+        read = read_places(shown, np.rint(blurred(shown)).astype(np.uint8), dense)
+        parts["feature_map"] = groups.split(read.reshape(len(rows), -1, whole.shape[1]))
+        data |= _seen(true, groups.split(dense.read(shown)), order, name="seen_by_features")
+        data |= _by_place("contributed", true, parts["feature_map"], order)
+    maps = {
+        name: {g: (x**2).sum(axis=2).reshape(-1, N_CELLS, N_CELLS) for g, x in of.items()}
+        for name, of in parts.items()
+    }
+    for name, of in maps.items():
+        dims = ("group", "image", "row", "column")
+        data[name] = (dims, np.stack(list(of.values())).astype(np.float32), _MAPS[name])
+    orders = maps | {name: dict.fromkeys(groups, own) for name, own in _others(shown, rng).items()}
+    data |= _curves(shown, orders, _Kept(whole, true, dict(groups.slices), weight), reader=reader)
+    gray = shown[:N_PICTURES]
     gray = gray.mean(axis=3) if gray.ndim == 4 else gray
     data["picture"] = (
         ("picture", "y", "x"),
@@ -95,13 +122,14 @@ def find_places(held: Held) -> xr.Dataset:
         {
             "group": list(groups),
             "image": held.session["stimulus"].values[rows].astype(str),
-            "order": list(MAPS),
+            "order": list(orders),
             "fraction": list(FRACTIONS),
         },
         title="Places in images",
         description="Where in held-out images the information is that a group has.",
-        headline=["seen", "deletion", "insertion", "carried"],
+        headline=[name for name in HEADLINE if name in data],
         network=reader.network,
+        note="" if layer else f"features of {reader.network} have no places: no map of them",
     )
 
 
@@ -115,6 +143,8 @@ class ImageReader:
     describe : callable
     ridge : Ridge
     mean, scale : numpy.ndarray, shape (n_latents,)
+    train, validation : (numpy.ndarray of int, numpy.ndarray)
+        Rows of images that it was fitted to, and that chose the penalty, with their latents.
     """
 
     network: str
@@ -122,22 +152,31 @@ class ImageReader:
     ridge: Ridge
     mean: np.ndarray
     scale: np.ndarray
+    train: tuple[np.ndarray, np.ndarray]
+    validation: tuple[np.ndarray, np.ndarray]
 
     @classmethod
     def of(cls, held: Held, images: np.ndarray, rng: np.random.Generator) -> ImageReader:
         """Fit it to training images, the penalty chosen on validation images."""
         network, describe = chosen_network(held), _describer(held)
         train, held_out = (rng.permutation(rows)[:MOST_TRAIN] for rows in (held.train, held.validation))
+        held_out = held_out[: MOST_IMAGES * 4]
         z = held.latents.mean.astype(np.float64)
         mean, scale = z[train].mean(axis=0), np.maximum(z[train].std(axis=0), 1e-12)
         goal = (z - mean) / scale
         basis = RidgeBasis(describe(images[train]))
         penalty = None
         if len(held_out):
-            new = describe(images[held_out[: MOST_IMAGES * 4]])
-            errors = basis.errors(goal[train], x_new=new, y_new=goal[held_out[: MOST_IMAGES * 4]])
+            errors = basis.errors(goal[train], x_new=describe(images[held_out]), y_new=goal[held_out])
             penalty = float(PENALTIES[int(np.argmin(errors))])
-        return cls(network, describe, basis.fit(goal[train], penalty=penalty), mean, scale)
+        ridge = basis.fit(goal[train], penalty=penalty)
+        return cls(network, describe, ridge, mean, scale, (train, goal[train]), (held_out, goal[held_out]))
+
+    def of_places(self, layer: Layer, images: np.ndarray) -> PlaceReader:
+        """Fit a reading from a layer's places to the same images, which are among all."""
+        (train, goal), (rows, new_goal) = self.train, self.validation
+        validation = (images[rows], new_goal) if len(rows) else None
+        return PlaceReader.fit(layer, (images[train], goal), validation)
 
     def scaled(self, z: np.ndarray) -> np.ndarray:
         """Return latents in standard deviations of the training images."""
@@ -161,19 +200,6 @@ def _describer(held: Held) -> Describe:
     return open_describer(network, path=path, sha256=sha256, device=held.config.device)
 
 
-def centres(side: int) -> np.ndarray:
-    """Return where the centres of places are along a side, pixels."""
-    return (np.arange(N_CELLS) + 0.5) * side / N_CELLS
-
-
-def windows(shape: tuple[int, int]) -> np.ndarray:
-    """Return a Gaussian window per place, (place, y, x), 1 at its centre."""
-    along = [
-        np.exp(-((np.arange(n) + 0.5 - centres(n)[:, None]) ** 2) / (2 * (WIDTH * n) ** 2)) for n in shape
-    ]
-    return np.einsum("iy,jx->ijyx", *along).reshape(-1, *shape)
-
-
 def blurred(images: np.ndarray) -> np.ndarray:
     """Return images (n, y, x (, channel)) without their detail: what covers a place."""
     sd = [0.0, *(2 * WIDTH * n for n in images.shape[1:3]), *[0.0] * (images.ndim - 3)]
@@ -194,64 +220,38 @@ def _mixed(images: np.ndarray, cover: np.ndarray, behind: np.ndarray) -> np.ndar
     return np.rint(images * (1 - cover) + behind * cover).astype(np.uint8)
 
 
-def peak_is_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Say of each map whether its largest place is centred on the object: the pointing game, (n,) bool.
-
-    Parameters
-    ----------
-    maps : array (n, row, column)
-    masks : array of bool (n, y, x)
-    """
-    row, column = np.divmod(maps.reshape(len(maps), -1).argmax(axis=1), maps.shape[2])
-    y, x = (centres(n).astype(np.int64) for n in masks.shape[1:])
-    return masks[np.arange(len(maps)), y[row], x[column]]
+Groups = dict[str, np.ndarray]
 
 
-def edge_map(images: np.ndarray) -> np.ndarray:
-    """Return the energy of edges at each place, (n, row, column)."""
-    gray = images.mean(axis=3) if images.ndim == 4 else images.astype(np.float64)
-    energy = sum(np.gradient(gray, axis=axis) ** 2 for axis in (1, 2))
-    window = windows(images.shape[1:3])
-    return np.einsum("nyx,kyx->nk", energy, window).reshape(-1, N_CELLS, N_CELLS)
-
-
-def full_size(maps: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Spread maps (n, row, column) over pixels, (n, y, x), by the windows of their places."""
-    window = windows(shape)
-    return np.einsum("nk,kyx->nyx", maps.reshape(len(maps), -1), window) / window.sum(axis=0)
-
-
-def _tests(
-    true: dict[str, np.ndarray],
-    whole: dict[str, np.ndarray],
-    lost: dict[str, np.ndarray],
-    order: np.ndarray,
-) -> Variables:
-    """Test that what is read from whole images, and what places contribute, agrees with measured latents."""
+def _seen(true: Groups, whole: Groups, order: np.ndarray, *, name: str = "seen") -> Variables:
+    """Test that what is read from whole images agrees with measured latents."""
     at = np.arange(order.shape[1])
-    seen, seen_null, carried, carried_null = [], [], [], []
-    for name, z in true.items():
-        read = whole[name] - whole[name].mean(axis=0)
+    seen, null = [], []
+    for group, z in true.items():
+        read = whole[group] - whole[group].mean(axis=0)
         product = read @ z.T / max(float(np.sqrt((read**2).sum() * (z**2).sum())), 1e-300)
         seen.append(np.trace(product))
-        seen_null.append(product[at, order].sum(axis=1))
-        part = lost[name] - lost[name].mean(axis=0)
+        null.append(product[at, order].sum(axis=1))
+    text = "Correlation of latents read from held-out images with measured ones, over all latents of a group."
+    return measured(name, ("group",), seen, text, null=np.array(null).T)
+
+
+def _by_place(what: str, true: Groups, parts: Groups, order: np.ndarray) -> Variables:
+    """Test that what places contribute (image, place, latent) agrees with measured latents."""
+    at = np.arange(order.shape[1])
+    share, null = [], []
+    for name, z in true.items():
+        part = parts[name] - parts[name].mean(axis=0)
         by_place = np.einsum("ikd,jd->ijk", part, z) / max(float((z**2).sum()), 1e-300)
-        carried.append(by_place[at, at].sum(axis=0))
-        carried_null.append(np.stack([by_place[at, own].sum(axis=0) for own in order]))
+        share.append(by_place[at, at].sum(axis=0))
+        null.append(np.stack([by_place[at, own].sum(axis=0) for own in order]))
     shape = (-1, len(true), N_CELLS, N_CELLS)
     return measured(
-        "seen",
-        ("group",),
-        seen,
-        "Correlation of latents read from held-out images with measured ones, over all latents of a group.",
-        null=np.array(seen_null).T,
-    ) | measured(
-        "carried",
+        what,
         ("group", "row", "column"),
-        np.reshape(carried, shape[1:]),
-        "Share of the group's variance that the content of the place predicts.",
-        null=np.stack(carried_null, axis=1).reshape(shape),
+        np.reshape(share, shape[1:]),
+        f"Share of the group's variance that the {_CONTENT[what]} the place predicts.",
+        null=np.stack(null, axis=1).reshape(shape),
     )
 
 
@@ -277,30 +277,29 @@ class _Kept:
         return float(share[0]), share[1:]
 
 
-def _curves(
-    images: np.ndarray,
-    maps: dict[str, np.ndarray],
-    kept: _Kept,
-    *,
-    reader: ImageReader,
-    rng: np.random.Generator,
-) -> Variables:
+def _others(images: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return orders of pixels beside the groups' maps: energy of edges, and smooth noise."""
+    return {"edges": edge_map(images), "random": rng.random((len(images), N_CELLS, N_CELLS))}
+
+
+def _curves(images: np.ndarray, orders: dict[str, Groups], kept: _Kept, *, reader: ImageReader) -> Variables:
     """Delete, or keep, the pixels that come first in an order; see how much of the latents stays."""
-    names, n, behind = list(maps), len(images), blurred(images)
-    common = {"edges": edge_map(images), "random": rng.random((n, N_CELLS, N_CELLS))}
-    jobs = [("map", own, [name]) for name, own in maps.items()]
-    jobs += [(key, own, names) for key, own in common.items()]
-    shape = (2, len(names), len(MAPS), len(FRACTIONS))
+    names, n, behind = list(kept.slices), len(images), blurred(images)
+    jobs: list[tuple[int, np.ndarray, list[str]]] = []
+    for o, of in enumerate(orders.values()):
+        same = len({id(own) for own in of.values()}) == 1
+        jobs += [(o, of[names[0]], names)] if same else [(o, own, [name]) for name, own in of.items()]
+    shape = (2, len(names), len(orders), len(FRACTIONS))
     share, drawn = np.full(shape, np.nan), np.full((*shape, len(kept.weight)), np.nan)
-    for key, own, of in jobs:
+    for o, own, of_groups in jobs:
         rank = full_size(own, images.shape[1:3]).reshape(n, -1)
         rank = (-rank).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable") / rank.shape[1]
         for f, fraction in enumerate(FRACTIONS):
             first = (rank < fraction).reshape(images.shape[:3]).astype(np.float32)
             for way, cover in enumerate((first, 1 - first)):
                 read = reader.read(_mixed(images, cover, behind))
-                for name in of:
-                    at = (way, names.index(name), MAPS.index(key), f)
+                for name in of_groups:
+                    at = (way, names.index(name), o, f)
                     share[at], drawn[at] = kept.of(read, name)
     data: Variables = {}
     for way, name in enumerate(("deletion", "insertion")):

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.companions.held import Held, described, each_session
+from nwb_migvis.companions.state_changes import expected_counts, pictured
 from nwb_migvis.companions.statistics import Variables, measured
 from nwb_migvis.evidence.disentanglement import bin_indices
 from nwb_migvis.evidence.significance import benjamini_hochberg
@@ -33,6 +34,7 @@ class States:
     """The analysis `states`."""
 
     needs = ("latents",)
+    uses = ("prior", "critic")
     min_images = 20
 
     @staticmethod
@@ -44,13 +46,15 @@ class States:
         xarray.Dataset
             `n_states`. Over with: `agreement` (adjusted mutual information of states with images and with
             each label) with interval, null, p and q. Over state: `share`, `dominant` label value and its
-            `purity`. Over (state, unit): `rate`, what the decoder makes of the state. Over trial:
-            `state_of_trial`.
+            `purity`. Over (state, unit): `rate`, what the decoder makes of the state; over (state, group,
+            unit): `change`, when one group alone moves there. Over trial: `state_of_trial`. Where there are
+            states and a critic, over (pictured_state, group, source, y, x): `picture`, what the image becomes
+            when the group is edited towards the state.
         """
-        return each_session(study, find_states)
+        return each_session(study, lambda held: find_states(held, study))
 
 
-def find_states(held: Held) -> xr.Dataset:
+def find_states(held: Held, study: Study) -> xr.Dataset:
     """Do what `States.compute` does for one session."""
     own = held.latents
     held.require_held_out(States.min_images, to="states")
@@ -66,37 +70,52 @@ def find_states(held: Held) -> xr.Dataset:
     start = held.session["start_time"].values[is_test] if own.knows_responses else np.arange(len(stimulus))
     data, coords = _agreement(held, clusters, stimulus, start)
     n_states = clusters.n_states
-    data["n_states"] = (
-        (),
-        np.array(n_states),
-        "Clusters that stand apart; 1: a continuum, as far as is seen.",
-    )
-    data["n_components"] = ((), np.array(clusters.n_components), "Gaussians that describe the trials best.")
-    share = np.bincount(state, minlength=n_states) / len(state)
-    data["share"] = (("state",), share, "Share of the held-out trials.")
-    words, purity = _dominant(held, state, stimulus, n_states)
-    data["dominant"] = (("state",), words, "Most frequent value of a categorical label in the state.")
-    data["purity"] = (("state",), purity, "Its share of the state's trials.")
-    data["state_of_trial"] = (("trial",), state, "State of each held-out trial.")
-    data["stimulus_of_trial"] = (
-        ("trial",),
-        held.session["stimulus"].values[stimulus].astype(str),
-        "Image of each held-out trial.",
-    )
+    data |= _of_states(held, clusters, stimulus)
+    centre = np.stack([trials[is_test][state == k].mean(axis=0) for k in range(n_states)])
+    coords |= {"state": np.arange(n_states), "trial": np.flatnonzero(is_test)}
     if own.knows_responses:
-        centre = np.stack([trials[is_test][state == k].mean(axis=0) for k in range(n_states)])
-        text = "Spike count per presentation that the decoder expects at the mean of the state's latents."
-        data["rate"] = (("state", "unit"), own.model.rates(centre.astype(np.float32)), text)
+        data |= expected_counts(held, centre, trials[is_test].mean(axis=0))
         coords["unit"] = held.session["unit"].values
-    note = "" if n_states > 1 else "no cluster of trials stands apart: agreement is not measured"
+    note = "no cluster of trials stands apart: agreement is not measured"
+    if n_states > 1:
+        pictures, note = pictured(held, study, centre)
+        data |= pictures
+    coords |= {"group": list(own.groups)} if {"moved", "picture"} & set(data) else {}
     return described(
         data,
-        {**coords, "state": np.arange(n_states), "trial": np.flatnonzero(is_test)},
+        coords,
         title="Recurring population states",
         description="Clusters of trials in latent space that stand apart on held-out trials.",
-        headline=["n_states", "agreement", "share", "dominant"],
+        headline=["n_states", "agreement", "share", "dominant", "moved"],
         note=note,
     )
+
+
+def _of_states(held: Held, clusters: Clusters, stimulus: np.ndarray) -> Variables:
+    """Return how many states there are, how frequent each is, and which trials are in it."""
+    state, n_states = clusters.state, clusters.n_states
+    words, purity = _dominant(held, state, stimulus, n_states)
+    return {
+        "n_states": ((), np.array(n_states), "Clusters that stand apart; 1: a continuum, as far as is seen."),
+        "n_components": (
+            (),
+            np.array(clusters.n_components),
+            "Gaussians that describe the trials best.",
+        ),
+        "share": (
+            ("state",),
+            np.bincount(state, minlength=n_states) / len(state),
+            "Share of the held-out trials.",
+        ),
+        "dominant": (("state",), words, "Most frequent value of a categorical label in the state."),
+        "purity": (("state",), purity, "Its share of the state's trials."),
+        "state_of_trial": (("trial",), state, "State of each held-out trial."),
+        "stimulus_of_trial": (
+            ("trial",),
+            held.session["stimulus"].values[stimulus].astype(str),
+            "Image of each held-out trial.",
+        ),
+    }
 
 
 @dataclass(frozen=True, eq=False)

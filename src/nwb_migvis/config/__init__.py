@@ -4,7 +4,7 @@ The config stored with a run holds the values that were actually used (group def
 session's images filled in).
 """
 
-from nwb_migvis.config.companions import CompanionsConfig
+from nwb_migvis.config.companions import CompanionsConfig, read_vocabulary
 from nwb_migvis.config.critic import CriticConfig
 from nwb_migvis.config.editing import METHODS, SynthesisConfig
 from nwb_migvis.config.evidence import EvidenceConfig
@@ -25,4 +25,5 @@ __all__ = [
     "PriorConfig",
     "SplitConfig",
     "SynthesisConfig",
+    "read_vocabulary",
 ]

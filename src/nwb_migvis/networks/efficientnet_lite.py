@@ -92,6 +92,27 @@ def _to_eight(width: float) -> int:
     return rounded if rounded >= 0.9 * width else rounded + 8
 
 
+def stage_centres(number: int, size_px: int) -> np.ndarray:
+    """Return where the places of a stage look along a side of the image, (n_places,) from 0 to 1.
+
+    They are the centres of the places' fields of view, which convolutions that halve the side displace.
+
+    Parameters
+    ----------
+    number : int
+        Of the stage, from 1.
+    size_px : int
+        Side at which the network sees images.
+    """
+    centre = (np.arange(size_px) + 0.5) / size_px
+    for kernel in [3, *(kernel for _, kernel, stride, *_ in _STAGES[:number] if stride == 2)]:
+        n = len(centre)
+        before = max(kernel - (n % 2 or 2), 0) // 2
+        at = 2 * np.arange(-(-n // 2)) - before + kernel // 2
+        centre = centre[np.minimum(at, n - 1)]
+    return centre
+
+
 class EfficientNetLite(nn.Module):
     """The network up to its last block, averaged over a grid of 4 x 4 places: 5,120 features of Lite0 and 1.
 
@@ -140,6 +161,13 @@ class EfficientNetLite(nn.Module):
             if i in ends:
                 ended.append(h)
         return ended
+
+    def stage(self, x: torch.Tensor, number: int) -> torch.Tensor:
+        """Return the activations (n, channel, y, x) at the end of one stage, counted from 1."""
+        h = F.relu6(self.bn0(self.conv_stem(x)))
+        for block in self.blocks[: sum(self._n_blocks[:number])]:
+            h = block(h)
+        return h
 
     def _features(self, x: torch.Tensor, n_blocks: int) -> torch.Tensor:
         h = F.relu6(self.bn0(self.conv_stem(x)))

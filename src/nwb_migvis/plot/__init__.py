@@ -6,7 +6,7 @@ Each takes `Results` first and draws into `ax`, or into a figure of its own. `re
 
 from nwb_migvis.plot.analyses import analysis
 from nwb_migvis.plot.axes import COLUMN_IN, PAGE_IN, style
-from nwb_migvis.plot.companions import names, places
+from nwb_migvis.plot.companions import names, places, states
 from nwb_migvis.plot.comparing import side_by_side
 from nwb_migvis.plot.evidence import decoding, dose, selectivity, transfer, variance, verdicts
 from nwb_migvis.plot.images import Pair, edit, edits, pairs, traversal
@@ -26,6 +26,7 @@ FIGURES = (
     "predicted",
     "reliability",
     "selectivity",
+    "states",
     "training",
     "transfer",
     "traversal",
@@ -56,6 +57,7 @@ __all__ = [
     "reliability",
     "selectivity",
     "side_by_side",
+    "states",
     "style",
     "training",
     "transfer",

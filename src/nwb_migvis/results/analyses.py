@@ -60,7 +60,7 @@ def _cast(values: np.ndarray, where: str) -> np.ndarray:
     if values.dtype.kind in "UT" or (
         values.dtype.kind == "O" and all(isinstance(v, str) for v in values.ravel())
     ):
-        return values.astype(object).astype(str)
+        return values.astype(object).astype(str)  # as wide as the longest text, as it is read back
     if values.dtype.kind not in "biuf":
         raise MigvisError(
             f"{where} holds values of the type {values.dtype}; expected numbers or text; convert them"

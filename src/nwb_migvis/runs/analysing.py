@@ -91,6 +91,8 @@ def analyse(
     study = study_of(path, results, weights=weights, config=config, reading=reading)
     if config.companions.network == PRIOR:
         _use_prior(study, path, results, weights)
+    if any("critic" in getattr(ANALYSES[one], "uses", ()) for one in chosen):
+        _use_networks(study, path, results, weights)
     made = {one: canonical_analysis(one, study.compute(one)) for one in chosen}
     together = {**results.analyses, **made}
     log = [*results.provenance.get("further_analyses", ()), _record(list(made), config)]
@@ -166,6 +168,14 @@ def _use_prior(study: Study, path: Path, results: Results, weights: Mapping[str,
         )
     with building(f"{path}: /analysis/{results.name}/model"):
         study.use_prior(weights["prior"])
+
+
+def _use_networks(study: Study, path: Path, results: Results, weights: Mapping[str, bytes]) -> None:
+    """Give a study prior and critic, where the file holds both and the session has pixels."""
+    if study.has_images and {"prior", "critic"} <= set(weights):
+        with building(f"{path}: /analysis/{results.name}/model"):
+            study.use_prior(weights["prior"])
+            study.use_critic(weights["critic"])
 
 
 def _with_labels(session: xr.Dataset, results: Results) -> xr.Dataset:
