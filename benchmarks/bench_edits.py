@@ -4,7 +4,7 @@
     python benchmarks/bench_edits.py --tiny
 
 The published procedure inverts the source anew for every edit, in 150 steps, and edits one pair and one group
-at a time; ours takes 30 steps with up to eight corrections in each step of inversion, inverts a source once
+at a time; ours takes 30 steps and corrects each step of inversion, inverts a source once
 for all its edits, and edits in batches, in bfloat16. Both use the same networks (the demo's prior, a critic
 trained here) and the same guidance by the critic alone, on held-out pairs of a simulated session; beside
 them, edits that the conditional prior guides too, as the demo's are. Each factor is switched by itself,
@@ -48,7 +48,7 @@ class Procedure:
     """How edits are computed; what guides them is the same for all."""
 
     n_steps: int = 30
-    n_corrections: int = 8
+    n_corrections: int | None = None
     shared: bool = True
     batch_size: int = 32
     precision: str = "bfloat16"
@@ -109,9 +109,9 @@ class Bench:
 
     def edit(self, plan: pd.DataFrame, how: Procedure) -> np.ndarray:
         """Make the edits of a plan by a procedure."""
-        prior, critic = self.networks.prior, self.networks.critic
-        settings = self.config.synthesis
-        prior.denoiser.precision = how.precision
+        critic, settings = self.networks.critic, self.config.synthesis
+        self.networks.prior.denoiser.precision = how.precision
+        prior = self.networks.prior.for_inference()
         grid = time_grid(prior.n_timesteps, strength=settings.strength, n_steps=how.n_steps)
         path = {"alpha_bar": prior.alpha_bar, "grid": grid}
         goal = goals(plan, torch.as_tensor(self.stimuli.z), self.latents.groups)

@@ -112,6 +112,18 @@ def test_names_of_earlier_versions_are_read_and_not_written(tmp_path):
         Config.from_json('{"latents": {"condition": 1.0}}')
 
 
+def test_what_runs_did_before_a_setting_is_not_the_presets_value(tmp_path):
+    stored = Config().to_dict()
+    assert Config.from_stored(stored) == Config()
+    del stored["synthesis"]["inversion_tolerance"]
+    assert Config.from_stored(stored).synthesis.inversion_tolerance == 3e-4
+    assert Config.from_dict(stored).synthesis.inversion_tolerance == Config().synthesis.inversion_tolerance
+    assert Config.from_stored({}).synthesis.inversion_tolerance == 3e-4
+    for wrong in ([], {"synthesis": 3}):
+        with pytest.raises(MigvisError, match="expected a table of settings"):
+            Config.from_stored(wrong)
+
+
 def test_a_config_that_is_not_there(tmp_path):
     with pytest.raises(MigvisError, match="No such file"):
         Config.from_toml(tmp_path / "absent.toml")

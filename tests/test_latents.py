@@ -19,6 +19,7 @@ from nwb_migvis.latents import (
 )
 from nwb_migvis.latents.fit import fit_latents
 from nwb_migvis.latents.label_weights import N_PRESUMED, LabelWeights, weigh_labels
+from nwb_migvis.latents.likelihood import poisson_error
 from nwb_migvis.latents.model import GroupVae, kl_divergence
 from nwb_migvis.latents.objective import Objective, Repeats, initial_vae
 from nwb_migvis.latents.protocol import load_latent_model
@@ -279,6 +280,29 @@ def test_the_loss_is_the_negative_evidence_lower_bound(fitted):
     expected = (kl - given.sum(1)).mean() / (3 * counts.shape[1])
     assert (n == 3).all()
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_the_derivative_of_the_likelihood_is_that_of_the_formula():
+    generator = torch.Generator().manual_seed(0)
+    drive = 3 * torch.randn(30, 4, generator=generator, dtype=torch.float64)
+    drive[0] = -60.0  # the rate is at its least
+    mean_rate = torch.tensor([0.1, 1.0, 3.0, 20.0], dtype=torch.float64)
+    average = torch.rand(30, 4, generator=generator, dtype=torch.float64) * mean_rate
+    weight = torch.randn(30, 4, generator=generator, dtype=torch.float64)
+    found, plain = (drive.clone().requires_grad_(True) for _ in range(2))
+    error = poisson_error(found, mean_rate, average)
+    rate = (mean_rate * torch.nn.functional.softplus(plain + 1) / np.log(1 + np.e)).clamp_min(1e-6)
+    expected = (
+        average
+        - average * average.log()
+        - torch.distributions.kl_divergence(
+            torch.distributions.Poisson(average), torch.distributions.Poisson(rate)
+        ).neg()
+    )
+    torch.testing.assert_close(error, expected)
+    slopes = [torch.autograd.grad((weight * e).sum(), x)[0] for e, x in ((error, found), (expected, plain))]
+    torch.testing.assert_close(*slopes)
+    assert (slopes[0][0] == 0).all() and (slopes[0][1:] != 0).all()
 
 
 def test_a_label_counts_as_far_as_responses_tell_it_of_stimuli_left_out():

@@ -1,6 +1,9 @@
 """The total correlation between independent groups, and in a fit with the default weights."""
 
+import math
+
 import numpy as np
+import pytest
 import torch
 
 from nwb_migvis.config import GroupConfig, LatentsConfig, SplitConfig
@@ -24,6 +27,34 @@ def test_independent_groups_have_none_but_its_bias():
     found = np.array([float(total_correlation(*run, sizes=[1, 1, 1, 1])) for run in runs])
     # A finite batch leaves a bias of a few hundredths of a nat.
     assert abs(found.mean()) < 0.03
+
+
+def _written_plainly(z, mean, log_var, sizes):
+    density = torch.distributions.Normal(mean, (0.5 * log_var).exp()).log_prob(z[:, None])
+    by_group = torch.stack([part.sum(-1) for part in density.split(sizes, dim=-1)])
+    joint = torch.logsumexp(by_group.sum(0), dim=-1) - math.log(len(z))
+    marginals = torch.logsumexp(by_group, dim=-1) - math.log(len(z))
+    return (joint - marginals.sum(0)).mean()
+
+
+@pytest.mark.parametrize("log_var", [0.5, -1.0, -7.0])
+def test_value_and_derivatives_are_those_of_the_formula(log_var):
+    generator = torch.Generator().manual_seed(0)
+    mean, noise, width = (torch.randn(40, 6, generator=generator, dtype=torch.float64) for _ in range(3))
+    inputs = [(mean + math.exp(0.5 * log_var) * noise), mean, log_var + 0.3 * width]
+    found, expected = [], []
+    for function, results in ((total_correlation, found), (_written_plainly, expected)):
+        leaves = [part.clone().requires_grad_(True) for part in inputs]
+        value = function(*leaves, sizes=[1, 3, 2])
+        results += [value.detach(), *torch.autograd.grad(2.5 * value, leaves)]
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
+    single = [part.float().requires_grad_(True) for part in inputs]
+    gradient = torch.autograd.grad(total_correlation(*single, sizes=[1, 3, 2]), single)
+    for ours, theirs in zip(gradient, expected[1:], strict=True):
+        assert ours.dtype == torch.float32
+        largest = float(theirs.abs().max())
+        torch.testing.assert_close(2.5 * ours.double(), theirs, rtol=1e-3, atol=1e-3 * largest)
 
 
 def test_the_estimate_is_not_saturated_at_the_default_weights():

@@ -1,5 +1,6 @@
 """Priors that start from others, that are conditioned on latents, and their folders."""
 
+import copy
 import hashlib
 import json
 from dataclasses import replace
@@ -85,6 +86,22 @@ def test_told_nothing_is_unconditional_to_the_bit(conditional):
         conditional.eps_and_x0_hat(x_t, 500), conditional.eps_and_x0_hat(x_t, 500, nothing), strict=True
     ):
         assert torch.equal(one, other)
+
+
+def test_weights_converted_beforehand_predict_the_same_to_the_bit(conditional):
+    before = conditional.to_bytes()
+    x = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    condition = embed_condition(conditional, torch.randn(5, 3, generator=torch.Generator().manual_seed(1)))
+    converted = conditional.for_inference()
+    types = {weight.dtype for weight in converted.denoiser.unet.parameters()}
+    assert types == {torch.bfloat16, torch.float32}
+    for told in (None, condition):
+        found, expected = (p.eps_and_x0_hat(x, 400, told)[0] for p in (converted, conditional))
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert conditional.to_bytes() == before
+    exact = replace(conditional, denoiser=copy.deepcopy(conditional.denoiser))
+    exact.denoiser.precision = "float32"
+    assert exact.for_inference().denoiser is exact.denoiser
 
 
 def test_groups_are_dropped_as_often_as_said():

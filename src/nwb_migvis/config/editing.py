@@ -63,6 +63,10 @@ class SynthesisConfig:
         Whether to store, for every edit, where it changed the image and where the critic looked.
     n_samples : int
         Unguided samples of the prior that are compared with the training images.
+    inversion_tolerance : float
+        A step of inversion is corrected until the last correction was smaller than this, relative to the
+        image, or twenty times. Smaller values lead back to the source more closely, and take longer. For
+        networks of others it is 2e-5 at most, and thirty times.
     batch_size : int
         Images per forward pass; bounds memory. The last batch is filled up, so that an edit does not depend
         on the others.
@@ -86,6 +90,7 @@ class SynthesisConfig:
     limit_traversals: bool = True
     maps: bool = False
     n_samples: int = 64
+    inversion_tolerance: float = 1e-3
     batch_size: int = 32
 
     def __post_init__(self) -> None:
@@ -107,6 +112,7 @@ class SynthesisConfig:
                     0,
                 ),
             },
+            above={"inversion_tolerance": 0},
             one_of={"methods": registry.METHODS},
         )
         if len(set(self.methods)) < len(self.methods):

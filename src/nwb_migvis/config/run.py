@@ -21,6 +21,9 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import as_path
 from nwb_migvis.plain import Json, nearest, plain
 
+EARLIER: Json = {"synthesis": {"inversion_tolerance": 3e-4}}
+"""What runs did before there was a setting for it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -126,6 +129,26 @@ class Config:
             raise MigvisError(f"{where}: found {values!r:.80}; expected a table of settings")
         chosen = preset or str(values.get("preset", "quick"))
         return merge(cls.from_preset(chosen), {**values, "preset": chosen}, where=where)
+
+    @classmethod
+    def from_stored(cls, values: Mapping[str, Any], *, where: str = "config") -> Config:
+        """Build the config of a run from what it stored, of whatever version.
+
+        A setting that did not exist yet has the value that stands for what the run did (`EARLIER`), not the
+        preset's.
+
+        Raises
+        ------
+        MigvisError
+            As `from_dict`.
+        """
+        if isinstance(values, Mapping):
+            parts = {name: values.get(name, {}) for name in EARLIER}
+            known = {
+                name: {**EARLIER[name], **part} for name, part in parts.items() if isinstance(part, Mapping)
+            }
+            values = {**values, **known}
+        return cls.from_dict(values, where=where)
 
     @classmethod
     def from_toml(cls, path: str | Path, *, preset: str | None = None) -> Config:

@@ -53,17 +53,23 @@ def weigh_labels(
         Training stimuli.
     """
     x = responses[training].double()
+    spectra: dict[bytes, _Spectrum] = {}
+
+    def predicted(present: torch.Tensor, y: torch.Tensor) -> float:
+        rows = present.cpu().numpy().tobytes()
+        if rows not in spectra:
+            spectra[rows] = _Spectrum.of(x[present])
+        return spectra[rows].predicted(y)
 
     def of_class(index: torch.Tensor) -> float:
         index = index[training]
         has_class = index >= 0
-        return _predicted(
-            x[has_class], F.one_hot(index[has_class], int(index.max()) + 1 if has_class.any() else 1)
-        )
+        n_classes = int(index.max()) + 1 if has_class.any() else 1
+        return predicted(has_class, F.one_hot(index[has_class], n_classes))
 
     def of_column(y: torch.Tensor) -> float:
         is_finite = torch.isfinite(y[training])
-        return _predicted(x[is_finite], y[training][is_finite, None])
+        return predicted(is_finite, y[training][is_finite, None])
 
     return [
         LabelWeights(
@@ -74,21 +80,38 @@ def weigh_labels(
     ]
 
 
-def _predicted(x: torch.Tensor, y: torch.Tensor) -> float:
-    """Return the fraction of the variance of y (n, k) that x (n, unit) predicts with each row left out.
+@dataclass(frozen=True)
+class _Spectrum:
+    """Left singular vectors u (n, k) and singular values s (k,) of centred responses of n stimuli.
 
-    `N_PRESUMED` further rows count as predicted perfectly.
+    All labels that the same stimuli have are predicted from one of them.
     """
-    n = len(x)
-    if n < 3:
-        return 0.0
-    x, y = x - x.mean(0), y.double() - y.double().mean(0)
-    u, s, _ = torch.linalg.svd(x, full_matrices=False)
-    in_u = u.T @ y
-    best = 0.0
-    for penalty in PENALTIES:
-        shrunk = s.square() / (s.square() + penalty * n)
-        leverage = (u.square() @ shrunk + 1 / n).clamp_max(1 - 1e-6)
-        left_out = (y - u @ (shrunk[:, None] * in_u)) / (1 - leverage)[:, None]
-        best = max(best, float(1 - left_out.square().sum() / y.square().sum().clamp_min(1e-12)))
-    return (n * best + N_PRESUMED) / (n + N_PRESUMED)
+
+    u: torch.Tensor
+    s: torch.Tensor
+
+    @classmethod
+    def of(cls, x: torch.Tensor) -> _Spectrum:
+        """Decompose responses (n, unit); too few for a prediction are left as they are."""
+        if len(x) < 3:
+            return cls(x, x)
+        u, s, _ = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+        return cls(u, s)
+
+    def predicted(self, y: torch.Tensor) -> float:
+        """Return the fraction of the variance of y (n, k) that is predicted with each row left out.
+
+        `N_PRESUMED` further rows count as predicted perfectly.
+        """
+        u, s, n = self.u, self.s, len(self.u)
+        if n < 3:
+            return 0.0
+        y = y.double() - y.double().mean(0)
+        in_u = u.T @ y
+        best = 0.0
+        for penalty in PENALTIES:
+            shrunk = s.square() / (s.square() + penalty * n)
+            leverage = (u.square() @ shrunk + 1 / n).clamp_max(1 - 1e-6)
+            left_out = (y - u @ (shrunk[:, None] * in_u)) / (1 - leverage)[:, None]
+            best = max(best, float(1 - left_out.square().sum() / y.square().sum().clamp_min(1e-12)))
+        return (n * best + N_PRESUMED) / (n + N_PRESUMED)

@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from nwb_migvis.config import GroupConfig
 from nwb_migvis.latents.design import LabelTargets
 from nwb_migvis.latents.label_weights import LabelWeights
+from nwb_migvis.latents.likelihood import rate_of
 from nwb_migvis.latents.total_correlation import total_correlation
 from nwb_migvis.networks.weights import pack, unpack
 
 KIND = "group VAE"
-SOFTPLUS_OF_1 = math.log(1 + math.e)
 
 
 class GroupVae(nn.Module):
@@ -88,7 +88,7 @@ class GroupVae(nn.Module):
 
     def rate(self, z: torch.Tensor) -> torch.Tensor:
         """Return the expected spike count of a presentation, (stimulus, unit); the mean at a drive of 0."""
-        return (self.mean_rate * F.softplus(self.decoder(z) + 1) / SOFTPLUS_OF_1).clamp_min(1e-6)
+        return rate_of(self.decoder(z), self.mean_rate)
 
     def label_loss(
         self,

@@ -8,10 +8,12 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from nwb_migvis.config import GroupConfig, LatentsConfig
 from nwb_migvis.latents.augment import Augmentation, EncodedHalf
 from nwb_migvis.latents.label_weights import LabelWeights
+from nwb_migvis.latents.likelihood import poisson_error
 from nwb_migvis.latents.model import GroupVae, regularisers
 
 
@@ -82,25 +84,44 @@ class Repeats:
         of the second; and the number of counts in the second, (stimulus, 1) or (stimulus, unit). A stimulus
         shown once is in both halves. An augmentation changes the first half, never the second.
         """
-        counts, n = self.counts[stimuli], self.n[stimuli, None]
-        draw = torch.rand(counts.shape[:2], generator=generator, device=counts.device)
-        shown = torch.arange(counts.shape[1], device=counts.device) < n
-        rank = draw.masked_fill(~shown, 2.0).argsort(dim=1).argsort(dim=1)
+        n, n_most = self.n[stimuli, None], self.counts.shape[1]
+        place = torch.arange(n_most, device=n.device)
+        draw = torch.rand((len(stimuli), n_most), generator=generator, device=n.device)
+        order = draw.masked_fill(place >= n, 2.0).argsort(dim=1)
         n_first = torch.div(n + 1, 2, rounding_mode="floor")
-        is_first = (rank < n_first).to(counts.dtype)
-        first = torch.einsum("sr,sru->su", is_first, counts)
+        repeats = order[:, : (n_most + 1) // 2]
+        is_used = (place[: repeats.shape[1]] < n_first).to(self.counts.dtype)
+        first = _sum_of(self.counts, stimuli, repeats, is_used)
         second = torch.where(n > 1, self.total[stimuli] - first, first)
         n_counts = n
         if self.observed is not None:
-            n_first = torch.einsum("sr,sru->su", is_first, self.observed[stimuli])
+            n_first = _sum_of(self.observed, stimuli, repeats, is_used)
             n_counts = self.n_counts[stimuli]
         n_second = torch.where(n > 1, n_counts - n_first, n_counts)
         if augmentation is None:
             return first / n_first, second, n_second
-        present = is_first[..., None]
+        present = torch.zeros_like(draw).scatter(1, repeats, is_used)[..., None]
         if self.observed is not None:
             present = present * self.observed[stimuli]
-        return augmentation.average(EncodedHalf(counts, present), generator), second, n_second
+        half = EncodedHalf(self.counts[stimuli], present)
+        return augmentation.average(half, generator), second, n_second
+
+
+def _sum_of(
+    values: torch.Tensor, stimuli: torch.Tensor, repeats: torch.Tensor, is_used: torch.Tensor
+) -> torch.Tensor:
+    """Return the sum of some repeats of values (stimulus, repeat, unit), reading these alone, (n, unit).
+
+    Parameters
+    ----------
+    values : torch.Tensor, shape (stimulus, repeat, unit)
+    stimuli : torch.Tensor of int, shape (n,)
+    repeats : torch.Tensor of int, shape (n, k)
+    is_used : torch.Tensor, shape (n, k)
+        1 for a repeat that is added, 0 for one that is not.
+    """
+    rows = stimuli[:, None] * values.shape[1] + repeats
+    return F.embedding_bag(rows, values.flatten(0, 1), mode="sum", per_sample_weights=is_used)
 
 
 def mean_of_counted(values: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
@@ -187,11 +208,11 @@ class Objective:
         return self._negative_log_likelihood(z, total, n)
 
     def _negative_log_likelihood(self, z: torch.Tensor, total: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+        drive, average = self.vae.decoder(z), total / n.clamp_min(1)
         if self.config.likelihood == "poisson":
-            rate = self.vae.rate(z)
-            return mean_of_counted(rate - total / n.clamp_min(1) * rate.log(), n)
-        z_scored = ((total / n.clamp_min(1)).sqrt() - self.vae.input_mean) / self.vae.input_std
-        return 0.5 * mean_of_counted((self.vae.decoder(z) - z_scored).square(), n)
+            return mean_of_counted(poisson_error(drive, self.vae.mean_rate, average), n)
+        z_scored = (average.sqrt() - self.vae.input_mean) / self.vae.input_std
+        return 0.5 * mean_of_counted((drive - z_scored).square(), n)
 
 
 def initial_vae(

@@ -54,7 +54,7 @@ def settings(results: Results) -> str:
     import tomli_w
 
     try:
-        config = Config.from_dict(table(results.provenance, "config"))
+        config = Config.from_stored(table(results.provenance, "config"))
     except MigvisError:
         return ""
     values = plain(config)

@@ -104,7 +104,7 @@ def run_config(path: Source, results: Results) -> Config:
         raise MigvisError(
             f"{path}: run {results.name!r} holds no settings; expected a run of `nwb-migvis run`"
         )
-    return Config.from_dict(results.provenance["config"], where=f"{path}: config of {results.name!r}")
+    return Config.from_stored(results.provenance["config"], where=f"{path}: config of {results.name!r}")
 
 
 def checked_weights(path: Source, results: Results, *, needs: Sequence[str] = ()) -> dict[str, bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from nwb_migvis.synthesis.editing.maps import change_maps, critic_maps
 from nwb_migvis.synthesis.editing.methods import Editor
 from nwb_migvis.synthesis.editing.support import Support
 from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
+from nwb_migvis.synthesis.prior.fixed_point import THOROUGH
 
 _DECIDES = (
     "source",
@@ -156,6 +157,7 @@ def _edit(
     directions: Directions | None,
 ) -> np.ndarray:
     """Return the edited images (edit, y, x (, channel)); parameters as in `synthesize`."""
+    networks = replace(networks, prior=networks.prior.for_inference())
     prior, size = networks.prior, config.batch_size
     source = plan["source"].to_numpy(copy=True)
     rows_of = {
@@ -170,7 +172,7 @@ def _edit(
         grid = time_grid(prior.n_timesteps, strength=strength, n_steps=config.n_steps)
         sources, place = np.unique(source[chosen], return_inverse=True)
         x0 = prior.encode(images[sources])
-        starts = _invert_all(networks, x0, grid, size)
+        starts = _invert_all(networks, x0, grid, config)
         for editor, among in _by_editor(plan.iloc[chosen]):
             rows, at = chosen[among], place[among]
             if editor is None:
@@ -209,13 +211,19 @@ def _in_batches(editor: Editor, batch: EditBatch, size: int) -> np.ndarray:
     return batch.networks.prior.decode(x)
 
 
-def _invert_all(networks: EditNetworks, x0: torch.Tensor, grid: np.ndarray, size: int) -> torch.Tensor:
+def _invert_all(
+    networks: EditNetworks, x0: torch.Tensor, grid: np.ndarray, config: SynthesisConfig
+) -> torch.Tensor:
     prior = networks.prior
+    tolerance = config.inversion_tolerance
+    if prior.search is THOROUGH:
+        tolerance = min(tolerance, THOROUGH.tolerance)
 
     def inverted(x0: torch.Tensor) -> torch.Tensor:
-        return invert(prior.eps_and_x0_hat, x0, alpha_bar=prior.alpha_bar, grid=grid)
+        path = {"alpha_bar": prior.alpha_bar, "grid": grid}
+        return invert(prior.eps_and_x0_hat, x0, **path, tolerance=tolerance)
 
-    return in_batches(inverted, x0, size=size, what="inversion")
+    return in_batches(inverted, x0, size=config.batch_size, what="inversion")
 
 
 def _rebuild(networks: EditNetworks, starts: torch.Tensor, grid: np.ndarray, size: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -63,7 +63,7 @@ def invert(
 
     Song, Meng & Ermon 2021 (arXiv 2010.02502), eq. 13 run towards noise. A step back starts from the noise
     predicted at the noisier image, which is not known on the way there. It is found as a fixed point, from
-    the prediction at the cleaner one, so that `sample` undoes each step closely. At some steps a sharp prior
+    that of the step before, so that `sample` undoes each step closely. At some steps a sharp prior
     decides what an image will show. There sampling magnifies whatever error is left, and plain iteration
     diverges.
 
@@ -76,25 +76,29 @@ def invert(
         As `time_grid` returned it.
     n_corrections : int, optional
         Most evaluations of the denoiser in the search at each step. Where it is None, as many as the prior
-        asks for whose method `denoise` is (`Prior.search`), and 8 of any other denoiser; so `tolerance`.
+        asks for whose method `denoise` is (`Prior.search`), and 20 of any other denoiser; so `tolerance`.
     tolerance : float, optional
-        An image whose last correction was smaller, relative to its norm, is not corrected further; 3e-4.
+        An image whose last correction was smaller, relative to its norm, is not corrected further; 1e-3.
     """
     x = x0
+    eps: torch.Tensor | None = None
     search = getattr(getattr(denoise, "__self__", None), "search", Search())
     given = {"n_most": n_corrections, "tolerance": tolerance}
-    how = asdict(search) | {name: value for name, value in given.items() if value is not None}
+    search = replace(search, **{name: value for name, value in given.items() if value is not None})
     for now, then in pairwise(grid):
         share = (alpha_bar[then] / alpha_bar[now]).sqrt()
         weight = (1 - alpha_bar[then]).sqrt() - share * (1 - alpha_bar[now]).sqrt()
-        back = partial(_back, denoise=denoise, rest=share * x, weight=weight)
-        first = back(x, t=int(now))
-        x = fixed_point(partial(back, t=int(then)), first, **how)
+        rest = share * x
+        if eps is None:
+            eps = denoise(x, int(now))[0]
+        back = partial(_back, t=int(then), denoise=denoise, weight=weight)
+        x = fixed_point(back, rest + weight * eps, rest, search=search)
+        eps = (x - rest) / weight if search.n_most else None
     return x
 
 
 def _back(
-    at: torch.Tensor, *, t: int, denoise: Denoise, rest: torch.Tensor, weight: torch.Tensor
+    at: torch.Tensor, rest: torch.Tensor, *, t: int, denoise: Denoise, weight: torch.Tensor
 ) -> torch.Tensor:
     """Return the noisier image of a step, by the noise that is predicted at `at`."""
     return rest + weight * denoise(at, t)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -96,6 +97,22 @@ class Denoiser(nn.Module):
         with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
             out = self.unet(x, t, class_labels=condition).sample
         return F.pixel_shuffle(out.float(), self.patch_px)[..., :height, :width]
+
+    def for_inference(self) -> Denoiser:
+        """Return a copy for many passes without gradients, with the same predictions, bit for bit.
+
+        Its convolutions and linear layers have the weights that autocasting makes of them in every pass. The
+        first and the last one stay: diffusers takes the type of embeddings from them.
+        """
+        dtype = PRECISIONS[self.precision]
+        if dtype == torch.float32:
+            return self
+        denoiser = copy.deepcopy(self).eval().requires_grad_(False)
+        unet = denoiser.unet
+        for module in unet.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear) and module not in (unet.conv_in, unet.conv_out):
+                module.to(dtype)
+        return denoiser
 
     def with_conditioning(self, sizes: Sequence[int] | None) -> Denoiser:
         """Return a copy, conditioned on latents of these sizes (untrained) or on nothing."""
@@ -234,6 +251,12 @@ class Prior:
             signal = self.alpha_bar[t]
         out = self.denoiser(x_t, steps, condition)
         return eps_and_x0(out, x_t, signal.sqrt(), (1 - signal).sqrt(), predicts=self.predicts)
+
+    def for_inference(self) -> Prior:
+        """Return a prior for many passes without gradients, with the same predictions, bit for bit."""
+        if not isinstance(self.denoiser, Denoiser):
+            return self
+        return replace(self, denoiser=self.denoiser.for_inference())
 
     def to(self, device: str | torch.device) -> Prior:
         """Return the prior on a device; its network is moved there."""

@@ -111,7 +111,7 @@ class PriorTraining(Descent):
         if self.denoiser.latents is not None:
             self.denoiser.latents.requires_grad_(True)
         learned = [parameter for parameter in self.denoiser.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.AdamW(learned, lr=config.learning_rate, weight_decay=0.01)
+        optimiser = torch.optim.AdamW(learned, lr=config.learning_rate, weight_decay=0.01, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: _warm_cosine(step, config.n_steps)
         )
@@ -119,7 +119,9 @@ class PriorTraining(Descent):
         super().__init__(self.denoiser, optimiser, schedule, generator, max_norm=1.0)
         if conditions is not None and self.denoiser.latents is not None:
             self.denoiser.latents.set_scale(conditions.scale)
-        self.average = {name: tensor.clone() for name, tensor in self.denoiser.state_dict().items()}
+        live = self.denoiser.state_dict()
+        self.average = {name: tensor.clone() for name, tensor in live.items()}
+        self._live, self._averaged = list(live.values()), list(self.average.values())
         self._passes: Callable[..., torch.Tensor] = self.denoiser
         if self.alpha_bar.is_cuda:
             self._passes = self._recorded()
@@ -182,7 +184,7 @@ class PriorTraining(Descent):
             )
         )
         decay = min(self.config.ema_decay, (1 + self.n_taken) / (10 + self.n_taken))
-        get_ema_multi_avg_fn(decay)(list(self.average.values()), list(self.denoiser.state_dict().values()), 0)
+        get_ema_multi_avg_fn(decay)(self._averaged, self._live, 0)
 
     def prior(self) -> Prior:
         """Return the prior so far, with the averaged weights and a network of its own."""
