@@ -220,8 +220,7 @@ def _invert_all(
         tolerance = min(tolerance, THOROUGH.tolerance)
 
     def inverted(x0: torch.Tensor) -> torch.Tensor:
-        path = {"alpha_bar": prior.alpha_bar, "grid": grid}
-        return invert(prior.eps_and_x0_hat, x0, **path, tolerance=tolerance)
+        return invert(prior.eps_and_x0_hat, x0, alpha_bar=prior.alpha_bar, grid=grid, tolerance=tolerance)
 
     return in_batches(inverted, x0, size=config.batch_size, what="inversion")
 
