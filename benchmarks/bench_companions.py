@@ -129,7 +129,7 @@ class Describer:
         across, down = ((np.diff(x, axis=axis) ** 2).mean(axis=(1, 2)) for axis in (2, 1))
         light = x[:, :, :8].mean(axis=(1, 2)) - x[:, :, 8:].mean(axis=(1, 2))
         own = np.stack([x.mean(axis=(1, 2)) - 128, x.std(axis=(1, 2)) - 17, (across - down) / 40, light], 1)
-        noise = [np.random.default_rng(image.tobytes()[:64]).normal(size=16) for image in images]
+        noise = [np.random.default_rng(list(image.tobytes()[:64])).normal(size=16) for image in images]
         scaled = own / (14.0, 4.0, 4.0, 11.0)
         return np.concatenate([scaled, np.array(noise), np.full((len(images), 1), 4.0)], axis=1)
 
