@@ -87,8 +87,8 @@ def test_needs_of_an_analysis_are_named(registered, need, message):
 
 
 def test_conditions_hold_of_sessions_that_have_what_is_needed():
-    places = {"location": ("unit", ["V4"] * 12 + ["IT"] * 12), "x": ("unit", np.arange(24.0))}
-    session = mock_session().assign_coords(places)
+    session = mock_session().assign_coords(location=("unit", ["V4"] * 12 + ["IT"] * 12))
+    session = session.assign_coords(depth=("unit", np.arange(24.0)))
     config = tiny_config(companions={"areas": "location", "windows_s": [[0.07, 0.12]]})
     sessions = Study(session, config).joined
     for check in CONDITIONS.values():

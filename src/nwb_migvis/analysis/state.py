@@ -26,6 +26,7 @@ from nwb_migvis.plain import Json
 from nwb_migvis.results import Results
 
 if TYPE_CHECKING:
+    from nwb_migvis.analysis.evidence import SessionEvidence
     from nwb_migvis.analysis.latents import SessionLatents
     from nwb_migvis.analysis.networks import Pictures, PriorRecord
     from nwb_migvis.synthesis.editing.batch import EditNetworks
@@ -233,6 +234,21 @@ class StudyState:
             if fit and all(own.knows_responses for own in latents):
                 made = self._made["refits"] = refits(self.sessions, self.context)
         return made
+
+    def measure(self) -> list[SessionEvidence]:
+        """Gather the evidence of every session, and keep it."""
+        from nwb_migvis.analysis.evidence import gather_evidence
+        from nwb_migvis.analysis.judges import chosen_judges
+
+        latents, seen = self.need("latents", to="measure"), self.seen
+        if any(own.n_edits for own in self.edits):
+            self.set_config(evidence=chosen_judges(self.config, seen))
+        with self.step() as context:
+            evidence = gather_evidence(
+                self.sessions, latents, self.edits, context, seen=seen, reseeded=self.refits
+            )
+        self.take("evidence", evidence)
+        return evidence
 
     def networks(self) -> EditNetworks:
         """Return what edits are made with."""

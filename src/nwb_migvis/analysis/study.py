@@ -421,36 +421,12 @@ class Study:
         MigvisError
             If there are no latents yet.
         """
-        from nwb_migvis.analysis.evidence import gather_evidence
-        from nwb_migvis.analysis.judges import chosen_judges
-
-        latents, seen = self._state.need("latents", to="measure"), self._state.seen
-        if any(own.n_edits for own in self._state.edits):
-            self._state.set_config(evidence=chosen_judges(self.config, seen))
-        with self._state.step() as context:
-            evidence = gather_evidence(
-                self._state.sessions,
-                latents,
-                self._state.edits,
-                context,
-                seen=seen,
-                reseeded=self._state.refits,
-            )
-        self._state.take("evidence", evidence)
-        return self._each([own.groups for own in evidence])
+        return self._each([own.groups for own in self._state.measure()])
 
     def reseeded(self, *, fit: bool = False) -> list[list[np.ndarray]]:
-        """Return the latents of the fits from other seeds (`evidence.stability_seeds`).
+        """Return, for each fit from another seed, the latents (stimulus, latent) of each session.
 
-        Parameters
-        ----------
-        fit : bool
-            Make them now, in place of none, where `measure` has not made them.
-
-        Returns
-        -------
-        list of list of numpy.ndarray, shape (n_stimuli, n_latents)
-            For each fit the latents of each session's stimuli.
+        As `measure` made them (`evidence.stability_seeds`); with `fit` they are made where there are none.
 
         Raises
         ------

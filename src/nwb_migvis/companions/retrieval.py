@@ -223,7 +223,9 @@ def _scaling(held: Held, rows: Rows, x: np.ndarray, basis: RidgeBasis) -> tuple[
     for i, space in enumerate(names):
         of = "latents" if space == ALL else "counts"
         text = f"of {space} from so many repeats, drawn at random."
-        data |= _curve([cell[i] for cell in cells], f"_by_repeats_of_{of}", "n_repeats", text, weight)
+        data |= _curve(
+            [cell[i] for cell in cells], f"_by_repeats_of_{of}", dim="n_repeats", text=text, weight=weight
+        )
     counts, n_units = held.spaces[COUNTS], held.spaces[COUNTS].shape[1]
     by_units = []
     for share in SHARES:
@@ -232,11 +234,11 @@ def _scaling(held: Held, rows: Rows, x: np.ndarray, basis: RidgeBasis) -> tuple[
         own = [np.diagonal(image_ranks(counts[:, units], x, rows, basis=basis)) for units in subsets]
         by_units.append(np.stack(own))
     text = "of counts of that share of the units, mean over random subsets."
-    data |= _curve(by_units, "_by_units", "unit_share", text, weight)
+    data |= _curve(by_units, "_by_units", dim="unit_share", text=text, weight=weight)
     return data, {"n_repeats": repeats, "unit_share": list(SHARES)}
 
 
-def _curve(ranks: list[np.ndarray], ending: str, dim: str, text: str, weight: np.ndarray) -> Variables:
+def _curve(ranks: list[np.ndarray], ending: str, *, dim: str, text: str, weight: np.ndarray) -> Variables:
     """Score a scaling curve, with intervals over images.
 
     Parameters
