@@ -1,6 +1,6 @@
 """What two sessions at once take, by two processes, beside the same two one after the other.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_batch.py [--repeats 3] [--steps 1000]
+    OMP_NUM_THREADS=1 python benchmarks/bench_batch.py [--repeats 3] [--steps 1000] [--tiny]
 
 Two simulated sessions of one size, of which everything is run, with one thread each: by the engine `loop`,
 and by `joblib` with two processes, in turns. Printed for each turn: the seconds of both sessions in the loop,
@@ -42,17 +42,23 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1000, help="of training the prior")
+    parser.add_argument("--tiny", action="store_true", help="a short run that shows that all of it works")
     given = parser.parse_args()
-    config = tiny_config(
-        latents={"n_steps": 1000},
-        prior={"n_steps": given.steps, "channels": [32, 64]},
-        evidence={"n_permutations": 199, "n_bootstrap": 199},
-    )
+    config, n_stimuli = tiny_config(), 120
+    if not given.tiny:
+        n_stimuli = 300
+        config = tiny_config(
+            latents={"n_steps": 1000},
+            prior={"n_steps": given.steps, "channels": [32, 64]},
+            evidence={"n_permutations": 199, "n_bootstrap": 199},
+        )
     ratios = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for seed in range(2):
-            simulate_session(folder / f"s{seed}.nwb", seed=seed, n_stimuli=300, n_repeats=6, units=UNITS)
+            simulate_session(
+                folder / f"s{seed}.nwb", seed=seed, n_stimuli=n_stimuli, n_repeats=6, units=UNITS
+            )
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
         for i in range(given.repeats):
             apart, _ = turn(folder, folder / f"loop{i}", config, engine="loop")
