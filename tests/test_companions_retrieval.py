@@ -95,9 +95,8 @@ def test_components_are_white_on_the_training_rows_and_omit_what_is_constant():
 def test_curves_are_means_over_subsets_with_intervals_over_images():
     ranks = [np.array([[0, 4, 9, 0], [0, 9, 9, 9]]), np.array([[0, 0, 0, 9]])]
     weight = np.array([[4.0, 0, 0, 0], [0, 0, 0, 2.0]])
-    data = {
-        name: values for name, (_, values, _) in _curve(ranks, "_by_x", "x", "of y.", weight=weight).items()
-    }
+    curve = _curve(ranks, "_by_x", dim="x", text="of y.", weight=weight)
+    data = {name: values for name, (_, values, _) in curve.items()}
     assert data["top1_by_x"].tolist() == [3 / 8, 3 / 4]
     np.testing.assert_allclose(data["top1_by_x_low"], [0.5 + 0.025 * 0.5, 0.025])
     np.testing.assert_allclose(data["top1_by_x_high"], [1 - 0.025 * 0.5, 0.975])

@@ -427,11 +427,6 @@ class Study:
         """Return, for each fit from another seed, the latents (stimulus, latent) of each session.
 
         As `measure` made them (`evidence.stability_seeds`); with `fit` they are made where there are none.
-
-        Raises
-        ------
-        MigvisError
-            If there are no latents yet.
         """
         with self._state.step():
             return self._state.refits(fit=fit)
