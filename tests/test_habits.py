@@ -26,13 +26,14 @@ PUBLIC = ("run", "read_session", "simulate_session", "synthesize_more")
 def long_signatures(source: str) -> Iterator[str]:
     """Yield the functions of a module that take too many parameters, with their numbers.
 
-    `self`, `cls` and commands of the command line (decorated by click) do not count.
+    `self`, `cls`, the `ctx` of torch's functions and commands of the command line (decorated by
+    click) do not count.
     """
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         a = node.args
-        positional = [p.arg for p in (*a.posonlyargs, *a.args) if p.arg not in ("self", "cls")]
+        positional = [p.arg for p in (*a.posonlyargs, *a.args) if p.arg not in ("self", "cls", "ctx")]
         n = len(positional) + len(a.kwonlyargs)
         is_command = any("command" in ast.unparse(decorator) for decorator in node.decorator_list)
         if node.name in PUBLIC or is_command:

@@ -166,7 +166,7 @@ def joined_edits(edits: xr.Dataset, further: xr.Dataset) -> xr.Dataset:
 
 
 def edits_towards(
-    z: np.ndarray, sources: np.ndarray, stimuli: EditStimuli, networks: EditNetworks, config: Config
+    z: np.ndarray, sources: np.ndarray, *, stimuli: EditStimuli, networks: EditNetworks, config: Config
 ) -> xr.Dataset:
     """Edit images towards latents that no stimulus has to have, one group at a time.
 

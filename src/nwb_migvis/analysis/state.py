@@ -313,7 +313,7 @@ class StudyState:
             )
         with self.step():
             z = critic.scale.standardise(goal)
-            return edits_towards(z, rows, stimuli, self.networks(), self.config)
+            return edits_towards(z, rows, stimuli=stimuli, networks=self.networks(), config=self.config)
 
     def _check_pictured(self, i: int) -> None:
         if i not in self.sessions.pictured:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import xarray as xr
 from nwb_migvis.analysis.context import Clock, Context
 from nwb_migvis.analysis.edits import SessionEdits, planned_edits
 from nwb_migvis.analysis.latents import encode_session, fit_sessions, latents_of
+from nwb_migvis.analysis.made import Made
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.analysis.state import STEPS, StudyState
 from nwb_migvis.config import Config
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nwb_migvis.synthesis.prior.model import Prior
 
 
-class Study:
+class Study(Made):
     """Latents, prior, critic, edits and evidence of one session, or of several around one latent space.
 
     Each step returns what it made and can be done again, which undoes the steps after it. `run` does all of
@@ -79,58 +79,12 @@ class Study:
         engine: str = "loop",
         engine_kwargs: Mapping[str, Any] | None = None,
     ):
-        self._one = isinstance(sessions, xr.Dataset)
         together = [sessions] if isinstance(sessions, xr.Dataset) else list(sessions)
         if not together:
             raise MigvisError("found 0 sessions; expected one or more, as read_session returns them")
-        self.name = name
         context = Context(config or Config(), clock or Clock(), Engine.of(engine, engine_kwargs))
-        self._state = StudyState(Sessions.of(together), context)
-
-    @property
-    def config(self) -> Config:
-        """The settings, with the values that were actually used as far as the steps have gone."""
-        return self._state.config
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Seconds that each stage took so far."""
-        return self._state.context.clock.seconds
-
-    @property
-    def sessions(self) -> tuple[xr.Dataset, ...]:
-        """The sessions, as they were given."""
-        return tuple(self._state.sessions.sessions)
-
-    @property
-    def joined(self) -> Sessions:
-        """The same side by side, with stimuli, labels and design."""
-        return self._state.sessions
-
-    @property
-    def has_images(self) -> bool:
-        """Whether a session holds pixels, without which nothing is synthesized."""
-        return bool(self._state.sessions.pictured)
-
-    @property
-    def done(self) -> tuple[str, ...]:
-        """Steps that were taken: some of "latents", "prior", "critic", "edits", "evidence"."""
-        return tuple(self._state.done)
-
-    @property
-    def latents(self) -> Any:
-        """The latents so far: `SessionLatents`, or a list of them for several sessions."""
-        return self._each(self._state.need("latents", to="show them"))
-
-    @property
-    def prior(self) -> Prior:
-        """The prior so far."""
-        return self._state.need("prior", to="show it")
-
-    @property
-    def critic(self) -> Critic:
-        """The critic so far."""
-        return self._state.need("critic", to="show it")
+        state = StudyState(Sessions.of(together), context)
+        super().__init__(name, state, one=isinstance(sessions, xr.Dataset))
 
     def run(self, *, after: Callable[[str], None] | None = None) -> Results | list[Results]:
         """Take every step that the sessions allow, with new networks; return the results.
@@ -447,32 +401,6 @@ class Study:
         """
         return self._state.analyse(name, self)
 
-    @property
-    def results(self) -> Results | list[Results]:
-        """What was found, as `run` returns it; a list for several sessions.
-
-        Raises
-        ------
-        MigvisError
-            If nothing was measured yet.
-        """
-        return self._each([results for results, _ in self.assembled()])
-
-    @property
-    def so_far(self) -> Any:
-        """Latents and edits so far: `Results` of which nothing is measured; a list for several sessions."""
-        return self._each(self._state.so_far(self.name))
-
-    def assembled(self) -> list[tuple[Results, dict[str, bytes]]]:
-        """Return for each session its results, and safetensors bytes of the networks by name.
-
-        Raises
-        ------
-        MigvisError
-            If nothing was measured yet.
-        """
-        return self._state.assembled(self.name)
-
     def write(self, out: str | Path | None = None, **where: bool) -> Path | list[Path]:
         """Write the results into a copy of each session's file.
 
@@ -493,12 +421,3 @@ class Study:
         from nwb_migvis.analysis.writing import write_study
 
         return self._each(write_study(self._state.sessions, self.assembled(), out, **where))
-
-    def __repr__(self) -> str:
-        return self._state.describe(self.name)
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>"
-
-    def _each(self, values: Sequence[Any]) -> Any:
-        return values[0] if self._one else list(values)

@@ -57,7 +57,7 @@ def lost_or_altered(source: h5py.File, copy: h5py.File, rules: Rules) -> Iterato
     same = _Comparison(source, copy, objects.pairs)
     for path in objects.paths:
         a, b = source[path], copy[path]
-        yield from _attributes(path, dict(a.attrs), dict(b.attrs), same, rules.is_subtype)
+        yield from _attributes(path, dict(a.attrs), dict(b.attrs), same=same, is_subtype=rules.is_subtype)
         if not isinstance(a, h5py.Dataset):
             continue
         if path in rules.may_grow and a.ndim and a.shape[1:] == b.shape[1:] and len(a) < len(b):
@@ -108,6 +108,7 @@ def _attributes(
     path: str,
     before: Mapping[str, Any],
     after: Mapping[str, Any],
+    *,
     same: _Comparison,
     is_subtype: IsSubtype,
 ) -> Iterator[str]:
