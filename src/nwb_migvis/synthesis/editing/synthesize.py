@@ -220,7 +220,8 @@ def _invert_all(
         tolerance = min(tolerance, THOROUGH.tolerance)
 
     def inverted(x0: torch.Tensor) -> torch.Tensor:
-        return invert(prior.eps_and_x0_hat, x0, alpha_bar=prior.alpha_bar, grid=grid, tolerance=tolerance)
+        denoise, alpha_bar = prior.eps_and_x0_hat, prior.alpha_bar
+        return invert(denoise, x0, alpha_bar=alpha_bar, grid=grid, tolerance=tolerance)
 
     return in_batches(inverted, x0, size=config.batch_size, what="inversion")
 
