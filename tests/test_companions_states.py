@@ -102,6 +102,19 @@ def test_states_that_follow_a_category_are_set_against_it():
     assert found["share"].sum() == pytest.approx(1)
 
 
+def test_a_label_that_names_the_levels_is_left_out():
+    session = mock_session(n_stimuli=800, size_px=None)
+    name = np.array([f"object {i // 2:03d}" for i in range(800)], dtype=object)
+    shape = np.array(["round", "long"], dtype=object)[np.arange(800) // 4 % 2]
+    session = session.assign_coords({"object": ("stimulus", name), "shape": ("stimulus", shape)})
+    study = Study(session, tiny_config(evidence={"n_permutations": 19}, split={"by": "object"}))
+    place = np.arange(800) // 4 % 4
+    study.use_latents(4 * np.eye(4)[place] + 0.4 * np.random.default_rng(0).normal(size=(800, 4)))
+    found = study.compute("states")
+    assert int(found["n_states"]) > 1
+    assert "shape" in found["with"].values and "object" not in found["with"].values
+
+
 def test_without_states_nothing_is_said_of_labels():
     found = _study(by_category=False).compute("states")
     assert int(found["n_states"]) == 1 and np.isnan(found["agreement"]).all()

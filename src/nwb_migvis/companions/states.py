@@ -241,6 +241,8 @@ def _agreement(
         if code is None:
             continue
         levels = held.design.by_label.get(name, held.design.split)[test]
+        if len(np.unique(code)) == levels.n_levels:
+            continue  # it names the levels, and exchanging names changes no agreement
         codes.append(code[row])
         orders.append(levels.permutations(b, held.rng(32)))
         names.append(name)
