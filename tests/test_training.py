@@ -30,10 +30,12 @@ COUNTS, INDEX = RNG.poisson(3, (180, 6)).astype(np.uint16), np.tile(np.arange(60
 class Towards(Descent):
     """A number that is pulled towards noisy goals around zero."""
 
-    def __init__(self, *, rate=0.1):
+    def __init__(self, *, rate=0.1, fused=False):
         network = torch.nn.Linear(1, 1, bias=False)
         torch.nn.init.ones_(network.weight)
         optimiser = torch.optim.SGD(network.parameters(), lr=rate, momentum=0.5)
+        if fused:
+            optimiser = torch.optim.AdamW(network.parameters(), fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 20)
         super().__init__(network, optimiser, schedule, torch.Generator().manual_seed(0))
 
@@ -70,6 +72,19 @@ def test_there_is_a_validation_after_the_last_step():
     selection = Selection(lambda: seen.append(training.n_taken) or -training.n_taken, every=4)
     assert train(training, 10, what="number", selection=selection) == 10
     assert seen == [4, 8, 10]
+
+
+@pytest.mark.parametrize(
+    "spoiled", [{"exp_avg": torch.zeros(3)}, {"exp_avg_sq": torch.zeros(2, 1)}, {"step": torch.zeros(2)}]
+)
+def test_a_state_of_other_parameters_is_refused_before_a_step_writes_beyond_them(spoiled):
+    training, other = Towards(fused=True), Towards(fused=True)
+    training.step()
+    state = training.state()
+    other.load_state(state)
+    state["optimiser"]["state"][0].update(spoiled)
+    with pytest.raises(ValueError, match=f"{next(iter(spoiled))} of the optimiser is of another network"):
+        other.load_state(state)
 
 
 def test_patience_ends_a_training():

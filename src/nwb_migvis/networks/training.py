@@ -191,9 +191,21 @@ class Descent:
         }
 
     def load_state(self, state: State) -> None:
-        """Take back what `state` returned."""
+        """Take back what `state` returned.
+
+        Raises
+        ------
+        ValueError
+            If the optimiser's state is of other parameters. Where it works on all at once (`fused`), it would
+            write beyond their memory.
+        """
         self.load_learned(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
+        for parameter, own in self.optimiser.state.items():
+            for name, value in own.items():
+                expected = torch.Size() if name == "step" else parameter.shape
+                if getattr(value, "shape", None) != expected:
+                    raise ValueError(f"{name} of the optimiser is of another network")
         self.schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"])
         self.n_taken = state["n_taken"]

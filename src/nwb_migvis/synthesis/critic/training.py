@@ -144,7 +144,7 @@ class CriticTraining(Descent):
         self, network: LatentReader, stimuli: _Stimuli, *, config: CriticConfig, generator: torch.Generator
     ):
         optimiser = torch.optim.AdamW(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             optimiser, config.n_steps, config.learning_rate / 20

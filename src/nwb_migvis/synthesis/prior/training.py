@@ -111,7 +111,7 @@ class PriorTraining(Descent):
         if self.denoiser.latents is not None:
             self.denoiser.latents.requires_grad_(True)
         learned = [parameter for parameter in self.denoiser.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.AdamW(learned, lr=config.learning_rate, weight_decay=0.01, fused=True)
+        optimiser = torch.optim.AdamW(learned, lr=config.learning_rate, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: _warm_cosine(step, config.n_steps)
         )
