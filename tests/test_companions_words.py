@@ -136,7 +136,7 @@ def test_p_values_are_adjusted_by_the_largest_of_each_permutation():
     [
         ({"vocabulary": ("a",)}, "found vocabulary without text_network; expected both"),
         ({"text_network": "clip:x"}, "found text_network without vocabulary; expected both"),
-        ({"vocabulary": ("a",), "text_network": "clop:x"}, r"among clip \(did you mean 'clip'\?\)"),
+        ({"vocabulary": ("a",), "text_network": "clop:x"}, r"expected one of clip \(did you mean 'clip'\?\)"),
         ({"vocabulary": ("a", "b", "a"), "text_network": "clip:x"}, "the word 'a' 2 times in vocabulary"),
         ({"vocabulary": (" a",), "text_network": "clip:x"}, "the word ' a' in vocabulary; expected text"),
         ({"vocabulary": ("a\nb",), "text_network": "clip:x"}, r"the word 'a\\nb' in vocabulary"),

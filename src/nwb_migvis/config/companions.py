@@ -96,8 +96,8 @@ class CompanionsConfig:
         name = self.text_network.partition(":")[0]
         if name and name not in registry.TEXT_NETWORKS:
             raise MigvisError(
-                f"companions: found text_network = {self.text_network!r}; expected clip:FOLDER, or a name "
-                f"among {nearest(name, registry.TEXT_NETWORKS)}"
+                f"companions: found text_network = {self.text_network!r}; expected one of "
+                f"{nearest(name, registry.TEXT_NETWORKS)} (of clip as clip:FOLDER)"
             )
 
 
