@@ -14,7 +14,7 @@ something in the second.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from scipy.ndimage import gaussian_filter
 from nwb_migvis import Study
 from nwb_migvis.companions import where_and_when
 from nwb_migvis.config import GroupConfig
+from nwb_migvis.networks.text_networks import ImageTextNetwork
+from nwb_migvis.registry import TEXT_NETWORKS
 from nwb_migvis.testing import tiny_config
 
 DESIGNS = ("images", "objects")
@@ -41,15 +43,33 @@ GROUPS = (
 )
 ALWAYS: dict[str, tuple[str, ...]] = {
     "retrieval": ("percentile_p", "top1_p", "top5_p"),
-    "names": ("told_p", "lean_p"),
-    "places": ("seen_p", "carried_p"),
+    "names": ("told_p", "lean_p", "word_told_p", "word_lean_p"),
+    "places": ("seen_p", "carried_p", "seen_by_features_p", "contributed_p"),
     "concepts": ("coherence_p", "similarity_p"),
     "windows": ("told_p",),
     "areas": ("told_p",),
+    "electrodes": ("correlation_p",),
 }
-"""P-values of whether responses tell of images."""
-OF_REPEATS = {"dimension": ("repeatable_p",), "windows": ("variance_p",), "areas": ("variance_p",)}
-"""Those of whether anything repeats."""
+"""P-values of whether responses tell of images, and of whether loadings follow positions, which are drawn."""
+OF_REPEATS = {
+    "dimension": ("repeatable_p",),
+    "windows": ("variance_p", "similarity_p"),
+    "areas": ("variance_p", "similarity_p"),
+}
+"""Those of whether anything repeats: windows and areas by models that are fitted to each anew."""
+VOCABULARY = ("bright", "busy", "left")
+
+
+def look_of_images(images: np.ndarray) -> np.ndarray:
+    """Describe images by how bright, how busy, and how much brighter on the left they are."""
+    x = images.astype(float)
+    left = x[:, :, : SIDE_PX // 2].mean(axis=(1, 2)) - x[:, :, SIDE_PX // 2 :].mean(axis=(1, 2))
+    return np.stack([x.mean(axis=(1, 2)) - 128, x.std(axis=(1, 2)) - 30, left], axis=1)
+
+
+def open_toy(*, path: str, device: str) -> ImageTextNetwork:
+    """Return a network that knows the words of `VOCABULARY`."""
+    return ImageTextNetwork(look_of_images, lambda words: np.eye(3)[[VOCABULARY.index(w) for w in words]])
 
 
 def session_pair(seed: int, *, design: str, kind: str, states: bool = False) -> list[xr.Dataset]:
@@ -115,6 +135,7 @@ def _responses(
             unit=np.arange(N_UNITS),
             unit_row=("unit", np.arange(N_UNITS)),
             area=("unit", np.repeat(["V4", "IT"], N_UNITS // 2)),
+            depth=("unit", rng.permutation(np.arange(N_UNITS) // 2).astype(float)),
         )
         .assign_attrs(window_s=(0.07, 0.17), reading={"window_s": [0.07, 0.17]})
     )
@@ -131,7 +152,14 @@ def study_of(seed: int, *, design: str, kind: str, states: bool = False, refit: 
         seed=seed,
         evidence={"n_permutations": 199, "n_bootstrap": 19, "min_reliability": -1.0},
         latents={"n_steps": 30, "n_hidden": 16, "groups": GROUPS, "model": "pca" if states else "group-vae"},
-        companions={"network": "edges", "areas": "area", "windows_s": WINDOWS_S, "refit": refit},
+        companions={
+            "network": "edges",
+            "areas": "area",
+            "windows_s": WINDOWS_S,
+            "refit": refit,
+            "vocabulary": VOCABULARY,
+            "text_network": "toy",
+        },
         split={"by": "object" if design == "objects" else "stimulus", "test": 0.4},
     )
     pair = session_pair(seed, design=design, kind=kind, states=states)
@@ -140,14 +168,12 @@ def study_of(seed: int, *, design: str, kind: str, states: bool = False, refit: 
     return study
 
 
-def p_values(study: Study, kind: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each p-value of each analysis that should be uniform, (cell,) by its name."""
-    both = (ALWAYS, OF_REPEATS) if kind == "noise" else (ALWAYS,)
-    for name in dict.fromkeys(name for own in both for name in own):
+def p_values(study: Study, which: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield p-values of each analysis that should be uniform, (cell,) by its name."""
+    for name, variables in which.items():
         found = study.compute(name)
-        for own in both:
-            for variable in own.get(name, ()):
-                yield f"{name} {variable.removesuffix('_p')}", found[variable].values.ravel()
+        for variable in variables:
+            yield f"{name} {variable.removesuffix('_p')}", found[variable].values.ravel()
 
 
 def p_of_states(study: Study, kind: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -163,13 +189,17 @@ def p_of_states(study: Study, kind: str) -> Iterator[tuple[str, np.ndarray]]:
 def null(n_fits: int, first: int = 0) -> None:
     """Print how often p is at most .05 and .5, with standard errors over fits."""
     where_and_when.counts_in = _counts_in
+    TEXT_NETWORKS.register("toy", open_toy)
     for design in DESIGNS:
         for kind in KINDS:
             cells: dict[str, list[np.ndarray]] = defaultdict(list)
             for seed in range(first, first + n_fits):
                 study = study_of(seed, design=design, kind=kind)
                 planted = study_of(seed, design=design, kind=kind, states=True)
-                for name, p in (*p_values(study, kind), *p_of_states(planted, kind)):
+                found = [*p_values(study, ALWAYS), *p_of_states(planted, kind)]
+                if kind == "noise":
+                    found += p_values(study_of(seed, design=design, kind=kind, refit=True), OF_REPEATS)
+                for name, p in found:
                     if np.isfinite(p).any():
                         cells[name].append(p[np.isfinite(p)])
             _report(f"{design}, {kind}", cells)

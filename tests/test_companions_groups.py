@@ -170,6 +170,34 @@ def test_a_window_that_is_the_runs_own_gives_the_runs_groups_when_it_is_fitted_a
     assert "similarity" in found.attrs["headline"]
 
 
+def _of_noise_alone(n_repeats):
+    """A study whose units share factors of every presentation, none of an image; areas are fitted anew."""
+    rng = np.random.default_rng(3)
+    session = mock_session(n_stimuli=240, n_repeats=n_repeats, size_px=None)
+    n = session.sizes["presentation"]
+    rate = np.exp(1 + 0.6 * rng.normal(size=(n, 3)) @ rng.normal(size=(3, 24)))
+    session = session.assign(spike_count=(("presentation", "unit"), rng.poisson(rate).astype(np.uint16)))
+    session = session.assign_coords(area=("unit", np.repeat(["V4", "IT"], 12)))
+    few = {"n_permutations": 199, "n_bootstrap": 19, "min_reliability": -1.0}
+    companions = {"areas": "area", "refit": True}
+    config = tiny_config(**OPTIONS | {"evidence": few, "companions": companions}, latents={"n_steps": 60})
+    study = Study(session, config)
+    study.fit_latents()
+    return study
+
+
+def test_noise_of_the_same_trials_makes_groups_alike_and_is_no_evidence():
+    found = _of_noise_alone(4).compute("areas")
+    assert found["similarity"].max() > 0.1  # of latents that the same noise moves
+    assert (np.abs(found["similarity_of_halves"]) < 0.1).all()
+    assert (found["similarity_p"] > 0.01).all()
+
+
+def test_without_repeats_similarity_is_not_tested():
+    found = _of_noise_alone(1).compute("areas")
+    assert np.isfinite(found["similarity"]).all() and np.isnan(found["similarity_p"]).all()
+
+
 def test_areas_are_fitted_anew_and_small_ones_have_no_values(refitted):
     found = refitted.compute("areas").sel(area=["IT", "V4"])
     assert np.isnan(found["variance"].values[0]).all() and np.isnan(found["similarity"].values[0]).all()

@@ -21,10 +21,10 @@ from nwb_migvis.companions.refitting import Again, fit_again
 from nwb_migvis.companions.statistics import Variables, measured
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.evidence.design import order_of
-from nwb_migvis.evidence.halves import Halves
+from nwb_migvis.evidence.halves import Encoder, Halves
 from nwb_migvis.evidence.order import without_drift
 from nwb_migvis.evidence.significance import benjamini_hochberg
-from nwb_migvis.evidence.variance import GroupVariance, group_variance
+from nwb_migvis.evidence.variance import MIN_STIMULI, GroupVariance, group_variance
 
 if TYPE_CHECKING:
     from nwb_migvis.analysis.study import Study
@@ -51,7 +51,8 @@ class Windows:
             and q. Over (window, group, label): `told`, what the group tells of the label beyond the other
             labels, low-level image features and time, with interval, p and q. Over window: `start_s`,
             `stop_s`. Where `companions.refit` fits each window anew, over (window, group): `similarity`
-            (unbiased CKA with the group of the run) with null, p and q.
+            (unbiased CKA with the group of the run), and `similarity_of_halves` (of opposite halves of the
+            repeats) with null, p and q.
         """
         return each_session(study, by_window)
 
@@ -193,14 +194,7 @@ def _part(
     seen = counts if units is None else np.where(units, counts, np.nan)
     mean = average_counts(seen, own.stimulus_index, own.split.size)
     z = np.asarray(model.encode(mean)[0], dtype=np.float64)
-    halves = Halves.of(
-        model,
-        counts,
-        stimulus_index=own.stimulus_index,
-        split=own.split,
-        seed=held.seed,
-        in_first=held.in_first,
-    )
+    halves = _halves(held, model, counts)
     if units is not None:
         halves = replace(halves, half_a=halves.half_a[:, units], half_b=halves.half_b[:, units])
     options = {"n_permutations": evidence.n_permutations, "seed": held.seed}
@@ -212,7 +206,7 @@ def _part(
         levels=held.design.split[halves.repeated_test],
         **options,
     )
-    similarity = {} if again is None else _similarity(held, z)
+    similarity = {} if again is None else _similarity(held, z, halves)
     return _Part(variance, read_labels_beyond(held, z) if own.labels else {}, similarity)
 
 
@@ -224,15 +218,62 @@ def _require_model(held: Held) -> None:
         )
 
 
-def _similarity(held: Held, z: np.ndarray) -> Variables:
-    """Compare groups that were fitted again with the run's, on held-out images."""
-    order = held.levels.permutations(held.config.evidence.n_permutations, held.rng(70))
-    here = held.latents.groups.split(z[held.test])
-    there = held.latents.groups.split(np.asarray(held.latents.mean, np.float64)[held.test])
-    cells = [unbiased_cka(here[name], there[name], order) for name in here]
+def _halves(held: Held, model: Encoder, counts: np.ndarray) -> Halves:
+    """Split the repeats of each image, the same way for every model and window, and encode both halves."""
+    own = held.latents
+    return Halves.of(
+        model,
+        counts,
+        stimulus_index=own.stimulus_index,
+        split=own.split,
+        seed=held.seed,
+        in_first=held.in_first,
+    )
+
+
+def _similarity(held: Held, z: np.ndarray, halves: Halves) -> Variables:
+    """Compare groups that were fitted again with the run's, on held-out images.
+
+    Both are encoded from the same trials, whose noise alone makes them alike. So the test compares latents of
+    one half of the repeats with those of the other half.
+
+    Parameters
+    ----------
+    held : Held
+    z : array (stimulus, latent)
+        Encoded by the model that was fitted again.
+    halves : Halves
+        Of that model.
+    """
+    own = _halves(held, held.latents.model, held.latents.spike_count)
+    rows = np.flatnonzero(halves.repeated_test & own.repeated_test)
+    if len(rows) < MIN_STIMULI:
+        rows = rows[:0]
+    order = held.design.split[rows].permutations(held.config.evidence.n_permutations, held.rng(70))
+    none = np.empty((0, len(held.test)), dtype=np.int64)
+    value, _ = _cka(held, (z[held.test], held.latents.mean[held.test]), none)
+    pairs = ((halves.latents_a, own.latents_b), (halves.latents_b, own.latents_a))
+    found = [_cka(held, (a[rows], b[rows]), order) for a, b in pairs]
+    across, null = (np.mean(parts, axis=0) for parts in zip(*found, strict=True))
+    about = "between latents of opposite halves of the repeats, which have no noise in common"
     text = "Unbiased linear CKA with the group of the same name in the run, on held-out images."
-    value, null = np.array([c for c, _ in cells]), np.array([n for _, n in cells]).T
-    return measured("similarity", ("group",), value, text, null=null)
+    data: Variables = {"similarity": (("group",), value, text)}
+    for name, (dims, values, said) in measured("similarity", ("group",), across, text, null=null).items():
+        key = "similarity_of_halves" if name == "similarity" else name
+        data[key] = (dims, values, f"{said.removesuffix('.')}, {about}.")
+    return data
+
+
+def _cka(held: Held, pair: tuple[np.ndarray, np.ndarray], order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the CKA of each group in two sets of latents (image, latent), and under permutations.
+
+    Shapes are (group,) and (permutation, group); NaN without images.
+    """
+    a, b = (held.latents.groups.split(np.asarray(z, np.float64)) for z in pair)
+    if not len(pair[0]):
+        return np.full(len(a), np.nan), np.full((max(len(order), 1), len(a)), np.nan)
+    cells = [unbiased_cka(a[name], b[name], order) for name in a]
+    return np.array([value for value, _ in cells]), np.array([null for _, null in cells]).T
 
 
 def _nothing(held: Held) -> _Part:
@@ -242,8 +283,9 @@ def _nothing(held: Held) -> _Part:
     variance = GroupVariance(one, one, one, one, pair, pair, np.nan, np.empty(0), 0)
     empty = np.full((len(groups), len(labels)), np.nan)
     told: Variables = {f"told{end}": (("group", "label"), empty, text) for end, text in TEXTS.items()}
-    value, null = np.full(len(groups), np.nan), np.full((1, len(groups)), np.nan)
-    similarity = measured("similarity", ("group",), value, "", null=null)
+    nothing = (("group",), np.full(len(groups), np.nan), "")
+    names = ("similarity", *(f"similarity_{end}" for end in ("of_halves", "null", "p", "q")))
+    similarity: Variables = dict.fromkeys(names, nothing)
     return _Part(variance, told if labels else {}, similarity, np.full(len(groups), np.nan))
 
 
