@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -92,7 +92,7 @@ class SeedGroups:
         Unbiased CKA of the first fit's groups with all groups of the others.
     null : numpy.ndarray, shape (n_permutations, n_groups, n_other_groups)
     cluster : list of numpy.ndarray of int, shape (n_groups,)
-        Of each fit, from `clusters`.
+        Of each fit; -1 for none.
     n_fits : numpy.ndarray of int, shape (n_groups,)
         Other fits with a group in the same cluster.
 
@@ -105,11 +105,20 @@ class SeedGroups:
 
     def __init__(self, groups: Sequence[Groups], order: np.ndarray):
         self.strangers = largest_between_strangers(groups)
-        first, others = groups[0], [z for fit in groups[1:] for z in fit]
-        cells = [[unbiased_cka(z, other, order) for other in others] for z in first]
-        self.similarity = np.array([[value for value, _ in row] for row in cells])
-        self.null = np.array([[null for _, null in row] for row in cells]).transpose(2, 0, 1)
-        self.cluster = clusters(groups, order, strangers=self.strangers)
+        of_fit = np.repeat(np.arange(len(groups)), [len(fit) for fit in groups])
+        every, n = [z for fit in groups for z in fit], len(groups[0])
+        value, p = np.full((2, len(every), len(every)), np.nan)
+        self.null = np.empty((len(order), n, len(every) - n))
+        for i, j in combinations(range(len(every)), 2):
+            if of_fit[i] == of_fit[j]:
+                continue
+            value[i, j], null = unbiased_cka(every[i], every[j], order)
+            p[i, j] = permutation_p(value[i, j], null)
+            if i < n:
+                self.null[:, i, j - n] = null
+        self.similarity = value[:n, n:]
+        cluster = _joined(value, p, strangers=self.strangers)
+        self.cluster = [cluster[of_fit == k] for k in range(len(groups))]
         members = [set(own[own >= 0].tolist()) for own in self.cluster[1:]]
         self.n_fits = np.array([sum(c in own for own in members) for c in self.cluster[0].tolist()])
 
@@ -129,8 +138,8 @@ def largest_between_strangers(groups: Sequence[Groups]) -> float:
     return float(max([0.0, *(value for value in pairs if np.isfinite(value))]))
 
 
-def clusters(groups: Sequence[Groups], order: np.ndarray, *, strangers: float) -> list[np.ndarray]:
-    """Cluster the groups of several fits of one session.
+def _joined(value: np.ndarray, p: np.ndarray, *, strangers: float) -> np.ndarray:
+    """Cluster groups of several fits, (group,) int; -1 for none.
 
     Two groups of different fits are joined where their CKA is larger than that of any two different groups of
     one fit, and beyond that of permuted images (q below .05 over all pairs). All groups of a session encode
@@ -139,31 +148,13 @@ def clusters(groups: Sequence[Groups], order: np.ndarray, *, strangers: float) -
 
     Parameters
     ----------
-    groups : sequence of list of array (image, latent)
-    order : array of int (permutation, image)
+    value, p : array (group, group)
+        CKA and its p-value; NaN for groups of one fit, and below the diagonal.
     strangers : float
         From `largest_between_strangers`.
-
-    Returns
-    -------
-    list of numpy.ndarray of int, shape (n_groups,)
-        Cluster of each group of each fit; -1 for none.
     """
     from sklearn.cluster import DBSCAN
 
-    of_fit = np.repeat(np.arange(len(groups)), [len(fit) for fit in groups])
-    every = [z for fit in groups for z in fit]
-    value, p = np.zeros((len(every), len(every))), np.full((len(every), len(every)), np.nan)
-    for i, j in _between_fits(of_fit):
-        value[i, j], null = unbiased_cka(every[i], every[j], order)
-        p[i, j] = permutation_p(value[i, j], null)
     joined = (np.nan_to_num(benjamini_hochberg(p), nan=1.0) < LEVEL) & (value > strangers)
-    distance = 1.0 - (joined | joined.T | np.eye(len(every), dtype=bool))
-    cluster = DBSCAN(eps=0.5, min_samples=2, metric="precomputed").fit_predict(distance)
-    return [cluster[of_fit == k] for k in range(len(groups))]
-
-
-def _between_fits(of_fit: np.ndarray) -> Iterator[tuple[int, int]]:
-    for i, j in combinations(range(len(of_fit)), 2):
-        if of_fit[i] != of_fit[j]:
-            yield i, j
+    distance = 1.0 - (joined | joined.T | np.eye(len(value), dtype=bool))
+    return DBSCAN(eps=0.5, min_samples=2, metric="precomputed").fit_predict(distance)

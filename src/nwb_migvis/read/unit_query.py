@@ -75,10 +75,8 @@ def _electrode_columns(units: Any) -> dict[str, np.ndarray]:
     """Return the electrodes' columns per unit, left empty where a unit's electrodes differ."""
     if "electrodes" not in units.colnames:
         return {}
-    index = units["electrodes"]
-    region = index.target if hasattr(index, "target") else index
-    rows, columns = _electrode_rows(units), {}
-    for name, values in scalar_columns(region.table).items():
+    (table, rows), columns = _own_electrodes(units), {}
+    for name, values in scalar_columns(table).items():
         empty = "" if values.dtype == object else np.nan
         per_unit = [np.unique(values[own]) for own in rows]
         dtype = object if values.dtype == object else np.float64
@@ -86,15 +84,15 @@ def _electrode_columns(units: Any) -> dict[str, np.ndarray]:
     return columns
 
 
-def _electrode_rows(units: Any) -> list[np.ndarray]:
-    """Return the rows of each unit's electrodes in their table, (unit,) list of int arrays."""
+def _own_electrodes(units: Any) -> tuple[Any, list[np.ndarray]]:
+    """Return the table of the units' electrodes, and the rows of each unit's there."""
     index = units["electrodes"]
     is_ragged = hasattr(index, "target")
     region = index.target if is_ragged else index
     electrodes = np.asarray(region.data[:], np.int64)
     ends = np.asarray(index.data[:], np.int64) if is_ragged else np.arange(1, len(electrodes) + 1)
     begins = np.concatenate([[0], ends[:-1]])
-    return [electrodes[a:b] for a, b in zip(begins, ends, strict=True)]
+    return region.table, [electrodes[a:b] for a, b in zip(begins, ends, strict=True)]
 
 
 def unit_positions(units: Any, nwb: Any) -> dict[str, np.ndarray]:
@@ -131,8 +129,7 @@ def _numbers(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _electrodes_of(units: Any, nwb: Any) -> tuple[Any, list[np.ndarray]]:
     """Return the table of electrodes, None where there is none, and the rows of each unit's there."""
     if "electrodes" in units.colnames:
-        index = units["electrodes"]
-        return (index.target if hasattr(index, "target") else index).table, _electrode_rows(units)
+        return _own_electrodes(units)
     peak = scalar_columns(units).get("peak_channel_id")
     if nwb.electrodes is None or peak is None or peak.dtype.kind not in "fiu":
         return None, []
