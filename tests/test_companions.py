@@ -164,6 +164,15 @@ def test_a_written_run_is_analysed_from_its_file(written, tmp_path, call):
     assert '<h3 id="analysis-1">Retrieval of held-out images</h3>' in html
 
 
+def test_every_analysis_of_a_file_is_written_as_it_was_computed(written, tmp_path, call):
+    names = ("dimension", "names", "places", "states", "concepts", "windows")
+    out, asked = tmp_path / "out.nwb", [word for name in names for word in ("--with", name)]
+    code, _, errors = call("analyse", written, *asked, "--windows", "0.07:0.12", "--out", out)
+    assert (code, errors) == (0, "")  # the writer compares what it reads back
+    found = read_results(out).analyses
+    assert set(found) == set(names) and found["places"]["picture"].dims == ("shown", "y", "x")
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -208,7 +217,7 @@ def test_a_vocabulary_is_given_on_the_command_line_and_stored(written, tmp_path,
     assert settings["vocabulary"] == ["bright", "a dark image"]
     assert "group_word" in page(Source(out, results, Recording(), None, None))
     for more, message in (
-        (("--text-network", "mean"), "found text_network = 'mean'; expected clip:FOLDER"),
+        (("--text-network", "mean"), "found text_network = 'mean'; expected one of clip"),
         ((), "found vocabulary without text_network"),
         (("--text-network", "clip:nowhere"), "found no folder 'nowhere'|transformers not installed"),
     ):
@@ -222,6 +231,12 @@ def test_text_is_as_wide_as_its_longest_value():
     )
     made = canonical_analysis("mine", wide)
     assert (made["word"].dtype, made["none"].dtype) == (np.dtype("<U1"), np.dtype("<U1"))
+
+
+def test_a_variable_with_the_name_of_one_of_its_dims_is_refused():
+    table = xr.Dataset({"picture": (("picture", "x"), np.zeros((2, 3)))})
+    with pytest.raises(MigvisError, match="picture runs over picture, x, of which one has its name"):
+        canonical_analysis("mine", table)
 
 
 def test_an_analysis_that_needs_edits_is_not_computed_from_a_file(written, registered, call, tmp_path):

@@ -52,7 +52,7 @@ def placed_groups(name):
     maps = np.zeros((1, 2, 7, 7))
     maps[:, 0, 3, 3] = 1
     data = {"map": (("group", "image", "row", "column"), maps)}
-    data["picture"] = (("picture", "y", "x"), np.full((2, 8, 10), 99))
+    data["picture"] = (("shown", "y", "x"), np.full((2, 8, 10), 99))
     return xr.Dataset(data, {"group": [name], "image": ["i", "j"]})
 
 

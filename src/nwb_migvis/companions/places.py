@@ -69,7 +69,7 @@ class Places:
             what the features there do, with null, p and q. Over (group, image, row, column): `map` and
             `feature_map`, the same of each image. Over (group, order): `deletion` and `insertion`, areas
             under the curves, with intervals; over (group, order, fraction) the curves.
-            Over (picture, y, x): `picture`, the first images as they were seen. Without places in the
+            Over (shown, y, x): `picture`, the first images as they were seen. Without places in the
             network's features, nothing of them.
         """
         return each_session(study, find_places)
@@ -113,7 +113,7 @@ def find_places(held: Held) -> xr.Dataset:
     gray = shown[:N_PICTURES]
     gray = gray.mean(axis=3) if gray.ndim == 4 else gray
     data["picture"] = (
-        ("picture", "y", "x"),
+        ("shown", "y", "x"),
         gray.astype(np.int64),
         "The first images, mean of their colours.",
     )

@@ -25,8 +25,8 @@ def canonical_analysis(name: str, dataset: Any) -> xr.Dataset:
     Raises
     ------
     MigvisError
-        If it is not a dataset, or holds what a table cannot: values that are neither numbers nor text, or
-        too many.
+        If it is not a dataset, or holds what a table cannot: values that are neither numbers nor text, too
+        many, or a variable of several dims with the name of one of them.
     """
     where = f"the analysis {name!r}"
     if not name or not name.isprintable() or name != name.strip() or any(c in name for c in "/:"):
@@ -34,6 +34,13 @@ def canonical_analysis(name: str, dataset: Any) -> xr.Dataset:
     if not isinstance(dataset, xr.Dataset) or not dataset.variables:
         found = "no variables" if isinstance(dataset, xr.Dataset) else f"a {type(dataset).__name__}"
         raise MigvisError(f"{where} gave {found}; expected an xarray.Dataset; correct its compute")
+    for own, variable in dataset.variables.items():
+        if own in variable.dims and variable.ndim > 1:
+            over = ", ".join(map(str, variable.dims))
+            raise MigvisError(
+                f"{where}: {own} runs over {over}, of which one has its name; expected a name of its own; "
+                "rename the variable or the dim"
+            )
     numbered = {d: np.arange(n) for d, n in dataset.sizes.items() if d not in dataset.coords}
     dataset = dataset.assign_coords(numbered)
     arrays = {}
