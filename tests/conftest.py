@@ -66,7 +66,7 @@ def call(capsys):
     return _call
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster():
     """A scheduler of dask with two workers, each a process with one thread."""
     distributed = pytest.importorskip("distributed")

@@ -73,19 +73,21 @@ def readers_alongside(
     judges: Mapping[str, ImageDescriber],
     in_thread: bool,
 ) -> Iterator[Callable[[], list[Reader]]]:
-    """Train the first reader in a second thread while the block goes on, the others when it asks for all.
+    """Train readers in a second thread while the block goes on; those of `judges` when it asks for all.
 
-    By default the first takes longest, longer than the other evidence. Parameters are those of
-    `fit_edit_readers`; `in_thread` as in `alongside`.
+    The other evidence uses the networks of `judges`, too, so that these stay in its thread. Parameters are
+    those of `fit_edit_readers`; `in_thread` as in `alongside`.
     """
     kinds = chosen_judges(context.config).readers
+    own, given = ([kind for kind in kinds if (kind in judges) is of_judge] for of_judge in (False, True))
     fit = partial(fit_edit_readers, latents, edits, context, judges=judges)
 
     def readers() -> list[Reader]:
-        others = fit(kinds=kinds[1:])
-        return [*first.result(), *others]
+        fitted = dict(zip(given, fit(kinds=given), strict=False))
+        fitted |= zip(own, trained.result(), strict=False)  # where no label varies there are none
+        return [fitted[kind] for kind in kinds if kind in fitted]
 
-    with alongside(partial(fit, kinds=kinds[:1]), in_thread=in_thread) as first:
+    with alongside(partial(fit, kinds=own), in_thread=in_thread) as trained:
         yield readers
 
 

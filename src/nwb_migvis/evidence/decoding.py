@@ -321,19 +321,19 @@ class _Fold:
         self.held_out = held_out
         x = features[~held_out]
         mean, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-12)
-        self._x = (x - mean) / scale
+        x = (x - mean) / scale
         tall = len(x) > x.shape[1]
-        squared, axes = np.linalg.eigh(self._x.T @ self._x if tall else self._x @ self._x.T)
+        squared, axes = np.linalg.eigh(x.T @ x if tall else x @ x.T)
         carried = squared > 1e-9 * squared.max()
         self._squared, axes = squared[carried], axes[:, carried]
-        self._axes = axes if tall else self._x.T @ axes / np.sqrt(self._squared)
-        self._new = (features[held_out] - mean) / scale @ self._axes
+        axes = axes if tall else x.T @ axes / np.sqrt(self._squared)
+        self._x, self._new = x @ axes, (features[held_out] - mean) / scale @ axes
 
     def read(self, goals: np.ndarray, penalties: np.ndarray = PENALTIES) -> np.ndarray:
         """Predict columns (stimulus, column) on this fold, each with a penalty of its own."""
         y = goals[~self.held_out]
         centre = y.mean(axis=0)
-        along = self._axes.T @ (self._x.T @ (y - centre))
+        along = self._x.T @ (y - centre)
         share = along**2 / self._squared[:, None]
         outside = ((y - centre) ** 2).sum(axis=0) - share.sum(axis=0)
         shrinkage = self._squared / (self._squared + penalties[:, None] * len(y))

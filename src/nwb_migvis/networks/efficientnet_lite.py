@@ -38,9 +38,11 @@ class _SameConv(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
-        pad = [max(kernel - (side % stride or stride), 0) for side in x.shape[-2:]]
-        y, x_side = pad
-        return super().forward(F.pad(x, (x_side // 2, x_side - x_side // 2, y // 2, y - y // 2)))
+        y, x_side = (max(kernel - (side % stride or stride), 0) for side in x.shape[-2:])
+        if y % 2 or x_side % 2:
+            x = F.pad(x, (x_side // 2, x_side - x_side // 2, y // 2, y - y // 2))
+            y = x_side = 0
+        return F.conv2d(x, self.weight, self.bias, self.stride, (y // 2, x_side // 2), groups=self.groups)
 
 
 def _norm(width: int) -> nn.BatchNorm2d:
@@ -62,8 +64,8 @@ class _Block(nn.Module):
         self.skips = stride == 1 and n_in == n_out
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        h = F.relu6(self.bn0(self.expand_conv(x))) if self.expands else x
-        h = F.relu6(self.bn1(self.depthwise_conv(h)))
+        h = F.relu6(self.bn0(self.expand_conv(x)), inplace=True) if self.expands else x
+        h = F.relu6(self.bn1(self.depthwise_conv(h)), inplace=True)
         h = self.bn2(self.project_conv(h))
         return h + x if self.skips else h
 
