@@ -99,6 +99,13 @@ def test_names_are_drawn_at_their_ends_and_groups_without_one_say_so():
         plot.names(RESULTS)
 
 
+def test_long_names_leave_room_for_their_bars():
+    long = "position_y low, rotation_y low, rotation_z high"
+    ax = plot.names(replace(RESULTS, analyses={"names": named_groups(long)}))
+    ax.figure.canvas.draw()  # warns where the axes have no room
+    assert ax.get_position().width > 0.5
+
+
 def test_words_of_a_vocabulary_are_drawn_beside_labels_or_alone():
     both = xr.merge([named_groups("large"), worded_groups("bright")])
     for found, named in ((both, "large; bright"), (worded_groups("bright"), "bright")):
@@ -131,6 +138,8 @@ def test_states_are_drawn_by_edits_or_by_expected_counts():
     bare = found.drop_vars(["picture", "rebuilt_picture"])
     ax = plot.states(replace(RESULTS, analyses={"states": bare}))
     np.testing.assert_allclose(ax.images[0].get_array(), [[-1, 0], [1, 0]])
+    one = plot.states(replace(RESULTS, analyses={"states": bare.isel(state=[0])}))
+    np.testing.assert_allclose(one.images[0].get_array(), [[1, 3]])
     with pytest.raises(MigvisError, match="found no analysis 'states' to draw"):
         plot.states(replace(RESULTS, analyses={"states": bare.drop_vars("rate")}))
 

@@ -9,7 +9,16 @@ import numpy as np
 import xarray as xr
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.plot.axes import COLOURS, GRAY, name_ticks, own_axes, set_label, set_title, short_name
+from nwb_migvis.plot.axes import (
+    COLOURS,
+    GRAY,
+    PAGE_IN,
+    name_ticks,
+    own_axes,
+    set_label,
+    set_title,
+    short_name,
+)
 from nwb_migvis.results import Results
 
 if TYPE_CHECKING:
@@ -58,17 +67,18 @@ def names(results: Results, *, ax: Axes | None = None) -> Axes:
     own = {kind[0]: kind for kind in _NAMED if {*kind, f"{kind[2]}_q"} <= there}
     found = made(results, "names", () if own else ("lean_q", *_NAMED[0]))
     rows = [(g, a) for g in range(found.sizes["group"]) for a in range(found.sizes["axis"])]
-    ax = own_axes(ax, height_in=min(9.0, 1.2 + 0.3 * len(rows)))
+    ax = own_axes(ax, width_in=PAGE_IN, height_in=min(9.0, 1.2 + 0.3 * len(rows)))
     far = 1.0
     for y, (group, axis) in enumerate(rows):
         for e, side in enumerate((-1, 1)):
             words, length = _end(found.isel(group=group, axis=axis, end=e), list(own.values()))
             far = max(far, length)
             ax.barh(y, side * length, color=COLOURS[group % len(COLOURS)], alpha=0.35, height=0.7)
-            ax.text(
-                side * 0.03, y, short_name(words), ha="right" if side < 0 else "left", va="center",
-                fontsize="small", parse_math=False,
+            said = ax.text(
+                side * 0.03, y, short_name(words, 40), ha="right" if side < 0 else "left", va="center",
+                fontsize="small", parse_math=False, clip_on=True,
             )  # fmt: skip
+            said.set_in_layout(False)
     called = [_joined(found[name].values[g] for name in own) or _ABSTAINS for g, _ in rows]
     labels = [
         f"{found['group'].values[g]} {a + 1}: {name}" for (g, a), name in zip(rows, called, strict=True)
@@ -152,7 +162,7 @@ def states(results: Results, *, ax: Axes | None = None) -> Axes:
     matplotlib.axes.Axes
         A row per state and a column per group, after the image's reconstruction without guidance: of the
         first image that was edited. Without such pictures a row per state and a column per unit: expected
-        spike count minus the mean over states.
+        spike count, minus the mean over states where there are several.
 
     Raises
     ------
@@ -163,14 +173,16 @@ def states(results: Results, *, ax: Axes | None = None) -> Axes:
     if {"picture", "rebuilt_picture"} <= set(found.variables):
         return _state_pictures(found, ax)
     found = made(results, "states", ("rate", "share"))
-    rate = found["rate"].values - found["rate"].values.mean(axis=0)
-    ax = own_axes(ax, height_in=min(9.0, 1.2 + 0.4 * len(rate)))
+    rate, several = found["rate"].values, found.sizes["state"] > 1
+    rate = rate - rate.mean(axis=0) if several else rate
+    ax = own_axes(ax, height_in=min(9.0, 2.0 + 0.4 * len(rate)))
     far = max(float(np.abs(rate).max()), 1e-9)
     image = ax.imshow(rate, cmap="RdBu_r", vmin=-far, vmax=far, aspect="auto")
     name_ticks(ax, "y", _state_names(found))
     set_label(ax, "x", "unit")
-    set_title(ax, "States: expected count minus the mean over states")
-    ax.figure.colorbar(image, ax=ax, label="spikes per presentation")
+    set_title(ax, "States")
+    less = "\nminus the mean over states" if several else ""
+    ax.figure.colorbar(image, ax=ax, label=f"spikes per presentation{less}")
     return ax
 
 

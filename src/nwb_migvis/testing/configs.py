@@ -19,7 +19,9 @@ _TINY = Config(
     latents=LatentsConfig(n_steps=60, n_hidden=32),
     prior=PriorConfig(size_px=16, channels=(8, 16), n_steps=4, batch_size=8, autoencoder_steps=4),
     critic=CriticConfig(features="trained", channels=(8, 8), n_steps=10, batch_size=16, n_negatives=16),
-    synthesis=SynthesisConfig(n_steps=3, n_pairs=10, n_dose=2, n_traversal=2, dose=(0.5, 0.9)),
+    synthesis=SynthesisConfig(
+        n_steps=3, n_pairs=10, n_dose=2, n_traversal=2, dose=(0.5, 0.9), inversion_tolerance=0.05
+    ),
     evidence=EvidenceConfig(
         n_permutations=19,
         n_bootstrap=19,
