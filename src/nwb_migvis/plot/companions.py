@@ -75,7 +75,7 @@ def names(results: Results, *, ax: Axes | None = None) -> Axes:
             far = max(far, length)
             ax.barh(y, side * length, color=COLOURS[group % len(COLOURS)], alpha=0.35, height=0.7)
             said = ax.text(
-                side * 0.03, y, short_name(words, 40), ha="right" if side < 0 else "left", va="center",
+                side * 0.03, y, short_name(words, 34), ha="right" if side < 0 else "left", va="center",
                 fontsize="small", parse_math=False, clip_on=True,
             )  # fmt: skip
             said.set_in_layout(False)
@@ -177,7 +177,8 @@ def states(results: Results, *, ax: Axes | None = None) -> Axes:
     rate = rate - rate.mean(axis=0) if several else rate
     ax = own_axes(ax, height_in=min(9.0, 2.0 + 0.4 * len(rate)))
     far = max(float(np.abs(rate).max()), 1e-9)
-    image = ax.imshow(rate, cmap="RdBu_r", vmin=-far, vmax=far, aspect="auto")
+    colours, least = ("RdBu_r", -far) if several else ("viridis", 0.0)
+    image = ax.imshow(rate, cmap=colours, vmin=least, vmax=far, aspect="auto", interpolation="nearest")
     name_ticks(ax, "y", _state_names(found))
     set_label(ax, "x", "unit")
     set_title(ax, "States")
