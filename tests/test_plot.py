@@ -365,3 +365,11 @@ def test_counts_of_a_single_state_have_colours_from_none_to_the_largest():
     one = grouped_states("a").drop_vars("picture").isel(state=[0])
     ax = plot.states(replace(RESULTS, analyses={"states": one}))
     assert ax.images[0].get_clim() == (0, 3)
+
+
+def test_of_several_sessions_the_first_is_drawn_and_named():
+    several = xr.concat(
+        [placed_groups("a"), placed_groups("a")], xr.Variable("session", ["s1.nwb", "s0.nwb"])
+    )
+    ax = plot.places(replace(RESULTS, analyses={"places": several}))
+    assert ax.get_title(loc="left") == "Places in images: s1.nwb"

@@ -335,10 +335,11 @@ class StudyState:
                 self._with_analyses(
                     assemble(
                         name, session, latents, edits, evidence=own, networks=networks, context=self.context
-                    )
+                    ),
+                    place,
                 )
-                for session, latents, edits, own in zip(
-                    self.sessions.sessions, self._made["latents"], self.edits, evidence, strict=True
+                for place, (session, latents, edits, own) in enumerate(
+                    zip(self.sessions.sessions, self._made["latents"], self.edits, evidence, strict=True)
                 )
             ]
         return self._made["assembled"]
@@ -353,6 +354,15 @@ class StudyState:
             for session, own, edits in zip(self.sessions.sessions, latents, self.edits, strict=True)
         ]
 
-    def _with_analyses(self, one: tuple[Results, dict[str, bytes]]) -> tuple[Results, dict[str, bytes]]:
+    def _with_analyses(
+        self, one: tuple[Results, dict[str, bytes]], place: int
+    ) -> tuple[Results, dict[str, bytes]]:
         results, weights = one
-        return replace(results, analyses=dict(self._analyses)), weights
+        own = {name: _own_first(data, place) for name, data in self._analyses.items()}
+        return replace(results, analyses=own), weights
+
+
+def _own_first(data: xr.Dataset, place: int) -> xr.Dataset:
+    """Return an analysis of several sessions with the one at a place before the others."""
+    n = data.sizes.get("session", 1)
+    return data if n == 1 else data.isel(session=[place, *(i for i in range(n) if i != place)])

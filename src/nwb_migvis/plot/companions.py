@@ -30,7 +30,7 @@ _NAMED = (("name", "end_name", "lean"), ("group_word", "end_word", "word_lean"))
 
 
 def made(results: Results, name: str, needs: tuple[str, ...]) -> xr.Dataset:
-    """Return an analysis with the variables that a figure draws.
+    """Return an analysis with the variables that a figure draws; of several sessions the results' own.
 
     Raises
     ------
@@ -43,13 +43,18 @@ def made(results: Results, name: str, needs: tuple[str, ...]) -> xr.Dataset:
     return found.isel(session=0) if "session" in found.dims else found
 
 
+def title(words: str, found: xr.Dataset) -> str:
+    """Return a title, with the name of the session where there are several."""
+    return f"{words}: {short_name(found['session'].item())}" if "session" in found.coords else words
+
+
 def names(results: Results, *, ax: Axes | None = None) -> Axes:
     """Draw what the ends of each group's directions are called, and how far values there stand off.
 
     Parameters
     ----------
     results : Results
-        With the analysis `names`; of several sessions the first one is drawn.
+        With the analysis `names`; of several sessions that of the results is drawn.
     ax : matplotlib.axes.Axes, optional
 
     Returns
@@ -88,7 +93,7 @@ def names(results: Results, *, ax: Axes | None = None) -> Axes:
     ax.axvline(0, color=GRAY, lw=0.6)
     ax.set_xlim(-1.1 * far, 1.1 * far)
     set_label(ax, "x", "lean of the low and of the high end (SD)")
-    set_title(ax, "Names")
+    set_title(ax, title("Names", found))
     return ax
 
 
@@ -114,7 +119,7 @@ def places(results: Results, *, variable: str = "map", ax: Axes | None = None) -
     Parameters
     ----------
     results : Results
-        With the analysis `places`; of several sessions the first one is drawn.
+        With the analysis `places`; of several sessions that of the results is drawn.
     variable : {"map", "feature_map"}
         The map of covered places, or of features.
     ax : matplotlib.axes.Axes, optional
@@ -144,7 +149,7 @@ def places(results: Results, *, variable: str = "map", ax: Axes | None = None) -
                 ax.imshow(own, cmap="inferno", alpha=0.75 * clear, extent=place)
     words = ["images", *(short_name(name) for name in found["group"].values)]
     _tiles(ax, len(pictures), words)
-    set_title(ax, "Places in images")
+    set_title(ax, title("Places in images", found))
     return ax
 
 
@@ -154,7 +159,7 @@ def states(results: Results, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     results : Results
-        With the analysis `states`; of several sessions the first one is drawn.
+        With the analysis `states`; of several sessions that of the results is drawn.
     ax : matplotlib.axes.Axes, optional
 
     Returns
@@ -181,7 +186,7 @@ def states(results: Results, *, ax: Axes | None = None) -> Axes:
     image = ax.imshow(rate, cmap=colours, vmin=least, vmax=far, aspect="auto", interpolation="nearest")
     name_ticks(ax, "y", _state_names(found))
     set_label(ax, "x", "unit")
-    set_title(ax, "States")
+    set_title(ax, title("States", found))
     less = "\nminus the mean over states" if several else ""
     ax.figure.colorbar(image, ax=ax, label=f"spikes per presentation{less}")
     return ax
@@ -198,7 +203,7 @@ def _state_pictures(found: xr.Dataset, ax: Axes | None) -> Axes:
     columns = ["none", *(short_name(name) for name in found["group"].values)]
     _tiles(ax, len(columns), _state_names(found)[: len(pictures)])
     ax.set_xticks(np.arange(len(columns)) + 0.5, labels=columns, rotation=30, parse_math=False)
-    set_title(ax, "An image edited towards states, by group")
+    set_title(ax, title("An image edited towards states, by group", found))
     return ax
 
 

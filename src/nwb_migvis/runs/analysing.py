@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_migvis.analysis.further import STEPS
+from nwb_migvis.analysis.further import STEPS, checked_analysis
 from nwb_migvis.analysis.study import Study
 from nwb_migvis.config import Config
 from nwb_migvis.config.companions import PRIOR
@@ -89,6 +89,8 @@ def analyse(
     destination: dict[str, Any] = {"out": where.out, "in_place": where.in_place, "overwrite": where.overwrite}
     check_destination(path, **destination, name=results.name, replace_run=True)
     study = study_of(path, results, weights=weights, config=config, reading=reading)
+    for one in chosen:
+        checked_analysis(one, study.joined, study.config)
     if config.companions.network == PRIOR:
         _use_prior(study, path, results, weights)
     if any("critic" in getattr(ANALYSES[one], "uses", ()) for one in chosen):
