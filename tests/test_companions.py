@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -119,6 +120,11 @@ def test_conditions_hold_of_sessions_that_have_what_is_needed():
     [
         ({"network": "resnet"}, "found network = 'resnet'"),
         ({"windows_s": [[0.1, 0.05]]}, r"found the window \[0.1, 0.05\]"),
+        ({"windows_s": [[0.1, float("inf")]]}, r"found the window \[0.1, inf\]"),
+        (
+            {"windows_s": [[0.07, 0.12], [0.07, 0.12]]},
+            "found the window 0.07 to 0.12 s 2 times in windows_s; expected windows that differ",
+        ),
     ],
 )
 def test_settings_of_analyses_are_checked(settings, message):
@@ -126,6 +132,15 @@ def test_settings_of_analyses_are_checked(settings, message):
         CompanionsConfig(**{k: tuple(map(tuple, v)) if k == "windows_s" else v for k, v in settings.items()})
     with pytest.raises(MigvisError, match="expected each once"):
         tiny_config(analyses=["retrieval", "retrieval"])
+
+
+def test_what_is_computed_has_the_form_that_a_file_gives_back(registered):
+    registered.compute = lambda study: xr.Dataset({"map": (("row", "column"), np.zeros((2, 3), np.float16))})
+    study = Study(mock_session(n_stimuli=80), tiny_config())
+    study.use_latents(np.random.default_rng(0).normal(size=(80, 2)))
+    made = study.compute("mine")
+    xr.testing.assert_identical(made, canonical_analysis("mine", made))
+    assert made["column"].values.tolist() == [0, 1, 2]
 
 
 def test_a_run_makes_the_analyses_of_its_settings_and_changes_nothing_else(registered):
@@ -201,6 +216,20 @@ def test_bad_requests_are_refused_in_one_line(written, tmp_path, call, options, 
     assert code == 1 and errors.count("\n") == 1
     assert re.search(message, errors), errors
     assert not (tmp_path / "x.nwb").exists()
+
+
+def test_a_file_that_is_absent_and_labels_that_a_run_does_not_know_are_refused(written, tmp_path, call):
+    out = ("--with", "concepts", "--out", tmp_path / "x.nwb")
+    code, _, errors = call("analyse", tmp_path / "absent.nwb", *out)
+    assert code == 1 and "absent.nwb does not exist; give the path of an NWB file" in errors
+    stimuli = read_results(written).latents["stimulus"].values
+    for name, words in (("weight", None), ("category", "category")):
+        values = read_results(written).labels[words].values if words else np.arange(len(stimuli)) % 7 / 2
+        given = tmp_path / f"{name}.csv"
+        pd.DataFrame({"stimulus": stimuli, name: values}).to_csv(given, index=False)
+        code, _, errors = call("analyse", written, *out, "--labels", given)
+        assert code == (name == "weight")
+        assert code == 0 or "found labels weight that run 'migvis' does not know; expected its own" in errors
 
 
 def test_what_the_last_analysis_lacks_is_said_before_the_first_is_computed(

@@ -136,10 +136,10 @@ class StudyState:
             if step in STEPS:
                 self.need(step, to=f"compute {name!r}")
         with self.step() as context, context.clock.of(name):
-            dataset: xr.Dataset = analysis.compute(study)
-        self._analyses[name] = canonical_analysis(name, dataset)
+            made = canonical_analysis(name, analysis.compute(study))
+        self._analyses[name] = made
         self._made.pop("assembled", None)
-        return dataset
+        return made
 
     def check_analyses(self) -> None:
         """Refuse settings that ask for an analysis that these sessions do not allow."""
