@@ -143,6 +143,22 @@ def test_what_is_computed_has_the_form_that_a_file_gives_back(registered):
     assert made["column"].values.tolist() == [0, 1, 2]
 
 
+def test_steps_that_an_analysis_does_not_rest_on_leave_it_there(registered):
+    study = Study(mock_session(n_stimuli=80), tiny_config(latents={"n_steps": 5, "n_hidden": 8}))
+    study.fit_latents()
+    study.compute("mine")
+    study.measure()
+    assert set(study.results.analyses) == {"mine"}
+    registered.uses = ("evidence",)
+    study.compute("mine")
+    study.measure()
+    assert not study.results.analyses
+    study.compute("mine")
+    study.fit_latents()
+    study.measure()
+    assert not study.results.analyses
+
+
 def test_a_run_makes_the_analyses_of_its_settings_and_changes_nothing_else(registered):
     session, latents = mock_session(n_stimuli=80, size_px=None), np.random.default_rng(0).normal(size=(80, 4))
     done = []

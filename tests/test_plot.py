@@ -373,3 +373,12 @@ def test_of_several_sessions_the_first_is_drawn_and_named():
     )
     ax = plot.places(replace(RESULTS, analyses={"places": several}))
     assert ax.get_title(loc="left") == "Places in images: s1.nwb"
+
+
+def test_the_title_of_states_is_inside_the_figure_and_crowded_numbers_are_not_written():
+    states = grouped_states("a")
+    ax = plot.states(replace(RESULTS, analyses={"states": states}))
+    ax.figure.canvas.draw()
+    assert max(text.get_window_extent().x1 for text in (ax.title, ax._left_title)) <= ax.figure.bbox.x1
+    wide = xr.Dataset({"rate": (("state", "unit"), np.ones((2, 24)))}, attrs={"headline": ["rate"]})
+    assert not drawn_analysis(wide).texts and drawn_analysis(wide.isel(unit=slice(9))).texts

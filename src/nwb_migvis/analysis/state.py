@@ -21,6 +21,7 @@ from nwb_migvis.analysis.edits import (
 from nwb_migvis.analysis.further import STEPS, checked_analysis
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.config import Config
+from nwb_migvis.config.companions import PRIOR
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.plain import Json
 from nwb_migvis.results import Results
@@ -57,6 +58,7 @@ class StudyState:
         self.sessions, self.context = sessions, context
         self._made: dict[str, Any] = {}
         self._analyses: dict[str, xr.Dataset] = {}
+        self._rests_on: dict[str, set[str]] = {}
 
     @property
     def config(self) -> Config:
@@ -116,10 +118,12 @@ class StudyState:
 
     def take(self, step: str, value: Any) -> None:
         """Keep what a step made, and forget the steps after it."""
-        for later in STEPS[STEPS.index(step) :]:
+        undone = STEPS[STEPS.index(step) :]
+        for later in undone:
             self._made.pop(later, None)
         self._made.pop("assembled", None)
-        self._analyses.clear()
+        for name in [name for name, steps in self._rests_on.items() if steps & set(undone)]:
+            del self._analyses[name], self._rests_on[name]
         if step == "latents":
             self._made.pop("refits", None)
         if step in ("latents", "prior"):
@@ -138,6 +142,9 @@ class StudyState:
         with self.step() as context, context.clock.of(name):
             made = canonical_analysis(name, analysis.compute(study))
         self._analyses[name] = made
+        steps = {"latents", *analysis.needs, *getattr(analysis, "uses", ())}
+        steps |= {"prior"} if self.config.companions.network == PRIOR else set()
+        self._rests_on[name] = steps & set(self.done)
         self._made.pop("assembled", None)
         return made
 

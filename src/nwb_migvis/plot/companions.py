@@ -195,15 +195,23 @@ def states(results: Results, *, ax: Axes | None = None) -> Axes:
 def _state_pictures(found: xr.Dataset, ax: Axes | None) -> Axes:
     """Draw the first source beside its edits, (state, group)."""
     pictures, before = found["picture"].values[:, :, 0], found["rebuilt_picture"].values[0]
-    ax = own_axes(ax, height_in=min(9.0, 0.9 * len(pictures) + 0.8))
+    width_in = min(PAGE_IN, max(4.6, 2.0 + 0.7 * (pictures.shape[1] + 1)))
+    ax = own_axes(ax, width_in=width_in, height_in=min(9.0, 0.9 * len(pictures) + 0.8))
     for row, own in enumerate(pictures):
         for column, picture in enumerate([before, *own]):
             place = (column, column + 0.95, row + 0.95, row)
             ax.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=place)
     columns = ["none", *(short_name(name) for name in found["group"].values)]
     _tiles(ax, len(columns), _state_names(found)[: len(pictures)])
-    ax.set_xticks(np.arange(len(columns)) + 0.5, labels=columns, rotation=30, parse_math=False)
-    set_title(ax, title("An image edited towards states, by group", found))
+    ax.set_xticks(
+        np.arange(len(columns)) + 0.5,
+        labels=columns,
+        rotation=30,
+        ha="right",
+        rotation_mode="anchor",
+        parse_math=False,
+    )
+    set_title(ax, title("An image edited towards states", found))
     return ax
 
 
