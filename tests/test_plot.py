@@ -382,3 +382,10 @@ def test_the_title_of_states_is_inside_the_figure_and_crowded_numbers_are_not_wr
     assert max(text.get_window_extent().x1 for text in (ax.title, ax._left_title)) <= ax.figure.bbox.x1
     wide = xr.Dataset({"rate": (("state", "unit"), np.ones((2, 24)))}, attrs={"headline": ["rate"]})
     assert not drawn_analysis(wide).texts and drawn_analysis(wide.isel(unit=slice(9))).texts
+
+
+def test_axes_of_numbers_say_what_they_count():
+    cells = xr.Dataset({"left": (("n_repeats", "fraction"), np.ones((2, 2)))}, attrs={"headline": ["left"]})
+    ax = drawn_analysis(cells.assign_coords(n_repeats=[1, 2], fraction=[0.1, 0.3]))
+    assert ax.get_ylabel() == "n repeats"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["fraction 0.1", "fraction 0.3"]

@@ -110,9 +110,11 @@ def _points(ax: Axes, data: xr.Dataset, variable: str) -> None:
         data = data.expand_dims("series", axis=-1)
         values = data[variable]
     rows, series = (values[dim].values.tolist() if dim in data.coords else [""] for dim in values.dims)
+    numbered = [str(dim).replace("_", " ") * (values[dim].dtype.kind in "if") for dim in values.dims]
     place, n = np.arange(len(rows), dtype=float), len(series)
+    names = [f"{numbered[1]} {one}".strip()[:_MOST_LETTERS] for one in series]
     q = next((data[f"{variable}_{end}"].values for end in ("q", "p") if f"{variable}_{end}" in data), None)
-    for i, one in enumerate(series):
+    for i in range(n):
         at, colour = place + 0.7 * ((i + 0.5) / n - 0.5), COLOURS[i % len(COLOURS)]
         if {f"{variable}_low", f"{variable}_high"} <= set(data):
             low, high = (data[f"{variable}_{end}"].values[:, i] for end in ("low", "high"))
@@ -122,15 +124,16 @@ def _points(ax: Axes, data: xr.Dataset, variable: str) -> None:
         ax.plot(estimate[filled], at[filled], "o", ms=4, color=colour)
         ax.plot(estimate[~filled], at[~filled], "o", ms=4, color=colour, mfc="white")
         if n > 1:
-            ax.plot([], [], "o", ms=4, color=colour, label=str(one)[:_MOST_LETTERS])
+            ax.plot([], [], "o", ms=4, color=colour, label=names[i])
         if f"{variable}_null" in data:
             null = data[f"{variable}_null"].values[:, i]
             ax.vlines(null, at - 0.3 / n, at + 0.3 / n, color=GRAY, lw=1)
     name_ticks(ax, "y", rows)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     set_label(ax, "x", variable.replace("_", " "))
+    set_label(ax, "y", numbered[0])
     if n > 1:
-        _legend_below(ax, [str(one)[:_MOST_LETTERS] for one in series])
+        _legend_below(ax, names)
 
 
 def _legend_below(ax: Axes, names: list[str]) -> None:
