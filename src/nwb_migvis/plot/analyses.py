@@ -143,9 +143,9 @@ def _legend_below(ax: Axes, names: list[str]) -> None:
     from matplotlib.transforms import ScaledTranslation
 
     font_in = FontProperties(size=rcParams["legend.fontsize"]).get_size_in_points() / 72
-    width_in = ax.get_position().width * ax.get_figure(root=True).get_figwidth()
+    width_in = ax.get_window_extent().width / ax.figure.dpi
     columns = int(width_in / (font_in * (0.55 * max(map(len, names)) + 3)))
-    below = ScaledTranslation(0, -3.5 * font_in, ax.get_figure(root=True).dpi_scale_trans)
+    below = ScaledTranslation(0, -3.5 * font_in, ax.figure.dpi_scale_trans)
     legend(
         ax,
         loc="upper center",
