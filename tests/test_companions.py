@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -63,6 +64,16 @@ def _table(**attributes):
             {"n_stimuli": 60},
             "found 60 images, of which 12 are held out; expected",
         ),
+        (
+            {"analyses": ["places"], "companions": {"network": "prior"}},
+            {},
+            "found network = 'prior', which describes the images of the session alone",
+        ),
+        (
+            {"analyses": ["dimension"], "companions": {"network": "timm:no_such_network"}},
+            {},
+            "timm",
+        ),
     ],
 )
 def test_what_an_analysis_lacks_is_said_before_any_work(changes, session, message):
@@ -109,6 +120,11 @@ def test_conditions_hold_of_sessions_that_have_what_is_needed():
     [
         ({"network": "resnet"}, "found network = 'resnet'"),
         ({"windows_s": [[0.1, 0.05]]}, r"found the window \[0.1, 0.05\]"),
+        ({"windows_s": [[0.1, float("inf")]]}, r"found the window \[0.1, inf\]"),
+        (
+            {"windows_s": [[0.07, 0.12], [0.07, 0.12]]},
+            "found the window 0.07 to 0.12 s 2 times in windows_s; expected windows that differ",
+        ),
     ],
 )
 def test_settings_of_analyses_are_checked(settings, message):
@@ -116,6 +132,31 @@ def test_settings_of_analyses_are_checked(settings, message):
         CompanionsConfig(**{k: tuple(map(tuple, v)) if k == "windows_s" else v for k, v in settings.items()})
     with pytest.raises(MigvisError, match="expected each once"):
         tiny_config(analyses=["retrieval", "retrieval"])
+
+
+def test_what_is_computed_has_the_form_that_a_file_gives_back(registered):
+    registered.compute = lambda study: xr.Dataset({"map": (("row", "column"), np.zeros((2, 3), np.float16))})
+    study = Study(mock_session(n_stimuli=80), tiny_config())
+    study.use_latents(np.random.default_rng(0).normal(size=(80, 2)))
+    made = study.compute("mine")
+    xr.testing.assert_identical(made, canonical_analysis("mine", made))
+    assert made["column"].values.tolist() == [0, 1, 2]
+
+
+def test_steps_that_an_analysis_does_not_rest_on_leave_it_there(registered):
+    study = Study(mock_session(n_stimuli=80), tiny_config(latents={"n_steps": 5, "n_hidden": 8}))
+    study.fit_latents()
+    study.compute("mine")
+    study.measure()
+    assert set(study.results.analyses) == {"mine"}
+    registered.uses = ("evidence",)
+    study.compute("mine")
+    study.measure()
+    assert not study.results.analyses
+    study.compute("mine")
+    study.fit_latents()
+    study.measure()
+    assert not study.results.analyses
 
 
 def test_a_run_makes_the_analyses_of_its_settings_and_changes_nothing_else(registered):
@@ -193,6 +234,30 @@ def test_bad_requests_are_refused_in_one_line(written, tmp_path, call, options, 
     assert not (tmp_path / "x.nwb").exists()
 
 
+def test_a_file_that_is_absent_and_labels_that_a_run_does_not_know_are_refused(written, tmp_path, call):
+    out = ("--with", "concepts", "--out", tmp_path / "x.nwb")
+    code, _, errors = call("analyse", tmp_path / "absent.nwb", *out)
+    assert code == 1 and "absent.nwb does not exist; give the path of an NWB file" in errors
+    stimuli = read_results(written).latents["stimulus"].values
+    for name, words in (("weight", None), ("category", "category")):
+        values = read_results(written).labels[words].values if words else np.arange(len(stimuli)) % 7 / 2
+        given = tmp_path / f"{name}.csv"
+        pd.DataFrame({"stimulus": stimuli, name: values}).to_csv(given, index=False)
+        code, _, errors = call("analyse", written, *out, "--labels", given)
+        assert code == (name == "weight")
+        assert code == 0 or "found labels weight that run 'migvis' does not know; expected its own" in errors
+
+
+def test_what_the_last_analysis_lacks_is_said_before_the_first_is_computed(
+    written, tmp_path, call, registered
+):
+    registered.compute = lambda study: pytest.fail("computed")
+    code, _, errors = call(
+        "analyse", written, "--with", "mine", "--with", "areas", "--out", tmp_path / "x.nwb"
+    )
+    assert code == 1 and "found no column of units for 'areas'" in errors
+
+
 def test_a_vocabulary_is_given_on_the_command_line_and_stored(written, tmp_path, call):
     words, out = tmp_path / "words.txt", tmp_path / "out.nwb"
     words.write_text("bright\na dark image\n")
@@ -243,6 +308,12 @@ def test_an_analysis_that_needs_edits_is_not_computed_from_a_file(written, regis
     registered.needs = ("latents", "edits")
     code, _, errors = call("analyse", written, "--with", "mine", "--out", tmp_path / "x.nwb")
     assert code == 1 and "needs edits, which a file does not give back" in errors
+
+
+def test_tables_say_how_many_of_their_parts_they_leave_out():
+    cells = xr.Dataset({"told": (("part", "group", "label"), np.zeros((9, 1, 1)))})
+    lines = analysis_lines("mine", cells.assign_attrs(headline=["told"]))
+    assert lines[-2] == "and 3 more: told in results.analyses['mine']"
 
 
 def test_tables_show_what_an_analysis_names_first():
@@ -302,6 +373,34 @@ def test_several_sessions_stand_side_by_side(monkeypatch):
         ),
     )
     assert made["m"].sel(session="b.nwb").values.tolist() == [1, 1] and made.attrs["title"] == "T"
+
+
+def test_attributes_of_sessions_are_joined_and_each_result_has_its_own_session_first(registered):
+    from nwb_migvis.companions.held import described, each_session
+
+    first = mock_session(n_stimuli=80, size_px=None)
+    sessions = [first.assign_attrs(source=f"{name}.nwb") for name in "ab"]
+    study = Study(sessions, tiny_config(latents={"n_steps": 5, "n_hidden": 8}))
+    study.fit_latents()
+    study.measure()
+
+    def of_session(held):
+        n, is_first = held.place, held.place == 0
+        data = {"n": (("x",), np.array([n]), "Number."), **({} if is_first else {"o": ((), n, "Own.")})}
+        more = {
+            "note": "" if is_first else "Mind this.",
+            "n": n,
+            "headline": ["n"] if is_first else ["n", "o"],
+        }
+        return described(data, {"x": [0]}, title="T", **more)
+
+    registered.compute = lambda study: each_session(study, of_session)
+    made = study.compute("mine")
+    assert made["n"].values.ravel().tolist() == [0, 1]
+    said = {"title": "T", "note": "b.nwb: Mind this.", "n": {"a.nwb": 0, "b.nwb": 1}, "headline": ["n", "o"]}
+    assert made.attrs == said
+    own = [one.analyses["mine"]["session"].values.tolist() for one in study.results]
+    assert own == [["a.nwb", "b.nwb"], ["b.nwb", "a.nwb"]]
 
 
 def test_what_one_of_several_sessions_lacks_is_empty_and_can_be_written():

@@ -324,3 +324,68 @@ def test_a_notebook_shows_a_strip_of_edits():
     guided = int((RESULTS.synthesized["method"].values == "pmi").sum())
     assert html.count('<img src="data:image/png;base64,') == guided > 0
     assert "<img" not in mock_results(without=["edits"])._repr_html_()
+
+
+def drawn_analysis(dataset, **choices):
+    return plot.analysis(replace(RESULTS, analyses={"mine": dataset}), **choices)
+
+
+def test_an_analysis_that_names_a_single_number_first_is_drawn_by_what_has_an_axis():
+    data = {"n": ((), 2), "empty": ("x", [np.nan, np.nan]), "share": ("x", [0.25, 0.75])}
+    ax = drawn_analysis(xr.Dataset(data, {"x": ["a", "b"]}, {"headline": ["n", "empty", "share"]}))
+    assert ax.get_xlabel() == "share"
+
+
+def test_a_variable_without_any_value_is_refused():
+    data = xr.Dataset({"empty": ("x", [np.nan, np.nan])}, {"x": ["a", "b"]}, {"headline": ["empty"]})
+    with pytest.raises(MigvisError, match="found no value of 'empty' in 'mine'"):
+        drawn_analysis(data)
+
+
+def test_numbered_places_are_a_matrix():
+    cells = np.arange(12.0).reshape(3, 4)
+    ax = drawn_analysis(xr.Dataset({"carried": (("row", "column"), cells)}, attrs={"headline": ["carried"]}))
+    np.testing.assert_allclose(ax.images[0].get_array(), cells / 11)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("column", "row")
+
+
+@pytest.mark.parametrize("n_rows", [2, 12])
+def test_legends_are_inside_the_figure_and_below_the_axis(n_rows):
+    names = [f"a label of {i} with a long name" for i in range(7)]
+    coords = {"group": [f"group {i}" for i in range(n_rows)], "label": names}
+    data = xr.Dataset({"told": (("group", "label"), np.ones((n_rows, 7)))}, coords, {"headline": ["told"]})
+    ax = drawn_analysis(data)
+    ax.figure.canvas.draw()
+    box, whole = ax.get_legend().get_window_extent(), ax.figure.bbox
+    assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and box.y0 >= whole.y0 - 1
+    assert box.y1 <= ax.xaxis.label.get_window_extent().y0 + 1
+
+
+def test_counts_of_a_single_state_have_colours_from_none_to_the_largest():
+    one = grouped_states("a").drop_vars("picture").isel(state=[0])
+    ax = plot.states(replace(RESULTS, analyses={"states": one}))
+    assert ax.images[0].get_clim() == (0, 3)
+
+
+def test_of_several_sessions_the_first_is_drawn_and_named():
+    several = xr.concat(
+        [placed_groups("a"), placed_groups("a")], xr.Variable("session", ["s1.nwb", "s0.nwb"])
+    )
+    ax = plot.places(replace(RESULTS, analyses={"places": several}))
+    assert ax.get_title(loc="left") == "Places in images: s1.nwb"
+
+
+def test_the_title_of_states_is_inside_the_figure_and_crowded_numbers_are_not_written():
+    states = grouped_states("a")
+    ax = plot.states(replace(RESULTS, analyses={"states": states}))
+    ax.figure.canvas.draw()
+    assert max(text.get_window_extent().x1 for text in (ax.title, ax._left_title)) <= ax.figure.bbox.x1
+    wide = xr.Dataset({"rate": (("state", "unit"), np.ones((2, 24)))}, attrs={"headline": ["rate"]})
+    assert not drawn_analysis(wide).texts and drawn_analysis(wide.isel(unit=slice(9))).texts
+
+
+def test_axes_of_numbers_say_what_they_count():
+    cells = xr.Dataset({"left": (("n_repeats", "fraction"), np.ones((2, 2)))}, attrs={"headline": ["left"]})
+    ax = drawn_analysis(cells.assign_coords(n_repeats=[1, 2], fraction=[0.1, 0.3]))
+    assert ax.get_ylabel() == "n repeats"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["fraction 0.1", "fraction 0.3"]

@@ -16,9 +16,11 @@ from examples import example_results, with_unit_rows
 from nwb_migvis import Config, MigvisError, Study, read_results
 from nwb_migvis.config import EvidenceConfig, GroupConfig, LatentsConfig
 from nwb_migvis.read.places import Recording
+from nwb_migvis.report import analyses as report_analyses
 from nwb_migvis.report import page as report_page
 from nwb_migvis.report import write_groups, write_report
 from nwb_migvis.report.again import command, settings
+from nwb_migvis.report.charts import chart as real
 from nwb_migvis.report.page import Source
 from nwb_migvis.report.sentences import claims
 from nwb_migvis.results import OPTIONAL_GROUP_COLUMNS, PART_COLUMNS, PARTS
@@ -237,6 +239,25 @@ def test_further_analyses_are_listed(tmp_path):
     source = Source(tmp_path / "x.nwb", results, Recording(), None, None)
     text = report_page.page(source)
     assert ">encoding</h3>" in text and "encoding holds rate&lt;b&gt; (unit)" in text
+
+
+def test_maps_over_images_are_shown_before_numbers_and_no_more_than_what_is_shown_is_drawn(monkeypatch):
+    maps = np.random.default_rng(0).uniform(size=(8, 2, 7, 7))
+    data = {"map": (("group", "image", "row", "column"), maps)}
+    data |= {"picture": (("shown", "y", "x"), np.full((2, 8, 8), 99)), "seen": ("group", maps[:, 0, 0, 0])}
+    data["carried"] = (("group", "row", "column"), maps[:, 0])
+    places = xr.Dataset(data, {"group": [f"group {i}" for i in range(8)], "image": ["i", "j"]})
+    places.attrs["headline"] = ["seen", "carried"]
+    drawn = []
+    monkeypatch.setattr(
+        report_analyses, "chart", lambda draw, caption, **size: drawn.append(caption) or real(draw, caption)
+    )
+    (section,) = report_analyses.sections(replace(mock_results(), analyses={"places": places}))
+    captions = [chart.caption for chart in section.charts]
+    assert captions[0].startswith("Held-out images, and each group's map of covered places")
+    assert captions[1] == "seen of places." and captions[-1] == "carried of places, group group 3."
+    # The one more is the map of features, which these results lack.
+    assert len(captions) == 6 and len(drawn) == 7
 
 
 def test_an_earlier_version_has_a_page(tmp_path):

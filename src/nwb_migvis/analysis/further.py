@@ -10,6 +10,8 @@ import xarray as xr
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.analysis.units import unit_positions, unit_values
 from nwb_migvis.config import Config
+from nwb_migvis.config.companions import PRIOR
+from nwb_migvis.config.evidence import AUTO, EDGES
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.unit_query import POSITIONS
 from nwb_migvis.registry import ANALYSES
@@ -73,6 +75,27 @@ def _pixels(name: str, sessions: Sessions, config: Config) -> None:
                 f"{sessions.where(i)}found no pixels of the images; expected some to compute {name!r}; read "
                 "the session with its images (images=FOLDER), or omit the analysis"
             )
+
+
+def _network(name: str, sessions: Sessions, config: Config) -> None:
+    """Open the network that describes images, where the settings name one and there are images."""
+    network, evidence = config.companions.network, config.evidence
+    if network in (AUTO, EDGES, PRIOR) or not sessions.pictured:
+        return
+    from nwb_migvis.networks.image_networks import open_image_network
+
+    kind, _, model = network.partition(":")
+    path, sha256 = (table.get(model, "") for table in (evidence.weights_path, evidence.weights_sha256))
+    open_image_network(kind, model=model, path=path, sha256=sha256)
+
+
+def _photographs(name: str, sessions: Sessions, config: Config) -> None:
+    _network(name, sessions, config)
+    if config.companions.network == PRIOR:
+        raise MigvisError(
+            f"companions: found network = {PRIOR!r}, which describes the images of the session alone; "
+            f"expected a network for photographs or 'edges' to compute {name!r}; choose one (--network edges)"
+        )
 
 
 def _labels(name: str, sessions: Sessions, config: Config) -> None:
@@ -154,6 +177,8 @@ Condition = Callable[[str, Sessions, Config], None]
 
 CONDITIONS: Mapping[str, Condition] = {
     "pixels": _pixels,
+    "network": _network,
+    "photographs": _photographs,
     "labels": _labels,
     "words": _words,
     "repeats": _repeats,

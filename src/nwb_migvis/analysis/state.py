@@ -21,6 +21,7 @@ from nwb_migvis.analysis.edits import (
 from nwb_migvis.analysis.further import STEPS, checked_analysis
 from nwb_migvis.analysis.sessions import Sessions
 from nwb_migvis.config import Config
+from nwb_migvis.config.companions import PRIOR
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.plain import Json
 from nwb_migvis.results import Results
@@ -57,6 +58,7 @@ class StudyState:
         self.sessions, self.context = sessions, context
         self._made: dict[str, Any] = {}
         self._analyses: dict[str, xr.Dataset] = {}
+        self._rests_on: dict[str, set[str]] = {}
 
     @property
     def config(self) -> Config:
@@ -116,10 +118,12 @@ class StudyState:
 
     def take(self, step: str, value: Any) -> None:
         """Keep what a step made, and forget the steps after it."""
-        for later in STEPS[STEPS.index(step) :]:
+        undone = STEPS[STEPS.index(step) :]
+        for later in undone:
             self._made.pop(later, None)
         self._made.pop("assembled", None)
-        self._analyses.clear()
+        for name in [name for name, steps in self._rests_on.items() if steps & set(undone)]:
+            del self._analyses[name], self._rests_on[name]
         if step == "latents":
             self._made.pop("refits", None)
         if step in ("latents", "prior"):
@@ -136,10 +140,13 @@ class StudyState:
             if step in STEPS:
                 self.need(step, to=f"compute {name!r}")
         with self.step() as context, context.clock.of(name):
-            dataset: xr.Dataset = analysis.compute(study)
-        self._analyses[name] = canonical_analysis(name, dataset)
+            made = canonical_analysis(name, analysis.compute(study))
+        self._analyses[name] = made
+        steps = {"latents", *analysis.needs, *getattr(analysis, "uses", ())}
+        steps |= {"prior"} if self.config.companions.network == PRIOR else set()
+        self._rests_on[name] = steps & set(self.done)
         self._made.pop("assembled", None)
-        return dataset
+        return made
 
     def check_analyses(self) -> None:
         """Refuse settings that ask for an analysis that these sessions do not allow."""
@@ -335,10 +342,11 @@ class StudyState:
                 self._with_analyses(
                     assemble(
                         name, session, latents, edits, evidence=own, networks=networks, context=self.context
-                    )
+                    ),
+                    place,
                 )
-                for session, latents, edits, own in zip(
-                    self.sessions.sessions, self._made["latents"], self.edits, evidence, strict=True
+                for place, (session, latents, edits, own) in enumerate(
+                    zip(self.sessions.sessions, self._made["latents"], self.edits, evidence, strict=True)
                 )
             ]
         return self._made["assembled"]
@@ -353,6 +361,15 @@ class StudyState:
             for session, own, edits in zip(self.sessions.sessions, latents, self.edits, strict=True)
         ]
 
-    def _with_analyses(self, one: tuple[Results, dict[str, bytes]]) -> tuple[Results, dict[str, bytes]]:
+    def _with_analyses(
+        self, one: tuple[Results, dict[str, bytes]], place: int
+    ) -> tuple[Results, dict[str, bytes]]:
         results, weights = one
-        return replace(results, analyses=dict(self._analyses)), weights
+        own = {name: _own_first(data, place) for name, data in self._analyses.items()}
+        return replace(results, analyses=own), weights
+
+
+def _own_first(data: xr.Dataset, place: int) -> xr.Dataset:
+    """Return an analysis of several sessions with the one at a place before the others."""
+    n = data.sizes.get("session", 1)
+    return data if n == 1 else data.isel(session=[place, *(i for i in range(n) if i != place)])

@@ -388,7 +388,7 @@ class Study(Made):
     def compute(self, name: str) -> Any:
         """Compute a further analysis, by the name that it is registered under.
 
-        `results.analyses` has it too, until an earlier step is done again.
+        `results.analyses` has it too, until a step is done again that it needs or used.
 
         Returns
         -------

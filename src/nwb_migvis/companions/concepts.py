@@ -28,7 +28,7 @@ _LEVEL = 0.05
 class Concepts:
     """The analysis `concepts`."""
 
-    needs = ("latents",)
+    needs = ("latents", "network")
     min_images = 20
 
     @staticmethod

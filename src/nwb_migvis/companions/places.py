@@ -53,7 +53,7 @@ _LEVEL = 0.05
 class Places:
     """The analysis `places`."""
 
-    needs = ("latents", "pixels")
+    needs = ("latents", "pixels", "photographs")
     min_images = 20
 
     @staticmethod

@@ -30,7 +30,7 @@ _SHRINK = 0.1
 class Retrieval:
     """The analysis `retrieval`."""
 
-    needs = ("latents", "pixels")
+    needs = ("latents", "pixels", "network")
     min_images = 20
 
     @staticmethod

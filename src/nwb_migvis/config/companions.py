@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -65,11 +66,17 @@ class CompanionsConfig:
                 "timm:ARCHITECTURE"
             )
         for window in self.windows_s:
-            if len(window) != 2 or not window[0] < window[1]:
+            if len(window) != 2 or not -math.inf < window[0] < window[1] < math.inf:
                 raise MigvisError(
                     f"companions: found the window {list(window)} in windows_s; expected its start and its "
                     "later end, seconds after onset"
                 )
+        names = Counter(f"{start:g} to {stop:g} s" for start, stop in self.windows_s)
+        if twice := [name for name, n in names.items() if n > 1]:
+            raise MigvisError(
+                f"companions: found the window {twice[0]} {names[twice[0]]} times in windows_s; expected "
+                "windows that differ, each once"
+            )
         self._check_words()
 
     def _check_words(self) -> None:

@@ -26,6 +26,8 @@ _MOST_NAMES = 40
 """Names along an axis; of more, every n-th is written."""
 
 _MOST_CHARACTERS = 28
+_MOST_WRITTEN = 14
+"""Columns of a matrix in which values are written."""
 
 
 @contextmanager
@@ -125,7 +127,7 @@ def matrix(
     name_ticks(ax, "x", columns, rotation=45, ha="right", rotation_mode="anchor")
     name_ticks(ax, "y", rows)
     ax.figure.colorbar(picture, ax=ax, label=label, shrink=0.9)
-    if values.size > 150:
+    if values.size > 150 or values.shape[1] > _MOST_WRITTEN:
         return
     for (i, j), value in np.ndenumerate(values):
         if np.isfinite(value):

@@ -30,7 +30,7 @@ _NAMED = (("name", "end_name", "lean"), ("group_word", "end_word", "word_lean"))
 
 
 def made(results: Results, name: str, needs: tuple[str, ...]) -> xr.Dataset:
-    """Return an analysis with the variables that a figure draws.
+    """Return an analysis with the variables that a figure draws; of several sessions the results' own.
 
     Raises
     ------
@@ -43,13 +43,18 @@ def made(results: Results, name: str, needs: tuple[str, ...]) -> xr.Dataset:
     return found.isel(session=0) if "session" in found.dims else found
 
 
+def title(words: str, found: xr.Dataset) -> str:
+    """Return a title, with the name of the session where there are several."""
+    return f"{words}: {short_name(found['session'].item())}" if "session" in found.coords else words
+
+
 def names(results: Results, *, ax: Axes | None = None) -> Axes:
     """Draw what the ends of each group's directions are called, and how far values there stand off.
 
     Parameters
     ----------
     results : Results
-        With the analysis `names`; of several sessions the first one is drawn.
+        With the analysis `names`; of several sessions that of the results is drawn.
     ax : matplotlib.axes.Axes, optional
 
     Returns
@@ -75,7 +80,7 @@ def names(results: Results, *, ax: Axes | None = None) -> Axes:
             far = max(far, length)
             ax.barh(y, side * length, color=COLOURS[group % len(COLOURS)], alpha=0.35, height=0.7)
             said = ax.text(
-                side * 0.03, y, short_name(words, 40), ha="right" if side < 0 else "left", va="center",
+                side * 0.03, y, short_name(words, 34), ha="right" if side < 0 else "left", va="center",
                 fontsize="small", parse_math=False, clip_on=True,
             )  # fmt: skip
             said.set_in_layout(False)
@@ -88,7 +93,7 @@ def names(results: Results, *, ax: Axes | None = None) -> Axes:
     ax.axvline(0, color=GRAY, lw=0.6)
     ax.set_xlim(-1.1 * far, 1.1 * far)
     set_label(ax, "x", "lean of the low and of the high end (SD)")
-    set_title(ax, "Names")
+    set_title(ax, title("Names", found))
     return ax
 
 
@@ -114,7 +119,7 @@ def places(results: Results, *, variable: str = "map", ax: Axes | None = None) -
     Parameters
     ----------
     results : Results
-        With the analysis `places`; of several sessions the first one is drawn.
+        With the analysis `places`; of several sessions that of the results is drawn.
     variable : {"map", "feature_map"}
         The map of covered places, or of features.
     ax : matplotlib.axes.Axes, optional
@@ -144,7 +149,7 @@ def places(results: Results, *, variable: str = "map", ax: Axes | None = None) -
                 ax.imshow(own, cmap="inferno", alpha=0.75 * clear, extent=place)
     words = ["images", *(short_name(name) for name in found["group"].values)]
     _tiles(ax, len(pictures), words)
-    set_title(ax, "Places in images")
+    set_title(ax, title("Places in images", found))
     return ax
 
 
@@ -154,7 +159,7 @@ def states(results: Results, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     results : Results
-        With the analysis `states`; of several sessions the first one is drawn.
+        With the analysis `states`; of several sessions that of the results is drawn.
     ax : matplotlib.axes.Axes, optional
 
     Returns
@@ -177,10 +182,11 @@ def states(results: Results, *, ax: Axes | None = None) -> Axes:
     rate = rate - rate.mean(axis=0) if several else rate
     ax = own_axes(ax, height_in=min(9.0, 2.0 + 0.4 * len(rate)))
     far = max(float(np.abs(rate).max()), 1e-9)
-    image = ax.imshow(rate, cmap="RdBu_r", vmin=-far, vmax=far, aspect="auto")
+    colours, least = ("RdBu_r", -far) if several else ("viridis", 0.0)
+    image = ax.imshow(rate, cmap=colours, vmin=least, vmax=far, aspect="auto", interpolation="nearest")
     name_ticks(ax, "y", _state_names(found))
     set_label(ax, "x", "unit")
-    set_title(ax, "States")
+    set_title(ax, title("States", found))
     less = "\nminus the mean over states" if several else ""
     ax.figure.colorbar(image, ax=ax, label=f"spikes per presentation{less}")
     return ax
@@ -189,15 +195,23 @@ def states(results: Results, *, ax: Axes | None = None) -> Axes:
 def _state_pictures(found: xr.Dataset, ax: Axes | None) -> Axes:
     """Draw the first source beside its edits, (state, group)."""
     pictures, before = found["picture"].values[:, :, 0], found["rebuilt_picture"].values[0]
-    ax = own_axes(ax, height_in=min(9.0, 0.9 * len(pictures) + 0.8))
+    width_in = min(PAGE_IN, max(4.6, 2.0 + 0.7 * (pictures.shape[1] + 1)))
+    ax = own_axes(ax, width_in=width_in, height_in=min(9.0, 0.9 * len(pictures) + 0.8))
     for row, own in enumerate(pictures):
         for column, picture in enumerate([before, *own]):
             place = (column, column + 0.95, row + 0.95, row)
             ax.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=place)
     columns = ["none", *(short_name(name) for name in found["group"].values)]
     _tiles(ax, len(columns), _state_names(found)[: len(pictures)])
-    ax.set_xticks(np.arange(len(columns)) + 0.5, labels=columns, rotation=30, parse_math=False)
-    set_title(ax, "An image edited towards states, by group")
+    ax.set_xticks(
+        np.arange(len(columns)) + 0.5,
+        labels=columns,
+        rotation=30,
+        ha="right",
+        rotation_mode="anchor",
+        parse_math=False,
+    )
+    set_title(ax, title("An image edited towards states", found))
     return ax
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +15,8 @@ from nwb_migvis.results.table import aligned, number, shorten, stars
 _MOST_ROWS = 40
 _MOST_COLUMNS = 12
 _MOST_HEADLINES = 6
+_MOST_SLICES = 6
+"""Tables of a variable with more than two axes."""
 
 
 def headlines(dataset: xr.Dataset) -> list[str]:
@@ -42,7 +45,7 @@ def slices(dataset: xr.Dataset, name: str) -> Iterator[tuple[str, xr.Dataset]]:
         yield "", data
         return
     outer = dims[:-2]
-    for place in list(np.ndindex(*(data.sizes[dim] for dim in outer)))[:_MOST_HEADLINES]:
+    for place in list(np.ndindex(*(data.sizes[dim] for dim in outer)))[:_MOST_SLICES]:
         at = dict(zip(outer, place, strict=True))
         yield ", ".join(f"{dim} {data[dim].values[i]}" for dim, i in at.items()), data.isel(at)
 
@@ -56,6 +59,8 @@ def analysis_lines(name: str, dataset: xr.Dataset) -> list[str]:
         for words, data in slices(dataset, variable):
             lines += [words] if words else []
             lines += aligned(_table(data, variable)).split("\n")
+        n_more = math.prod(dataset[variable].shape[:-2]) - _MOST_SLICES
+        lines += [f"and {n_more} more: {variable} in results.analyses[{name!r}]"] if n_more > 0 else []
     if len(lines) == 1:
         lines.append(f"variables: {', '.join(map(str, dataset.data_vars))}")
     note = dataset.attrs.get("note")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_migvis.analysis.further import STEPS
+from nwb_migvis.analysis.further import STEPS, checked_analysis
 from nwb_migvis.analysis.study import Study
 from nwb_migvis.config import Config
 from nwb_migvis.config.companions import PRIOR
@@ -89,6 +89,8 @@ def analyse(
     destination: dict[str, Any] = {"out": where.out, "in_place": where.in_place, "overwrite": where.overwrite}
     check_destination(path, **destination, name=results.name, replace_run=True)
     study = study_of(path, results, weights=weights, config=config, reading=reading)
+    for one in chosen:
+        checked_analysis(one, study.joined, study.config)
     if config.companions.network == PRIOR:
         _use_prior(study, path, results, weights)
     if any("critic" in getattr(ANALYSES[one], "uses", ()) for one in chosen):
@@ -133,7 +135,10 @@ def study_of(
     choices |= {key: told[key] for key in ("index_base", "merge_repeats") if told.get(key) in (0, 1)}
     if "window_s" not in reading and isinstance(told.get("window_s"), list) and len(told["window_s"]) == 2:
         choices |= {"window_s": tuple(told["window_s"]), "allow_long_window": True}
-    session = _with_labels(read_session(path, **(choices | dict(reading))), results)
+    session = read_session(path, **(choices | dict(reading)))
+    if reading.get("labels") is not None:
+        _check_labels(session, path, results, config)
+    session = _with_labels(session, results)
     study = Study(session, config, name=results.name)
     now, then = (each["stimulus"].values.astype(str).tolist() for each in (session, results.latents))
     if now != then:
@@ -176,6 +181,23 @@ def _use_networks(study: Study, path: Path, results: Results, weights: Mapping[s
         with building(f"{path}: /analysis/{results.name}/model"):
             study.use_prior(weights["prior"])
             study.use_critic(weights["critic"])
+
+
+def _check_labels(session: xr.Dataset, path: Path, results: Results, config: Config) -> None:
+    """Refuse labels that the run did not know: they would not be used.
+
+    Raises
+    ------
+    MigvisError
+    """
+    from nwb_migvis.latents import stimulus_labels
+
+    new = set(stimulus_labels(session, circular=config.latents.circular)) - set(results.labels.data_vars)
+    if new:
+        raise MigvisError(
+            f"{path}: found labels {', '.join(sorted(new))} that run {results.name!r} does not know; "
+            "expected its own, which its file holds; make a new run with them, or compute it in a Study"
+        )
 
 
 def _with_labels(session: xr.Dataset, results: Results) -> xr.Dataset:

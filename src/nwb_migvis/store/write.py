@@ -251,12 +251,20 @@ def fingerprint(path: Source) -> tuple[int, ...]:
     """Return what changes when a file is replaced or written to: device, inode, size, time of change.
 
     Of a file at an address it is size and state, asked anew. Take it before anything is read of the file.
+
+    Raises
+    ------
+    MigvisError
+        If there is no such file.
     """
     if isinstance(path, RemoteFile):
         return state_of(path)
     if not isinstance(path, Path):
         return (path.size,)
-    status = path.stat()
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise MigvisError(f"{path} does not exist; give the path of an NWB file") from None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
