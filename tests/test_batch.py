@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from layouts import add_trials, new_file, write
 
 from nwb_migvis import MigvisError, read_results
 from nwb_migvis.batch import job_list, run_batch
-from nwb_migvis.engines import Lost, engine_settings, work_through
+from nwb_migvis.engines import Engine, Lost, engine_settings, work_through
 from nwb_migvis.store.digests import part_digests
 from nwb_migvis.testing import tiny_config
 
@@ -64,6 +65,11 @@ def square(item, n_threads):
     return item**2, n_threads
 
 
+def square_slowly(item, n_threads):
+    time.sleep(0.5 * item)
+    return item**2
+
+
 def kill_once(item, n_threads, *, marker):
     """End this worker by SIGKILL the first time that the third item comes."""
     if item == 3 and not Path(marker).exists():
@@ -84,11 +90,20 @@ def test_engines_do_every_item_once_with_the_threads_that_are_asked_for(engines,
     assert sorted(done) == [(i, (i**2, 3)) for i in range(6)]
 
 
-def test_workers_share_the_cores():
+def test_workers_share_the_cores(monkeypatch):
     from joblib import cpu_count
 
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     done = dict(work_through(square, range(4), engine="joblib", engine_kwargs={"n_jobs": 2}))
     assert {threads for _, threads in done.values()} == {max(cpu_count() // 2, 1)}
+
+
+def test_workers_have_no_more_threads_than_the_user_allows(monkeypatch):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 64)
+    for allowed, expected in (("3", 3), ("40", 32), ("many", 32)):
+        monkeypatch.setenv("OMP_NUM_THREADS", allowed)
+        done = dict(work_through(square, range(2), engine="joblib", engine_kwargs={"n_jobs": 2}))
+        assert {threads for _, threads in done.values()} == {expected}
 
 
 @pytest.mark.parametrize("name", ["joblib", "dask"])
@@ -113,12 +128,48 @@ def test_an_item_that_always_kills_its_worker_is_lost_alone():
         ("loop", {"n_jobs": 2}, "the engine 'loop' has no 'n_jobs'"),
         ("joblib", {"jobs": 2}, "has no 'jobs'; expected n_jobs"),
         ("joblib", {"n_jobs": 0}, "n_jobs is 0; expected 1 or more"),
+        ("joblib", {"n_jobs": "2"}, "n_jobs is '2'; expected 1 or more"),
         ("dask", {}, "needs the address of a scheduler"),
+        ("dask", {"address": 8786}, "address is 8786; expected a host and a port"),
+        ("dask", {"client": "tcp://head:8786"}, "expected a dask.distributed.Client"),
     ],
 )
 def test_engines_that_cannot_be_are_refused(engine, given, said):
     with pytest.raises(MigvisError, match=said):
         engine_settings(engine, given)
+
+
+def test_a_scheduler_that_does_not_answer_is_refused_before_any_work(monkeypatch, tmp_path):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("nwb_migvis.engines.SECONDS_TO_CONNECT", 0.2)
+    nowhere = {"address": "tcp://127.0.0.1:1"}
+    with pytest.raises(MigvisError, match=r"no scheduler of dask answers at tcp://127\.0\.0\.1:1"):
+        Engine.of("dask", nowhere)
+    with pytest.raises(MigvisError, match="no scheduler of dask answers"):
+        run_batch(job_list(["absent.nwb"], tmp_path / "out"), engine="dask", engine_kwargs=nowhere)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scheduler_that_is_lost_loses_what_is_left():
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+    ) as cluster:
+        work = work_through(
+            square_slowly, range(3), engine="dask", engine_kwargs={"address": cluster.scheduler_address}
+        )
+        assert next(work) == (0, 0)
+        cluster.close()
+        left = dict(work)
+    assert set(left) == {1, 2}
+    assert all("connection to the scheduler of dask was lost" in lost.why for lost in left.values())
+
+
+def test_a_batch_says_that_it_waits_for_workers(monkeypatch, tmp_path):
+    monkeypatch.setattr("nwb_migvis.batch.many.check_engine", lambda *_: 0)
+    said = []
+    run_batch(job_list([tmp_path / "absent.nwb"], tmp_path / "out"), report=False, say=said.append)
+    assert said[0] == "the scheduler of dask has no workers yet; waiting for them"
 
 
 def test_a_fault_is_a_row_and_the_others_go_on(looped):
