@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from functools import partial
 from pathlib import Path
@@ -148,6 +149,15 @@ def test_a_scheduler_that_does_not_answer_is_refused_before_any_work(monkeypatch
     with pytest.raises(MigvisError, match="no scheduler of dask answers"):
         run_batch(job_list(["absent.nwb"], tmp_path / "out"), engine="dask", engine_kwargs=nowhere)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_listens_and_does_not_greet_is_no_scheduler(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("nwb_migvis.engines.SECONDS_TO_CONNECT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"tcp://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(MigvisError, match=r"silent for 0\.2 s; is it the dashboard\?"):
+            Engine.of("dask", {"address": address})
 
 
 def test_a_scheduler_that_is_lost_loses_what_is_left():

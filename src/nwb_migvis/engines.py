@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -254,14 +256,37 @@ def _client(settings: Mapping[str, Any]) -> Iterator[Any]:
         return
     address = settings["address"]
     try:
+        _await_greeting(address)
         client = Client(address, timeout=SECONDS_TO_CONNECT)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, asyncio.TimeoutError) as error:
+        why = str(error) or f"it is connected, and silent for {SECONDS_TO_CONNECT} s; is it the dashboard?"
         raise MigvisError(
-            f"engine_kwargs: no scheduler of dask answers at {address} ({error}); expected the address that "
+            f"engine_kwargs: no scheduler of dask answers at {address} ({why}); expected the address that "
             "cluster.scheduler_address gives"
         ) from None
     with client:
         yield client
+
+
+def _await_greeting(address: str) -> None:
+    """Wait until a scheduler greets, which `Client` does for ever where something else listens.
+
+    Raises
+    ------
+    OSError, ValueError, asyncio.TimeoutError
+    """
+    from distributed import Security
+    from distributed.comm import connect
+
+    async def greet() -> None:
+        given = Security().get_connection_args("client")
+        comm = await asyncio.wait_for(
+            connect(address, timeout=SECONDS_TO_CONNECT, **given), SECONDS_TO_CONNECT + 1
+        )
+        comm.abort()
+
+    with ThreadPoolExecutor(1) as pool:  # here a notebook has a loop of its own
+        pool.submit(asyncio.run, greet()).result()
 
 
 def _on_cluster(task: Task, item: Any, n_threads: int, beside: Mapping[str, int]) -> Any:
