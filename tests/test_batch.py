@@ -187,6 +187,7 @@ def test_a_fault_is_a_row_and_the_others_go_on(looped):
     assert batch.sessions["status"].tolist() == ["done"] * 3 + ["failed"] + ["done"] * 2
     (error,) = batch.failed["error"]
     assert "s3.nwb" in error and "\n" not in error
+    assert batch.sessions["n_units"].dtype == "Int64"  # 6, where floats would be written as 6.0
     written = pd.read_csv(out / "sessions.csv")
     assert written["error"].isna().tolist() == [True] * 3 + [False] + [True] * 2
     assert batch.groups.groupby("output").size().tolist() == [2] * 5
@@ -259,13 +260,38 @@ def test_rows_of_a_table_have_options_of_their_own(folder, tmp_path):
         ("session,where\na.nwb,x\na.nwb,y\n", "would both be written to"),
         ("path\na.nwb\n", "no column 'session'"),
         ("session\n", "found 0 sessions"),
+        ("session,units\na.nwb,x in [1,2]\n", "line 2 has 3 cells, and the header 2"),
+        ("session,seed\na.nwb,3\n\nb.nwb,x\n", "row 3: found 'x' in the column 'seed'; expected a whole"),
+        ("session,window,window_s\na.nwb,1 2,1 2\n", "'window' and 'window_s', which are one"),
+        ("session,preset\na.nwb,fast\n", "row 1: preset 'fast' is unknown"),
+        ("session,name\na.nwb,a/b\n", "row 1: the run name 'a/b' cannot name"),
+        ("session\na\0.nwb\n", "row 1: found the session"),
+        ("session\nm\udcfcde.nwb\n", "is not text in UTF-8"),
     ],
 )
 def test_tables_that_do_not_parse_are_refused(tmp_path, cells, said):
     table = tmp_path / "jobs.csv"
-    table.write_text(cells)
+    table.write_bytes(cells.encode(errors="surrogateescape"))
     with pytest.raises(MigvisError, match=said):
         job_list(table, tmp_path / "out")
+
+
+def test_tables_that_spreadsheets_and_pandas_write_are_read(tmp_path):
+    table = tmp_path / "jobs.csv"
+    table.write_bytes('\ufeffsession , seed, window\r\n a b.nwb,3.0,"(0.1, 0.2)"\r\n\r\n,,\r\n'.encode())
+    (job,) = job_list(table, tmp_path)
+    assert job.session == str(tmp_path / "a b.nwb")
+    assert (job.config.seed, job.reading) == (3, {"window_s": (0.1, 0.2)})
+    frame = pd.DataFrame({"session": ["a.nwb", "b.nwb"], "seed": [3, None], "window": ["0.1 0.2", None]})
+    first, second = job_list(frame, tmp_path)
+    assert (first.config.seed, first.reading) == (3, {"window_s": (0.1, 0.2)})
+    assert (second.config.seed, second.reading) == (0, {})
+
+
+@pytest.mark.parametrize("sessions", [None, {"session": "a.nwb"}, [["a.nwb"]], 3])
+def test_what_is_no_list_of_sessions_is_refused(tmp_path, sessions):
+    with pytest.raises(MigvisError, match=r"expected a (pattern|path or an address)"):
+        job_list(sessions, tmp_path)
 
 
 def test_patterns_leave_out_the_outputs(folder, tmp_path):
@@ -275,6 +301,14 @@ def test_patterns_leave_out_the_outputs(folder, tmp_path):
         "a.nwb",
         "b.nwb",
     ]
+    seeds = job_list(str(tmp_path / "[ab].nwb"), tmp_path, seeds=(0, 1))
+    (tmp_path / "records").mkdir()
+    for path in (job.output for job in seeds):
+        path.touch()
+        (tmp_path / "records" / f"{path.stem}.json").touch()
+    assert job_list(str(tmp_path / "*.nwb"), tmp_path, seeds=(0, 1)) == seeds
+    elsewhere = job_list(str(tmp_path / "?*.nwb"), tmp_path / "out")
+    assert "a_migvis.nwb" not in [Path(job.session).name for job in elsewhere]  # a run wrote it beside a.nwb
     with pytest.raises(MigvisError, match="no file matches"):
         job_list(str(tmp_path / "c*.nwb"), tmp_path)
 
@@ -289,3 +323,23 @@ def test_the_command_says_what_failed(call, folder, tmp_path):
     assert "1 of 2 sessions failed" in errors
     assert "1/2 s0.nwb: s0_migvis.nwb" in said and "2/2 s3.nwb: failed: " in said
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_a_session_that_is_absent_or_a_folder_is_said_as_other_faults_are(tmp_path):
+    (tmp_path / "folder.nwb").mkdir()
+    jobs = job_list([tmp_path / "folder.nwb", tmp_path / "absent.nwb"], tmp_path / "out")
+    errors = run_batch(jobs, report=False).sessions["error"].tolist()
+    assert [error.split(": ")[1].split(";")[0] for error in errors] == [
+        "Is a directory",
+        "No such file or directory",
+    ]
+    assert all("expected a file that can be read" in error for error in errors)
+
+
+def test_an_interrupted_batch_says_that_what_was_done_is_kept(call, monkeypatch, tmp_path):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nwb_migvis.batch.many.work_through", interrupt)
+    code, _, errors = call("batch", tmp_path / "a.nwb", tmp_path / "b.nwb", "--out", tmp_path / "out")
+    assert code == 130 and "what was done is kept; the same command does only what is missing" in errors

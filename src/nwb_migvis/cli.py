@@ -76,6 +76,8 @@ def _interrupted(arguments: list[str] | None) -> str:
     words = sys.argv[1:] if arguments is None else arguments
     if words[:1] == ["demo"]:
         return "interrupted; to start again, remove the demo's folder, or give another with --out"
+    if words[:1] == ["batch"]:
+        return "interrupted; what was done is kept; the same command does only what is missing"
     if words[:1] == ["train-prior"]:
         return "interrupted; the same command goes on from the last state in its --out"
     if words[:1] != ["run"]:

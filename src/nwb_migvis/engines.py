@@ -258,7 +258,7 @@ def _client(settings: Mapping[str, Any]) -> Iterator[Any]:
     try:
         _await_greeting(address)
         client = Client(address, timeout=SECONDS_TO_CONNECT)
-    except (OSError, ValueError, asyncio.TimeoutError) as error:
+    except (OSError, ValueError) as error:
         why = str(error) or f"it is connected, and silent for {SECONDS_TO_CONNECT} s; is it the dashboard?"
         raise MigvisError(
             f"engine_kwargs: no scheduler of dask answers at {address} ({why}); expected the address that "
@@ -273,7 +273,7 @@ def _await_greeting(address: str) -> None:
 
     Raises
     ------
-    OSError, ValueError, asyncio.TimeoutError
+    OSError, ValueError
     """
     from distributed import Security
     from distributed.comm import connect

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from nwb_migvis.batch.jobs import Job
-from nwb_migvis.batch.working import RECORDS, Ended, do_job, row_of
+from nwb_migvis.batch.jobs import RECORDS, Job
+from nwb_migvis.batch.working import Ended, do_job, row_of
 from nwb_migvis.engines import Lost, check_engine, work_through
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
@@ -151,7 +151,8 @@ def _line(row: Mapping[str, Any], n: int, n_all: int) -> str:
 
 
 def _collected(jobs: Sequence[Job], ended: Sequence[Ended]) -> Batch:
-    sessions = pd.DataFrame([one.row for one in ended], columns=list(COLUMNS))
+    counts = {"n_units": "Int64", "n_images": "Int64"}
+    sessions = pd.DataFrame([one.row for one in ended], columns=list(COLUMNS)).astype(counts)
     tables = []
     for job, one in zip(jobs, ended, strict=True):
         if one.groups is not None:
