@@ -160,7 +160,7 @@ def test_what_listens_and_does_not_greet_is_no_scheduler(monkeypatch):
             Engine.of("dask", {"address": address})
 
 
-def test_a_scheduler_that_is_lost_loses_what_is_left():
+def test_a_scheduler_that_is_lost_loses_what_is_left(caplog):
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
@@ -173,6 +173,7 @@ def test_a_scheduler_that_is_lost_loses_what_is_left():
         left = dict(work)
     assert set(left) == {1, 2}
     assert all("connection to the scheduler of dask was lost" in lost.why for lost in left.values())
+    assert not [record for record in caplog.records if record.name == "distributed.client"]
 
 
 def test_a_batch_says_that_it_waits_for_workers(monkeypatch, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -264,8 +265,14 @@ def _client(settings: Mapping[str, Any]) -> Iterator[Any]:
             f"engine_kwargs: no scheduler of dask answers at {address} ({why}); expected the address that "
             "cluster.scheduler_address gives"
         ) from None
-    with client:
-        yield client
+    log = logging.getLogger("distributed.client")  # prints a traceback where the scheduler is lost
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with client:
+            yield client
+    finally:
+        log.setLevel(level)
 
 
 def _await_greeting(address: str) -> None:
