@@ -14,6 +14,7 @@ from layouts import add_trials, new_file, write
 
 from nwb_migvis import MigvisError, read_results
 from nwb_migvis.batch import job_list, run_batch
+from nwb_migvis.batch.jobs import without_outputs
 from nwb_migvis.engines import Engine, Lost, engine_settings, work_through
 from nwb_migvis.store.digests import part_digests
 from nwb_migvis.testing import tiny_config
@@ -308,6 +309,15 @@ def test_patterns_leave_out_the_outputs(folder, tmp_path):
         path.touch()
         (tmp_path / "records" / f"{path.stem}.json").touch()
     assert job_list(str(tmp_path / "*.nwb"), tmp_path, seeds=(0, 1)) == seeds
+    unquoted = sorted(str(path) for path in tmp_path.glob("*.nwb"))
+    assert without_outputs([*unquoted, "https://host/c.nwb"], tmp_path) == [
+        *(str(tmp_path / name) for name in ("a.nwb", "b.nwb")),
+        "https://host/c.nwb",
+    ]
+    (tmp_path / "c[1].nwb").touch()
+    assert [job.session for job in job_list(str(tmp_path / "c[1].nwb"), tmp_path)] == [
+        str(tmp_path / "c[1].nwb")
+    ]
     elsewhere = job_list(str(tmp_path / "?*.nwb"), tmp_path / "out")
     assert "a_migvis.nwb" not in [Path(job.session).name for job in elsewhere]  # a run wrote it beside a.nwb
     with pytest.raises(MigvisError, match="no file matches"):
@@ -335,6 +345,7 @@ def test_a_session_that_is_absent_or_a_folder_is_said_as_other_faults_are(tmp_pa
         "No such file or directory",
     ]
     assert all("expected a file that can be read" in error for error in errors)
+    assert run_batch(jobs).no_report == "no session has results"
 
 
 def test_an_interrupted_batch_says_that_what_was_done_is_kept(call, monkeypatch, tmp_path):

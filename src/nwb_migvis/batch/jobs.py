@@ -150,7 +150,7 @@ def _rows(sessions: Any, out: Path) -> list[tuple[str, Mapping[str, Any]]]:
     return rows
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
     """Return the rows of a table; whole numbers that pandas holds as floats beside empty cells are whole."""
     records = table.astype(object).where(table.notna(), None).to_dict(orient="records")
     for record in records:
@@ -163,14 +163,34 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _matches(pattern: str, out: Path) -> list[str]:
     if is_address(pattern):
         return [pattern]
-    found = sorted(Path(path) for path in glob.glob(pattern, recursive=True))  # noqa: PTH207 - ** and absolute
-    outputs = {(folder / results_name(path)).resolve() for path in found for folder in (out, path.parent)}
-    found = [path for path in found if path.resolve() not in outputs and not _is_output(path, out)]
+    if Path(pattern).exists():  # a name may have brackets
+        return [pattern]
+    found = without_outputs(sorted(glob.glob(pattern, recursive=True)), out)  # noqa: PTH207 - ** and absolute
     if not found:
         raise MigvisError(
             f"no file matches {pattern!r}; expected one or more; correct the pattern, and put it in quotes"
         )
-    return [str(path) for path in found]
+    return found
+
+
+def without_outputs(sessions: Sequence[str], out: str | Path) -> list[str]:
+    """Return those sessions that are no outputs: of a batch in this folder, or of a run on another of them.
+
+    Parameters
+    ----------
+    sessions : sequence of str
+        Paths, and addresses, which all stay.
+    out : path
+        Folder of a batch.
+    """
+    out = Path(out)
+    paths = [Path(session) for session in sessions if not is_address(session)]
+    outputs = {(folder / results_name(path)).resolve() for path in paths for folder in (out, path.parent)}
+    return [
+        session
+        for session in sessions
+        if is_address(session) or not (Path(session).resolve() in outputs or _is_output(Path(session), out))
+    ]
 
 
 def record_of(output: Path) -> Path:

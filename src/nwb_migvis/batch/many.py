@@ -169,7 +169,7 @@ def _with_report(batch: Batch, jobs: Sequence[Job], folder: Path) -> Batch:
     whole = [job for job, status in zip(jobs, batch.sessions["status"], strict=True) if status != "failed"]
     names = {job.name for job in whole}
     if not whole:
-        return batch
+        return Batch(batch.sessions, batch.groups, no_report="no session has results")
     if len(names) > 1:
         return Batch(batch.sessions, batch.groups, no_report=f"the runs have {len(names)} names")
     try:
