@@ -321,7 +321,7 @@ def test_patterns_leave_out_the_outputs(folder, tmp_path):
     elsewhere = job_list(str(tmp_path / "?*.nwb"), tmp_path / "out")
     assert "a_migvis.nwb" not in [Path(job.session).name for job in elsewhere]  # a run wrote it beside a.nwb
     with pytest.raises(MigvisError, match="no file matches"):
-        job_list(str(tmp_path / "c*.nwb"), tmp_path)
+        job_list(str(tmp_path / "d*.nwb"), tmp_path)
 
 
 def test_the_command_says_what_failed(call, folder, tmp_path):
