@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import time
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from layouts import add_trials, new_file, write
 
 from nwb_migvis import MigvisError, read_results
 from nwb_migvis.batch import job_list, run_batch
-from nwb_migvis.engines import Lost, engine_settings, work_through
+from nwb_migvis.batch.jobs import without_outputs
+from nwb_migvis.engines import Engine, Lost, engine_settings, work_through
 from nwb_migvis.store.digests import part_digests
 from nwb_migvis.testing import tiny_config
 
@@ -64,6 +67,11 @@ def square(item, n_threads):
     return item**2, n_threads
 
 
+def square_slowly(item, n_threads):
+    time.sleep(0.5 * item)
+    return item**2
+
+
 def kill_once(item, n_threads, *, marker):
     """End this worker by SIGKILL the first time that the third item comes."""
     if item == 3 and not Path(marker).exists():
@@ -84,11 +92,20 @@ def test_engines_do_every_item_once_with_the_threads_that_are_asked_for(engines,
     assert sorted(done) == [(i, (i**2, 3)) for i in range(6)]
 
 
-def test_workers_share_the_cores():
+def test_workers_share_the_cores(monkeypatch):
     from joblib import cpu_count
 
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     done = dict(work_through(square, range(4), engine="joblib", engine_kwargs={"n_jobs": 2}))
     assert {threads for _, threads in done.values()} == {max(cpu_count() // 2, 1)}
+
+
+def test_workers_have_no_more_threads_than_the_user_allows(monkeypatch):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 64)
+    for allowed, expected in (("3", 3), ("40", 32), ("many", 32)):
+        monkeypatch.setenv("OMP_NUM_THREADS", allowed)
+        done = dict(work_through(square, range(2), engine="joblib", engine_kwargs={"n_jobs": 2}))
+        assert {threads for _, threads in done.values()} == {expected}
 
 
 @pytest.mark.parametrize("name", ["joblib", "dask"])
@@ -113,7 +130,10 @@ def test_an_item_that_always_kills_its_worker_is_lost_alone():
         ("loop", {"n_jobs": 2}, "the engine 'loop' has no 'n_jobs'"),
         ("joblib", {"jobs": 2}, "has no 'jobs'; expected n_jobs"),
         ("joblib", {"n_jobs": 0}, "n_jobs is 0; expected 1 or more"),
+        ("joblib", {"n_jobs": "2"}, "n_jobs is '2'; expected 1 or more"),
         ("dask", {}, "needs the address of a scheduler"),
+        ("dask", {"address": 8786}, "address is 8786; expected a host and a port"),
+        ("dask", {"client": "tcp://head:8786"}, "expected a dask.distributed.Client"),
     ],
 )
 def test_engines_that_cannot_be_are_refused(engine, given, said):
@@ -121,11 +141,55 @@ def test_engines_that_cannot_be_are_refused(engine, given, said):
         engine_settings(engine, given)
 
 
+def test_a_scheduler_that_does_not_answer_is_refused_before_any_work(monkeypatch, tmp_path):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("nwb_migvis.engines.SECONDS_TO_CONNECT", 0.2)
+    nowhere = {"address": "tcp://127.0.0.1:1"}
+    with pytest.raises(MigvisError, match=r"no scheduler of dask answers at tcp://127\.0\.0\.1:1"):
+        Engine.of("dask", nowhere)
+    with pytest.raises(MigvisError, match="no scheduler of dask answers"):
+        run_batch(job_list(["absent.nwb"], tmp_path / "out"), engine="dask", engine_kwargs=nowhere)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_listens_and_does_not_greet_is_no_scheduler(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("nwb_migvis.engines.SECONDS_TO_CONNECT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"tcp://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(MigvisError, match=r"silent for 0\.2 s; is it the dashboard\?"):
+            Engine.of("dask", {"address": address})
+
+
+def test_a_scheduler_that_is_lost_loses_what_is_left(caplog):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+    ) as cluster:
+        work = work_through(
+            square_slowly, range(3), engine="dask", engine_kwargs={"address": cluster.scheduler_address}
+        )
+        assert next(work) == (0, 0)
+        cluster.close()
+        left = dict(work)
+    assert set(left) == {1, 2}
+    assert all("connection to the scheduler of dask was lost" in lost.why for lost in left.values())
+    assert not [record for record in caplog.records if record.name == "distributed.client"]
+
+
+def test_a_batch_says_that_it_waits_for_workers(monkeypatch, tmp_path):
+    monkeypatch.setattr("nwb_migvis.batch.many.check_engine", lambda *_: 0)
+    said = []
+    run_batch(job_list([tmp_path / "absent.nwb"], tmp_path / "out"), report=False, say=said.append)
+    assert said[0] == "the scheduler of dask has no workers yet; waiting for them"
+
+
 def test_a_fault_is_a_row_and_the_others_go_on(looped):
     out, batch = looped
     assert batch.sessions["status"].tolist() == ["done"] * 3 + ["failed"] + ["done"] * 2
     (error,) = batch.failed["error"]
     assert "s3.nwb" in error and "\n" not in error
+    assert batch.sessions["n_units"].dtype == "Int64"  # 6, where floats would be written as 6.0
     written = pd.read_csv(out / "sessions.csv")
     assert written["error"].isna().tolist() == [True] * 3 + [False] + [True] * 2
     assert batch.groups.groupby("output").size().tolist() == [2] * 5
@@ -198,13 +262,38 @@ def test_rows_of_a_table_have_options_of_their_own(folder, tmp_path):
         ("session,where\na.nwb,x\na.nwb,y\n", "would both be written to"),
         ("path\na.nwb\n", "no column 'session'"),
         ("session\n", "found 0 sessions"),
+        ("session,units\na.nwb,x in [1,2]\n", "line 2 has 3 cells, and the header 2"),
+        ("session,seed\na.nwb,3\n\nb.nwb,x\n", "row 3: found 'x' in the column 'seed'; expected a whole"),
+        ("session,window,window_s\na.nwb,1 2,1 2\n", "'window' and 'window_s', which are one"),
+        ("session,preset\na.nwb,fast\n", "row 1: preset 'fast' is unknown"),
+        ("session,name\na.nwb,a/b\n", "row 1: the run name 'a/b' cannot name"),
+        ("session\na\0.nwb\n", "row 1: found the session"),
+        ("session\nm\udcfcde.nwb\n", "is not text in UTF-8"),
     ],
 )
 def test_tables_that_do_not_parse_are_refused(tmp_path, cells, said):
     table = tmp_path / "jobs.csv"
-    table.write_text(cells)
+    table.write_bytes(cells.encode(errors="surrogateescape"))
     with pytest.raises(MigvisError, match=said):
         job_list(table, tmp_path / "out")
+
+
+def test_tables_that_spreadsheets_and_pandas_write_are_read(tmp_path):
+    table = tmp_path / "jobs.csv"
+    table.write_bytes('\ufeffsession , seed, window\r\n a b.nwb,3.0,"(0.1, 0.2)"\r\n\r\n,,\r\n'.encode())
+    (job,) = job_list(table, tmp_path)
+    assert job.session == str(tmp_path / "a b.nwb")
+    assert (job.config.seed, job.reading) == (3, {"window_s": (0.1, 0.2)})
+    frame = pd.DataFrame({"session": ["a.nwb", "b.nwb"], "seed": [3, None], "window": ["0.1 0.2", None]})
+    first, second = job_list(frame, tmp_path)
+    assert (first.config.seed, first.reading) == (3, {"window_s": (0.1, 0.2)})
+    assert (second.config.seed, second.reading) == (0, {})
+
+
+@pytest.mark.parametrize("sessions", [None, {"session": "a.nwb"}, [["a.nwb"]], 3])
+def test_what_is_no_list_of_sessions_is_refused(tmp_path, sessions):
+    with pytest.raises(MigvisError, match=r"expected a (pattern|path or an address)"):
+        job_list(sessions, tmp_path)
 
 
 def test_patterns_leave_out_the_outputs(folder, tmp_path):
@@ -214,8 +303,25 @@ def test_patterns_leave_out_the_outputs(folder, tmp_path):
         "a.nwb",
         "b.nwb",
     ]
+    seeds = job_list(str(tmp_path / "[ab].nwb"), tmp_path, seeds=(0, 1))
+    (tmp_path / "records").mkdir()
+    for path in (job.output for job in seeds):
+        path.touch()
+        (tmp_path / "records" / f"{path.stem}.json").touch()
+    assert job_list(str(tmp_path / "*.nwb"), tmp_path, seeds=(0, 1)) == seeds
+    unquoted = sorted(str(path) for path in tmp_path.glob("*.nwb"))
+    assert without_outputs([*unquoted, "https://host/c.nwb"], tmp_path) == [
+        *(str(tmp_path / name) for name in ("a.nwb", "b.nwb")),
+        "https://host/c.nwb",
+    ]
+    (tmp_path / "c[1].nwb").touch()
+    assert [job.session for job in job_list(str(tmp_path / "c[1].nwb"), tmp_path)] == [
+        str(tmp_path / "c[1].nwb")
+    ]
+    elsewhere = job_list(str(tmp_path / "?*.nwb"), tmp_path / "out")
+    assert "a_migvis.nwb" not in [Path(job.session).name for job in elsewhere]  # a run wrote it beside a.nwb
     with pytest.raises(MigvisError, match="no file matches"):
-        job_list(str(tmp_path / "c*.nwb"), tmp_path)
+        job_list(str(tmp_path / "d*.nwb"), tmp_path)
 
 
 def test_the_command_says_what_failed(call, folder, tmp_path):
@@ -228,3 +334,24 @@ def test_the_command_says_what_failed(call, folder, tmp_path):
     assert "1 of 2 sessions failed" in errors
     assert "1/2 s0.nwb: s0_migvis.nwb" in said and "2/2 s3.nwb: failed: " in said
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_a_session_that_is_absent_or_a_folder_is_said_as_other_faults_are(tmp_path):
+    (tmp_path / "folder.nwb").mkdir()
+    jobs = job_list([tmp_path / "folder.nwb", tmp_path / "absent.nwb"], tmp_path / "out")
+    errors = run_batch(jobs, report=False).sessions["error"].tolist()
+    assert [error.split(": ")[1].split(";")[0] for error in errors] == [
+        "Is a directory",
+        "No such file or directory",
+    ]
+    assert all("expected a file that can be read" in error for error in errors)
+    assert run_batch(jobs).no_report == "no session has results"
+
+
+def test_an_interrupted_batch_says_that_what_was_done_is_kept(call, monkeypatch, tmp_path):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nwb_migvis.batch.many.work_through", interrupt)
+    code, _, errors = call("batch", tmp_path / "a.nwb", tmp_path / "b.nwb", "--out", tmp_path / "out")
+    assert code == 130 and "what was done is kept; the same command does only what is missing" in errors

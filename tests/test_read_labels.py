@@ -168,7 +168,7 @@ def test_a_csv_that_agrees_but_for_rounding_and_what_it_leaves_out(tmp_path):
         ("stimulus,a,b,a\npic0,1,2,3\n", "has the column 'a' twice"),
         ("stimulus;a\npic0;1\n", "separated by semicolons .* expected commas"),
         ("stimulus\ta\npic0\t1\n", "separated by tabs"),
-        ("stimulus,a\npic0,1,2\npic1,1,2\n", "is not a CSV"),
+        ("stimulus,a\npic0,1,2\npic1,1,2\n", "line 2 has 3 cells, and the header 2"),
         ("stimulus,a\npic0,1\npic1,inf\npic2,3\npic3,4\n", "infinity in column 'a' for stimulus 'pic1'"),
         ("", "is not a CSV"),
         ('a,"b\n1,2,3\n"4', "is not a CSV|has no column"),

@@ -270,6 +270,16 @@ def test_several_files_make_one_page_with_a_row_per_session(both):
     assert text.count('<th scope="row">') == 2 and "<h1>2 sessions</h1>" in text
 
 
+def test_two_runs_of_one_session_differ_by_the_names_of_their_files(tmp_path):
+    sources = [
+        Source(tmp_path / f"a_seed-{seed}.nwb", mock_results(), Recording(identifier="5b1c-uuid"), None, None)
+        for seed in (0, 1)
+    ]
+    text = report_page.sessions_page(sources)
+    assert [text.count(f">a_seed-{seed}</") for seed in (0, 1)] == [2, 2]  # a row and a heading of each
+    assert text.count("of the session <b>5b1c-uuid</b>") == 2
+
+
 def test_the_command_and_the_settings_make_the_run_again():
     config = Config.from_dict({"seed": 7, "prior": {"n_steps": 5}})
     provenance = {
@@ -309,7 +319,8 @@ def test_the_command_line_writes_page_table_and_figure(written, call, tmp_path):
     code, printed, errors = call("report", written, "-o", out, "--csv", csv)
     assert (code, errors) == (0, "") and out.exists() and csv.exists()
     assert printed.rstrip().endswith(f"wrote {out}") and "Run 'migvis'" in printed
-    code, _, errors = call("report", written, written, "--out", tmp_path / "figure.png")
+    code, printed, errors = call("report", written, written, "--out", tmp_path / "figure.png")
+    assert printed.count(f"{written}\nRun 'migvis'") == 2  # of several files, each table under its own
     assert code == 1 and "found 2 files; expected one for a figure" in errors
 
 

@@ -32,7 +32,7 @@ from nwb_migvis.cli_options import (
 from nwb_migvis.cli_priors import train_prior_command
 from nwb_migvis.cli_simulate import simulate
 from nwb_migvis.engines import Engine
-from nwb_migvis.errors import MigvisError
+from nwb_migvis.errors import MigvisError, printable
 from nwb_migvis.first_steps import FIRST, Commands, completion_command, config_command
 from nwb_migvis.recovering import recover
 
@@ -76,6 +76,8 @@ def _interrupted(arguments: list[str] | None) -> str:
     words = sys.argv[1:] if arguments is None else arguments
     if words[:1] == ["demo"]:
         return "interrupted; to start again, remove the demo's folder, or give another with --out"
+    if words[:1] == ["batch"]:
+        return "interrupted; what was done is kept; the same command does only what is missing"
     if words[:1] == ["train-prior"]:
         return "interrupted; the same command goes on from the last state in its --out"
     if words[:1] != ["run"]:
@@ -344,7 +346,9 @@ def report(
     read = [read_results(path, name) for path in paths]
     if csv is not None:
         click.echo(f"wrote {write_groups(read, csv)}")
-    for results in read:
+    for path, results in zip(paths, read, strict=True):
+        if len(paths) > 1:
+            click.echo(printable(path))
         click.echo(group_table(results))
     if out is not None and out.endswith(".png"):
         _draw(paths, name, out=out, images=images)

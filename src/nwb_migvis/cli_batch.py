@@ -44,8 +44,9 @@ def batch_command(sessions: tuple[str, ...], **options: Any) -> None:
     A session that fails is a row of sessions.csv with its error, and does not stop the others.
     """
     from nwb_migvis.batch import job_list, run_batch
+    from nwb_migvis.batch.jobs import without_outputs
 
-    given: Any = sessions[0] if len(sessions) == 1 else list(sessions)
+    given: Any = sessions[0] if len(sessions) == 1 else without_outputs(sessions, options["out"])
     jobs = job_list(
         given,
         options["out"],

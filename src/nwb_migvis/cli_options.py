@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
@@ -162,7 +163,7 @@ def _engine_setting(text: str) -> tuple[str, Any]:
     name, sign, value = text.partition("=")
     if not sign:
         raise MigvisError(f"--engine-kwargs: found {text!r}; expected NAME=VALUE, as in n_jobs=2")
-    return name, int(value) if value.removeprefix("-").isdigit() else value
+    return name, int(value) if re.fullmatch(r"-?[0-9]+", value) else value
 
 
 def log_option(command: F) -> F:

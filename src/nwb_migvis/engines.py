@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import logging
+import os
+import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +26,9 @@ ENGINES: Mapping[str, Mapping[str, Any]] = {
 
 MOST_BREAKS = 2
 """Workers of joblib that may be killed before the items that they may have had are done one at a time."""
+
+SECONDS_TO_CONNECT = 20
+"""How long a scheduler of dask may take to answer."""
 
 Task = Callable[[Any, int], Any]
 """Takes an item and the number of threads that it may use (0: as many as it likes); raises nothing."""
@@ -42,8 +50,8 @@ class Engine:
 
     @classmethod
     def of(cls, engine: str, engine_kwargs: Mapping[str, Any] | None) -> Engine:
-        """Return the engine of this name, having checked that it can be had; raises as `engine_settings`."""
-        engine_settings(engine, engine_kwargs)
+        """Return the engine of this name, having checked that it can be had; raises as `check_engine`."""
+        check_engine(engine, engine_kwargs)
         return cls(engine, dict(engine_kwargs or {}))
 
 
@@ -80,12 +88,47 @@ def engine_settings(engine: str, given: Mapping[str, Any] | None) -> dict[str, A
             raise MigvisError(f"engine_kwargs: n_jobs is {n_jobs!r}; expected 1 or more, or -1 for all cores")
     if engine == "dask":
         require(CLUSTER, what="the engine 'dask'", extra="cluster")
-        if (settings["client"] is None) == (settings["address"] is None):
-            raise MigvisError(
-                "engine_kwargs: the engine 'dask' needs the address of a scheduler, or in Python a client; "
-                "give one of them, such as address=tcp://HOST:8786"
-            )
+        _check_scheduler(settings["client"], settings["address"])
     return settings
+
+
+def _check_scheduler(client: Any, address: Any) -> None:
+    if (client is None) == (address is None):
+        raise MigvisError(
+            "engine_kwargs: the engine 'dask' needs the address of a scheduler, or in Python a client; "
+            "give one of them, such as address=tcp://HOST:8786"
+        )
+    if address is not None and not isinstance(address, str):
+        raise MigvisError(
+            f"engine_kwargs: address is {address!r:.80}; expected a host and a port, as in tcp://HOST:8786"
+        )
+    from distributed import Client
+
+    if client is not None and not isinstance(client, Client):
+        raise MigvisError(
+            f"engine_kwargs: client is {client!r:.80}; expected a dask.distributed.Client; give the address "
+            "of a scheduler as address"
+        )
+
+
+def check_engine(engine: str, given: Mapping[str, Any] | None) -> int | None:
+    """Check that an engine can be had, a scheduler of dask included; return how many workers that has.
+
+    Returns
+    -------
+    int or None
+        None for an engine without a scheduler.
+
+    Raises
+    ------
+    MigvisError
+        As `engine_settings`; if a scheduler cannot be reached.
+    """
+    settings = engine_settings(engine, given)
+    if engine != "dask":
+        return None
+    with _client(settings) as client:
+        return len(client.nthreads())
 
 
 def work_through(
@@ -112,7 +155,8 @@ def work_through(
         joblib: `n_jobs`, by default as many as there are cores. dask: `client`, or the `address` of a
         scheduler.
     n_threads : int
-        Threads of each item. With 0 the cores are shared evenly among those that are done at once.
+        Threads of each item. With 0 the cores are shared evenly among those that are done at once, and none
+        has more than `OMP_NUM_THREADS`, where that is set.
     send_once : bool
         Whether each worker of dask gets the task once, for a task that holds much data, and not with every
         item. If all workers that have it are killed, the items that are left are `Lost`.
@@ -139,7 +183,7 @@ def _by_joblib(
 
     n_cores = cpu_count()
     n_jobs = min(n_jobs if n_jobs > 0 else max(n_cores + 1 + n_jobs, 1), max(len(items), 1))
-    n_threads = n_threads or max(n_cores // n_jobs, 1)
+    n_threads = n_threads or _share(n_cores, n_jobs)
     left, n_broken = dict(enumerate(items)), 0
     while left:
         try:
@@ -180,7 +224,7 @@ def _by_dask(
     from distributed import as_completed
 
     with ExitStack() as stack:
-        client = settings["client"] or stack.enter_context(_connected(settings["address"]))
+        client = stack.enter_context(_client(settings))
         hosts = [address.rpartition(":")[0] for address in client.nthreads()]
         beside = {host: hosts.count(host) for host in hosts}
         sent = client.scatter(task, broadcast=True, hash=False) if send_once else task
@@ -190,27 +234,66 @@ def _by_dask(
         }
         stack.callback(client.cancel, list(futures))
         for future in as_completed(list(futures)):
-            error = future.exception()
-            if error is None:
-                yield futures[future], future.result()
-            else:
-                words = " ".join(str(error).split())
-                yield futures[future], Lost(f"dask gave it up: {type(error).__name__}: {words:.300}")
+            yield futures[future], _came_of(future)
+
+
+def _came_of(future: Any) -> Any:
+    if future.status not in ("finished", "error"):
+        return Lost("the connection to the scheduler of dask was lost, or the work was cancelled there")
+    error = future.exception()
+    if error is None:
+        return future.result()
+    words = " ".join(str(error).split())
+    return Lost(f"dask gave it up: {type(error).__name__}: {words:.300}")
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[Any]:
+def _client(settings: Mapping[str, Any]) -> Iterator[Any]:
+    """Give the client of the settings, or one of its own for the time of the block."""
     from distributed import Client
 
+    if settings["client"] is not None:
+        yield settings["client"]
+        return
+    address = settings["address"]
     try:
-        client = Client(address, timeout=20)
+        _await_greeting(address)
+        client = Client(address, timeout=SECONDS_TO_CONNECT)
     except (OSError, ValueError) as error:
+        why = str(error) or f"it is connected, and silent for {SECONDS_TO_CONNECT} s; is it the dashboard?"
         raise MigvisError(
-            f"engine_kwargs: no scheduler of dask answers at {address} ({error}); expected the address that "
+            f"engine_kwargs: no scheduler of dask answers at {address} ({why}); expected the address that "
             "cluster.scheduler_address gives"
         ) from None
-    with client:
-        yield client
+    log = logging.getLogger("distributed.client")  # prints a traceback where the scheduler is lost
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with client:
+            yield client
+    finally:
+        log.setLevel(level)
+
+
+def _await_greeting(address: str) -> None:
+    """Wait until a scheduler greets, which `Client` does for ever where something else listens.
+
+    Raises
+    ------
+    OSError, ValueError
+    """
+    from distributed import Security
+    from distributed.comm import connect
+
+    async def greet() -> None:
+        given = Security().get_connection_args("client")
+        comm = await asyncio.wait_for(
+            connect(address, timeout=SECONDS_TO_CONNECT, **given), SECONDS_TO_CONNECT + 1
+        )
+        comm.abort()
+
+    with ThreadPoolExecutor(1) as pool:  # here a notebook has a loop of its own
+        pool.submit(asyncio.run, greet()).result()
 
 
 def _on_cluster(task: Task, item: Any, n_threads: int, beside: Mapping[str, int]) -> Any:
@@ -222,8 +305,15 @@ def _on_cluster(task: Task, item: Any, n_threads: int, beside: Mapping[str, int]
     if worker.state.nthreads != 1:
         return Lost(
             f"its dask worker has {worker.state.nthreads} threads, and would do as many sessions in one "
-            "process; expected one; start workers with threads_per_worker=1 (dask-jobqueue: cores=1), and "
-            "give n_threads"
+            "process; expected one; start workers with threads_per_worker=1 (dask worker --nthreads 1, "
+            "dask-jobqueue cores=1), and give n_threads"
         )
     host = worker.address.rpartition(":")[0]
-    return task(item, n_threads or max(CPU_COUNT // beside.get(host, 1), 1))
+    return task(item, n_threads or _share(CPU_COUNT, beside.get(host, 1)))
+
+
+def _share(n_cores: int, n_beside: int) -> int:
+    """Return how many threads each of the items has that are done at once: no more than OpenMP is allowed."""
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    share = max(n_cores // n_beside, 1)
+    return min(share, int(allowed)) if re.fullmatch("[1-9][0-9]*", allowed) else share

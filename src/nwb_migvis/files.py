@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import os
@@ -119,7 +120,7 @@ def check_plain_name(name: str, *, what: str) -> None:
 
 
 def read_csv(path: str | Path, *, what: str, needs: Sequence[str], **options: Any) -> pd.DataFrame:
-    """Read a CSV with a header, each of whose columns has a name of its own.
+    """Read a CSV with a header, each of whose columns has a name of its own, without spaces around it.
 
     Parameters
     ----------
@@ -141,18 +142,25 @@ def read_csv(path: str | Path, *, what: str, needs: Sequence[str], **options: An
     check_regular(Path(path), what=what)
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
+            header = [name.strip() for name in next(csv.reader(file), [])]
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             table = pd.read_csv(path, encoding="utf-8-sig", index_col=False, **options)
     except OSError as error:
         raise MigvisError(f"{what} {path}: {error.strerror}; give the path of a CSV file") from None
+    except UnicodeDecodeError as error:
+        raise MigvisError(
+            f"{what} {path} is not text in UTF-8 ({error.reason} at byte {error.start}); expected a CSV in "
+            "UTF-8; save it so"
+        ) from None
     except (ValueError, csv.Error, pd.errors.ParserWarning) as error:
+        _check_widths(Path(path), what=what)
         reason = " ".join(str(error).split())
         raise MigvisError(f"{what} {path} is not a CSV: {reason}; give a CSV file") from None
     twice = next((name for name in header if header.count(name) > 1), None)
     if twice is not None:
         raise MigvisError(f"{what} {path} has the column {twice!r} twice; expected each once: remove one")
+    table.columns = table.columns.str.strip()
     absent = [name for name in needs if name not in table.columns]
     if absent:
         columns = ", ".join(map(str, table.columns))
@@ -167,3 +175,16 @@ def read_csv(path: str | Path, *, what: str, needs: Sequence[str], **options: An
             "column that holds it"
         )
     return table
+
+
+def _check_widths(path: Path, *, what: str) -> None:
+    """Refuse a CSV of which a line has more cells than the header."""
+    with path.open(encoding="utf-8-sig", newline="") as file, contextlib.suppress(csv.Error):
+        lines = csv.reader(file)
+        n_columns = len(next(lines, []))
+        for cells in lines:
+            if len(cells) > n_columns:
+                raise MigvisError(
+                    f"{what} {path}: line {lines.line_num} has {len(cells)} cells, and the header "
+                    f"{n_columns}; expected as many; put text that has commas in double quotes"
+                )

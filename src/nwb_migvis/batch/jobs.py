@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,15 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import read_csv, results_name
 from nwb_migvis.plain import nearest
 from nwb_migvis.sources.address import is_address, name_at
+from nwb_migvis.store.canonical import check_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
     Sessions = str | Path | pd.DataFrame | Sequence[str | Path | Mapping[str, Any]]
+
+RECORDS = "records"
+"""Folder beside the outputs: what each was made of, and a log of each."""
 
 READING = (
     "images",
@@ -41,6 +46,11 @@ READING = (
 _OTHER = ("session", "output", "name", "preset", "config", "seed", "device")
 _SPELLED = {"window": "window_s", "resize": "resize_px"}
 """Columns that have the name of an option of the command line."""
+_EXPECTED = {
+    **dict.fromkeys(("window", "window_s"), "two numbers, as in 0.07 0.17"),
+    **dict.fromkeys(("resize", "resize_px"), "two whole numbers, as in 64 64"),
+    **dict.fromkeys(("index_base", "seed"), "a whole number"),
+}
 _PATHS = ("session", "images", "labels", "config")
 
 
@@ -106,6 +116,7 @@ def job_list(
     MigvisError
         If nothing is found, a row does not parse, or two rows would be written to one file.
     """
+    check_name(name)
     common = Job("", Path(out), config or Config.from_preset(), name, dict(reading or {}), results_only)
     jobs = []
     for where, row in _rows(sessions, Path(out)):
@@ -124,29 +135,77 @@ def _rows(sessions: Any, out: Path) -> list[tuple[str, Mapping[str, Any]]]:
             return _rows_of_csv(Path(sessions))
         return [(path, {"session": path}) for path in _matches(str(sessions), out)]
     if hasattr(sessions, "to_dict"):
-        sessions = sessions.to_dict(orient="records")
+        sessions = _records(sessions)
+    if isinstance(sessions, Mapping) or not isinstance(sessions, Iterable):
+        raise MigvisError(
+            f"sessions is {sessions!r:.80}; expected a pattern, the path of a CSV, a table, or a list of "
+            "paths or mappings; give a list of one"
+        )
     rows: list[tuple[str, Mapping[str, Any]]] = []
     for i, row in enumerate(sessions):
+        where = f"sessions[{i}]"
         row = row if isinstance(row, Mapping) else {"session": row}
-        rows.append((f"sessions[{i}]", {key: v for key, v in row.items() if v is not None and v == v}))
+        given = {key: v for key, v in row.items() if v is not None and v == v}
+        rows.append((where, {key: _meant(key, value, where) for key, value in given.items()}))
     return rows
+
+
+def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Return the rows of a table; whole numbers that pandas holds as floats beside empty cells are whole."""
+    records = table.astype(object).where(table.notna(), None).to_dict(orient="records")
+    for record in records:
+        for key in table.columns[table.isna().any()]:
+            if isinstance(record[key], float) and record[key].is_integer():
+                record[key] = int(record[key])
+    return records
 
 
 def _matches(pattern: str, out: Path) -> list[str]:
     if is_address(pattern):
         return [pattern]
-    found = sorted(Path(path) for path in glob.glob(pattern, recursive=True))  # noqa: PTH207 - ** and absolute
-    outputs = {(out / results_name(path)).resolve() for path in found}
-    found = [path for path in found if path.resolve() not in outputs]
+    if Path(pattern).exists():  # a name may have brackets
+        return [pattern]
+    found = without_outputs(sorted(glob.glob(pattern, recursive=True)), out)  # noqa: PTH207 - ** and absolute
     if not found:
         raise MigvisError(
             f"no file matches {pattern!r}; expected one or more; correct the pattern, and put it in quotes"
         )
-    return [str(path) for path in found]
+    return found
+
+
+def without_outputs(sessions: Sequence[str], out: str | Path) -> list[str]:
+    """Return those sessions that are no outputs: of a batch in this folder, or of a run on another of them.
+
+    Parameters
+    ----------
+    sessions : sequence of str
+        Paths, and addresses, which all stay.
+    out : path
+        Folder of a batch.
+    """
+    out = Path(out)
+    paths = [Path(session) for session in sessions if not is_address(session)]
+    outputs = {(folder / results_name(path)).resolve() for path in paths for folder in (out, path.parent)}
+    return [
+        session
+        for session in sessions
+        if is_address(session) or not (Path(session).resolve() in outputs or _is_output(Path(session), out))
+    ]
+
+
+def record_of(output: Path) -> Path:
+    """Return the file that says what an output was made of."""
+    return output.parent / RECORDS / f"{output.stem}.json"
+
+
+def _is_output(path: Path, out: Path) -> bool:
+    """Whether a batch wrote this file into its folder, under whatever name: there is a record of it."""
+    return path.resolve().parent == out.resolve() and record_of(path).is_file()
 
 
 def _rows_of_csv(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    table = read_csv(path, what="sessions", needs=("session",), dtype=str, keep_default_na=False)
+    text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False}
+    table = read_csv(path, what="sessions", needs=("session",), skipinitialspace=True, **text).fillna("")
     rows: list[tuple[str, Mapping[str, Any]]] = []
     for i, cells in enumerate(table.to_dict(orient="records")):
         where = f"{path}, row {i + 1}"
@@ -154,28 +213,32 @@ def _rows_of_csv(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
         for key in _PATHS:
             if key in row and not is_address(str(row[key])):
                 row[key] = str(path.parent / row[key])
-        rows.append((where, row))
+        if row:
+            rows.append((where, row))
     return rows
+
+
+def _meant(column: str, value: Any, where: str) -> Any:
+    """Return what a value of a table or mapping means: text as in a CSV, but for settings."""
+    return _value(column, value.strip(), where) if isinstance(value, str) and "." not in column else value
 
 
 def _value(column: str, text: str, where: str) -> Any:
     """Return what a cell of a CSV means: by its column a number, a truth value, a setting, or text."""
     try:
         if column in ("window", "window_s"):
-            start, stop = map(float, text.replace(":", " ").split())
+            start, stop = map(float, re.sub(r"[][(),:]", " ", text).split())
             return start, stop
         if column in ("resize", "resize_px"):
-            height, width = map(int, text.replace("x", " ").split())
+            height, width = map(int, re.sub(r"[][(),x]", " ", text).split())
             return height, width
         if column in ("index_base", "seed"):
-            return int(text)
+            return int(text.removesuffix(".0"))
         if column in ("allow_outside", "allow_long_window", "merge_repeats"):
             return {"true": True, "false": False}[text.lower()]
     except (ValueError, KeyError):
-        raise MigvisError(
-            f"{where}: found {text!r} in the column {column!r}; expected two numbers for a window or size, "
-            "an integer for a seed or base, true or false for the rest"
-        ) from None
+        expected = _EXPECTED.get(column, "true or false")
+        raise MigvisError(f"{where}: found {text!r} in the column {column!r}; expected {expected}") from None
     if "." in column:
         try:
             return tomllib.loads(f"value = {text}")["value"]
@@ -185,6 +248,11 @@ def _value(column: str, text: str, where: str) -> Any:
 
 
 def _job(row: Mapping[str, Any], common: Job, *, where: str) -> Job:
+    twice = [key for key, other in _SPELLED.items() if key in row and other in row]
+    if twice:
+        raise MigvisError(
+            f"{where}: found the columns {twice[0]!r} and {_SPELLED[twice[0]]!r}, which are one; omit one"
+        )
     row = {_SPELLED.get(key, key): value for key, value in row.items()}
     unknown = [key for key in row if key not in (*_OTHER, *READING) and "." not in key]
     if unknown:
@@ -192,7 +260,10 @@ def _job(row: Mapping[str, Any], common: Job, *, where: str) -> Job:
         raise MigvisError(f"{where}: the column {unknown[0]!r} is unknown; expected some of {expected}")
     if "session" not in row:
         raise MigvisError(f"{where}: found no session; expected its path in the column 'session'")
-    session = str(row["session"])
+    session = row["session"]
+    if not isinstance(session, str | Path) or "\0" in str(session):
+        raise MigvisError(f"{where}: found the session {session!r:.80}; expected a path or an address")
+    session = str(session)
     if not is_address(session):
         session = str(Path(session).absolute())
     named = Path(name_at(session)) if is_address(session) else Path(session)
@@ -208,12 +279,18 @@ def _job(row: Mapping[str, Any], common: Job, *, where: str) -> Job:
     for key in ("images", "labels"):
         if isinstance(reading.get(key), str):
             reading[key] = str(Path(reading[key]).absolute())
+    try:
+        check_name(str(row.get("name", common.name)))
+        config = _config(row, common.config, where=where)
+    except MigvisError as error:
+        known = str(error).startswith(where)
+        raise MigvisError(str(error) if known else f"{where}: {error}") from None
     return replace(
         common,
         session=session,
         output=(common.output / output).absolute(),
         name=str(row.get("name", common.name)),
-        config=_config(row, common.config, where=where),
+        config=config,
         reading={**common.reading, **reading},
     )
 

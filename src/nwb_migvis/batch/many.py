@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from nwb_migvis.batch.jobs import Job
-from nwb_migvis.batch.working import RECORDS, Ended, do_job, row_of
-from nwb_migvis.engines import Lost, engine_settings, work_through
+from nwb_migvis.batch.jobs import RECORDS, Job
+from nwb_migvis.batch.working import Ended, do_job, row_of
+from nwb_migvis.engines import Lost, check_engine, work_through
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.report import write_report
@@ -88,8 +88,9 @@ def run_batch(
         joblib: `n_jobs`, -1 for as many as there are cores. dask: `client`, or the `address` of a scheduler.
         Workers of dask need the same package and see the same files; each has one thread of dask.
     n_threads : int
-        Threads of each session; 0 shares the cores among the sessions that are run at once. Where
-        `Config.n_threads` is set, torch uses that many.
+        Threads of each session; 0 shares the cores among the sessions that are run at once, of which none
+        has more than `OMP_NUM_THREADS`, where that is set. Where `Config.n_threads` is set, torch uses that
+        many.
     overwrite : bool
         Replace outputs that were made of other files or with other settings; otherwise they are refused.
     report : bool
@@ -104,8 +105,10 @@ def run_batch(
         session is a row.
     """
     require(MODELS, what="fitting")
-    engine_settings(engine, engine_kwargs)
+    n_workers = check_engine(engine, engine_kwargs)
     folder = _made_folder(jobs)
+    if n_workers == 0 and say is not None:
+        say("the scheduler of dask has no workers yet; waiting for them")
     ended: dict[int, Ended] = {}
     work = work_through(
         partial(do_job, overwrite=overwrite),
@@ -148,7 +151,8 @@ def _line(row: Mapping[str, Any], n: int, n_all: int) -> str:
 
 
 def _collected(jobs: Sequence[Job], ended: Sequence[Ended]) -> Batch:
-    sessions = pd.DataFrame([one.row for one in ended], columns=list(COLUMNS))
+    counts = {"n_units": "Int64", "n_images": "Int64"}
+    sessions = pd.DataFrame([one.row for one in ended], columns=list(COLUMNS)).astype(counts)
     tables = []
     for job, one in zip(jobs, ended, strict=True):
         if one.groups is not None:
@@ -165,7 +169,7 @@ def _with_report(batch: Batch, jobs: Sequence[Job], folder: Path) -> Batch:
     whole = [job for job, status in zip(jobs, batch.sessions["status"], strict=True) if status != "failed"]
     names = {job.name for job in whole}
     if not whole:
-        return batch
+        return Batch(batch.sessions, batch.groups, no_report="no session has results")
     if len(names) > 1:
         return Batch(batch.sessions, batch.groups, no_report=f"the runs have {len(names)} names")
     try:

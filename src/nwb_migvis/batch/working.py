@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from nwb_migvis.analysis.context import digest_of
-from nwb_migvis.batch.jobs import Job
+from nwb_migvis.batch.jobs import Job, record_of
 from nwb_migvis.errors import MigvisError, printable
 from nwb_migvis.extras import MODELS, require
 from nwb_migvis.plain import Json, plain
@@ -25,9 +25,6 @@ from nwb_migvis.results import Results
 from nwb_migvis.runs import run_files
 from nwb_migvis.sources import as_source
 from nwb_migvis.store import Destination, read_results, reserve
-
-RECORDS = "records"
-"""Folder beside the outputs: what each was made of, and a log of each."""
 
 _ASIDE = ("cache", "n_threads")
 """Settings that tell how, not what, is computed."""
@@ -63,16 +60,24 @@ def do_job(job: Job, n_threads: int, *, overwrite: bool = False) -> Ended:
     started = time.perf_counter()
     results, error = None, ""
     try:
-        with _alone(_record_path(job).with_suffix(".log"), n_threads):
+        with _alone(record_of(job.output).with_suffix(".log"), n_threads):
             status, results = _run_or_keep(job, overwrite)
-    except (MigvisError, OSError) as problem:
+    except MigvisError as problem:
         status, error = "failed", str(problem)
+    except OSError as problem:
+        status, error = "failed", _said(problem)
     except Exception as problem:  # a session must not stop the others; its log has where it happened
         status, error = "failed", f"{type(problem).__name__}: {problem}"
     return Ended(
         row_of(job, status, error=error, seconds=time.perf_counter() - started, results=results),
         None if results is None else results.groups.reset_index(names="group"),
     )
+
+
+def _said(problem: OSError) -> str:
+    if problem.filename is None or not problem.strerror:
+        return str(problem)
+    return f"{problem.filename}: {problem.strerror}; expected a file that can be read; correct its path"
 
 
 def row_of(
@@ -102,7 +107,7 @@ def row_of(
 def _run_or_keep(job: Job, overwrite: bool) -> tuple[str, Results]:
     what = _made_of(job)
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-    path, before = _record_path(job), _read_record(_record_path(job))
+    path, before = record_of(job.output), _read_record(record_of(job.output))
     if job.output.exists():
         is_same = before.get("key") == key
         if is_same and before.get("state") == "done":
@@ -167,10 +172,6 @@ def _changes(before: Any, now: Any, place: str = "") -> list[str]:
             for change in _changes(before.get(key), now.get(key), f"{place}.{key}" if place else str(key))
         ]
     return [] if before == now else [place.removeprefix("config.")]
-
-
-def _record_path(job: Job) -> Path:
-    return job.output.parent / RECORDS / f"{job.output.stem}.json"
 
 
 def _read_record(path: Path) -> Json:

@@ -152,14 +152,14 @@ def page(source: Source) -> str:
 
 
 def sessions_page(sources: Sequence[Source]) -> str:
-    """Return the page of several runs as HTML: one row per session."""
+    """Return the page of several runs as HTML: one row per file, by whose name runs of one session differ."""
     rows = []
     for source in sources:
         told = claims(source.results)
         rows.append(
             {
-                "title": _session_name(source),
-                "file": printable(source.path.name),
+                "title": printable(source.path.stem),
+                "session": _session_name(source),
                 "run": printable(source.results.name),
                 "facts": facts(source),
                 "window": _window(source.results),
