@@ -238,14 +238,31 @@ def test_a_file_that_is_absent_and_labels_that_a_run_does_not_know_are_refused(w
     out = ("--with", "concepts", "--out", tmp_path / "x.nwb")
     code, _, errors = call("analyse", tmp_path / "absent.nwb", *out)
     assert code == 1 and "absent.nwb does not exist; give the path of an NWB file" in errors
-    stimuli = read_results(written).latents["stimulus"].values
-    for name, words in (("weight", None), ("category", "category")):
-        values = read_results(written).labels[words].values if words else np.arange(len(stimuli)) % 7 / 2
+    results = read_results(written)
+    stimuli, category = results.latents["stimulus"].values, results.labels["category"].values
+    for name, values, message in (
+        ("weight", np.arange(len(stimuli)) % 7 / 2, "found labels weight that run 'migvis' does not know"),
+        ("category", category, ""),
+    ):
         given = tmp_path / f"{name}.csv"
         pd.DataFrame({"stimulus": stimuli, name: values}).to_csv(given, index=False)
         code, _, errors = call("analyse", written, *out, "--labels", given)
-        assert code == (name == "weight")
-        assert code == 0 or "found labels weight that run 'migvis' does not know; expected its own" in errors
+        assert code == bool(message) and re.search(message, errors), errors
+
+
+def test_labels_of_other_values_than_the_run_knew_are_refused(written, tmp_path, call):
+    session, labels = written.with_name("session.nwb"), tmp_path / "labels.csv"
+    stimuli = read_results(written).latents["stimulus"].values
+    weight = np.where(np.arange(len(stimuli)) < 3, np.nan, np.arange(len(stimuli)) % 7 / 2)
+    pd.DataFrame({"stimulus": stimuli, "weight": weight}).to_csv(labels, index=False)
+    study = Study(read_session(session, labels=labels), tiny_config(**EDGES, latents={"n_steps": 2}))
+    study.fit_latents()
+    study.measure()
+    told = (study.write(tmp_path / "run.nwb"), "--with", "concepts", "--labels", labels, "--out")
+    assert call("analyse", *told, tmp_path / "same.nwb")[0] == 0
+    pd.DataFrame({"stimulus": stimuli, "weight": weight + (weight == 2)}).to_csv(labels, index=False)
+    code, _, errors = call("analyse", *told, tmp_path / "other.nwb")
+    assert code == 1 and re.search(r"weight .* \(first 3.0 of image im0004.png, there 2.0\)", errors)
 
 
 def test_what_the_last_analysis_lacks_is_said_before_the_first_is_computed(

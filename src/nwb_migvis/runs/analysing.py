@@ -184,7 +184,7 @@ def _use_networks(study: Study, path: Path, results: Results, weights: Mapping[s
 
 
 def _check_labels(session: xr.Dataset, path: Path, results: Results, config: Config) -> None:
-    """Refuse labels that the run did not know: they would not be used.
+    """Refuse labels that the run did not know, and other values than it knew: they would not be used.
 
     Raises
     ------
@@ -192,12 +192,25 @@ def _check_labels(session: xr.Dataset, path: Path, results: Results, config: Con
     """
     from nwb_migvis.latents import stimulus_labels
 
-    new = set(stimulus_labels(session, circular=config.latents.circular)) - set(results.labels.data_vars)
+    given = stimulus_labels(session, circular=config.latents.circular)
+    advice = "expected its own, which its file holds; make a new run with them, or compute it in a Study"
+    new = set(given) - set(results.labels.data_vars)
     if new:
         raise MigvisError(
-            f"{path}: found labels {', '.join(sorted(new))} that run {results.name!r} does not know; "
-            "expected its own, which its file holds; make a new run with them, or compute it in a Study"
+            f"{path}: found labels {', '.join(sorted(new))} that run {results.name!r} does not know; {advice}"
         )
+    if session.sizes["stimulus"] != results.latents.sizes["stimulus"]:
+        return  # other images than the run's, which is said where these are compared
+    known = stimulus_labels(_with_labels(session, results))
+    for name, label in given.items():
+        now, then = label.values, known[name].values
+        same = np.isclose(now, then, equal_nan=True) if now.dtype == then.dtype == float else now == then
+        if not same.all():
+            i = int(np.flatnonzero(~same)[0])
+            raise MigvisError(
+                f"{path}: found values of the label {name} that are not those of run {results.name!r} (first "
+                f"{now[i]!s:.40} of image {session['stimulus'].values[i]}, there {then[i]!s:.40}); {advice}"
+            )
 
 
 def _with_labels(session: xr.Dataset, results: Results) -> xr.Dataset:
