@@ -20,6 +20,7 @@ from pynwb import NWBHDF5IO
 import nwb_migvis
 from nwb_migvis import Config
 from nwb_migvis.cli import cli
+from nwb_migvis.companions import places
 from nwb_migvis.config import PRESETS
 from nwb_migvis.testing import TINY_UNITS, tiny_config, write_tiny_session
 
@@ -136,6 +137,7 @@ def reader(prepared, tmp_path, monkeypatch):
     real = nwb_migvis.run
     monkeypatch.setattr(nwb_migvis, "run", lambda source, **given: real(source, **given | {"config": TINY}))
     monkeypatch.setitem(PRESETS, "quick", TINY)
+    monkeypatch.setattr(places, "MOST_IMAGES", 6)
     return folder
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
 
 
 def summed(values: np.ndarray, index: np.ndarray, n: int) -> np.ndarray:
@@ -19,7 +18,10 @@ def summed(values: np.ndarray, index: np.ndarray, n: int) -> np.ndarray:
     Returns
     -------
     array (n, ...) of float64
-        As `numpy.add.at` would add them, row by row, in a fraction of its time.
+        As `numpy.add.at` would add them, row by row, in less time.
     """
-    which = sparse.csr_array((np.ones(len(index)), (index, np.arange(len(index)))), shape=(n, len(index)))
-    return (which @ values.reshape(len(values), -1)).reshape(n, *values.shape[1:])
+    columns = values.reshape(len(values), -1).T
+    sums = np.empty((n, len(columns)))
+    for k, column in enumerate(columns):
+        sums[:, k] = np.bincount(index, weights=column, minlength=n)
+    return sums.reshape(n, *values.shape[1:])
