@@ -22,7 +22,7 @@ def ends_well(script: str, *arguments: str) -> str:
 @on_linux
 def test_hostile_result_files_and_priors_end_well():
     pytest.importorskip("torch", reason="stored models are built")
-    said = ends_well("fuzz_results.py", "--n", "4", "--priors", "3", "--seed", "3")
+    said = ends_well("fuzz_results.py", "--n", "6", "--priors", "5", "--seed", "3")
     assert "of seed 3: " in said and "validate names " in said
 
 

@@ -79,14 +79,13 @@ def _pixels(name: str, sessions: Sessions, config: Config) -> None:
 
 def _network(name: str, sessions: Sessions, config: Config) -> None:
     """Open the network that describes images, where the settings name one and there are images."""
-    network, evidence = config.companions.network, config.evidence
+    network = config.companions.network
     if network in (AUTO, EDGES, PRIOR) or not sessions.pictured:
         return
     from nwb_migvis.networks.image_networks import open_image_network
 
     kind, _, model = network.partition(":")
-    path, sha256 = (table.get(model, "") for table in (evidence.weights_path, evidence.weights_sha256))
-    open_image_network(kind, model=model, path=path, sha256=sha256)
+    open_image_network(kind, model=model, **config.evidence.weights_of(model))
 
 
 def _photographs(name: str, sessions: Sessions, config: Config) -> None:

@@ -105,13 +105,7 @@ def open_judges(config: Config, seen: Mapping[str, Any] | None = None) -> dict[s
 def _open(name: str, evidence: EvidenceConfig, device: str) -> ImageDescriber:
     from nwb_migvis.networks.describing import open_describer
 
-    architecture = name.partition(":")[2]
-    return open_describer(
-        name,
-        path=evidence.weights_path.get(architecture, ""),
-        sha256=evidence.weights_sha256.get(architecture, ""),
-        device=device,
-    )
+    return open_describer(name, **evidence.weights_of(name.partition(":")[2]), device=device)
 
 
 def _digest_seen(config: Config, seen: Mapping[str, Any] | None) -> str:

@@ -182,12 +182,13 @@ def average_counts(spike_count: np.ndarray, stimulus_index: np.ndarray, n_stimul
 
     Over the presentations in which the unit was observed; NaN where there is none.
     """
-    from nwb_migvis.evidence.grouped import summed
-
-    total = summed(np.nan_to_num(spike_count), stimulus_index, n_stimuli)
+    total = np.zeros((n_stimuli, spike_count.shape[1]))
+    np.add.at(total, stimulus_index, np.nan_to_num(spike_count))
     n = np.bincount(stimulus_index, minlength=n_stimuli)[:, None].astype(np.float64)
     if (missing := np.isnan(spike_count)).any():
-        n = n - summed(missing, stimulus_index, n_stimuli)
+        absent = np.zeros_like(total)
+        np.add.at(absent, stimulus_index, missing)
+        n = n - absent
     return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 

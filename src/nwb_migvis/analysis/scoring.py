@@ -79,7 +79,8 @@ def readers_alongside(
     those of `fit_edit_readers`; `in_thread` as in `alongside`.
     """
     kinds = chosen_judges(context.config).readers
-    own, given = ([kind for kind in kinds if (kind in judges) is of_judge] for of_judge in (False, True))
+    own = [kind for kind in kinds if kind not in judges]
+    given = [kind for kind in kinds if kind in judges]
     fit = partial(fit_edit_readers, latents, edits, context, judges=judges)
 
     def readers() -> list[Reader]:

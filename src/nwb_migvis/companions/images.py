@@ -35,9 +35,7 @@ def image_features(held: Held) -> dict[str, np.ndarray]:
         from nwb_migvis.networks.layers import describe_layers
 
         kind, _, model = network.partition(":")
-        evidence = held.config.evidence
-        path, sha256 = (table.get(model, "") for table in (evidence.weights_path, evidence.weights_sha256))
-        opened = open_image_network(kind, model=model, path=path, sha256=sha256)
+        opened = open_image_network(kind, model=model, **held.config.evidence.weights_of(model))
         layers |= describe_layers(opened, images, device=held.config.device)
     return layers
 

@@ -188,16 +188,15 @@ class ImageReader:
 
 
 def _describer(held: Held) -> Describe:
-    network, evidence = chosen_network(held), held.config.evidence
+    network, config = chosen_network(held), held.config
     if network == EDGES:
         from nwb_migvis.evidence.readers.kernel import edge_features
 
         return edge_features
     from nwb_migvis.networks.describing import open_describer
 
-    model = network.partition(":")[2]
-    path, sha256 = (table.get(model, "") for table in (evidence.weights_path, evidence.weights_sha256))
-    return open_describer(network, path=path, sha256=sha256, device=held.config.device)
+    weights = config.evidence.weights_of(network.partition(":")[2])
+    return open_describer(network, **weights, device=config.device)
 
 
 def blurred(images: np.ndarray) -> np.ndarray:

@@ -85,6 +85,13 @@ class EvidenceConfig:
         if AUTO in self.readers and len(self.readers) > 1:
             raise MigvisError(f"evidence: found readers = {list(self.readers)}; expected 'auto' alone")
 
+    def weights_of(self, architecture: str) -> dict[str, str]:
+        """Return `path` and `sha256` of the weights of an architecture, "" where none are given."""
+        return {
+            "path": self.weights_path.get(architecture, ""),
+            "sha256": self.weights_sha256.get(architecture, ""),
+        }
+
     def _check_judge(self, setting: str, name: str, choices: tuple[str, ...]) -> None:
         """Refuse a judge that is neither among the choices nor an architecture of timm with its weights."""
         architecture = name.partition(":")[2]

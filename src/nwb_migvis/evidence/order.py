@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nwb_migvis.evidence.grouped import summed
 from nwb_migvis.evidence.missing import mean_of_present
 from nwb_migvis.evidence.ridge import RidgeBasis
 from nwb_migvis.evidence.significance import permutation_p
@@ -83,7 +82,8 @@ class Order:
 
     def mean_of(self, values: np.ndarray) -> np.ndarray:
         """Average values (n_presentations, ...) over the presentations of each image."""
-        total = summed(values, self.stimulus_index, self.n_stimuli)
+        total = np.zeros((self.n_stimuli, *values.shape[1:]))
+        np.add.at(total, self.stimulus_index, values)
         n = np.bincount(self.stimulus_index, minlength=self.n_stimuli)
         return total / np.maximum(n, 1).reshape(-1, *[1] * (values.ndim - 1))
 
@@ -157,8 +157,10 @@ def _rank_mean(counts: np.ndarray, order: Order, rank: np.ndarray) -> np.ndarray
     counts = np.where(present, counts, 0.0)
     for value in np.unique(rank):
         at = rank == value
+        own, n_own = np.zeros((2, order.n_stimuli, counts.shape[1]))
+        np.add.at(own, order.stimulus_index[at], counts[at])
+        np.add.at(n_own, order.stimulus_index[at], present[at])
         image = order.stimulus_index[at]
-        own, n_own = (summed(values[at], image, order.n_stimuli) for values in (counts, present))
         n_other = present[at].sum(axis=0) - n_own[image]
         local[at] = np.where(
             n_other > 0, (counts[at].sum(axis=0) - own[image]) / np.maximum(n_other, 1), np.nan

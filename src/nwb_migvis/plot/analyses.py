@@ -18,6 +18,7 @@ from nwb_migvis.plot.axes import (
     own_axes,
     set_label,
     set_title,
+    short_name,
 )
 from nwb_migvis.results import Results
 from nwb_migvis.results.analysis_table import headlines, slices, title_of
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_SERIES = 8
-_MOST_LETTERS = 28
 _WIDTH_IN = 5.4
 """Of figures, inches: titles and legends name a variable, its slice and its series."""
 
@@ -112,7 +112,7 @@ def _points(ax: Axes, data: xr.Dataset, variable: str) -> None:
     rows, series = (values[dim].values.tolist() if dim in data.coords else [""] for dim in values.dims)
     numbered = [str(dim).replace("_", " ") * (values[dim].dtype.kind in "if") for dim in values.dims]
     place, n = np.arange(len(rows), dtype=float), len(series)
-    names = [f"{numbered[1]} {one}".strip()[:_MOST_LETTERS] for one in series]
+    names = [short_name(f"{numbered[1]} {one}".strip()) for one in series]
     q = next((data[f"{variable}_{end}"].values for end in ("q", "p") if f"{variable}_{end}" in data), None)
     for i in range(n):
         at, colour = place + 0.7 * ((i + 0.5) / n - 0.5), COLOURS[i % len(COLOURS)]

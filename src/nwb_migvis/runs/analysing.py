@@ -199,7 +199,9 @@ def _check_labels(session: xr.Dataset, path: Path, results: Results, config: Con
         raise MigvisError(
             f"{path}: found labels {', '.join(sorted(new))} that run {results.name!r} does not know; {advice}"
         )
-    if session.sizes["stimulus"] != results.latents.sizes["stimulus"]:
+    if not np.array_equal(
+        session["stimulus"].values.astype(str), results.latents["stimulus"].values.astype(str)
+    ):
         return  # other images than the run's, which is said where these are compared
     known = stimulus_labels(_with_labels(session, results))
     for name, label in given.items():
