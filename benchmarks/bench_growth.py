@@ -41,6 +41,9 @@ AXES = {
 
 MOST_SLOPE = 1.1
 
+LARGER = np.ones((1, 8, 8), np.uint8)
+"""Pixels of 256 px per pixel of 32 px."""
+
 
 def session(n_units: int, n_presentations: int, *, n_stimuli: int = 500, seed: int = 0):
     """Return a session in memory whose counts follow a few factors of its images."""
@@ -160,12 +163,22 @@ def grow(axis: str, sizes: tuple[int, ...], size_px: int = 0) -> bool:
 def whole() -> None:
     """Run a session of 1,000 units, 200,000 presentations and 10,000 images of 256 px; print the peak."""
     import nwb_migvis
-    from nwb_migvis.testing import write_tiny_session
+    from nwb_migvis.simulate.scene import Scene
+
+    class Enlarged(Scene):
+        """Renders of 32 px made larger: of 256 px they would take most of an hour."""
+
+        def render(self, factors, *, size_px, seed):
+            return np.kron(super().render(factors, size_px=32, seed=seed), LARGER)
+
+        def masks(self, factors, *, size_px):
+            return np.kron(super().masks(factors, size_px=32), LARGER.astype(bool))
 
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "session.nwb"
         units = {"pose": 300, "category": 300, "content": 200, "mixed": 200}
-        write_tiny_session(path, n_stimuli=10_000, n_repeats=20, size_px=256, units=units)
+        how = {"n_stimuli": 10_000, "n_repeats": 20, "size_px": 256, "scene": Enlarged()}
+        nwb_migvis.simulate_session(path, units=units, **how)
         Path("/proc/self/clear_refs").write_text("5")
         begin = time.perf_counter()
         nwb_migvis.run(path, results_only=True, config=small_config())

@@ -119,6 +119,9 @@ def test_what_runs_did_before_a_setting_is_not_the_presets_value(tmp_path):
     assert Config.from_stored(stored).synthesis.inversion_tolerance == 3e-4
     assert Config.from_dict(stored).synthesis.inversion_tolerance == Config().synthesis.inversion_tolerance
     assert Config.from_stored({}).synthesis.inversion_tolerance == 3e-4
+    del stored["synthesis"]["inversion"]
+    assert Config.from_stored(stored).synthesis.inversion == "searched"
+    assert Config.from_dict(stored).synthesis.inversion == Config().synthesis.inversion == "recorded"
     for wrong in ([], {"synthesis": 3}):
         with pytest.raises(MigvisError, match="expected a table of settings"):
             Config.from_stored(wrong)

@@ -20,7 +20,7 @@ from nwb_migvis.synthesis.editing.critic_guidance import CriticGuidance
 from nwb_migvis.synthesis.editing.pipeline import EditingPipeline
 from nwb_migvis.synthesis.editing.plan import Push, as_plan, pair_rows
 from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
-from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
+from nwb_migvis.synthesis.prior.ddim import record, sample, time_grid
 from nwb_migvis.synthesis.prior.samples import sample_prior
 from nwb_migvis.synthesis.prior.training import train_prior
 
@@ -60,8 +60,9 @@ def test_without_guidance_it_is_the_reconstruction_to_the_bit(pipeline, critic):
     prior, shown = pipeline.prior, IMAGES[:4]
     made = pipeline(shown, strength=0.6, n_steps=5, output_type="pt").images
     grid = time_grid(prior.n_timesteps, strength=0.6, n_steps=5)
-    start = invert(prior.eps_and_x0_hat, prior.encode(shown), alpha_bar=prior.alpha_bar, grid=grid)
-    assert torch.equal(made, sample(prior.eps_and_x0_hat, start, alpha_bar=prior.alpha_bar, grid=grid))
+    path = {"alpha_bar": prior.alpha_bar, "grid": grid}
+    found = record(prior.eps_and_x0_hat, prior.encode(shown), **path)
+    assert torch.equal(made, sample(prior.eps_and_x0_hat, found.start, misses=found.misses, **path))
     still = guide(pipeline, critic, 4, length=0.0)
     zero = pipeline(shown, guidance=still, strength=0.6, n_steps=5, output_type="pt")
     assert torch.equal(zero.images, made)

@@ -37,7 +37,7 @@ from nwb_migvis.synthesis.editing.synthesize import EditStimuli, synthesize
 from nwb_migvis.synthesis.prior import training as prior_training
 from nwb_migvis.synthesis.prior.autoencoder import Autoencoder
 from nwb_migvis.synthesis.prior.cache import cached_prior
-from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
+from nwb_migvis.synthesis.prior.ddim import invert, record, sample, time_grid
 from nwb_migvis.synthesis.prior.folder import open_prior, save_prior
 from nwb_migvis.synthesis.prior.model import Prior, load_prior
 from nwb_migvis.synthesis.prior.predictions import PREDICTS, eps_and_x0, flow_alpha_bar, flow_sigma, target
@@ -204,7 +204,10 @@ def test_it_opens_and_round_trips(name, opened):
     path = {"alpha_bar": prior.alpha_bar, "grid": time_grid(100, strength=0.9, n_steps=25)}
     with torch.no_grad():
         back = sample(prior.eps_and_x0_hat, invert(prior.eps_and_x0_hat, x0, **path), **path)
+        found = record(prior.eps_and_x0_hat, x0, **path)
+        source = sample(prior.eps_and_x0_hat, found.start, misses=found.misses, **path)
     assert float((back - x0).norm() / x0.norm()) <= 0.012
+    assert float((source - x0).norm() / x0.norm()) <= 1e-4
     assert prior.decode(x0).shape == (2, *prior.shape) and prior.decode(x0).dtype == np.uint8
 
 

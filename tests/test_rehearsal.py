@@ -1,5 +1,7 @@
 """The estimate of what a run takes: counted from the settings, with seconds per step that are measured."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -38,8 +40,11 @@ def test_seconds_are_steps_times_seconds_per_step(measured):
     seconds = estimate_run(PICTURED, config).seconds
     assert seconds["latents"] == pytest.approx(1.0) and seconds["further fits"] == pytest.approx(2.0)
     assert seconds["prior"] == pytest.approx(7.0) and seconds["critic"] == pytest.approx(22.0)
-    # Three batches of pairs; one batch of sources, in 6 of 9 evaluations; one that is rebuilt.
-    assert seconds["edits"] == pytest.approx(3 * 4.0 + 6 * 1.0 + 1.0)
+    # Three batches of pairs; one batch of sources, in 2 evaluations; one that is rebuilt.
+    assert seconds["edits"] == pytest.approx(3 * 4.0 + 2 * 4.5 + 4.5)
+    searched = replace(config, synthesis=replace(config.synthesis, inversion="searched"))
+    # The sources in 6 of 9 evaluations.
+    assert estimate_run(PICTURED, searched).seconds["edits"] == pytest.approx(3 * 4.0 + 6 * 1.0 + 1.0)
     assert seconds["evidence"] == pytest.approx(20 * 0.5 + 100 * 0.1 + 300 * rehearsal.STATISTICS_S)
 
 

@@ -1,6 +1,7 @@
 """Prior, critic and guided DDIM: analytic denoisers, planted images, exact repeats."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -16,13 +17,14 @@ from nwb_migvis.labels import as_labels
 from nwb_migvis.pixels import resize_images, target_shape
 from nwb_migvis.synthesis.critic.model import load_critic
 from nwb_migvis.synthesis.critic.training import train_critic
+from nwb_migvis.synthesis.editing import synthesize as synthesizing
 from nwb_migvis.synthesis.editing.batch import EditNetworks
 from nwb_migvis.synthesis.editing.critic_guidance import CriticGuidance
 from nwb_migvis.synthesis.editing.guidance import GuidedDenoiser
 from nwb_migvis.synthesis.editing.plan import plan_edits
 from nwb_migvis.synthesis.editing.synthesize import EditStimuli, goals, synthesize
 from nwb_migvis.synthesis.prior import training as prior_training
-from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
+from nwb_migvis.synthesis.prior.ddim import invert, record, sample, time_grid
 from nwb_migvis.synthesis.prior.model import cosine_alpha_bar, load_prior
 from nwb_migvis.synthesis.prior.training import denoising_loss, train_prior
 
@@ -89,6 +91,33 @@ def test_inversion_and_sampling_undo_each_other():
         errors.append(float((back - x0).norm() / x0.norm()))
     assert errors[1] < 0.2 * errors[0]
     assert errors[2] < 1e-4
+
+
+@pytest.mark.parametrize("n_steps", [1, 3, 25])
+def test_what_is_recorded_leads_back_whatever_the_steps(n_steps):
+    x0 = SPREAD * torch.randn(4, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    path = {"alpha_bar": ALPHA_BAR, "grid": time_grid(1000, strength=0.9, n_steps=n_steps)}
+    sizes = []
+    for n_corrections in (0, 1, 8):
+        found = record(gaussian_denoiser, x0, n_corrections=n_corrections, **path)
+        assert found.misses.shape == (4, n_steps, 1, 8, 8)
+        back = sample(gaussian_denoiser, found.start, misses=found.misses, **path)
+        torch.testing.assert_close(back, x0, rtol=0, atol=1e-12)
+        sizes.append(float(found.misses.norm()))
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_what_is_recorded_starts_where_the_flow_leads_and_misses_less_the_more_steps():
+    x0 = SPREAD * torch.randn(4, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    exact, errors, misses = probability_flow(x0, 0, 900), [], []
+    for n_steps in (50, 100, 200):
+        grid = time_grid(1000, strength=0.9, n_steps=n_steps)
+        found = record(gaussian_denoiser, x0, alpha_bar=ALPHA_BAR, grid=grid)
+        errors.append(float((found.start - exact).norm() / exact.norm()))
+        misses.append(float(torch.linalg.vector_norm(found.misses, dim=(0, 2, 3, 4)).max()))
+    assert errors[-1] < 0.02
+    assert all(first > 1.7 * then for first, then in pairwise(errors))
+    assert all(first > 3.5 * then for first, then in pairwise(misses))
 
 
 def test_guidance_moves_along_the_gradient_by_its_relative_length():
@@ -392,6 +421,32 @@ def test_edits_that_come_out_the_same_are_made_once(trained, edited):
     assert again["role"].values.tolist() == ["main"] * 12 + ["dose"] * 12
     np.testing.assert_array_equal(again["image"][:12], again["image"][12:])
     np.testing.assert_array_equal(again["image"][:12], made["image"][rows])
+
+
+def test_edits_do_not_depend_on_how_many_sources_are_kept_at_once(edited, monkeypatch):
+    plan, arguments, made = edited
+    monkeypatch.setattr(synthesizing, "MOST_BYTES", 1)
+    rows, source = np.arange(len(plan)), plan["source"].to_numpy()
+    config, prior = arguments["config"], arguments["networks"].prior
+    parts = synthesizing._together(rows, source, prior, config)
+    assert len(parts) == -(-len(np.unique(source)) // config.batch_size) > 1
+    assert np.array_equal(np.sort(np.concatenate(parts)), rows)
+    assert made.identical(synthesize(plan, **arguments))
+
+
+def test_unguided_edits_are_the_sources_where_the_way_there_was_recorded(trained):
+    images, z, _, prior, critic = trained
+    shifts, few = {}, {"n_pairs": 4, "n_dose": 0, "n_traversal": 0, "n_steps": 4}
+    by_critic = {"source_guidance": 0.0, "guidance_scale": 0.0, "methods": ("pmi", "none")}
+    for inversion in ("recorded", "searched"):
+        config = SynthesisConfig(**few, **by_critic, inversion=inversion, inversion_tolerance=0.5)
+        stimuli, networks = _given(images, z, prior, critic)
+        made = synthesize(_plan(config), stimuli, networks, config=config, seed=0)
+        unguided = made.isel(edit=(made["method"] == "none").values)
+        rows = [stimuli.name.tolist().index(name) for name in unguided["source"].values]
+        shifts[inversion] = np.abs(unguided["image"].values.astype(int) - stimuli.image[rows].astype(int))
+    assert shifts["recorded"].max() <= 1
+    assert shifts["searched"].max() > 1
 
 
 def test_edits_are_the_same_twice_and_zero_guidance_is_the_reconstruction(trained, edited):

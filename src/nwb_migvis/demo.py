@@ -42,7 +42,8 @@ def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
         critic=replace(quick.critic, features="trained", n_steps=900, batch_size=64),
         synthesis=replace(
             quick.synthesis,
-            n_steps=30,
+            n_steps=20,
+            guidance=0.35,
             source_guidance=2.5,
             guidance_scale=3.0,
             guidance_rescale=0.7,

@@ -33,8 +33,8 @@ _MARGIN = 1.2
 _VALIDATION = 1.1
 """Of the critic: with its validations, which are not rehearsed."""
 
-_MOST_EVALUATIONS, _EVALUATIONS = 9, 6
-"""Of a prior at each step of an inversion: most, which one without training needs, and what others need."""
+_EVALUATIONS = {"recorded": (2, 2), "searched": (9, 6)}
+"""Of a prior at each step of an inversion: of one without training, and of others."""
 
 STATISTICS_S = 6e-3
 """Seconds per image and group that the statistics of the evidence take on a core of 2024: the only part that
@@ -162,8 +162,9 @@ def _edits_s(sizes: Sizes, config: Config, n_groups: int, step_s: Mapping[str, f
         inverted += batches(min(n_test, edits.n_pairs * is_main + n_dose))
     draws = config.evidence.information_draws * min(N_INFORMATION, n_test) * (n_groups + 1)
     plain = batches(edits.n_pairs) + batches(edits.n_samples) + batches(draws) / edits.n_steps
-    forward_s = step_s["inversion"] / _MOST_EVALUATIONS
-    once = guided * step_s["edits"] + (_EVALUATIONS * inverted + plain) * forward_s
+    untrained, trained = _EVALUATIONS[edits.inversion]
+    forward_s = step_s["inversion"] / untrained
+    once = guided * step_s["edits"] + (trained * inverted + plain) * forward_s
     return sizes.n_sessions * once * edits.n_steps / _DENOISING
 
 

@@ -12,6 +12,8 @@ from nwb_migvis.errors import MigvisError
 METHODS = ("pmi", "none", "shuffled", "published", "likelihood", "activation", "wrong-group")
 """Built-in methods: the method proper, and its controls (see `SynthesisConfig`)."""
 
+INVERSIONS = ("recorded", "searched")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesisConfig:
@@ -63,10 +65,15 @@ class SynthesisConfig:
         Whether to store, for every edit, where it changed the image and where the critic looked.
     n_samples : int
         Unguided samples of the prior that are compared with the training images.
+    inversion : {"recorded", "searched"}
+        How a source is carried to the start step. "recorded": with one correction per step. What sampling
+        would miss on the way back is recorded, and added there: unguided edits are the source itself,
+        whatever the number of steps. "searched": each step is corrected until sampling undoes it, which takes
+        more passes of the prior.
     inversion_tolerance : float
-        A step of inversion is corrected until the last correction was smaller than this, relative to the
-        image, or twenty times. Smaller values lead back to the source more closely, and take longer. For
-        networks of others it is 2e-5 at most, and thirty times.
+        A step of an inversion that is "searched" is corrected until the last correction was smaller than
+        this, relative to the image, or twenty times. Smaller values lead back to the source more closely, and
+        take longer. For networks of others it is 2e-5 at most, and thirty times.
     batch_size : int
         Images per forward pass; bounds memory. The last batch is filled up, so that an edit does not depend
         on the others.
@@ -90,6 +97,7 @@ class SynthesisConfig:
     limit_traversals: bool = True
     maps: bool = False
     n_samples: int = 64
+    inversion: str = "recorded"
     inversion_tolerance: float = 1e-3
     batch_size: int = 32
 
@@ -113,7 +121,7 @@ class SynthesisConfig:
                 ),
             },
             above={"inversion_tolerance": 0},
-            one_of={"methods": registry.METHODS},
+            one_of={"methods": registry.METHODS, "inversion": INVERSIONS},
         )
         if len(set(self.methods)) < len(self.methods):
             raise MigvisError(f"synthesis: found methods = {list(self.methods)}; expected each once")

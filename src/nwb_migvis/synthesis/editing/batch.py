@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -38,7 +37,7 @@ class EditNetworks:
 
 @dataclass(frozen=True, eq=False)
 class EditBatch:
-    """Edits that are made together: tensors with one row per edit, and what they share.
+    """Edits that are made together: what they share, and tensors with one row per edit.
 
     Attributes
     ----------
@@ -49,13 +48,15 @@ class EditBatch:
     image : torch.Tensor, shape (n, channel, y, x)
         Source images.
     start : torch.Tensor, shape (n, channel, y, x)
-        The source images carried to the last step of the grid (`invert`).
+        The source images carried to the last step of the grid.
     goal, own : torch.Tensor, shape (n, latent)
         Standardised latents: what guides, and the source's own.
     guiding_group : torch.Tensor of int, shape (n,)
         Position of the group that guides.
     length : torch.Tensor, shape (n,)
         `guidance` of each edit.
+    misses : torch.Tensor, shape (n, n_steps, channel, y, x), optional
+        What leads back to the source images without guidance (`record`).
     """
 
     networks: EditNetworks
@@ -67,17 +68,7 @@ class EditBatch:
     own: torch.Tensor
     guiding_group: torch.Tensor
     length: torch.Tensor
-
-    @property
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """The tensors with one row per edit, by name."""
-        parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: part for name, part in parts.items() if isinstance(part, torch.Tensor)}
-
-    def with_rows(self, *tensors: torch.Tensor) -> EditBatch:
-        """Return a batch with other rows, in the order of `tensors`."""
-        rows: dict[str, Any] = dict(zip(self.tensors, tensors, strict=True))
-        return replace(self, **rows)
+    misses: torch.Tensor | None = None
 
     def critic_guidance(
         self, score: Score, *, preservation: float = 0.0, stop: float = 1.0
@@ -129,4 +120,4 @@ class EditBatch:
         """Denoise from the start under guidance; return clean images x (n, channel, y, x)."""
         prior = self.networks.prior
         guided = GuidedDenoiser(prior.eps_and_x0_hat, prior.alpha_bar, guidance)
-        return sample(guided, self.start, alpha_bar=prior.alpha_bar, grid=self.grid)
+        return sample(guided, self.start, alpha_bar=prior.alpha_bar, grid=self.grid, misses=self.misses)

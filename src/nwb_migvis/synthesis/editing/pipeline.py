@@ -14,7 +14,7 @@ from PIL import Image
 from nwb_migvis.config import SynthesisConfig
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.synthesis.editing.guidance import Guidance, GuidedDenoiser
-from nwb_migvis.synthesis.prior.ddim import StepEnd, invert, sample, time_grid
+from nwb_migvis.synthesis.prior.ddim import StepEnd, record, sample, time_grid
 from nwb_migvis.synthesis.prior.folder import open_prior, save_prior, scheduler_of
 from nwb_migvis.synthesis.prior.foreign import foreign_prior
 from nwb_migvis.synthesis.prior.model import Prior
@@ -31,7 +31,7 @@ class EditingPipeline(DiffusionPipeline):
     """Inverts images to a noise level and denoises them back under guidance, deterministically.
 
     Nothing is random except the noise that samples start from. Without guidance an edit is the reconstruction
-    that `invert` and `sample` make, bit for bit. As in all arithmetic of networks, the last bit depends on
+    that `record` and `sample` make, bit for bit. As in all arithmetic of networks, the last bit depends on
     the number of images per batch.
 
     Parameters
@@ -158,16 +158,18 @@ class EditingPipeline(DiffusionPipeline):
         drawn = isinstance(images, int | np.integer)
         grid = time_grid(prior.n_timesteps, strength=1.0 if drawn else strength, n_steps=n_steps)
         if isinstance(images, int | np.integer):
-            x = self._noise(int(images), generator)
+            x, misses = self._noise(int(images), generator), None
         else:
             x = prior.encode(_stacked(images, prior.shape))
-            x = invert(denoise, x, alpha_bar=prior.alpha_bar, grid=grid)
+            found = record(denoise, x, alpha_bar=prior.alpha_bar, grid=grid)
+            x, misses = found.start, found.misses
         parts = tuple(guidance) if isinstance(guidance, Sequence) else (guidance,)
         x = sample(
             GuidedDenoiser(denoise, prior.alpha_bar, parts),
             x,
             alpha_bar=prior.alpha_bar,
             grid=grid,
+            misses=misses,
             callback=None if callback_on_step_end is None else self._step_end(callback_on_step_end),
         )
         return ImagePipelineOutput(images=self._output(x, output_type))

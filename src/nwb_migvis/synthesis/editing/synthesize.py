@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +20,12 @@ from nwb_migvis.synthesis.editing.batch import EditBatch, EditNetworks
 from nwb_migvis.synthesis.editing.maps import change_maps, critic_maps
 from nwb_migvis.synthesis.editing.methods import Editor
 from nwb_migvis.synthesis.editing.support import Support
-from nwb_migvis.synthesis.prior.ddim import invert, sample, time_grid
+from nwb_migvis.synthesis.prior.ddim import Inversion, invert, record, sample, time_grid
 from nwb_migvis.synthesis.prior.fixed_point import THOROUGH
+from nwb_migvis.synthesis.prior.model import Prior
+
+MOST_BYTES = 2**28
+"""Of what is recorded of the sources whose edits are made together."""
 
 _DECIDES = (
     "source",
@@ -158,31 +163,87 @@ def _edit(
 ) -> np.ndarray:
     """Return the edited images (edit, y, x (, channel)); parameters as in `synthesize`."""
     networks = replace(networks, prior=networks.prior.for_inference())
-    prior, size = networks.prior, config.batch_size
+    prior = networks.prior
     source = plan["source"].to_numpy(copy=True)
-    rows_of = {
-        "goal": goals(plan, z, networks.groups, directions),
-        "own": z[source],
-        "guiding_group": torch.as_tensor(_positions(plan["guiding_group"], networks.groups), device=z.device),
-        "length": torch.tensor(plan["guidance"].to_numpy(), dtype=z.dtype, device=z.device),
-    }
+    goal = goals(plan, z, networks.groups, directions)
+    guiding_group = torch.as_tensor(_positions(plan["guiding_group"], networks.groups), device=z.device)
+    length = torch.tensor(plan["guidance"].to_numpy(), dtype=z.dtype, device=z.device)
     edited = np.empty((len(plan), *prior.shape), dtype=np.uint8)
     for strength in np.unique(plan["strength"]):
-        chosen = np.flatnonzero(plan["strength"] == strength)
         grid = time_grid(prior.n_timesteps, strength=strength, n_steps=config.n_steps)
-        sources, place = np.unique(source[chosen], return_inverse=True)
-        x0 = prior.encode(images[sources])
-        starts = _invert_all(networks, x0, grid, config)
-        for editor, among in _by_editor(plan.iloc[chosen]):
-            rows, at = chosen[among], place[among]
-            if editor is None:
-                once, back = np.unique(at, return_inverse=True)
-                edited[rows] = _rebuild(networks, starts[once], grid, size)[back]
-                continue
-            parts = {"image": x0[at], "start": starts[at]} | {k: part[rows] for k, part in rows_of.items()}
-            batch = EditBatch(networks, config, grid, **parts)
-            edited[rows] = _in_batches(editor, batch, size)
+        for rows in _together(np.flatnonzero(plan["strength"] == strength), source, prior, config):
+            sources, place = np.unique(source[rows], return_inverse=True)
+            x0 = prior.encode(images[sources])
+            found = _inverted(prior, x0, grid, config)
+            parts = (goal[rows], z[source[rows]], guiding_group[rows], length[rows])
+            shared = _Shared(networks, config, grid, x0, found)
+            for editor, among in _by_editor(plan.iloc[rows]):
+                if editor is None:
+                    once, back = np.unique(place[among], return_inverse=True)
+                    edited[rows[among]] = shared.rebuilt(torch.as_tensor(once))[back]
+                else:
+                    at = torch.as_tensor(place[among])
+                    edited[rows[among]] = shared.edited(editor, at, [part[among] for part in parts])
     return edited
+
+
+def _together(
+    rows: np.ndarray, source: np.ndarray, prior: Prior, config: SynthesisConfig
+) -> list[np.ndarray]:
+    """Split the rows of a plan by their sources: what is recorded of these must not fill the memory."""
+    bytes_each = 4 * math.prod(prior.x_shape) * (config.n_steps + 1)
+    n = max(config.batch_size, MOST_BYTES // bytes_each)
+    _, place = np.unique(source[rows], return_inverse=True)
+    return [rows[place // n == i] for i in range(place.max() // n + 1)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Shared:
+    """Sources of edits at one strength, in a row each.
+
+    Attributes
+    ----------
+    networks : EditNetworks
+    config : SynthesisConfig
+    grid : numpy.ndarray of int
+    image : torch.Tensor, shape (n, channel, y, x)
+    inversion : Inversion
+        Of the images.
+    """
+
+    networks: EditNetworks
+    config: SynthesisConfig
+    grid: np.ndarray
+    image: torch.Tensor
+    inversion: Inversion
+
+    def edited(self, editor: Editor, place: torch.Tensor, parts: Sequence[torch.Tensor]) -> np.ndarray:
+        """Return the edits of sources, given goal, own latents, guiding group and length of each."""
+
+        def edit(place: torch.Tensor, *parts: torch.Tensor) -> torch.Tensor:
+            start, misses = self._of(place)
+            shared = (self.networks, self.config, self.grid, self.image[place], start)
+            return editor(EditBatch(*shared, *parts, misses=misses))
+
+        return self._decoded(in_batches(edit, place, *parts, size=self.config.batch_size, what="edits"))
+
+    def rebuilt(self, place: torch.Tensor) -> np.ndarray:
+        """Return what sources come back as without guidance."""
+        prior = self.networks.prior
+
+        def rebuild(place: torch.Tensor) -> torch.Tensor:
+            start, misses = self._of(place)
+            path = {"alpha_bar": prior.alpha_bar, "grid": self.grid, "misses": misses}
+            return sample(prior.eps_and_x0_hat, start, **path)
+
+        return self._decoded(in_batches(rebuild, place, size=self.config.batch_size))
+
+    def _of(self, place: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        misses = self.inversion.misses
+        return self.inversion.start[place], None if misses is None else misses[place]
+
+    def _decoded(self, x: torch.Tensor) -> np.ndarray:
+        return self.networks.prior.decode(x)
 
 
 def _by_editor(plan: pd.DataFrame) -> list[tuple[Editor | None, np.ndarray]]:
@@ -203,36 +264,21 @@ def _by_editor(plan: pd.DataFrame) -> list[tuple[Editor | None, np.ndarray]]:
     return [(editor, np.sort(np.concatenate(parts))) for editor, parts in rows]
 
 
-def _in_batches(editor: Editor, batch: EditBatch, size: int) -> np.ndarray:
-    def edit(*tensors: torch.Tensor) -> torch.Tensor:
-        return editor(batch.with_rows(*tensors))
-
-    x = in_batches(edit, *batch.tensors.values(), size=size, what="edits")
-    return batch.networks.prior.decode(x)
-
-
-def _invert_all(
-    networks: EditNetworks, x0: torch.Tensor, grid: np.ndarray, config: SynthesisConfig
-) -> torch.Tensor:
-    prior = networks.prior
-    tolerance = config.inversion_tolerance
-    if prior.search is THOROUGH:
-        tolerance = min(tolerance, THOROUGH.tolerance)
+def _inverted(prior: Prior, x0: torch.Tensor, grid: np.ndarray, config: SynthesisConfig) -> Inversion:
+    path: dict[str, Any] = {"alpha_bar": prior.alpha_bar, "grid": grid}
+    if config.inversion == "searched":
+        path["tolerance"] = config.inversion_tolerance
+        if prior.search is THOROUGH:
+            path["tolerance"] = min(config.inversion_tolerance, THOROUGH.tolerance)
 
     def inverted(x0: torch.Tensor) -> torch.Tensor:
-        denoise, alpha_bar = prior.eps_and_x0_hat, prior.alpha_bar
-        return invert(denoise, x0, alpha_bar=alpha_bar, grid=grid, tolerance=tolerance)
+        if config.inversion == "searched":
+            return invert(prior.eps_and_x0_hat, x0, **path)
+        found = record(prior.eps_and_x0_hat, x0, **path)
+        return torch.cat([found.start[:, None], found.misses], dim=1)
 
-    return in_batches(inverted, x0, size=config.batch_size, what="inversion")
-
-
-def _rebuild(networks: EditNetworks, starts: torch.Tensor, grid: np.ndarray, size: int) -> np.ndarray:
-    prior = networks.prior
-
-    def rebuilt(x: torch.Tensor) -> torch.Tensor:
-        return sample(prior.eps_and_x0_hat, x, alpha_bar=prior.alpha_bar, grid=grid)
-
-    return prior.decode(in_batches(rebuilt, starts, size=size))
+    x = in_batches(inverted, x0, size=config.batch_size, what="inversion")
+    return Inversion(x) if config.inversion == "searched" else Inversion(x[:, 0], x[:, 1:])
 
 
 def _positions(names: pd.Series, groups: LatentGroups) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
@@ -49,6 +49,59 @@ def time_grid(n_timesteps: int, *, strength: float, n_steps: int) -> np.ndarray:
     return np.round(np.linspace(0, last, n_steps + 1)).astype(int)
 
 
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """Images carried to a noise level, with what leads back to them.
+
+    Attributes
+    ----------
+    start : torch.Tensor, shape (n, channel, y, x)
+        The images at the last step of the grid.
+    misses : torch.Tensor, shape (n, n_steps, channel, y, x), optional
+        What each step of sampling without guidance lacks of the way back, the noisiest step first (`sample`).
+        None where it was not recorded.
+    """
+
+    start: torch.Tensor
+    misses: torch.Tensor | None = None
+
+
+@torch.no_grad()
+def record(
+    denoise: Denoise, x0: torch.Tensor, *, alpha_bar: torch.Tensor, grid: np.ndarray, n_corrections: int = 1
+) -> Inversion:
+    """Carry clean images to the last step of the grid, and record what sampling misses on the way back.
+
+    The step from t to s < t leads back to ``x_s`` only if the noise predicted at ``x_t`` is the one that was
+    used on the way there. What it leads to instead is known as soon as ``x_t`` is, and the difference is
+    kept. Sampling adds it at the end of the step. So unguided sampling returns to the image whatever the prior
+    and the number of steps, and guided sampling differs from the image by what guidance did alone.
+    Huberman-Spiegelglas et al. 2024 (arXiv 2304.06140) do so with the noise of stochastic steps.
+
+    Parameters
+    ----------
+    denoise : callable
+    x0 : torch.Tensor, shape (n, channel, y, x)
+    alpha_bar : torch.Tensor, shape (T,)
+    grid : numpy.ndarray of int
+        As `time_grid` returned it.
+    n_corrections : int
+        Evaluations of the denoiser that correct each step, beside one. With none the misses are larger, and
+        what is near the source is favoured.
+    """
+    x, eps = x0, denoise(x0, int(grid[0]))[0]
+    misses = []
+    for now, then in pairwise(grid):
+        share, weight = _step_back(alpha_bar, int(now), int(then))
+        rest = share * x
+        back = partial(_back, t=int(then), denoise=denoise, weight=weight)
+        there = fixed_point(back, rest + weight * eps, rest, search=Search(n_most=n_corrections))
+        eps, x0_hat = denoise(there, int(then))
+        misses.append(x - _renoised(x0_hat, eps, alpha_bar[now]))
+        x = there
+    return Inversion(x, torch.stack(misses[::-1], dim=1))
+
+
 @torch.no_grad()
 def invert(
     denoise: Denoise,
@@ -86,8 +139,7 @@ def invert(
     given = {"n_most": n_corrections, "tolerance": tolerance}
     search = replace(search, **{name: value for name, value in given.items() if value is not None})
     for now, then in pairwise(grid):
-        share = (alpha_bar[then] / alpha_bar[now]).sqrt()
-        weight = (1 - alpha_bar[then]).sqrt() - share * (1 - alpha_bar[now]).sqrt()
+        share, weight = _step_back(alpha_bar, int(now), int(then))
         rest = share * x
         if eps is None:
             eps = denoise(x, int(now))[0]
@@ -95,6 +147,17 @@ def invert(
         x = fixed_point(back, rest + weight * eps, rest, search=search)
         eps = (x - rest) / weight if search.n_most else None
     return x
+
+
+def _step_back(alpha_bar: torch.Tensor, now: int, then: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the factors of the image and of the noise in a step of DDIM to a noisier image."""
+    share = (alpha_bar[then] / alpha_bar[now]).sqrt()
+    return share, (1 - alpha_bar[then]).sqrt() - share * (1 - alpha_bar[now]).sqrt()
+
+
+def _renoised(x0_hat: torch.Tensor, eps: torch.Tensor, signal: torch.Tensor) -> torch.Tensor:
+    """Return the image whose clean image and noise these are, at a step with that fraction of signal."""
+    return signal.sqrt() * x0_hat + (1 - signal).sqrt() * eps
 
 
 def _back(
@@ -110,6 +173,7 @@ def sample(
     *,
     alpha_bar: torch.Tensor,
     grid: np.ndarray,
+    misses: torch.Tensor | None = None,
     callback: StepEnd | None = None,
 ) -> torch.Tensor:
     """Denoise from the last step of the grid to the first, deterministically.
@@ -122,14 +186,18 @@ def sample(
     alpha_bar : torch.Tensor, shape (T,)
     grid : numpy.ndarray of int
         As `time_grid` returned it.
+    misses : torch.Tensor, shape (n, n_steps, channel, y, x), optional
+        Added to x at the end of each step, as `record` returned them.
     callback : callable, optional
-        Called at the end of every step.
+        Called at the end of every step, with x as it then is.
     """
     x = x_start
     for i, (now, then) in enumerate(pairwise(grid[::-1])):
         with torch.no_grad():
             eps, x0_hat = denoise(x, int(now))
-        x = alpha_bar[then].sqrt() * x0_hat + (1 - alpha_bar[then]).sqrt() * eps
+        x = _renoised(x0_hat, eps, alpha_bar[then])
+        if misses is not None:
+            x = x + misses[:, i]
         if callback is not None:
             x = callback(i, int(now), x)
     return x
