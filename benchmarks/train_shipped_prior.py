@@ -108,6 +108,7 @@ def main() -> None:
         PriorConfig(),
         n_steps=given.steps,
         batch_size=given.batch_size,
+        optimiser="adamw",
         learning_rate=given.learning_rate,
         latent_noise=LATENT_NOISE,
         ema_decay=0.9995,

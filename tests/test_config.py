@@ -72,7 +72,7 @@ def test_values_not_given_keep_the_presets_own(tmp_path):
         ("[synthesis]\nguidance_rescale = 1.5", "guidance_rescale = 1.5; expected 0 to 1"),
         ("[synthesis]\nmethods = ['pmi', 'magic']", "'magic'"),
         ("seed = 9223372036854775808", "seed = 9223372036854775808; expected less than"),
-        ("[prior]\nn_timesteps = 30", "n_steps = 25 for a strength of 0.5"),
+        ("[prior]\nn_timesteps = 30", "n_steps = 20 for a strength of 0.5"),
         ("[synthesis]\nmethods = ['pmi', 'none', 'pmi']", "expected each once"),
         ("[latents]\ncircular = {yaw = -360}", "yaw = -360; expected the period"),
         ("[latents]\ncircular = {yaw = inf}", "yaw = inf; expected the period"),

@@ -367,6 +367,7 @@ def edited(trained):
         n_traversal=2,
         n_steps=10,
         strength=0.9,
+        guidance=0.3,
         source_guidance=0.0,
         guidance_scale=0.0,
         critic_stop=1.0,

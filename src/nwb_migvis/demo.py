@@ -43,7 +43,6 @@ def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
         synthesis=replace(
             quick.synthesis,
             n_steps=20,
-            guidance=0.35,
             source_guidance=2.5,
             guidance_scale=3.0,
             guidance_rescale=0.7,

@@ -79,9 +79,9 @@ class SynthesisConfig:
         on the others.
     """
 
-    n_steps: int = 25
+    n_steps: int = 20
     strength: float = 0.95
-    guidance: float = 0.3
+    guidance: float = 0.35
     preservation: float = 0.2
     critic_stop: float = 0.7
     source_guidance: float = 1.0

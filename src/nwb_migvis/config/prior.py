@@ -15,6 +15,9 @@ MOST_PATCHES = 16
 AUTOENCODER_FACTOR = 4
 """Pixels of an image's side per latent of an autoencoder that is trained with the prior."""
 
+LEARNING_RATES = {"muon": 2e-3, "adamw": 5e-4}
+"""Of a prior, by optimiser, where none is given."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PriorConfig:
@@ -37,7 +40,10 @@ class PriorConfig:
     n_steps : int
         Training steps.
     batch_size : int
+    optimiser : {"", "muon", "adamw"}
+        Empty: "muon" where the network is trained from scratch, "adamw" where a trained one is trained on.
     learning_rate : float
+        0: 2e-3 with "muon", 5e-4 with "adamw".
     ema_decay : float
     precision : {"bfloat16", "float32"}
         Arithmetic of the network (weights stay float32).
@@ -74,10 +80,11 @@ class PriorConfig:
     channels: tuple[int, ...] = (64, 128, 128)
     layers_per_block: int = 1
     n_timesteps: int = 1000
-    n_steps: int = 3000
+    n_steps: int = 1000
     batch_size: int = 32
-    learning_rate: float = 5e-4
-    ema_decay: float = 0.999
+    optimiser: str = ""
+    learning_rate: float = 0.0
+    ema_decay: float = 0.998
     precision: str = "bfloat16"
     start: str = ""
     train: str = "all"
@@ -121,13 +128,24 @@ class PriorConfig:
                 "n_timesteps": 10,
                 "ema_decay": 0,
                 "latent_noise": 0,
+                "learning_rate": 0,
             },
-            above={"learning_rate": 0, "images_share": 0},
+            above={"images_share": 0},
             below={"ema_decay": 1, "images_share": 1},
-            one_of={"precision": ("bfloat16", "float32"), "train": ("all", "embedding")},
+            one_of={
+                "precision": ("bfloat16", "float32"),
+                "train": ("all", "embedding"),
+                "optimiser": ("", *LEARNING_RATES),
+            },
             widths="channels",
         )
         self.check_side(self.size_px)
+
+    @property
+    def chosen_optimiser(self) -> tuple[str, float]:
+        """The optimiser and its learning rate."""
+        name = self.optimiser or ("adamw" if self.start else "muon")
+        return name, self.learning_rate or LEARNING_RATES[name]
 
     def check_side(self, longest_px: int) -> None:
         """Refuse images whose longest side an autoencoder does not divide.

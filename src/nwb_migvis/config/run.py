@@ -21,7 +21,10 @@ from nwb_migvis.errors import MigvisError
 from nwb_migvis.files import as_path
 from nwb_migvis.plain import Json, nearest, plain
 
-EARLIER: Json = {"synthesis": {"inversion": "searched", "inversion_tolerance": 3e-4}}
+EARLIER: Json = {
+    "prior": {"optimiser": "adamw"},
+    "synthesis": {"inversion": "searched", "inversion_tolerance": 3e-4},
+}
 """What runs did before there was a setting for it."""
 
 

@@ -20,7 +20,7 @@ from nwb_migvis.synthesis.editing.batch import EditBatch, EditNetworks
 from nwb_migvis.synthesis.editing.maps import change_maps, critic_maps
 from nwb_migvis.synthesis.editing.methods import Editor
 from nwb_migvis.synthesis.editing.support import Support
-from nwb_migvis.synthesis.prior.ddim import Inversion, invert, record, sample, time_grid
+from nwb_migvis.synthesis.prior.ddim import invert, record, sample, time_grid
 from nwb_migvis.synthesis.prior.fixed_point import THOROUGH
 from nwb_migvis.synthesis.prior.model import Prior
 
@@ -174,9 +174,8 @@ def _edit(
         for rows in _together(np.flatnonzero(plan["strength"] == strength), source, prior, config):
             sources, place = np.unique(source[rows], return_inverse=True)
             x0 = prior.encode(images[sources])
-            found = _inverted(prior, x0, grid, config)
+            shared = _Shared(networks, config, grid, x0, *_inverted(prior, x0, grid, config))
             parts = (goal[rows], z[source[rows]], guiding_group[rows], length[rows])
-            shared = _Shared(networks, config, grid, x0, found)
             for editor, among in _by_editor(plan.iloc[rows]):
                 if editor is None:
                     once, back = np.unique(place[among], return_inverse=True)
@@ -206,24 +205,38 @@ class _Shared:
     networks : EditNetworks
     config : SynthesisConfig
     grid : numpy.ndarray of int
-    image : torch.Tensor, shape (n, channel, y, x)
-    inversion : Inversion
-        Of the images.
+    image, start : torch.Tensor, shape (n, channel, y, x)
+        As they are, and at the last step of the grid.
+    misses : torch.Tensor, shape (n, n_steps, channel, y, x), or None
+        What leads back, where it was recorded.
     """
 
     networks: EditNetworks
     config: SynthesisConfig
     grid: np.ndarray
     image: torch.Tensor
-    inversion: Inversion
+    start: torch.Tensor
+    misses: torch.Tensor | None
 
     def edited(self, editor: Editor, place: torch.Tensor, parts: Sequence[torch.Tensor]) -> np.ndarray:
         """Return the edits of sources, given goal, own latents, guiding group and length of each."""
 
         def edit(place: torch.Tensor, *parts: torch.Tensor) -> torch.Tensor:
             start, misses = self._of(place)
-            shared = (self.networks, self.config, self.grid, self.image[place], start)
-            return editor(EditBatch(*shared, *parts, misses=misses))
+            goal, own, guiding_group, length = parts
+            batch = EditBatch(
+                networks=self.networks,
+                config=self.config,
+                grid=self.grid,
+                image=self.image[place],
+                start=start,
+                goal=goal,
+                own=own,
+                guiding_group=guiding_group,
+                length=length,
+                misses=misses,
+            )
+            return editor(batch)
 
         return self._decoded(in_batches(edit, place, *parts, size=self.config.batch_size, what="edits"))
 
@@ -233,14 +246,13 @@ class _Shared:
 
         def rebuild(place: torch.Tensor) -> torch.Tensor:
             start, misses = self._of(place)
-            path = {"alpha_bar": prior.alpha_bar, "grid": self.grid, "misses": misses}
-            return sample(prior.eps_and_x0_hat, start, **path)
+            denoise, alpha_bar = prior.eps_and_x0_hat, prior.alpha_bar
+            return sample(denoise, start, alpha_bar=alpha_bar, grid=self.grid, misses=misses)
 
         return self._decoded(in_batches(rebuild, place, size=self.config.batch_size))
 
     def _of(self, place: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        misses = self.inversion.misses
-        return self.inversion.start[place], None if misses is None else misses[place]
+        return self.start[place], None if self.misses is None else self.misses[place]
 
     def _decoded(self, x: torch.Tensor) -> np.ndarray:
         return self.networks.prior.decode(x)
@@ -264,21 +276,25 @@ def _by_editor(plan: pd.DataFrame) -> list[tuple[Editor | None, np.ndarray]]:
     return [(editor, np.sort(np.concatenate(parts))) for editor, parts in rows]
 
 
-def _inverted(prior: Prior, x0: torch.Tensor, grid: np.ndarray, config: SynthesisConfig) -> Inversion:
-    path: dict[str, Any] = {"alpha_bar": prior.alpha_bar, "grid": grid}
-    if config.inversion == "searched":
-        path["tolerance"] = config.inversion_tolerance
-        if prior.search is THOROUGH:
-            path["tolerance"] = min(config.inversion_tolerance, THOROUGH.tolerance)
+def _inverted(
+    prior: Prior, x0: torch.Tensor, grid: np.ndarray, config: SynthesisConfig
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return images at the last step of the grid, and what leads back to them where it is recorded."""
+    denoise, alpha_bar = prior.eps_and_x0_hat, prior.alpha_bar
+    of_others = prior.search is THOROUGH
+    tolerance = min(config.inversion_tolerance, THOROUGH.tolerance if of_others else math.inf)
 
-    def inverted(x0: torch.Tensor) -> torch.Tensor:
-        if config.inversion == "searched":
-            return invert(prior.eps_and_x0_hat, x0, **path)
-        found = record(prior.eps_and_x0_hat, x0, **path)
+    def searched(x0: torch.Tensor) -> torch.Tensor:
+        return invert(denoise, x0, alpha_bar=alpha_bar, grid=grid, tolerance=tolerance)
+
+    def recorded(x0: torch.Tensor) -> torch.Tensor:
+        found = record(denoise, x0, alpha_bar=alpha_bar, grid=grid)
         return torch.cat([found.start[:, None], found.misses], dim=1)
 
-    x = in_batches(inverted, x0, size=config.batch_size, what="inversion")
-    return Inversion(x) if config.inversion == "searched" else Inversion(x[:, 0], x[:, 1:])
+    if config.inversion == "searched":
+        return in_batches(searched, x0, size=config.batch_size, what="inversion"), None
+    x = in_batches(recorded, x0, size=config.batch_size, what="inversion")
+    return x[:, 0], x[:, 1:]
 
 
 def _positions(names: pd.Series, groups: LatentGroups) -> np.ndarray:

@@ -57,13 +57,12 @@ class Inversion:
     ----------
     start : torch.Tensor, shape (n, channel, y, x)
         The images at the last step of the grid.
-    misses : torch.Tensor, shape (n, n_steps, channel, y, x), optional
+    misses : torch.Tensor, shape (n, n_steps, channel, y, x)
         What each step of sampling without guidance lacks of the way back, the noisiest step first (`sample`).
-        None where it was not recorded.
     """
 
     start: torch.Tensor
-    misses: torch.Tensor | None = None
+    misses: torch.Tensor
 
 
 @torch.no_grad()
@@ -74,8 +73,8 @@ def record(
 
     The step from t to s < t leads back to ``x_s`` only if the noise predicted at ``x_t`` is the one that was
     used on the way there. What it leads to instead is known as soon as ``x_t`` is, and the difference is
-    kept. Sampling adds it at the end of the step. So unguided sampling returns to the image whatever the prior
-    and the number of steps, and guided sampling differs from the image by what guidance did alone.
+    kept. Sampling adds it at the end of the step. So unguided sampling returns to the image, whatever the
+    prior and the number of steps, and guided sampling differs from it by what guidance did alone.
     Huberman-Spiegelglas et al. 2024 (arXiv 2304.06140) do so with the noise of stochastic steps.
 
     Parameters

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from nwb_migvis.config import PriorConfig
 from nwb_migvis.networks.checkpoints import Checkpoint, digest_of
+from nwb_migvis.networks.muon import Muon
 from nwb_migvis.networks.ranks import ALONE, Ranks, ranks
 from nwb_migvis.networks.training import Descent, State, train
 from nwb_migvis.synthesis.conditions import Conditions
@@ -40,7 +41,9 @@ MAX_BYTES_ON_DEVICE = 2**31
 """Training images that take more than this stay in the computer's memory."""
 
 
-_LATER = ("images", "images_share", "train", "autoencoder", "autoencoder_steps")
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"muon": Muon, "adamw": torch.optim.AdamW}
+
+_LATER = ("images", "images_share", "train", "autoencoder", "autoencoder_steps", "optimiser")
 """Settings that came later: where they are unset, the digest of a training is what it was before them."""
 
 
@@ -111,7 +114,8 @@ class PriorTraining(Descent):
         if self.denoiser.latents is not None:
             self.denoiser.latents.requires_grad_(True)
         learned = [parameter for parameter in self.denoiser.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.AdamW(learned, lr=config.learning_rate, weight_decay=0.01)
+        name, rate = config.chosen_optimiser
+        optimiser = OPTIMISERS[name](learned, lr=rate, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: _warm_cosine(step, config.n_steps)
         )
@@ -350,6 +354,8 @@ def training_digest(
     further: list[Any] = [] if images.further is None else [config.images_share, images.further]
     further += [] if config.train == "all" else [config.train]
     further += ["autoencoder", config.autoencoder_steps] if config.autoencoder else []
+    optimiser, settings["learning_rate"] = config.chosen_optimiser
+    further += [] if optimiser == "adamw" else [optimiser]
     settings = {name: value for name, value in settings.items() if name not in _LATER}
     if ranks().n > 1:
         further.append(ranks().n)
