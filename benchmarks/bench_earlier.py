@@ -5,8 +5,8 @@
 
 `quick` is a run of a session of 5,760 renders with a prior of its own, at the size that the earlier version
 had for it (32 px); `demo` starts from the prior that comes with the package. Both versions read the same
-file, one after the other, in a process of their own. Printed are the ratio of the times, and SI_t and SI_strict
-of the edits of both, by this version's readers. What is in FOLDER already is not made again.
+file, one after the other, in a process of their own. Printed are the ratio of the times, and SI_t and
+SI_strict of the edits of both, by this version's readers. What is in FOLDER already is not made again.
 """
 
 from __future__ import annotations
