@@ -35,6 +35,8 @@ class Muon(torch.optim.Optimizer):
         Of matrices, by Nesterov.
     betas : (float, float)
         Decay of the averages of the gradient and of its square, of all else.
+    dtype : torch.dtype
+        Of the arithmetic that makes updates orthogonal.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.01,
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),
+        dtype: torch.dtype = torch.bfloat16,
     ):
+        self._dtype = dtype
         defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "betas": betas}
         super().__init__(params, defaults)
 
@@ -88,19 +92,19 @@ class Muon(torch.optim.Optimizer):
             momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
             updates.append(gradient.lerp(momentum, group["momentum"]).reshape(shape))
         size = -group["lr"] * _RMS * math.sqrt(max(shape))
-        for (weight, _), update in zip(pairs, orthogonal(torch.stack(updates)), strict=True):
+        for (weight, _), update in zip(pairs, orthogonal(torch.stack(updates), self._dtype), strict=True):
             weight.mul_(1 - group["lr"] * group["weight_decay"])
             weight.add_(update.view(weight.shape), alpha=size)
 
 
-def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+def orthogonal(matrices: torch.Tensor, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     """Return matrices (n, rows, columns) with the same singular vectors and singular values near 1.
 
-    By iteration of a polynomial, in bfloat16: they come out between 0.7 and 1.2. A matrix of zeros stays one.
+    By iteration of a polynomial, which takes them to 0.7 to 1.2. A matrix of zeros stays one.
     """
     a, b, c = _COEFFICIENTS
     is_tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.mT if is_tall else matrices).to(torch.bfloat16)
+    x = (matrices.mT if is_tall else matrices).to(dtype)
     x = x / x.flatten(1).norm(dim=1)[:, None, None].clamp_min(1e-7)
     for _ in range(_N_ITERATIONS):
         square = x @ x.mT

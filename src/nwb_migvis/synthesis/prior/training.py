@@ -23,6 +23,7 @@ from nwb_migvis.synthesis.conditions import Conditions
 from nwb_migvis.synthesis.prior.autoencoder import Autoencoder
 from nwb_migvis.synthesis.prior.autoencoder_training import autoencoder_for
 from nwb_migvis.synthesis.prior.model import (
+    PRECISIONS,
     SYMMETRIC,
     Denoiser,
     PixelScale,
@@ -40,8 +41,6 @@ CHECKPOINT_EVERY = 500
 MAX_BYTES_ON_DEVICE = 2**31
 """Training images that take more than this stay in the computer's memory."""
 
-
-OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"muon": Muon, "adamw": torch.optim.AdamW}
 
 _LATER = ("images", "images_share", "train", "autoencoder", "autoencoder_steps", "optimiser")
 """Settings that came later: where they are unset, the digest of a training is what it was before them."""
@@ -114,8 +113,7 @@ class PriorTraining(Descent):
         if self.denoiser.latents is not None:
             self.denoiser.latents.requires_grad_(True)
         learned = [parameter for parameter in self.denoiser.parameters() if parameter.requires_grad]
-        name, rate = config.chosen_optimiser
-        optimiser = OPTIMISERS[name](learned, lr=rate, weight_decay=0.01)
+        optimiser = _optimiser(learned, config)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: _warm_cosine(step, config.n_steps)
         )
@@ -361,6 +359,13 @@ def training_digest(
         further.append(ranks().n)
     start_bytes = None if start is None else start.to_bytes()
     return digest_of(settings, seed, images.own, start_bytes, conditions, *further)
+
+
+def _optimiser(learned: list[nn.Parameter], config: PriorConfig) -> torch.optim.Optimizer:
+    name, rate = config.chosen_optimiser
+    if name == "muon":
+        return Muon(learned, lr=rate, weight_decay=0.01, dtype=PRECISIONS[config.precision])
+    return torch.optim.AdamW(learned, lr=rate, weight_decay=0.01)
 
 
 def _draw_kept(n: int, n_groups: int, generator: torch.Generator) -> torch.Tensor:
