@@ -161,7 +161,7 @@ def test_a_method_that_is_added_makes_edits_without_any_change_elsewhere():
     METHODS.register("towards-gray", Method(ByGray()))
     try:
         few = {"n_steps": 4, "n_pairs": 3, "n_dose": 0, "n_traversal": 0, "batch_size": 4}
-        alone = {"source_guidance": 0.0, "guidance_scale": 0.0, "guidance": 1.0}
+        alone = {"source_guidance": 0.0, "guidance_scale": 0.0, "guidance": 1.0, "inversion": "searched"}
         config = SynthesisConfig(methods=("pmi", "none", "towards-gray"), **few, **alone)
         images = np.random.default_rng(0).integers(0, 255, (12, 8, 8), dtype=np.uint8)
         prior, critic = untrained_networks((8, 8))
