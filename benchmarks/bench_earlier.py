@@ -16,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 RUN = """
@@ -59,21 +60,21 @@ def quality(outs: dict[str, Path]) -> None:
     from nwb_migvis.read.recorded import small_images
     from nwb_migvis.runs.analysing import checked_weights, run_config, study_of
 
-    readers = None
-    for name, path in outs.items():
-        results = read_results(path)
-        weights, config = checked_weights(path, results), run_config(path, results)
-        study = study_of(path, results, weights=weights, config=config, reading={})
-        session, latents, context = study.sessions[0], study.latents, Context(config)
-        images = small_images(session["image"], config.prior.size_px)
-        edits = SessionEdits(image=images, synthesized=results.synthesized)
-        if readers is None:
-            judges = open_judges(config, {"features": "trained", "channels": [1]})
-            kinds = ("kernel", "efficientnet-lite0")
-            readers = fit_edit_readers(latents, edits, context, judges=judges, kinds=kinds)
+    path = outs["here"]
+    results = read_results(path)
+    weights, config = checked_weights(path, results), run_config(path, results)
+    study = study_of(path, results, weights=weights, config=config, reading={})
+    kinds = ("kernel", "efficientnet-lite0")
+    config = replace(config, evidence=replace(config.evidence, readers=kinds))
+    session, latents, context = study.sessions[0], study.latents, Context(config)
+    images = small_images(session["image"], config.prior.size_px)
+    judges = open_judges(config, {"features": "trained", "channels": [1]})
+    made = {name: SessionEdits(images, read_results(path).synthesized) for name, path in outs.items()}
+    readers = fit_edit_readers(latents, made["here"], context, judges=judges, kinds=kinds)
+    for name, edits in made.items():
         stimuli = session["stimulus"].values.tolist()
         scoring = edit_scoring(stimuli, latents, edits, readers, context=context)
-        found = edit_selectivity(latents, edits, scoring).sel(method="pmi")
+        found = edit_selectivity(latents, edits, scoring).sel({"method": "pmi"})
         for reader in found["reader"].values:
             by = found.sel(reader=reader)
             indices = f"SI_t {float(by['si_transfer']):.3f}, SI_strict {float(by['si_strict']):.3f}"
