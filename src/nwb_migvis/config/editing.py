@@ -67,9 +67,9 @@ class SynthesisConfig:
         Unguided samples of the prior that are compared with the training images.
     inversion : {"recorded", "searched"}
         How a source is carried to the start step. "recorded": with one correction per step. What sampling
-        would miss on the way back is recorded, and added there: unguided edits are the source itself,
-        whatever the number of steps. "searched": each step is corrected until sampling undoes it, which takes
-        more passes of the prior.
+        would miss on the way back is recorded, and added there: unguided edits are the source itself (with an
+        autoencoder, what that makes of it), whatever the number of steps. "searched": each step is corrected
+        until sampling undoes it, which takes more passes of the prior.
     inversion_tolerance : float
         A step of an inversion that is "searched" is corrected until the last correction was smaller than
         this, relative to the image, or twenty times. Smaller values lead back to the source more closely, and

@@ -172,17 +172,17 @@ def _edit(
     for strength in np.unique(plan["strength"]):
         grid = time_grid(prior.n_timesteps, strength=strength, n_steps=config.n_steps)
         for rows in _together(np.flatnonzero(plan["strength"] == strength), source, prior, config):
-            sources, place = np.unique(source[rows], return_inverse=True)
-            x0 = prior.encode(images[sources])
-            shared = _Shared(networks, config, grid, x0, *_inverted(prior, x0, grid, config))
+            shown, place = np.unique(source[rows], return_inverse=True)
+            x0 = prior.encode(images[shown])
+            sources = _Sources(networks, config, grid, x0, *_inverted(prior, x0, grid, config))
             parts = (goal[rows], z[source[rows]], guiding_group[rows], length[rows])
             for editor, among in _by_editor(plan.iloc[rows]):
                 if editor is None:
                     once, back = np.unique(place[among], return_inverse=True)
-                    edited[rows[among]] = shared.rebuilt(torch.as_tensor(once))[back]
+                    edited[rows[among]] = sources.rebuilt(torch.as_tensor(once))[back]
                 else:
                     at = torch.as_tensor(place[among])
-                    edited[rows[among]] = shared.edited(editor, at, [part[among] for part in parts])
+                    edited[rows[among]] = sources.edited(editor, at, [part[among] for part in parts])
     return edited
 
 
@@ -197,8 +197,8 @@ def _together(
 
 
 @dataclass(frozen=True, eq=False)
-class _Shared:
-    """Sources of edits at one strength, in a row each.
+class _Sources:
+    """Sources of edits that start at one strength, in a row each, and what all their edits share.
 
     Attributes
     ----------
@@ -238,7 +238,8 @@ class _Shared:
             )
             return editor(batch)
 
-        return self._decoded(in_batches(edit, place, *parts, size=self.config.batch_size, what="edits"))
+        x = in_batches(edit, place, *parts, size=self.config.batch_size, what="edits")
+        return self.networks.prior.decode(x)
 
     def rebuilt(self, place: torch.Tensor) -> np.ndarray:
         """Return what sources come back as without guidance."""
@@ -249,13 +250,10 @@ class _Shared:
             denoise, alpha_bar = prior.eps_and_x0_hat, prior.alpha_bar
             return sample(denoise, start, alpha_bar=alpha_bar, grid=self.grid, misses=misses)
 
-        return self._decoded(in_batches(rebuild, place, size=self.config.batch_size))
+        return prior.decode(in_batches(rebuild, place, size=self.config.batch_size))
 
     def _of(self, place: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         return self.start[place], None if self.misses is None else self.misses[place]
-
-    def _decoded(self, x: torch.Tensor) -> np.ndarray:
-        return self.networks.prior.decode(x)
 
 
 def _by_editor(plan: pd.DataFrame) -> list[tuple[Editor | None, np.ndarray]]:
