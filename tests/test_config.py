@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 import pytest
 
 from nwb_migvis import Config, MigvisError
-from nwb_migvis.config import PRESETS, GroupConfig
+from nwb_migvis.config import PRESETS, GroupConfig, PriorConfig
 
 TIMM = "[critic]\nfeatures = 'timm'\nfeatures_model = '{}'\nfeatures_path = 'w'\nfeatures_sha256 = '{}'"
 
@@ -112,6 +112,13 @@ def test_names_of_earlier_versions_are_read_and_not_written(tmp_path):
         Config.from_json('{"latents": {"condition": 1.0}}')
 
 
+def test_a_trained_prior_is_trained_on_by_another_optimiser_than_a_new_one():
+    assert PriorConfig().chosen_optimiser == ("muon", 2e-3)
+    assert PriorConfig(start="renders").chosen_optimiser == ("adamw", 5e-4)
+    assert PriorConfig(start="renders", optimiser="muon").chosen_optimiser == ("muon", 2e-3)
+    assert PriorConfig(optimiser="adamw", learning_rate=0.1).chosen_optimiser == ("adamw", 0.1)
+
+
 def test_what_runs_did_before_a_setting_is_not_the_presets_value(tmp_path):
     stored = Config().to_dict()
     assert Config.from_stored(stored) == Config()
@@ -122,6 +129,9 @@ def test_what_runs_did_before_a_setting_is_not_the_presets_value(tmp_path):
     del stored["synthesis"]["inversion"]
     assert Config.from_stored(stored).synthesis.inversion == "searched"
     assert Config.from_dict(stored).synthesis.inversion == Config().synthesis.inversion == "recorded"
+    del stored["prior"]["optimiser"]
+    assert Config.from_stored(stored).prior.chosen_optimiser == ("adamw", 5e-4)
+    assert Config.from_dict(stored).prior.chosen_optimiser == ("muon", 2e-3)
     for wrong in ([], {"synthesis": 3}):
         with pytest.raises(MigvisError, match="expected a table of settings"):
             Config.from_stored(wrong)

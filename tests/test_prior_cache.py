@@ -73,9 +73,10 @@ def test_whatever_decides_the_weights_decides_the_key():
     assert len(set(keys)) == len(keys) == 9
 
 
-def test_another_training_has_a_folder_of_its_own(tmp_path, steps):
+@pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"optimiser": "adamw"}])
+def test_another_training_has_a_folder_of_its_own(tmp_path, steps, change):
     first = cached_prior(tmp_path, IMAGES, config=TINY, seed=0)
-    other = cached_prior(tmp_path, IMAGES, config=replace(TINY, learning_rate=1e-3), seed=0)
+    other = cached_prior(tmp_path, IMAGES, config=replace(TINY, **change), seed=0)
     assert len(steps) == 2 * TINY.n_steps
     assert first.to_bytes() != other.to_bytes()
     assert len(list(tmp_path.iterdir())) == 2
