@@ -39,7 +39,7 @@ def demo_config(seed: int = 0, *, train_prior: bool = False) -> Config:
     return replace(
         config,
         prior=replace(quick.prior, start="renders", n_steps=600, ema_decay=0.99),
-        critic=replace(quick.critic, features="trained", n_steps=900, batch_size=64),
+        critic=replace(quick.critic, features="trained"),
         synthesis=replace(
             quick.synthesis,
             n_steps=20,

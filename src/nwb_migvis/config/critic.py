@@ -58,8 +58,8 @@ class CriticConfig:
     features_sha256: str = ""
     size_px: int = 32
     channels: tuple[int, ...] = (32, 64, 64, 128, 128, 128)
-    n_steps: int = 800
-    batch_size: int = 128
+    n_steps: int = 900
+    batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.03
     dropout: float = 0.35

@@ -22,7 +22,9 @@ PRESETS: dict[str, Config] = {
             learning_rate=2e-4,
             ema_decay=0.9999,
         ),
-        critic=CriticConfig(size_px=128, channels=(64, 128, 128, 256, 256, 256), n_steps=3000),
+        critic=CriticConfig(
+            size_px=128, channels=(64, 128, 128, 256, 256, 256), n_steps=3000, batch_size=128
+        ),
         synthesis=SynthesisConfig(
             n_steps=50,
             guidance=0.3,

@@ -16,6 +16,7 @@ from nwb_migvis.config.critic import AUTO, FEATURES
 from nwb_migvis.errors import MigvisError
 from nwb_migvis.networks.describing import normalised
 from nwb_migvis.networks.image_networks import ImageNetwork, open_image_network
+from nwb_migvis.networks.norms import GroupNorm
 from nwb_migvis.networks.pooling import N_PLACES, grid_average
 from nwb_migvis.plain import Json
 from nwb_migvis.synthesis.prior.model import Prior, n_channels_of
@@ -82,7 +83,7 @@ class ConvolutionalFeatures(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=1 + i % 2, padding=1) for i, (a, b) in enumerate(pairwise(widths))
         )
-        self.norms = nn.ModuleList(nn.GroupNorm(8, width) for width in channels)
+        self.norms = nn.ModuleList(GroupNorm(8, width) for width in channels)
         self.embedding = _embedding()
         self.films = nn.ModuleList(nn.Linear(N_CODE, 2 * width) for width in channels)
         self.n_features = channels[-1] * N_PLACES**2

@@ -19,7 +19,12 @@ from nwb_migvis.synthesis.critic.model import T_MAX_FRACTION, Critic, LatentRead
 from nwb_migvis.synthesis.prior.model import Prior
 from nwb_migvis.synthesis.prior.noising import draw_steps, noised
 
-VALIDATE_EVERY = 50
+VALIDATE_EVERY = 100
+_AT_ONCE = 64
+"""Validation images per pass: small passes stay in the processor's memory."""
+
+_N_DRAWS = 2
+"""Of noise levels and noise per validation image."""
 
 
 def train_critic(
@@ -167,9 +172,11 @@ class CriticTraining(Descent):
         """Return the loss on stimuli, over fixed draws of noise."""
         self.network.eval()
         generator = torch.Generator(device=stimuli.x.device).manual_seed(seed)
-        losses = [float(negative_log_likelihood(self.network, stimuli, generator)) for _ in range(4)]
+        total, rows = 0.0, torch.arange(len(stimuli.x), device=stimuli.x.device)
+        for part in rows.repeat(_N_DRAWS).split(_AT_ONCE):
+            total += len(part) * float(negative_log_likelihood(self.network, stimuli[part], generator))
         self.network.train()
-        return float(np.mean(losses))
+        return total / (_N_DRAWS * len(rows))
 
     def learned(self) -> State:
         """Return the tensors that are trained: all but those of a frozen network."""

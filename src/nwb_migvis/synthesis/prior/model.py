@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nwb_migvis.config import PriorConfig
+from nwb_migvis.networks.norms import with_fast_norms
 from nwb_migvis.networks.weights import pack, unpack
 from nwb_migvis.plain import Json
 from nwb_migvis.synthesis.prior.autoencoder import Autoencoder
@@ -68,7 +69,7 @@ class Denoiser(nn.Module):
         self, unet: UNet2DModel, *, patch_px: int, precision: str, sizes: Sequence[int] | None = None
     ):
         super().__init__()
-        self.unet = unet.to(memory_format=torch.channels_last)
+        self.unet = with_fast_norms(unet.to(memory_format=torch.channels_last))
         self.patch_px = patch_px
         self.precision = precision
         self.multiple = patch_px * 2 ** (len(unet.config["block_out_channels"]) - 1)
