@@ -21,6 +21,8 @@ from nwb_migvis.networks.training import train as train_network
 BATCH_SIZE = 96
 VALIDATE_EVERY = 100
 WIDTHS = (24, 48, 96, 192)
+_AT_ONCE = 64
+"""Images per pass once it is trained: small passes stay in the processor's memory."""
 
 
 class ConvReader:
@@ -51,8 +53,8 @@ class ConvReader:
     @torch.no_grad()
     def _apply(self, layers: nn.Module, images: np.ndarray) -> Tensor:
         layers.eval()
-        parts = range(0, len(images), 512)
-        return torch.cat([layers((as_tensor(images[i : i + 512]) - self._mean) / self._scale) for i in parts])
+        parts = (images[i : i + _AT_ONCE] for i in range(0, len(images), _AT_ONCE))
+        return torch.cat([layers((as_tensor(part) - self._mean) / self._scale) for part in parts])
 
 
 def as_tensor(images: np.ndarray) -> Tensor:
@@ -189,4 +191,4 @@ def _loss(outputs: Tensor, targets: Tensor, codes: tuple[LabelCode, ...]) -> Ten
 @torch.no_grad()
 def _validate(net: nn.Module, x: Tensor, y: Tensor, codes: tuple[LabelCode, ...]) -> float:
     net.eval()
-    return float(_loss(torch.cat([net(part) for part in x.split(512)]), y, codes))
+    return float(_loss(torch.cat([net(part) for part in x.split(_AT_ONCE)]), y, codes))

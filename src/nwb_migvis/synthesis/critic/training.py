@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +24,8 @@ VALIDATE_EVERY = 100
 _AT_ONCE = 64
 """Validation images per pass: small passes stay in the processor's memory."""
 
-_N_DRAWS = 2
-"""Of noise levels and noise per validation image."""
+_N_VALIDATED = 1024
+"""Least number of noised validation images; each is drawn as often as that takes."""
 
 
 def train_critic(
@@ -172,11 +173,14 @@ class CriticTraining(Descent):
         """Return the loss on stimuli, over fixed draws of noise."""
         self.network.eval()
         generator = torch.Generator(device=stimuli.x.device).manual_seed(seed)
-        total, rows = 0.0, torch.arange(len(stimuli.x), device=stimuli.x.device)
-        for part in rows.repeat(_N_DRAWS).split(_AT_ONCE):
-            total += len(part) * float(negative_log_likelihood(self.network, stimuli[part], generator))
+        rows = torch.arange(len(stimuli.x), device=stimuli.x.device)
+        rows = rows.repeat(math.ceil(_N_VALIDATED / len(rows)))
+        total = sum(
+            len(part) * float(negative_log_likelihood(self.network, stimuli[part], generator))
+            for part in rows.split(_AT_ONCE)
+        )
         self.network.train()
-        return total / (_N_DRAWS * len(rows))
+        return total / len(rows)
 
     def learned(self) -> State:
         """Return the tensors that are trained: all but those of a frozen network."""
