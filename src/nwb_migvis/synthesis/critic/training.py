@@ -24,8 +24,8 @@ VALIDATE_EVERY = 100
 _AT_ONCE = 64
 """Validation images per pass: small passes stay in the processor's memory."""
 
-_N_VALIDATED = 1024
-"""Least number of noised validation images; each is drawn as often as that takes."""
+_N_VALIDATED, _MOST_DRAWS = 1024, 4
+"""Noised validation images that are enough, and how often each is noised at most."""
 
 
 def train_critic(
@@ -174,7 +174,7 @@ class CriticTraining(Descent):
         self.network.eval()
         generator = torch.Generator(device=stimuli.x.device).manual_seed(seed)
         rows = torch.arange(len(stimuli.x), device=stimuli.x.device)
-        rows = rows.repeat(math.ceil(_N_VALIDATED / len(rows)))
+        rows = rows.repeat(min(_MOST_DRAWS, math.ceil(_N_VALIDATED / len(rows))))
         total = sum(
             len(part) * float(negative_log_likelihood(self.network, stimuli[part], generator))
             for part in rows.split(_AT_ONCE)
