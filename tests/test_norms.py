@@ -6,6 +6,7 @@ from torch import nn
 
 from nwb_migvis.config import PriorConfig
 from nwb_migvis.networks.norms import GroupNorm, with_fast_norms
+from nwb_migvis.synthesis.critic.features import ConvolutionalFeatures
 from nwb_migvis.synthesis.prior.model import new_denoiser
 
 
@@ -36,23 +37,27 @@ def test_it_is_torchs_normalisation_but_for_rounding(n_channels):
         torch.testing.assert_close(found, expected, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize(("n_channels", "is_slow"), [(64, True), (192, True), (128, False), (256, False)])
+@pytest.mark.parametrize(
+    ("n_channels", "side", "is_slow"),
+    [(64, 16, True), (192, 31, True), (64, 32, False), (128, 16, False), (256, 16, False)],
+)
 def test_only_what_the_kernel_of_channels_last_is_slow_for_goes_to_the_other(
-    monkeypatch, n_channels, is_slow
+    monkeypatch, n_channels, side, is_slow
 ):
     seen = []
     monkeypatch.setattr(nn.GroupNorm, "forward", lambda self, x: seen.append(x.is_contiguous()) or x)
-    x = torch.zeros(2, n_channels, 4, 4).contiguous(memory_format=torch.channels_last)
+    x = torch.zeros(2, n_channels, side, side).contiguous(memory_format=torch.channels_last)
     norm = GroupNorm(8, n_channels)
     assert norm(x.bfloat16()).is_contiguous(memory_format=torch.channels_last)
     norm(x)
     assert seen == [is_slow, False]
 
 
-def test_a_prior_has_them_and_its_weights_keep_their_names():
+def test_priors_and_critics_have_them_and_weights_keep_their_names():
     denoiser = new_denoiser(1, PriorConfig(size_px=16, channels=(16, 16)))
-    kinds = {type(module) for module in denoiser.modules() if isinstance(module, nn.GroupNorm)}
-    assert kinds == {GroupNorm}
+    for network in (denoiser, ConvolutionalFeatures(1, channels=(8, 8))):
+        kinds = {type(module) for module in network.modules() if isinstance(module, nn.GroupNorm)}
+        assert kinds == {GroupNorm}
     plain = nn.Sequential(nn.Conv2d(1, 16, 3), nn.GroupNorm(4, 16))
     before = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
     after = with_fast_norms(plain).state_dict()
