@@ -1,6 +1,7 @@
 """The loop that trains every network: selection, patience, and going on after a kill, to the bit."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -241,3 +242,22 @@ def test_a_critic_on_other_images_does_not_go_on_from_it(tmp_path, monkeypatch):
     monkeypatch.setattr("test_training.LATENTS", LATENTS + 1e-3 * LATENTS**2)
     a_critic(None)
     assert len(set(seen)) == 3
+
+
+@pytest.mark.parametrize(("n", "n_draws"), [(10, 4), (341, 4), (600, 2), (1500, 1)])
+def test_a_critic_is_validated_on_every_image_alike(n, n_draws, monkeypatch):
+    seen = []
+
+    def mean_of_x(network, stimuli, generator):
+        assert not network.training
+        seen.append(stimuli.x)
+        return stimuli.x.mean()
+
+    monkeypatch.setattr(critic_training, "negative_log_likelihood", mean_of_x)
+    x = torch.arange(n, dtype=torch.float32)
+    stimuli = critic_training._Stimuli(x, torch.zeros(n, 2), torch.ones(10))
+    training = SimpleNamespace(network=torch.nn.Identity())
+    loss = critic_training.CriticTraining.held_out(training, stimuli, 0)
+    assert loss == pytest.approx((n - 1) / 2)
+    assert torch.bincount(torch.cat(seen).long()).tolist() == [n_draws] * n
+    assert max(map(len, seen)) <= 64 and training.network.training
