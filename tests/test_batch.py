@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -109,14 +111,38 @@ def test_workers_have_no_more_threads_than_the_user_allows(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["joblib", "dask"])
-@pytest.mark.filterwarnings("ignore:A worker stopped while some jobs were given:UserWarning")
 def test_what_a_killed_worker_had_is_done_again(engines, tmp_path, name):
     task = partial(kill_once, marker=tmp_path / "killed")
     assert dict(work_through(task, range(6), **engines(name))) == {i: i**2 for i in range(6)}
     assert (tmp_path / "killed").exists()
 
 
-@pytest.mark.filterwarnings("ignore:A worker stopped while some jobs were given:UserWarning")
+GROW = """
+KEPT = []
+
+def grow(megabytes, n_threads):
+    KEPT.append(bytes([1]) * megabytes * 2**20)
+    return megabytes
+"""
+WORK = """
+import time, warnings
+from grow import grow
+from nwb_migvis.engines import work_through
+
+warnings.simplefilter("error")
+for sizes in ([0, 0], [400] * 6):
+    done = dict(work_through(grow, sizes, engine="joblib", engine_kwargs={"n_jobs": 2}, n_threads=1))
+    assert done == dict(enumerate(sizes)), done
+    time.sleep(1.1)  # joblib looks at a worker's memory no more than once a second
+"""
+
+
+def test_a_worker_whose_memory_grew_is_replaced_where_warnings_are_errors(tmp_path):
+    (tmp_path / "grow.py").write_text(GROW)
+    (tmp_path / "work.py").write_text(WORK)
+    subprocess.run([sys.executable, tmp_path / "work.py"], check=True, timeout=60)
+
+
 def test_an_item_that_always_kills_its_worker_is_lost_alone():
     done = dict(work_through(kill_always, range(6), engine="joblib", engine_kwargs={"n_jobs": 2}))
     assert isinstance(done.pop(3), Lost)

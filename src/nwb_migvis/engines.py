@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import re
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -209,6 +210,11 @@ def _in_processes(
 ) -> Generator[tuple[int, Any], None, None]:
     from joblib import Parallel, delayed, parallel_config
 
+    # joblib replaces a worker whose memory grew, by the networks of its first session say, and loses nothing.
+    # Where warnings are errors, this one ends the thread that hands out items, and the others wait for ever.
+    warnings.filterwarnings(
+        "ignore", message="A worker stopped while some jobs were given", category=UserWarning
+    )
     with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=n_threads):
         pool = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=n_jobs)
         yield from pool([delayed(_numbered)(i, task, item, n_threads) for i, item in items.items()])
