@@ -65,12 +65,11 @@ def train(study: Study, prior: PriorConfig) -> float:
     return time.process_time() - begun
 
 
-def of_pixels(study: Study, prior: PriorConfig, seconds: float) -> PriorConfig:
-    """Return the settings of a prior of pixels with as many steps as fit into the seconds."""
-    pixels = replace(prior, autoencoder=False)
-    once, often = (train(study, replace(pixels, n_steps=n)) for n in (1, 1 + N_TIMED))
+def steps_within(study: Study, prior: PriorConfig, seconds: float) -> PriorConfig:
+    """Return the settings of a prior with as many steps as fit into the seconds."""
+    once, often = (train(study, replace(prior, n_steps=n)) for n in (1, 1 + N_TIMED))
     step_s = max(often - once, 1e-6) / N_TIMED
-    return replace(pixels, n_steps=max(1, round(seconds / step_s)))
+    return replace(prior, n_steps=max(1, round(seconds / step_s)))
 
 
 @torch.no_grad()
@@ -143,7 +142,7 @@ def main() -> None:
             test = shown[study.latents.split == "test"]
             draw(study.prior, test[:N_DRAWN], given.out / f"autoencoder_{given.session}.png")
         report("latents", study, shown, seconds)
-        pixels = of_pixels(study, config.prior, seconds)
+        pixels = steps_within(study, replace(config.prior, autoencoder=False), seconds)
         report("pixels", study, shown, train(study, pixels))
 
 

@@ -109,7 +109,7 @@ class Bench:
 
     def edit(self, plan: pd.DataFrame, how: Procedure) -> np.ndarray:
         """Make the edits of a plan by a procedure."""
-        critic, settings = self.networks.critic, self.config.synthesis
+        critic, settings = replace(self.networks.critic, precision=how.precision), self.config.synthesis
         self.networks.prior.denoiser.precision = how.precision
         prior = self.networks.prior.for_inference()
         grid = time_grid(prior.n_timesteps, strength=settings.strength, n_steps=how.n_steps)

@@ -1,5 +1,6 @@
 """Prior, critic and guided DDIM: analytic denoisers, planted images, exact repeats."""
 
+import copy
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ from nwb_migvis.config import CriticConfig, PriorConfig, SynthesisConfig
 from nwb_migvis.groups import LatentGroups
 from nwb_migvis.labels import as_labels
 from nwb_migvis.pixels import resize_images, target_shape
-from nwb_migvis.synthesis.critic.model import load_critic
+from nwb_migvis.synthesis.critic.model import Critic, load_critic
 from nwb_migvis.synthesis.critic.training import train_critic
 from nwb_migvis.synthesis.editing import synthesize as synthesizing
 from nwb_migvis.synthesis.editing.batch import EditNetworks
@@ -311,6 +312,42 @@ def test_preservation_weighs_the_other_groups(trained):
     both, one, two = ascent(1.0, 0.3), ascent(1.0, 0.0), ascent(0.0, 1.0)
     torch.testing.assert_close(both, one + 0.3 * two, rtol=1e-3, atol=1e-5)
     assert not ascent(1.0, 1.0, t=950).any()
+
+
+def test_a_critic_that_guides_in_bfloat16_points_where_it_does_in_single_precision(trained):
+    images, z, _, prior, critic = trained
+    x, goal = prior.encode(images[:8]), torch.as_tensor(critic.scale.standardise(z[8:16].astype(np.float32)))
+    weight = torch.tensor([[1.0, 0.2]] * 8)
+    for t in (100, 500, 800):
+        exact, fast = (
+            CriticGuidance(replace(critic, precision=how), goal, weight, torch.ones(8), 1000)
+            .ascent(x, t)
+            .flatten(1)
+            for how in ("float32", "bfloat16")
+        )
+        assert not torch.equal(exact, fast)
+        assert torch.nn.functional.cosine_similarity(exact, fast).min() > 0.98
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_the_critic_guides_in_the_priors_precision_and_scores_in_single(trained, monkeypatch, precision):
+    images, z, _, prior, critic = trained
+    prior = replace(prior, denoiser=copy.deepcopy(prior.denoiser))
+    prior.denoiser.precision = precision
+    seen, read = [], Critic.read
+
+    def watched(self, x_t, t):
+        seen.append((self.precision, t > 0))
+        return read(self, x_t, t)
+
+    monkeypatch.setattr(Critic, "read", watched)
+    plan = _plan(SynthesisConfig(n_pairs=1, n_dose=0, n_traversal=0, n_steps=4, methods=("pmi",)), n=20)
+    config = SynthesisConfig(n_steps=4, source_guidance=0, guidance_scale=0)
+    stimuli = EditStimuli(
+        np.arange(len(images)).astype(str), images, critic.scale.standardise(z.astype(np.float32))
+    )
+    synthesize(plan, stimuli, EditNetworks(prior, critic, GROUPS), config=config, seed=0)
+    assert set(seen) == {(precision, True), ("float32", False)}
 
 
 def _plan(config=None, *, labels=None, n=50, seed=0):

@@ -134,9 +134,10 @@ class EstimateReader(nn.Module):
         t : torch.Tensor, shape (n,)
             Step / T, in [0, 1].
         """
-        share = self._shares(t)
-        read = torch.einsum("nf,lfz->nlz", self.features(x_t, t), self.weight) + self.intercept
-        return (share[:, :, None] * read).sum(1), share @ self.log_precision
+        share, features = self._shares(t), self.features(x_t, t)
+        with torch.autocast(x_t.device.type, enabled=False):
+            read = torch.einsum("nf,lfz->nlz", features, self.weight) + self.intercept
+            return (share[:, :, None] * read).sum(1), share @ self.log_precision
 
     def _shares(self, t: torch.Tensor) -> torch.Tensor:
         """Return how much each level counts at steps / T (n,): linear between two levels, (n, level)."""

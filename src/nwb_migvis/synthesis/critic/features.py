@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Protocol
 
@@ -64,7 +65,8 @@ class Features(Protocol):
 class ConvolutionalFeatures(nn.Module):
     """Features of convolutions that are trained with the critic, modulated by the noise level.
 
-    Convolutions train in bfloat16; once trained, everything is computed in single precision.
+    Convolutions train in bfloat16; once trained, everything is computed in single precision, unless the
+    critic's `precision` says otherwise.
 
     Parameters
     ----------
@@ -94,7 +96,7 @@ class ConvolutionalFeatures(nn.Module):
         code = self.embedding(_waves(t))
         h = F.avg_pool2d(x_t, self.shrink) if self.shrink > 1 else x_t
         h = h.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(h.device.type, torch.bfloat16, enabled=self.training):
+        with torch.autocast(h.device.type, torch.bfloat16) if self.training else nullcontext():
             for convolution, norm, film in zip(self.convolutions, self.norms, self.films, strict=True):
                 scale, shift = film(code)[:, :, None, None].chunk(2, dim=1)
                 h = F.silu(norm(convolution(h)) * (1 + scale) + shift)

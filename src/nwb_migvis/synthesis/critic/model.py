@@ -22,7 +22,7 @@ from nwb_migvis.synthesis.critic.features import (
     Features,
     open_features,
 )
-from nwb_migvis.synthesis.prior.model import Prior
+from nwb_migvis.synthesis.prior.model import PRECISIONS, Prior
 
 KIND = "critic"
 T_MAX_FRACTION = 0.92
@@ -71,7 +71,8 @@ class LatentReader(nn.Module):
             Step / T, in [0, 1].
         """
         features, code = self.features(x_t, t)
-        return self.head(features), self.log_precision(code).clamp(-4.0, 6.0)
+        with torch.autocast(x_t.device.type, enabled=False):
+            return self.head(features.float()), self.log_precision(code.float()).clamp(-4.0, 6.0)
 
     def learned(self) -> dict[str, torch.Tensor]:
         """Return the tensors that are trained with the critic: all but those of a frozen network."""
@@ -119,12 +120,15 @@ class Critic:
         Standardises latents (training stimuli).
     bank : torch.Tensor, shape (n_negatives, latent)
         Standardised latents of training stimuli that stand for the marginal.
+    precision : {"bfloat16", "float32"}
+        What `read` computes features in. Guidance has the prior's; what is reported is in single precision.
     """
 
     network: ReadsLatents
     sizes: tuple[int, ...]
     scale: LatentScale
     bank: torch.Tensor
+    precision: str = "float32"
 
     @property
     def device(self) -> torch.device:
@@ -158,7 +162,9 @@ class Critic:
         -------
         read, log_precision : torch.Tensor, shape (n, latent)
         """
-        return self.network(x_t, torch.full((x_t.shape[0],), t, device=x_t.device))
+        dtype = PRECISIONS[self.precision]
+        with torch.autocast(x_t.device.type, dtype, enabled=dtype != torch.float32):
+            return self.network(x_t, torch.full((x_t.shape[0],), t, device=x_t.device))
 
     def scores(
         self, read: torch.Tensor, log_precision: torch.Tensor, goal: torch.Tensor

@@ -162,8 +162,10 @@ def _edit(
     directions: Directions | None,
 ) -> np.ndarray:
     """Return the edited images (edit, y, x (, channel)); parameters as in `synthesize`."""
-    networks = replace(networks, prior=networks.prior.for_inference())
-    prior = networks.prior
+    prior = networks.prior.for_inference()
+    networks = replace(
+        networks, prior=prior, critic=replace(networks.critic, precision=prior.denoiser.precision)
+    )
     source = plan["source"].to_numpy(copy=True)
     goal = goals(plan, z, networks.groups, directions)
     guiding_group = torch.as_tensor(_positions(plan["guiding_group"], networks.groups), device=z.device)
