@@ -98,27 +98,35 @@ def test_inversion_and_sampling_undo_each_other():
 def test_what_is_recorded_leads_back_whatever_the_steps(n_steps):
     x0 = SPREAD * torch.randn(4, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     path = {"alpha_bar": ALPHA_BAR, "grid": time_grid(1000, strength=0.9, n_steps=n_steps)}
-    sizes = []
-    for n_corrections in (0, 1, 8):
-        found = record(gaussian_denoiser, x0, n_corrections=n_corrections, **path)
-        assert found.misses.shape == (4, n_steps, 1, 8, 8)
-        back = sample(gaussian_denoiser, found.start, misses=found.misses, **path)
-        torch.testing.assert_close(back, x0, rtol=0, atol=1e-12)
-        sizes.append(float(found.misses.norm()))
-    assert sizes[0] > sizes[1] > sizes[2]
+    found = record(gaussian_denoiser, x0, **path)
+    assert found.misses.shape == (4, n_steps, 1, 8, 8)
+    back = sample(gaussian_denoiser, found.start, misses=found.misses, **path)
+    torch.testing.assert_close(back, x0, rtol=0, atol=1e-12)
 
 
-def test_what_is_recorded_starts_where_the_flow_leads_and_misses_less_the_more_steps():
+def test_what_is_recorded_starts_where_the_flow_leads_and_misses_less_by_the_cube_of_the_steps():
     x0 = SPREAD * torch.randn(4, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     exact, errors, misses = probability_flow(x0, 0, 900), [], []
-    for n_steps in (50, 100, 200):
+    for n_steps in (25, 50, 100):  # which divide 900: all steps of a grid are equally long
         grid = time_grid(1000, strength=0.9, n_steps=n_steps)
         found = record(gaussian_denoiser, x0, alpha_bar=ALPHA_BAR, grid=grid)
         errors.append(float((found.start - exact).norm() / exact.norm()))
-        misses.append(float(torch.linalg.vector_norm(found.misses, dim=(0, 2, 3, 4)).max()))
+        misses.append(float(torch.linalg.vector_norm(found.misses, dim=(0, 2, 3, 4)).median()))
     assert errors[-1] < 0.02
     assert all(first > 1.7 * then for first, then in pairwise(errors))
-    assert all(first > 3.5 * then for first, then in pairwise(misses))
+    assert all(7 < first / then < 10 for first, then in pairwise(misses))
+
+
+def test_an_inversion_evaluates_the_denoiser_once_per_step_and_twice_more():
+    seen = []
+
+    def counted(x, t):
+        seen.append(t)
+        return gaussian_denoiser(x, t)
+
+    grid = time_grid(1000, strength=0.9, n_steps=10)
+    record(counted, torch.ones(1, 1, 2, 2, dtype=torch.float64), alpha_bar=ALPHA_BAR, grid=grid)
+    assert seen == [grid[0], grid[1], *grid[1:]]
 
 
 def test_guidance_moves_along_the_gradient_by_its_relative_length():

@@ -33,8 +33,8 @@ _MARGIN = 1.2
 _VALIDATION = 1.1
 """Of the critic: with its validations, which are not rehearsed."""
 
-_EVALUATIONS = {"recorded": (2, 2), "searched": (9, 6)}
-"""Of a prior at each step of an inversion: of one without training, and of others."""
+_EVALUATIONS = {"recorded": (1.5, 1.1), "searched": (9, 6)}
+"""Of a prior at each step of an inversion: in the few steps of a rehearsal, without training, and in a run."""
 
 STATISTICS_S = 6e-3
 """Seconds per image and group that the statistics of the evidence take on a core of 2024: the only part that

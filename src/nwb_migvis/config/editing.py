@@ -66,7 +66,7 @@ class SynthesisConfig:
     n_samples : int
         Unguided samples of the prior that are compared with the training images.
     inversion : {"recorded", "searched"}
-        How a source is carried to the start step. "recorded": with one correction per step. What sampling
+        How a source is carried to the start step. "recorded": in one pass per step. What sampling
         would miss on the way back is recorded, and added there: unguided edits are the source itself (with an
         autoencoder, what that makes of it), whatever the number of steps. "searched": each step is corrected
         until sampling undoes it, which takes more passes of the prior.

@@ -66,16 +66,17 @@ class Inversion:
 
 
 @torch.no_grad()
-def record(
-    denoise: Denoise, x0: torch.Tensor, *, alpha_bar: torch.Tensor, grid: np.ndarray, n_corrections: int = 1
-) -> Inversion:
+def record(denoise: Denoise, x0: torch.Tensor, *, alpha_bar: torch.Tensor, grid: np.ndarray) -> Inversion:
     """Carry clean images to the last step of the grid, and record what sampling misses on the way back.
 
     The step from t to s < t leads back to ``x_s`` only if the noise predicted at ``x_t`` is the one that was
-    used on the way there. What it leads to instead is known as soon as ``x_t`` is, and the difference is
-    kept. Sampling adds it at the end of the step. So unguided sampling returns to the image, whatever the
-    prior and the number of steps, and guided sampling differs from it by what guidance did alone.
+    used on the way there. That noise is not known there; it is taken to change as it did in the step before.
+    What sampling leads to instead of ``x_s`` is known as soon as ``x_t`` is, and the difference is kept.
+    Sampling adds it at the end of the step. So unguided sampling returns to the image, whatever the prior and
+    the number of steps, and guided sampling differs from it by what guidance did alone.
     Huberman-Spiegelglas et al. 2024 (arXiv 2304.06140) do so with the noise of stochastic steps.
+
+    The denoiser is evaluated once per step and twice more: at the images, and to correct the first step.
 
     Parameters
     ----------
@@ -84,20 +85,18 @@ def record(
     alpha_bar : torch.Tensor, shape (T,)
     grid : numpy.ndarray of int
         As `time_grid` returned it.
-    n_corrections : int
-        Evaluations of the denoiser that correct each step, beside one. With none the misses are larger, and
-        what is near the source is favoured.
     """
     x, eps = x0, denoise(x0, int(grid[0]))[0]
+    expected = None
     misses = []
     for now, then in pairwise(grid):
         share, weight = _step_back(alpha_bar, int(now), int(then))
-        rest = share * x
-        back = partial(_back, t=int(then), denoise=denoise, weight=weight)
-        there = fixed_point(back, rest + weight * eps, rest, search=Search(n_most=n_corrections))
-        eps, x0_hat = denoise(there, int(then))
+        if expected is None:
+            expected = denoise(share * x + weight * eps, int(then))[0]
+        there = share * x + weight * expected
+        before, (eps, x0_hat) = eps, denoise(there, int(then))
         misses.append(x - _renoised(x0_hat, eps, alpha_bar[now]))
-        x = there
+        x, expected = there, 2 * eps - before
     return Inversion(x, torch.stack(misses[::-1], dim=1))
 
 
