@@ -40,8 +40,8 @@ def test_seconds_are_steps_times_seconds_per_step(measured):
     seconds = estimate_run(PICTURED, config).seconds
     assert seconds["latents"] == pytest.approx(1.0) and seconds["further fits"] == pytest.approx(2.0)
     assert seconds["prior"] == pytest.approx(7.0) and seconds["critic"] == pytest.approx(22.0)
-    # Three batches of pairs; one batch of sources, in 1.1 evaluations per step (1.5 here); one that is rebuilt.
-    assert seconds["edits"] == pytest.approx(3 * 4.0 + 1.1 * 6.0 + 6.0)
+    # Three batches of pairs; one batch of sources, in 1.2 evaluations per step (2 here); one that is rebuilt.
+    assert seconds["edits"] == pytest.approx(3 * 4.0 + 1.2 * 4.5 + 4.5)
     searched = replace(config, synthesis=replace(config.synthesis, inversion="searched"))
     # The sources in 6 of 9 evaluations.
     assert estimate_run(PICTURED, searched).seconds["edits"] == pytest.approx(3 * 4.0 + 6 * 1.0 + 1.0)

@@ -33,7 +33,7 @@ _MARGIN = 1.2
 _VALIDATION = 1.1
 """Of the critic: with its validations, which are not rehearsed."""
 
-_EVALUATIONS = {"recorded": (1.5, 1.1), "searched": (9, 6)}
+_EVALUATIONS = {"recorded": (2, 1.2), "searched": (9, 6)}
 """Of a prior at each step of an inversion: in the few steps of a rehearsal, without training, and in a run."""
 
 STATISTICS_S = 6e-3

@@ -16,6 +16,9 @@ from nwb_migvis.synthesis.prior.fixed_point import Search, fixed_point
 Denoise = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 """(x_t, t) -> predicted noise and predicted clean image."""
 
+N_CORRECTED = 3
+"""Steps of a recorded inversion, from the images on, in which the expected noise is corrected."""
+
 StepEnd = Callable[[int, int, torch.Tensor], torch.Tensor]
 """(number of the step, its t, x at its end) -> the x to go on with."""
 
@@ -76,7 +79,8 @@ def record(denoise: Denoise, x0: torch.Tensor, *, alpha_bar: torch.Tensor, grid:
     the number of steps, and guided sampling differs from it by what guidance did alone.
     Huberman-Spiegelglas et al. 2024 (arXiv 2304.06140) do so with the noise of stochastic steps.
 
-    The denoiser is evaluated once per step and twice more: at the images, and to correct the first step.
+    The denoiser is evaluated once per step, once at the images, and once more in each of the first `N_CORRECTED`
+    steps: near the images the noise that it predicts changes fast.
 
     Parameters
     ----------
@@ -87,12 +91,11 @@ def record(denoise: Denoise, x0: torch.Tensor, *, alpha_bar: torch.Tensor, grid:
         As `time_grid` returned it.
     """
     x, eps = x0, denoise(x0, int(grid[0]))[0]
-    expected = None
-    misses = []
-    for now, then in pairwise(grid):
+    expected, misses = eps, []
+    for i, (now, then) in enumerate(pairwise(grid)):
         share, weight = _step_back(alpha_bar, int(now), int(then))
-        if expected is None:
-            expected = denoise(share * x + weight * eps, int(then))[0]
+        if i < N_CORRECTED:
+            expected = denoise(share * x + weight * expected, int(then))[0]
         there = share * x + weight * expected
         before, (eps, x0_hat) = eps, denoise(there, int(then))
         misses.append(x - _renoised(x0_hat, eps, alpha_bar[now]))
