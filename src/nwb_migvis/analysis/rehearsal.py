@@ -34,7 +34,7 @@ _VALIDATION = 1.1
 """Of the critic: with its validations, which are not rehearsed."""
 
 _EVALUATIONS = {"recorded": (2, 1.2), "searched": (9, 6)}
-"""Of a prior at each step of an inversion: in the few steps of a rehearsal, without training, and in a run."""
+"""Of a prior at each step of an inversion: in the few steps of a rehearsal, and in a run."""
 
 STATISTICS_S = 6e-3
 """Seconds per image and group that the statistics of the evidence take on a core of 2024: the only part that

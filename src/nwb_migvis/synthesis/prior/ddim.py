@@ -79,8 +79,8 @@ def record(denoise: Denoise, x0: torch.Tensor, *, alpha_bar: torch.Tensor, grid:
     the number of steps, and guided sampling differs from it by what guidance did alone.
     Huberman-Spiegelglas et al. 2024 (arXiv 2304.06140) do so with the noise of stochastic steps.
 
-    The denoiser is evaluated once per step, once at the images, and once more in each of the first `N_CORRECTED`
-    steps: near the images the noise that it predicts changes fast.
+    The denoiser is evaluated once per step, once at the images, and once more in each of the first
+    `N_CORRECTED` steps: near the images the noise that it predicts changes fast.
 
     Parameters
     ----------
