@@ -82,7 +82,7 @@ def print_transfers(results: Results) -> None:
 
 
 def print_looks(edits: xr.Dataset, shown: np.ndarray) -> None:
-    """Print contrast and edges of edits by method, in standard deviations of the shown images'."""
+    """Print contrast and edges of the pairs' edits by method, in standard deviations of the shown images'."""
 
     def looks(images: np.ndarray) -> np.ndarray:
         x = images.astype(np.float64)
@@ -90,6 +90,7 @@ def print_looks(edits: xr.Dataset, shown: np.ndarray) -> None:
         return np.stack([x.std(axis=(1, 2)), np.abs(np.diff(x, axis=2)).mean(axis=(1, 2))])
 
     real = looks(shown)
+    edits = edits.isel(edit=np.flatnonzero(edits["role"].values == "main"))
     for method in np.unique(edits["method"].values.astype(str)):
         own = looks(edits["image"].values[edits["method"].values == method])
         contrast, edges = (own.mean(axis=1) - real.mean(axis=1)) / real.std(axis=1)
