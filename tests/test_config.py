@@ -70,6 +70,7 @@ def test_values_not_given_keep_the_presets_own(tmp_path):
         ),
         ("device = 'warp'", "device = 'warp'; expected cpu, cuda or mps"),
         ("[synthesis]\nguidance_rescale = 1.5", "guidance_rescale = 1.5; expected 0 to 1"),
+        ("[synthesis]\ncontrast_rescale = -0.1", "contrast_rescale = -0.1; expected 0 to 1"),
         ("[synthesis]\nmethods = ['pmi', 'magic']", "'magic'"),
         ("seed = 9223372036854775808", "seed = 9223372036854775808; expected less than"),
         ("[prior]\nn_timesteps = 30", "n_steps = 20 for a strength of 0.5"),

@@ -46,6 +46,27 @@ def test_shifts_add_to_the_noise_and_the_clean_image_follows(t):
     torch.testing.assert_close(x0_hat, (X_T - (1 - a).sqrt() * eps) / a.sqrt())
 
 
+@pytest.mark.parametrize("how_far", [0.0, 0.35, 1.0])
+def test_contrast_that_guidance_adds_is_taken_back_around_the_image_s_mean(how_far):
+    t, over = 700, (1, 2, 3)
+    _, before = denoise(X_T, t)
+    _, free = guided(adds(FIRST), adds(SECOND))(X_T, t)
+    eps, found = GuidedDenoiser(denoise, ALPHA_BAR, (adds(FIRST), adds(SECOND)), how_far)(X_T, t)
+    torch.testing.assert_close(found.mean(over), free.mean(over))
+    expected = (1 - how_far) * free.std(over) + how_far * before.std(over)
+    torch.testing.assert_close(found.std(over), expected)
+    assert not torch.allclose(free.std(over), before.std(over), rtol=0.01)
+    a = ALPHA_BAR[t]
+    torch.testing.assert_close(found, (X_T - (1 - a).sqrt() * eps) / a.sqrt())
+    assert (how_far > 0) == ("taken back" in repr(GuidedDenoiser(denoise, ALPHA_BAR, (), how_far)))
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.5, float("nan")])
+def test_contrast_is_taken_back_by_no_more_than_all_of_it(bad):
+    with pytest.raises(MigvisError, match="expected 0 to 1"):
+        GuidedDenoiser(denoise, ALPHA_BAR, (), bad)
+
+
 def test_every_guidance_sees_the_predictions_without_guidance():
     calls = []
 

@@ -25,9 +25,9 @@ from nwb_migvis.groups import LatentGroups
 from nwb_migvis.simulate import draw_factors, render_stimuli
 from nwb_migvis.synthesis.critic.model import Critic, LatentRegressor
 from nwb_migvis.synthesis.editing.batch import EditNetworks
-from nwb_migvis.synthesis.editing.guidance import GuidedDenoiser
+from nwb_migvis.synthesis.editing.guidance import GuidedDenoiser, with_contrast_of
 from nwb_migvis.synthesis.editing.plan import plan_edits
-from nwb_migvis.synthesis.editing.prior_guidance import PriorGuidance, embed_condition, with_contrast_of
+from nwb_migvis.synthesis.editing.prior_guidance import PriorGuidance, embed_condition
 from nwb_migvis.synthesis.editing.synthesize import EditStimuli, goals, synthesize
 from nwb_migvis.synthesis.prior.ddim import record, sample, time_grid
 from nwb_migvis.synthesis.prior.folder import open_prior, save_prior

@@ -533,6 +533,19 @@ def test_the_critic_guides_the_noisiest_steps_only_where_it_is_asked_to(trained,
     np.testing.assert_allclose(guided, [0.9 - 0.09 * i for i in range(n)], atol=1e-6)
 
 
+def test_contrast_is_taken_back_of_edits_and_not_of_what_was_published(edited):
+    plan, arguments, _ = edited
+    rows = plan[(plan["method"] == "pmi") & (plan["role"] == "main")].head(8)
+    rows = pd.concat([rows, rows.assign(method="published")], ignore_index=True)
+    taken_back = replace(arguments["config"], contrast_rescale=1.0)
+    found = synthesize(rows, **arguments | {"config": taken_back})
+    before = synthesize(rows, **arguments)
+    is_pmi = rows["method"].to_numpy() == "pmi"
+    assert (found["image"].values[~is_pmi] == before["image"].values[~is_pmi]).all()
+    contrast = [each["image"].values[is_pmi].std((1, 2)).mean() for each in (before, found)]
+    assert contrast[1] < contrast[0]
+
+
 def test_edits_carry_their_provenance(edited):
     plan, arguments, made = edited
     stimulus = arguments["stimuli"].name

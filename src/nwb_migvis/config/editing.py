@@ -39,6 +39,9 @@ class SynthesisConfig:
         v * (eps(x_t, z_target) - eps(x_t)). Above 0 they need `prior.conditional`.
     guidance_rescale : float
         How far the contrast that these two add is taken back, in [0, 1].
+    contrast_rescale : float
+        How far the contrast that all guidance adds is taken back, the critic's with it, in [0, 1]. "pmi",
+        "shuffled" and "wrong-group" alone.
     n_pairs : int
         Held-out source-target pairs per group (role `main`).
     methods : tuple of str
@@ -87,6 +90,7 @@ class SynthesisConfig:
     source_guidance: float = 1.0
     guidance_scale: float = 2.5
     guidance_rescale: float = 0.0
+    contrast_rescale: float = 0.0
     n_pairs: int = 64
     methods: tuple[str, ...] = ("pmi", "none", "shuffled")
     dose: tuple[float, ...] = (0.5, 0.65, 0.8, 0.95)
@@ -130,7 +134,7 @@ class SynthesisConfig:
         for gamma in self.gammas:
             if not math.isfinite(gamma):
                 raise MigvisError(f"synthesis: found a gamma of {gamma:g}; expected a finite length")
-        for name in ("critic_stop", "guidance_rescale"):
+        for name in ("critic_stop", "guidance_rescale", "contrast_rescale"):
             if not 0 <= getattr(self, name) <= 1:
                 raise MigvisError(f"synthesis: found {name} = {getattr(self, name):g}; expected 0 to 1")
         for strength in (self.strength, *self.dose):

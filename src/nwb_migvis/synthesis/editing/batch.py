@@ -116,8 +116,11 @@ class EditBatch:
             return z
         return own.standardise(scale.restore(z))
 
-    def denoise(self, *guidance: Guidance) -> torch.Tensor:
-        """Denoise from the start under guidance; return clean images x (n, channel, y, x)."""
+    def denoise(self, *guidance: Guidance, rescale: float = 0.0) -> torch.Tensor:
+        """Denoise from the start under guidance; return clean images x (n, channel, y, x).
+
+        `rescale` is how far the contrast that guidance adds is taken back (`GuidedDenoiser`).
+        """
         prior = self.networks.prior
-        guided = GuidedDenoiser(prior.eps_and_x0_hat, prior.alpha_bar, guidance)
+        guided = GuidedDenoiser(prior.eps_and_x0_hat, prior.alpha_bar, guidance, rescale)
         return sample(guided, self.start, alpha_bar=prior.alpha_bar, grid=self.grid, misses=self.misses)

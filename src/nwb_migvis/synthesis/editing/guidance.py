@@ -32,7 +32,9 @@ class GuidedDenoiser:
     """A denoiser under guidance, which is a denoiser again.
 
     With s the sum of the shifts, its noise is ``eps + s``, and its clean image the one that belongs to that
-    noise, ``x0_hat - sqrt((1 - alpha_bar) / alpha_bar) * s``.
+    noise, ``x0_hat - sqrt((1 - alpha_bar) / alpha_bar) * s``. With a rescale of f, that image keeps its mean,
+    and its contrast (standard deviation over pixels) is moved by f towards that of ``x0_hat``; the noise
+    follows.
 
     Attributes
     ----------
@@ -40,18 +42,23 @@ class GuidedDenoiser:
     alpha_bar : torch.Tensor, shape (T,)
     guidance : tuple of Guidance
         With none, the predictions are those of `denoise`, bit for bit.
+    rescale : float
+        From 0 to 1.
 
     Raises
     ------
     MigvisError
-        If an item of `guidance` has no method `shift`.
+        If an item of `guidance` has no method `shift`, or `rescale` is outside its range.
     """
 
     denoise: Denoise
     alpha_bar: torch.Tensor
     guidance: tuple[Guidance, ...] = ()
+    rescale: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.rescale <= 1:
+            raise MigvisError(f"found rescale = {self.rescale:g}; expected 0 to 1")
         for guidance in self.guidance:
             if not callable(getattr(guidance, "shift", None)):
                 raise MigvisError(
@@ -61,7 +68,8 @@ class GuidedDenoiser:
 
     def __repr__(self) -> str:
         parts = "; ".join(map(repr, self.guidance)) or "no guidance"
-        return f"GuidedDenoiser: {parts}"
+        taken_back = f"; contrast taken back by {self.rescale:g}" if self.rescale else ""
+        return f"GuidedDenoiser: {parts}{taken_back}"
 
     @torch.no_grad()
     def __call__(self, x_t: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,7 +89,12 @@ class GuidedDenoiser:
             check_direction(shift, like=eps)
             total = total + shift
         a = self.alpha_bar[t]
-        return eps + total, x0_hat - ((1 - a) / a).sqrt() * total
+        noise = ((1 - a) / a).sqrt()
+        x0 = x0_hat - noise * total
+        if not self.rescale:
+            return eps + total, x0
+        change = self.rescale * (with_contrast_of(x0_hat, x0) - x0)
+        return eps + total - change / noise, x0 + change
 
 
 def check_count(n: int, *, like: torch.Tensor) -> None:
@@ -116,3 +129,10 @@ def rescale_to(direction: torch.Tensor, x: torch.Tensor, length: torch.Tensor) -
     norm = direction.flatten(1).norm(dim=1).clamp_min(1e-12)
     factor = length * x.flatten(1).norm(dim=1) / norm
     return factor[:, None, None, None] * direction
+
+
+def with_contrast_of(other: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+    """Return images with the standard deviation that others have, each around its own mean."""
+    over = (1, 2, 3)
+    mean, std = x0.mean(over, keepdim=True), x0.std(over, keepdim=True).clamp_min(1e-6)
+    return mean + (x0 - mean) * other.std(over, keepdim=True) / std

@@ -38,7 +38,7 @@ def by_information(batch: EditBatch) -> torch.Tensor:
     """Edit by the method proper: PMI with preservation, and the conditional prior where it is asked for."""
     config = batch.config
     critic = batch.critic_guidance(tempered_pmi, preservation=config.preservation, stop=config.critic_stop)
-    return batch.denoise(critic, *batch.prior_guidance())
+    return batch.denoise(critic, *batch.prior_guidance(), rescale=config.contrast_rescale)
 
 
 def by_contrast(batch: EditBatch) -> torch.Tensor:

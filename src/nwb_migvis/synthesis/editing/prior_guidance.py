@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from nwb_migvis.errors import MigvisError
-from nwb_migvis.synthesis.editing.guidance import check_count
+from nwb_migvis.synthesis.editing.guidance import check_count, with_contrast_of
 from nwb_migvis.synthesis.prior.model import Prior
 
 
@@ -105,10 +105,3 @@ class PriorGuidance:
             f"eps(x_t, z_source)) + {self.guidance_scale:g} * (eps(x_t, z_goal) - eps(x_t)), contrast taken "
             f"back by {self.guidance_rescale:g}"
         )
-
-
-def with_contrast_of(other: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
-    """Return images with the standard deviation that others have, each around its own mean."""
-    over = (1, 2, 3)
-    mean, std = x0.mean(over, keepdim=True), x0.std(over, keepdim=True).clamp_min(1e-6)
-    return mean + (x0 - mean) * other.std(over, keepdim=True) / std
