@@ -40,8 +40,8 @@ class SynthesisConfig:
     guidance_rescale : float
         How far the contrast that these two add is taken back, in [0, 1].
     contrast_rescale : float
-        How far the contrast that all guidance adds is taken back, the critic's with it, in [0, 1]. "pmi",
-        "shuffled" and "wrong-group" alone.
+        How far the contrast that all guidance adds, the critic's included, is taken back, in [0, 1]. It is
+        for "pmi", "shuffled" and "wrong-group" alone.
     n_pairs : int
         Held-out source-target pairs per group (role `main`).
     methods : tuple of str
